@@ -1,0 +1,100 @@
+# moescope - build, demo and tests. `make demo` and `make check` need nothing but git, make and a
+# C compiler: install-deps.sh fetches the distribution's packages that are missing.
+#
+#   make            build build/moescope and build/libmoescope.a
+#   make demo       profile the embedded sample model, write a report, say what to do next
+#   make check      every test; ends with a line that counts them
+#   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviourSanitizer, in build/san
+#   make install    PREFIX=/usr/local by default
+#
+# A new .c file in an existing folder is found by itself; so are tests/unit/test_*.c and
+# tests/cli/*.sh.
+
+CC ?= cc
+PREFIX ?= /usr/local
+BUILD := build$(if $(SAN),/san)
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
+OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2)
+comma := ,
+# No -ffast-math, no contraction: the order and rounding of every sum belong to the source.
+BASE_CFLAGS := -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -g $(OPT) -ffp-contract=off \
+	-fvisibility=hidden -pthread $(WARN) -Iinclude -Isrc -I. -I$(BUILD)/gen
+ifneq ($(wildcard /usr/include/utf8proc.h),)
+PC := pkg-config
+BASE_CFLAGS += $(shell $(PC) --cflags openblas sqlite3 ncursesw libpcre2-8 2>/dev/null)
+LIBS := $(shell $(PC) --libs openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium 2>/dev/null)
+endif
+LIBS += -lm -pthread
+ALL_CFLAGS = $(BASE_CFLAGS) $(CFLAGS)
+
+SRC := $(sort $(wildcard src/*/*.c tui/*.c reports/*.c))
+CMD_SRC := $(filter src/cmd/%,$(SRC))
+LIB_SRC := $(filter-out src/cmd/%,$(SRC))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
+CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o)
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
+GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h
+
+.PHONY: all deps demo check unit cli lint install clean
+all: $(BUILD)/moescope
+
+deps:
+	@./install-deps.sh
+
+# The set-up runs first and in its own make, so that pkg-config is asked after it.
+demo: deps
+	@$(MAKE) --no-print-directory -j2 all
+	@./$(BUILD)/moescope demo
+
+check: deps
+	@$(MAKE) --no-print-directory -j2 all
+	@tests/run $(BUILD)
+
+$(BUILD)/gen/schema_sql.h: src/trace/schema.sql
+	@mkdir -p $(@D)
+	@sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
+
+# Rewritten only when it changes, so that a commit does not rebuild the world.
+$(BUILD)/gen/version.h: FORCE
+	@mkdir -p $(@D)
+	@c=$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown); \
+	d=$$(git status --porcelain --untracked-files=no 2>/dev/null | head -1); \
+	printf '#define MOESCOPE_VERSION "0.1.0"\n#define MOESCOPE_COMMIT "%s%s"\n' "$$c" "$${d:+-dirty}" > $@.new; \
+	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+FORCE:
+
+$(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
+$(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
+$(BUILD)/src/kern/%.o: OPT_KERN := $(if $(SAN),,-O3)
+
+$(BUILD)/%.o: %.c $(GEN)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA) -MMD -MP -c $< -o $@
+
+$(BUILD)/libmoescope.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
+	$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
+
+$(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
+
+unit: $(UNIT)
+
+lint:
+	@tests/lint/layers.sh
+
+install: all
+	install -D -m 755 $(BUILD)/moescope $(DESTDIR)$(PREFIX)/bin/moescope
+	install -D -m 644 docs/moescope.1 $(DESTDIR)$(PREFIX)/share/man/man1/moescope.1
+	install -D -m 644 $(BUILD)/libmoescope.a $(DESTDIR)$(PREFIX)/lib/libmoescope.a
+	install -d $(DESTDIR)$(PREFIX)/include/moescope
+	install -m 644 include/moescope/*.h $(DESTDIR)$(PREFIX)/include/moescope
+
+clean:
+	rm -rf build
+
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d)

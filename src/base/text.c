@@ -1,0 +1,146 @@
+/* text.c - see text.h. Widths come from utf8proc. */
+#include "base/text.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <utf8proc.h>
+
+size_t text_decode(const char *str, size_t n, uint32_t *cp)
+{
+	const unsigned char *s = (const unsigned char *)str;
+	static const uint32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t len, i;
+	uint32_t c;
+
+	if (s[0] < 0x80) {
+		*cp = s[0];
+		return 1;
+	}
+	if (s[0] >= 0xc2 && s[0] <= 0xdf)
+		len = 2, c = s[0] & 0x1f;
+	else if ((s[0] & 0xf0) == 0xe0)
+		len = 3, c = s[0] & 0x0f;
+	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
+		len = 4, c = s[0] & 0x07;
+	else
+		return 0;
+	if (len > n)
+		return 0;
+	for (i = 1; i < len; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	if (c < least[len] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+		return 0;
+	*cp = c;
+	return len;
+}
+
+size_t text_encode(uint32_t c, char out[4])
+{
+	if (c < 0x80) {
+		out[0] = (char)c;
+		return 1;
+	}
+	if (c < 0x800) {
+		out[0] = (char)(0xc0 | c >> 6);
+		out[1] = (char)(0x80 | (c & 0x3f));
+		return 2;
+	}
+	if (c < 0x10000) {
+		out[0] = (char)(0xe0 | c >> 12);
+		out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+		out[2] = (char)(0x80 | (c & 0x3f));
+		return 3;
+	}
+	out[0] = (char)(0xf0 | c >> 18);
+	out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+	out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+	out[3] = (char)(0x80 | (c & 0x3f));
+	return 4;
+}
+
+/* Characters that move the cursor, hide or reorder text, or cannot be seen. */
+static int invisible(uint32_t c)
+{
+	if (c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0xad)
+		return 1;
+	switch (utf8proc_category((utf8proc_int32_t)c)) {
+	case UTF8PROC_CATEGORY_CN: case UTF8PROC_CATEGORY_CC: case UTF8PROC_CATEGORY_CF:
+	case UTF8PROC_CATEGORY_CS: case UTF8PROC_CATEGORY_CO: case UTF8PROC_CATEGORY_ZL:
+	case UTF8PROC_CATEGORY_ZP:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static void one(struct buf *b, const char *s, size_t len, uint32_t c, enum text_for where)
+{
+	if (where == TEXT_JSON) {
+		if (c == '"' || c == '\\')
+			buf_printf(b, "\\%c", (int)c);
+		else if (c == '\n')
+			buf_str(b, "\\n");
+		else if (c == '\t')
+			buf_str(b, "\\t");
+		else if (c < 0x20 || c == 0x7f || (c >= 0x80 && c < 0xa0) || c == 0x2028 || c == 0x2029)
+			buf_printf(b, "\\u%04x", c);
+		else
+			buf_add(b, s, len);
+		return;
+	}
+	if (invisible(c)) {
+		if (c < 0x100)
+			buf_printf(b, "\\x%02x", c);
+		else
+			buf_printf(b, "\\u%04x", c);
+		return;
+	}
+	if (where == TEXT_HTML && c < 0x80 && strchr("<>&\"'", (int)c)) {
+		buf_printf(b, "&#%u;", c);
+		return;
+	}
+	buf_add(b, s, len);
+}
+
+void text_escape(struct buf *b, const char *s, size_t n, enum text_for where)
+{
+	unsigned marks = 0; /* combining marks in a row: more than four only make a mess */
+	size_t i = 0, len;
+	uint32_t c;
+
+	while (i < n) {
+		len = text_decode(s + i, n - i, &c);
+		if (!len) {
+			if (where == TEXT_JSON)
+				buf_str(b, "\xef\xbf\xbd");
+			else
+				buf_printf(b, "\\x%02x", (unsigned char)s[i]);
+			i++;
+			continue;
+		}
+		marks = utf8proc_charwidth((utf8proc_int32_t)c) ? 0 : marks + 1;
+		if (marks <= 4 || where == TEXT_JSON || invisible(c))
+			one(b, s + i, len, c, where);
+		i += len;
+	}
+}
+
+size_t text_width(const char *s)
+{
+	size_t n = strlen(s), i = 0, len, w = 0;
+	uint32_t c;
+
+	while (i < n) {
+		len = text_decode(s + i, n - i, &c);
+		if (!len) {
+			i++;
+			continue;
+		}
+		w += (size_t)utf8proc_charwidth((utf8proc_int32_t)c);
+		i += len;
+	}
+	return w;
+}

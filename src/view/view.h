@@ -1,0 +1,147 @@
+/*
+ * view.h - the questions that people ask of a trace, answered as plain data.
+ *
+ * `stat`, the dashboard, the report and --json only print what these functions return, so a number
+ * has one source. Definitions: docs/METRICS.md. Every view takes a filter and computes afresh; it
+ * holds no state but the reader it is given and no read transaction after it returns.
+ *
+ * A figure that the data cannot give is NAN in a struct and an empty cell in a table (null in
+ * JSON), never zero; `why` says what is missing.
+ */
+#ifndef VIEW_VIEW_H
+#define VIEW_VIEW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "trace/reader.h"
+
+/* ---- plain tables: what CLI, JSON, CSV, HTML and Markdown print ---- */
+
+enum view_type { VIEW_INT, VIEW_REAL, VIEW_TEXT };
+struct view_col {
+	const char *key;   /* JSON and CSV key, as docs/METRICS.md */
+	const char *title; /* column heading for people */
+	enum view_type type;
+	int digits;        /* VIEW_REAL: digits after the point when printed for people */
+};
+struct view_cell {
+	int set;    /* 0 = nothing to say: blank, null */
+	int64_t i;
+	double r;
+	char *s;    /* owned by the table */
+};
+struct view_table {
+	const struct view_col *cols; /* static */
+	size_t n_col, n_row, cap;
+	struct view_cell *cells;     /* [n_row][n_col] */
+	char why[256];               /* "" or what cannot be said and why */
+};
+void view_table_free(struct view_table *t);
+
+enum view_format { VIEW_PRETTY, VIEW_JSON, VIEW_CSV };
+/* Print to a stream. VIEW_JSON: one array of objects, a row each. Text from the database is escaped
+ * for where it goes (terminal, JSON, CSV with formula guard). */
+int view_table_print(const struct view_table *t, enum view_format f, void *file, struct moe_err *e);
+
+/* The rows of `stat`; JSON keys in docs/METRICS.md. */
+int view_runs(struct reader *r, struct view_table *out, struct moe_err *e);
+int view_stat(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e); /* a row per layer */
+int view_stat_expert(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+int view_stat_domain(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+int view_stat_specialisation(struct reader *r, const struct load_filter *f,
+	struct view_table *out, struct moe_err *e);
+int view_stat_locality(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+
+/* ---- typed views: what the dashboard and the report draw ---- */
+
+/* Balance of one layer (reference: Load balance and Router in docs/METRICS.md). */
+struct view_layer {
+	uint16_t layer, n_expert, k;
+	uint64_t tokens;
+	double max_mean, max_vio, cv, gini, entropy_norm, n_eff, n2;
+	double dead, cold;          /* fractions of the experts */
+	unsigned n_dead, n_cold, coverage90, top_expert;
+	double top_rate;            /* picks of the busiest expert / tokens */
+	double p_dead_chance;       /* probability that one given expert stays unpicked by chance */
+	double aux_loss, z_loss, token_entropy, mi_token, confidence, margin; /* NAN without scores */
+	double *rel;                /* [n_expert] relative load, 1 = fair share */
+	uint64_t *counts;           /* [n_expert] */
+	double *weights;            /* [n_expert] sum of gate weights */
+};
+struct view_layers { size_t n; struct view_layer *layer; };
+int view_layers(struct reader *r, const struct load_filter *f, struct view_layers *out,
+	struct moe_err *e);
+void view_layers_free(struct view_layers *v);
+
+/* Does the model specialise, and is it real? One per (MoE layer); needs detail >= routes and at
+ * least two domains with two documents each, else n = 0 and why says so. */
+struct view_spec_cell {          /* layer x domain */
+	unsigned expert;             /* strongest expert of this domain at this layer */
+	double rel, lo, hi;          /* its relative load in the domain; 95 % bootstrap by document */
+	double null_p95;             /* what the strongest reaches with labels shuffled by document */
+	int proven;                  /* lo > null_p95 */
+};
+struct view_spec_layer {
+	uint16_t layer, n_expert, k;
+	double mi, mi_lo, mi_hi;     /* MI(domain; expert), bits, with bootstrap interval */
+	double nmi, null_mean, null_p95, bias; /* bias: Miller-Madow, bits */
+	double *jsd;                 /* [n_domain][n_domain], bits */
+	double *rel;                 /* [n_domain][n_expert] */
+	struct view_spec_cell *cell; /* [n_domain] */
+};
+struct view_spec {
+	size_t n_domain, n_layer;
+	struct domain_info *domain;  /* [n_domain] */
+	struct view_spec_layer *layer;
+	unsigned n_boot, n_shuffle;
+	char why[256];
+};
+/* n_boot = n_shuffle = 0 takes the defaults (200, 200); results are the same for the same seed. */
+int view_specialisation(struct reader *r, const struct load_filter *f, unsigned n_boot,
+	unsigned n_shuffle, uint64_t seed, struct view_spec *out, struct moe_err *e);
+void view_spec_free(struct view_spec *v);
+
+/* Alarms: rules in one table (src/view/alarm.c), each with its evidence. */
+enum view_severity { VIEW_NOTE, VIEW_WARNING, VIEW_ALARM };
+struct view_alarm {
+	enum view_severity severity;
+	char kind[24];        /* "collapse", "dead", "gap", "nan", ... */
+	int layer;            /* -1 = none */
+	int64_t since;        /* ns since 1970, start of the first bucket of the present spell */
+	double value, threshold;
+	char text[192];       /* "layer 2: E3+E11 take 71 % of picks (fair share 12.5 %)" */
+	char sql[320];        /* shows the evidence in `moescope sql` */
+};
+struct view_alarms { size_t n; struct view_alarm *alarm; }; /* worst first */
+int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarms *out,
+	struct moe_err *e);
+void view_alarms_free(struct view_alarms *v);
+int view_alarms_table(const struct view_alarms *v, struct view_table *out, struct moe_err *e);
+
+/* The head line of every screen and page. */
+struct view_summary {
+	struct run_info run;
+	uint64_t tokens, decisions;      /* in the filter; a decision = one token at one layer */
+	double prefill_tps, decode_tps;  /* tokens / busy second over the filter's buckets; NAN */
+	double lag_ms;                   /* oldest undelivered decision at the last commit */
+	double elapsed_s;
+	size_t n_domain;
+	double bpb;                      /* bits per byte of scored text, NAN */
+	double dropped_at_cf125;         /* worst layer: share of picks over capacity 1.25 if the
+	                                    whole selection were one batch (a lower bound) */
+};
+int view_summary(struct reader *r, const struct load_filter *f, struct view_summary *out,
+	struct moe_err *e);
+
+/* The sentence that a report opens with, from the same figures: "Routing is balanced ...". */
+int view_verdict(const struct view_summary *s, const struct view_layers *l,
+	const struct view_alarms *a, const struct view_spec *sp, char *out, size_t size);
+
+#endif
