@@ -7,6 +7,7 @@ models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gg
                             (default: models/ of the repository; skipped where absent)
 kernels.bin                 blocks of every quantisation type and the values they stand for
 router.txt                  the pure routing function
+metrics.txt                 choice tables and their metrics
 The layouts are in tests/data/README.md.
 """
 import glob
@@ -19,6 +20,7 @@ import numpy as np
 from bpe import Tokenizer
 from forward import Model, write_vec
 from gguf_io import CODEC, TYPES, dequantise, quantise
+from metrics import make_metric_vectors
 from router import make_router_vectors
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -99,6 +101,7 @@ def main():
             print(f"{gguf}: absent, skipped")
     make_kernels(os.path.join(DATA, "kernels.bin"))
     make_router_vectors(os.path.join(DATA, "router.txt"))
+    make_metric_vectors(os.path.join(DATA, "metrics.txt"))
 
 
 if __name__ == "__main__":
