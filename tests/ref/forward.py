@@ -1,8 +1,8 @@
 r"""Independent forward pass in NumPy: from a GGUF file and token ids to logits and routing.
 
 Weights are the file's, dequantised to float32; all arithmetic is float64. Covers the
-architectures llama (dense and Mixtral), olmoe, qwen2moe and qwen3moe, one sequence from
-position 0, no cache.
+architectures of the table ARCH (llama is dense and Mixtral), without YaRN or other scaling of
+RoPE; one sequence from position 0, no cache.
 
     forward.py MODEL.gguf OUT.vec  ID ID ID ...   evaluate these token ids
     forward.py MODEL.gguf OUT.vec --text "TEXT"   tokenise first (bpe.py)
@@ -16,7 +16,7 @@ Vector file (.vec), little endian, no padding:
     f32  logits[n_tokens][n_vocab]              every position
     then for each MoE layer, ascending:
     u32  layer                                  index in the model
-    f32  router_logits[n_tokens][n_expert]      before softmax
+    f32  router_logits[n_tokens][n_expert]      before softmax or sigmoid, with their bias if any
     i32  experts[n_tokens][k]                   in rank order
     f32  weights[n_tokens][k]                   as they multiply the experts' outputs
     f32  margin[n_tokens]                       k-th minus (k+1)-th selection score
@@ -27,18 +27,24 @@ import numpy as np
 
 from bpe import Tokenizer
 from gguf_io import read_gguf
+from router import route
 
 MAGIC = b"MOEVEC1\n"
-NORM_CLAMP = 6.103515625e-5             # smallest normal half: floor of the sum when renormalising
 
 # rope: which elements of a head form a pair, (2i, 2i+1) or (i, i + n/2).
-# renorm: the k weights are divided by their sum.
+# score, norm: the router (router.py); None: as the file's keys say.
+# act: silu(gate) * up, or OpenAI's clamped form. window: every second layer, from the first,
+# sees only the last attention.sliding_window positions.
 ARCH = {
-    "llama": dict(rope="adjacent", renorm=True),
-    "olmoe": dict(rope="halves", renorm=False),
-    "qwen2moe": dict(rope="halves", renorm=False),
-    "qwen3moe": dict(rope="halves", renorm=True),
+    "llama": dict(rope="adjacent", score="softmax", norm="renorm"),
+    "olmoe": dict(rope="halves", score="softmax", norm="raw"),
+    "qwen2moe": dict(rope="halves", score="softmax", norm="raw"),
+    "qwen3moe": dict(rope="halves", score="softmax", norm="renorm"),
+    "granitemoe": dict(rope="adjacent", score="softmax", norm="renorm"),
+    "deepseek2": dict(rope="adjacent", score=None, norm=None),
+    "gpt-oss": dict(rope="halves", score="none", norm="softmax", act="oai", window=True),
 }
+GATING_FUNC = {0: "softmax", 1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
 
 
 def rms_norm(x, w, eps):
@@ -70,17 +76,9 @@ def rope(x, n_rot, base, pairs):
     return y
 
 
-def route(logits, k, renorm):
-    """logits [T][E] -> experts [T][k] in rank order, weights [T][k], margin [T]."""
-    p = softmax(logits)
-    order = np.argsort(-p, axis=1, kind="stable")           # ties to the lowest id
-    experts = order[:, :k]
-    w = np.take_along_axis(p, experts, 1)
-    ranked = np.take_along_axis(p, order, 1)
-    margin = ranked[:, k - 1] - ranked[:, k] if k < p.shape[1] else np.full(len(p), np.inf)
-    if renorm:
-        w = w / np.maximum(w.sum(axis=1, keepdims=True), NORM_CLAMP)
-    return experts, w, margin
+def swiglu_oai(gate, up):
+    gate, up = np.minimum(gate, 7), np.clip(up, -7, 7)
+    return gate * sigmoid(1.702 * gate) * (up + 1)
 
 
 class Model:
@@ -103,7 +101,25 @@ class Model:
         self.n_rot = key("rope.dimension_count", self.hd)
         self.base = float(key("rope.freq_base", 10000.0))
         self.eps = float(key("attention.layer_norm_rms_epsilon"))
+        self.window = key("attention.sliding_window") if self.row.get("window") else 0
+        # Granite: factors of the embedding, of each branch, of q.k, and a divisor of the logits.
+        granite = self.arch == "granitemoe"
+        self.embd_scale = float(key("embedding_scale", 1.0)) if granite else 1.0
+        self.branch_scale = float(key("residual_scale", 1.0)) if granite else 1.0
+        self.logit_div = float(key("logit_scale")) if granite else 1.0
+        self.qk_scale = float(key("attention.scale", 0.0)) if granite else 0.0
+
         self.experts, self.k = key("expert_count", 0), key("expert_used_count", 0)
+        self.spec = {"score": self.row["score"], "norm": self.row["norm"]}
+        if self.arch == "deepseek2":
+            self.spec = {"score": GATING_FUNC[key("expert_gating_func", 0)],
+                         "norm": "renorm" if key("expert_weights_norm", False) else "raw",
+                         "scale": float(key("expert_weights_scale", 0.0)) or 1.0}
+            self.hd_mla = key("attention.key_length_mla")
+            self.kv_rank = key("attention.kv_lora_rank")
+        if key("expert_group_count", 0) > 1:
+            self.spec["n_group"] = key("expert_group_count")
+            self.spec["n_used"] = key("expert_group_used_count")
 
     def w(self, name):
         return self.g.tensor(name).astype(np.float64)
@@ -111,12 +127,27 @@ class Model:
     def has(self, name):
         return name in self.g.tensors
 
-    def attention(self, x, b):
+    def linear(self, x, name):
+        """x [T][in] -> [T][out], with NAME.bias where the file has one."""
+        y = x @ self.w(name + ".weight").T
+        return y + self.w(name + ".bias") if self.has(name + ".bias") else y
+
+    def attend(self, score, value, i, sink=None):
+        """score [T][T] before masking, value [T][n]. A sink takes a share of the softmax."""
+        T = len(score)
+        past = np.arange(T)[:, None] - np.arange(T)[None, :]
+        hidden = past < 0
+        if self.window and i % 2 == 0:
+            hidden |= past >= self.window
+        score = np.where(hidden, -np.inf, score)
+        if sink is None:
+            return softmax(score) @ value
+        return softmax(np.concatenate([score, np.full((T, 1), sink)], axis=1))[:, :T] @ value
+
+    def attention(self, x, b, i):
         """x [T][d], normalised -> [T][d]."""
         T = len(x)
-        q, k, v = (x @ self.w(b + f"attn_{n}.weight").T for n in "qkv")
-        if self.has(b + "attn_q.bias"):
-            q, k, v = (y + self.w(b + f"attn_{n}.bias") for y, n in zip((q, k, v), "qkv"))
+        q, k, v = (self.linear(x, b + f"attn_{n}") for n in "qkv")
         if self.has(b + "attn_q_norm.weight"):
             wq, wk = self.w(b + "attn_q_norm.weight"), self.w(b + "attn_k_norm.weight")
             if self.arch == "olmoe":                        # over the whole vector
@@ -127,49 +158,87 @@ class Model:
         q, k = (rope(y.reshape(T, -1, self.hd), self.n_rot, self.base, self.row["rope"])
                 for y in (q, k))
         v = v.reshape(T, self.kv_heads, -1)
-        future = np.triu(np.ones((T, T), dtype=bool), 1)
+        scale = self.qk_scale or 1 / np.sqrt(self.hd)
+        sinks = self.w(b + "attn_sinks.weight") if self.has(b + "attn_sinks.weight") else None
         out = []
         for h in range(self.heads):
             g = h * self.kv_heads // self.heads             # the KV head that this head reads
-            s = q[:, h] @ k[:, g].T / np.sqrt(self.hd)
-            out.append(softmax(np.where(future, -np.inf, s)) @ v[:, g])
-        return np.concatenate(out, axis=1) @ self.w(b + "attn_output.weight").T
+            out.append(self.attend(q[:, h] @ k[:, g].T * scale, v[:, g], i,
+                                   None if sinks is None else sinks[h]))
+        return self.linear(np.concatenate(out, axis=1), b + "attn_output")
 
-    def ffn(self, x, gate, up, down):
-        return (silu(x @ gate.T) * (x @ up.T)) @ down.T
+    def latent_attention(self, x, b, i):
+        """DeepSeek's MLA: keys and values of all heads from one latent vector c [T][rank]."""
+        T, nope = len(x), self.hd_mla - self.n_rot
+        if self.has(b + "attn_q_a.weight"):
+            a = rms_norm(self.linear(x, b + "attn_q_a"), self.w(b + "attn_q_a_norm.weight"), self.eps)
+            q = self.linear(a, b + "attn_q_b")
+        else:
+            q = self.linear(x, b + "attn_q")
+        q = q.reshape(T, self.heads, self.hd_mla)
+        kv = self.linear(x, b + "attn_kv_a_mqa")
+        c = rms_norm(kv[:, :self.kv_rank], self.w(b + "attn_kv_a_norm.weight"), self.eps)
+        k_rot = rope(kv[:, None, self.kv_rank:], self.n_rot, self.base, self.row["rope"])[:, 0]
+        q_rot = rope(q[:, :, nope:], self.n_rot, self.base, self.row["rope"])
+        k_b, v_b = self.w(b + "attn_k_b.weight"), self.w(b + "attn_v_b.weight")
+        out = []
+        for h in range(self.heads):
+            k = c @ k_b[h]                                  # k_b [H][rank][nope], v_b [H][v][rank]
+            score = (q[:, h, :nope] @ k.T + q_rot[:, h] @ k_rot.T) / np.sqrt(self.hd_mla)
+            out.append(self.attend(score, c @ v_b[h].T, i))
+        return self.linear(np.concatenate(out, axis=1), b + "attn_output")
+
+    def activation(self, gate, up):
+        return swiglu_oai(gate, up) if self.row.get("act") == "oai" else silu(gate) * up
+
+    def ffn(self, x, b, suffix=""):
+        h = self.activation(self.linear(x, b + "ffn_gate" + suffix),
+                            self.linear(x, b + "ffn_up" + suffix))
+        return self.linear(h, b + "ffn_down" + suffix)
 
     def moe(self, x, b):
         """x [T][d], normalised -> [T][d], and (logits, experts, weights, margin)."""
-        logits = x @ self.w(b + "ffn_gate_inp.weight").T
-        experts, weights, margin = route(logits, self.k, self.row["renorm"])
-        gate, up, down = (self.w(b + f"ffn_{n}_exps.weight") for n in ("gate", "up", "down"))
+        logits = self.linear(x, b + "ffn_gate_inp")
+        bias = self.w(b + "exp_probs_b.bias") if self.has(b + "exp_probs_b.bias") else None
+        routed = [route(row, self.k, bias=bias, **self.spec)[:3] for row in logits]
+        experts, weights, margin = (np.array(col) for col in zip(*routed))
+        w = {n: self.w(b + f"ffn_{n}_exps.weight") for n in ("gate", "up", "down")}
+        add = {n: self.w(b + f"ffn_{n}_exps.bias") if self.has(b + f"ffn_{n}_exps.bias")
+               else np.zeros(w[n].shape[:2]) for n in w}
         y = np.zeros_like(x)
         for e in range(self.experts):
             t, r = np.nonzero(experts == e)
             if len(t):
-                y[t] += weights[t, r][:, None] * self.ffn(x[t], gate[e], up[e], down[e])
-        if self.arch == "qwen2moe":
-            shared = (self.w(b + f"ffn_{n}_shexp.weight") for n in ("gate", "up", "down"))
-            open_ = sigmoid(x @ self.w(b + "ffn_gate_inp_shexp.weight").reshape(-1))
-            y += open_[:, None] * self.ffn(x, *shared)
+                gate, up = (x[t] @ w[n][e].T + add[n][e] for n in ("gate", "up"))
+                h = self.activation(gate, up) @ w["down"][e].T + add["down"][e]
+                y[t] += weights[t, r][:, None] * h
+        if self.has(b + "ffn_up_shexp.weight"):
+            shared = self.ffn(x, b, "_shexp")
+            if self.has(b + "ffn_gate_inp_shexp.weight"):
+                gate = x @ self.w(b + "ffn_gate_inp_shexp.weight").reshape(-1)
+                shared = sigmoid(gate)[:, None] * shared
+            y += shared
         return y, (logits, experts, weights, margin)
 
     def forward(self, tokens):
         """-> logits [T][V] float64, {layer: (router logits, experts, weights, margin)}."""
         embd = self.w("token_embd.weight")
-        x, routing = embd[np.asarray(tokens)], {}
+        attention = self.latent_attention if self.arch == "deepseek2" else self.attention
+        ffn_norm = "post_attention_norm" if self.arch == "gpt-oss" else "ffn_norm"
+        x, routing = embd[np.asarray(tokens)] * self.embd_scale, {}
         for i in range(self.layers):
             b = f"blk.{i}."
-            x = x + self.attention(rms_norm(x, self.w(b + "attn_norm.weight"), self.eps), b)
-            h = rms_norm(x, self.w(b + "ffn_norm.weight"), self.eps)
+            h = rms_norm(x, self.w(b + "attn_norm.weight"), self.eps)
+            x = x + attention(h, b, i) * self.branch_scale
+            h = rms_norm(x, self.w(b + ffn_norm + ".weight"), self.eps)
             if self.has(b + "ffn_gate_inp.weight"):
                 y, routing[i] = self.moe(h, b)
             else:
-                y = self.ffn(h, *(self.w(b + f"ffn_{n}.weight") for n in ("gate", "up", "down")))
-            x = x + y
+                y = self.ffn(h, b)
+            x = x + y * self.branch_scale
         x = rms_norm(x, self.w("output_norm.weight"), self.eps)
         head = self.w("output.weight") if self.has("output.weight") else embd
-        return x @ head.T, routing
+        return x @ head.T / self.logit_div, routing
 
 
 def write_vec(path, tokens, logits, n_layer, routing):

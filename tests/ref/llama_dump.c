@@ -5,7 +5,8 @@
  *	llama_dump --tokenize MODEL.gguf < TEXTS	one line of ids per text
  *	llama_dump --tokenize-bos MODEL.gguf < TEXTS	the same with BOS/EOS as the model asks
  *
- * The layout of .vec files stands at the top of forward.py. TEXTS is any number of
+ * The layout of .vec files stands at the top of forward.py; margins, which llama.cpp does not
+ * compute, are NaN. TEXTS is any number of
  * "LENGTH\n" + LENGTH bytes; special tokens inside a text are not recognised.
  *
  * Runs as exactly as llama.cpp can: F32 KV cache, flash attention off, one thread, no repacking,
@@ -38,10 +39,11 @@
 struct layer {
 	float *logits;		/* [n_tokens][n_expert] */
 	int32_t *experts;	/* [n_tokens][k] */
-	float *weights;		/* [n_tokens][k], the last form seen: raw, then normalised */
+	float *weights;		/* [n_tokens][k], the last form seen: raw, normalised, scaled */
 };
 
 struct dump {
+	const char *logits_name;	/* the tensor that holds the router logits */
 	int n_tokens, n_expert, k;
 	struct layer layer[MAX_LAYERS];
 };
@@ -93,13 +95,17 @@ static bool on_eval(struct ggml_tensor *t, bool ask, void *user)
 {
 	struct dump *d = user;
 	const char *dash = strrchr(t->name, '-');
-	size_t stem = dash ? (size_t)(dash - t->name) : 0;
 	int il = dash ? atoi(dash + 1) : -1, cols;
-	bool is_logits = stem == 14 && !strncmp(t->name, "ffn_moe_logits", stem);
-	bool is_topk = stem == 12 && !strncmp(t->name, "ffn_moe_topk", stem);
-	bool is_weights = (stem == 15 && !strncmp(t->name, "ffn_moe_weights", stem)) ||
-			  (stem == 20 && !strncmp(t->name, "ffn_moe_weights_norm", stem));
+	char stem[GGML_MAX_NAME] = "";
+	bool is_logits, is_topk, is_weights;
 
+	if (dash)
+		memcpy(stem, t->name, (size_t)(dash - t->name));
+	is_logits = !strcmp(stem, d->logits_name);
+	is_topk = !strcmp(stem, "ffn_moe_topk");
+	is_weights = !strcmp(stem, "ffn_moe_weights") || !strcmp(stem, "ffn_moe_weights_norm") ||
+		     !strcmp(stem, "ffn_moe_weights_softmax") ||
+		     !strcmp(stem, "ffn_moe_weights_scaled");
 	if (il < 0 || il >= MAX_LAYERS || !(is_logits || is_topk || is_weights))
 		return !ask;
 	if (ask)
@@ -115,28 +121,6 @@ static bool on_eval(struct ggml_tensor *t, bool ask, void *user)
 		d->layer[il].weights = rows_of(t, &cols, d->n_tokens);
 	}
 	return true;
-}
-
-static int by_value_desc(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x < y) - (x > y);
-}
-
-/* k-th minus (k+1)-th softmax probability of one row of router logits. */
-static float margin_of(const float *logits, int n, int k)
-{
-	double p[1024], top = -INFINITY, sum = 0;
-
-	if (k >= n || n > 1024)
-		return INFINITY;
-	for (int i = 0; i < n; i++)
-		top = fmax(top, logits[i]);
-	for (int i = 0; i < n; i++)
-		sum += p[i] = exp(logits[i] - top);
-	qsort(p, (size_t)n, sizeof *p, by_value_desc);
-	return (float)((p[k - 1] - p[k]) / sum);
 }
 
 static void put(FILE *f, const void *p, size_t size, size_t n)
@@ -191,11 +175,8 @@ static void write_vec(const char *path, const struct dump *d, const llama_token 
 		put(f, l->logits, 4, t * (size_t)d->n_expert);
 		put(f, l->experts, 4, t * (size_t)d->k);
 		put(f, l->weights, 4, t * (size_t)d->k);
-		for (int i = 0; i < d->n_tokens; i++) {
-			float m = margin_of(l->logits + i * d->n_expert, d->n_expert, d->k);
-
-			put(f, &m, 4, 1);
-		}
+		for (int i = 0; i < d->n_tokens; i++)
+			put(f, &(float){ NAN }, 4, 1);
 	}
 	if (fclose(f))
 		die("writing %s failed", path);
@@ -224,8 +205,12 @@ static void evaluate(const char *model_path, const char *tokens_path, const char
 	struct llama_context_params cp = llama_context_default_params();
 	struct llama_context *ctx;
 	struct llama_batch batch = llama_batch_init(n, 0, 1);
+	char arch[64] = "";
 
 	d.n_tokens = n;
+	llama_model_meta_val_str(model, "general.architecture", arch, sizeof arch);
+	/* gpt-oss scores by the biased logits themselves, and calls them probs */
+	d.logits_name = strcmp(arch, "gpt-oss") ? "ffn_moe_logits" : "ffn_moe_probs";
 	cp.n_ctx = (uint32_t)(n + 255) / 256 * 256;
 	cp.n_batch = cp.n_ubatch = (uint32_t)n;
 	cp.n_threads = cp.n_threads_batch = 1;
