@@ -66,7 +66,7 @@ class Tokenizer:
         self.bos = [kv["tokenizer.ggml.bos_token_id"]] if add else []
 
     def _word(self, word):
-        parts = [self.bytes[b] for b in word.encode("utf-8")]
+        parts = [self.bytes[b] for b in word.encode("utf-8", "surrogateescape")]
         if self.whole_words and "".join(parts) in self.ids:
             return ["".join(parts)]
         while len(parts) > 1:
