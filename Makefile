@@ -31,7 +31,7 @@ SRC := $(sort $(wildcard src/*/*.c tui/*.c reports/*.c))
 CMD_SRC := $(filter src/cmd/%,$(SRC))
 LIB_SRC := $(filter-out src/cmd/%,$(SRC))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
-CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o)
+CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/gen/embed.o
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h
 
@@ -53,6 +53,13 @@ check: deps
 $(BUILD)/gen/schema_sql.h: src/trace/schema.sql
 	@mkdir -p $(@D)
 	@sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
+
+EMBED := $(wildcard models/*.gguf models/texts/*.txt)
+$(BUILD)/gen/embed.c: src/cmd/embed.sh $(EMBED)
+	@mkdir -p $(@D)
+	@src/cmd/embed.sh > $@
+$(BUILD)/gen/embed.o: $(BUILD)/gen/embed.c
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 # Rewritten only when it changes, so that a commit does not rebuild the world.
 $(BUILD)/gen/version.h: FORCE

@@ -22,6 +22,15 @@ static inline uint16_t rd16(const uint8_t *p)
 	return (uint16_t)(p[0] | p[1] << 8);
 }
 
+/* The last n < 16 elements of a row, zeros behind them: a fused 0*0 changes no lane. */
+static inline V vtail(const float *p, size_t n)
+{
+	float t[16] = { 0 };
+
+	memcpy(t, p, n * 4);
+	return vload(t);
+}
+
 /* ---- one function per type: n elements (a multiple of the block) to floats ---- */
 
 static void unpack_f32(const uint8_t *p, float *out, size_t n)
@@ -31,8 +40,12 @@ static void unpack_f32(const uint8_t *p, float *out, size_t n)
 
 static void unpack_f16(const uint8_t *p, float *out, size_t n)
 {
-	for (size_t i = 0; i < n; i += 16)
+	size_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
 		vstore(out + i, vf16(p + 2 * i));
+	for (; i < n; i++)
+		out[i] = half(rd16(p + 2 * i));
 }
 
 static void unpack_bf16(const uint8_t *p, float *out, size_t n)
@@ -218,12 +231,34 @@ static void unpack_q6_k(const uint8_t *p, float *out, size_t n)
 	}
 }
 
-/* To add a type: its function above, its row here, and its vector in tests/data/kernels.txt. */
+/* e u8, q u8[16]: an E2M1 float per nibble (held doubled here) times 2^(e-127) */
+static void unpack_mxfp4(const uint8_t *p, float *out, size_t n)
+{
+	static const int8_t twice[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+
+	for (size_t i = 0; i < n; i += 32, p += 17) {
+		uint32_t bits = p[0] < 2 ? 0x200000u << p[0] : (uint32_t)(p[0] - 1) << 23; /* 2^(e-128) */
+		int8_t lo[16], hi[16];
+		float d;
+
+		memcpy(&d, &bits, 4);
+		for (int j = 0; j < 16; j++) {
+			lo[j] = twice[p[1 + j] & 15];
+			hi[j] = twice[p[1 + j] >> 4];
+		}
+		vstore(out + i, vmul(vset(d), vi8(lo)));
+		vstore(out + i + 16, vmul(vset(d), vi8(hi)));
+	}
+}
+
+/* To add a type: its function above, its row here, and its vector in tests/data/kernels.bin and its
+ * name in kern_type_ok (kern.c). */
 static void (*const unpack[QT_MAX])(const uint8_t *, float *, size_t) = {
 	[QT_F32] = unpack_f32, [QT_F16] = unpack_f16, [QT_BF16] = unpack_bf16,
 	[QT_Q8_0] = unpack_q8_0, [QT_Q4_0] = unpack_q4_0, [QT_Q4_1] = unpack_q4_1,
 	[QT_Q5_0] = unpack_q5_0, [QT_Q5_1] = unpack_q5_1, [QT_Q4_K] = unpack_q4_k,
 	[QT_Q5_K] = unpack_q5_k, [QT_Q6_K] = unpack_q6_k,
+	[QT_MXFP4] = unpack_mxfp4,
 };
 
 static void body_to_float(uint32_t type, const void *row, float *out, size_t n)
@@ -239,11 +274,12 @@ static inline __attribute__((always_inline)) void tile(const float *w, size_t ws
 	size_t xs, size_t n, size_t nr, size_t nt, float *y, size_t ys)
 {
 	V acc[TILE_R][TILE_T];
+	size_t i = 0;
 
 	for (size_t r = 0; r < nr; r++)
 		for (size_t t = 0; t < nt; t++)
 			acc[r][t] = vzero();
-	for (size_t i = 0; i < n; i += 16) {
+	for (; i + 16 <= n; i += 16) {
 		V wv[TILE_R];
 
 		for (size_t r = 0; r < nr; r++)
@@ -255,6 +291,11 @@ static inline __attribute__((always_inline)) void tile(const float *w, size_t ws
 				acc[r][t] = vfma(wv[r], xv, acc[r][t]);
 		}
 	}
+	if (i < n)
+		for (size_t r = 0; r < nr; r++)
+			for (size_t t = 0; t < nt; t++)
+				acc[r][t] = vfma(vtail(w + r * ws + i, n - i), vtail(x + t * xs + i, n - i),
+					acc[r][t]);
 	for (size_t r = 0; r < nr; r++)
 		for (size_t t = 0; t < nt; t++)
 			y[t * ys + r] = vsum(acc[r][t]);
@@ -283,16 +324,19 @@ static inline __attribute__((always_inline)) void gemv_group(uint32_t type, cons
 	for (size_t r = 0; r < nr; r++)
 		acc[r] = vzero();
 	for (size_t i = 0; i < n; i += CHUNK) {
-		size_t len = n - i < CHUNK ? n - i : CHUNK, at = i / q->block * q->bytes;
+		size_t len = n - i < CHUNK ? n - i : CHUNK, at = i / q->block * q->bytes, j = 0;
 
 		for (size_t r = 0; r < nr; r++)
 			unpack[type](rows + r * row_bytes + at, w[r], len);
-		for (size_t j = 0; j < len; j += 16) {
+		for (; j + 16 <= len; j += 16) {
 			V xv = vload(x + i + j);
 
 			for (size_t r = 0; r < nr; r++)
 				acc[r] = vfma(vload(w[r] + j), xv, acc[r]);
 		}
+		if (j < len)
+			for (size_t r = 0; r < nr; r++)
+				acc[r] = vfma(vtail(w[r] + j, len - j), vtail(x + i + j, len - j), acc[r]);
 	}
 	for (size_t r = 0; r < nr; r++)
 		y[r] = vsum(acc[r]);
@@ -360,13 +404,8 @@ static float body_dot(const float *a, const float *b, size_t n)
 
 	for (; i + 16 <= n; i += 16)
 		acc = vfma(vload(a + i), vload(b + i), acc);
-	if (i < n) {
-		float ta[16] = { 0 }, tb[16] = { 0 };
-
-		memcpy(ta, a + i, (n - i) * 4);
-		memcpy(tb, b + i, (n - i) * 4);
-		acc = vfma(vload(ta), vload(tb), acc);
-	}
+	if (i < n)
+		acc = vfma(vtail(a + i, n - i), vtail(b + i, n - i), acc);
 	return vsum(acc);
 }
 
@@ -391,12 +430,10 @@ static void body_axpy(float a, const float *x, float *y, size_t n)
 	for (; i + 16 <= n; i += 16)
 		vstore(y + i, vfma(va, vload(x + i), vload(y + i)));
 	if (i < n) {
-		float tx[16] = { 0 }, ty[16] = { 0 };
+		float last[16];
 
-		memcpy(tx, x + i, (n - i) * 4);
-		memcpy(ty, y + i, (n - i) * 4);
-		vstore(ty, vfma(va, vload(tx), vload(ty)));
-		memcpy(y + i, ty, (n - i) * 4);
+		vstore(last, vfma(va, vtail(x + i, n - i), vtail(y + i, n - i)));
+		memcpy(y + i, last, (n - i) * 4);
 	}
 }
 

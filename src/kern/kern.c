@@ -24,10 +24,8 @@ size_t kern_scratch(size_t n)
 int kern_type_ok(uint32_t type, size_t n)
 {
 	static const uint32_t have[] = { QT_F32, QT_F16, QT_BF16, QT_Q8_0, QT_Q4_0, QT_Q4_1, QT_Q5_0,
-		QT_Q5_1, QT_Q4_K, QT_Q5_K, QT_Q6_K };
+		QT_Q5_1, QT_Q4_K, QT_Q5_K, QT_Q6_K, QT_MXFP4 };
 
-	if (n % KERN_LANES)
-		return 0;
 	for (size_t i = 0; i < sizeof have / sizeof have[0]; i++)
 		if (have[i] == type)
 			return n % qtype_info(type)->block == 0;

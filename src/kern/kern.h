@@ -8,7 +8,7 @@
  * size, thread count, tile shape or instruction set: all ISA rows give the same bits, and the
  * plain one is the reference that tests compare the others with.
  *
- * Row lengths are multiples of 16 (kern_type_ok checks; models with others are refused).
+ * A last group of fewer than 16 elements is padded with zeros.
  */
 #ifndef KERN_KERN_H
 #define KERN_KERN_H
@@ -19,8 +19,6 @@
 #include <moescope/err.h>
 
 #include "base/qtype.h"
-
-#define KERN_LANES 16
 
 struct kern {
 	const char *name; /* "plain", "avx2", "avx512" */
