@@ -10,8 +10,8 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 if [ -z "${LLAMA_CPP:-}" ]; then
-	echo "compare_llama: skipped, LLAMA_CPP is not set"
-	exit 0
+	echo "LLAMA_CPP is not set (tests/ref/README.md)"
+	exit 77
 fi
 export OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
 python=${PYTHON:-/usr/bin/python3}		# Debian's, which has its NumPy

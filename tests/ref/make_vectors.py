@@ -7,7 +7,7 @@ models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gg
                             (default: models/ of the repository; skipped where absent)
 kernels.bin                 blocks of every quantisation type and the values they stand for
 router.txt                  the pure routing function
-metrics.txt                 choice tables and their metrics
+metrics.txt, sim.txt        choice tables and their metrics; the simulators
 The layouts are in tests/data/README.md.
 """
 import glob
@@ -22,6 +22,7 @@ from forward import Model, write_vec
 from gguf_io import CODEC, TYPES, dequantise, quantise
 from metrics import make_metric_vectors
 from router import make_router_vectors
+from simulate import make_sim_vectors
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DATA = os.path.normpath(os.path.join(HERE, "..", "data"))
@@ -102,6 +103,7 @@ def main():
     make_kernels(os.path.join(DATA, "kernels.bin"))
     make_router_vectors(os.path.join(DATA, "router.txt"))
     make_metric_vectors(os.path.join(DATA, "metrics.txt"))
+    make_sim_vectors(os.path.join(DATA, "sim.txt"))
 
 
 if __name__ == "__main__":
