@@ -33,7 +33,8 @@ LIB_SRC := $(filter-out src/cmd/%,$(SRC))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
-GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h
+PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
+GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
 .PHONY: all deps demo check unit cli lint install clean
 all: $(BUILD)/moescope
@@ -50,9 +51,14 @@ check: deps
 	@$(MAKE) --no-print-directory -j2 all
 	@tests/run $(BUILD)
 
+# Text that is compiled in: each line becomes a C string.
+QUOTE = mkdir -p $(@D) && sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
 $(BUILD)/gen/schema_sql.h: src/trace/schema.sql
-	@mkdir -p $(@D)
-	@sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
+	@$(QUOTE)
+$(BUILD)/gen/style_css.h: reports/style.css
+	@$(QUOTE)
+$(BUILD)/gen/%_gp.h: reports/plots/%.gp
+	@$(QUOTE)
 
 # Rewritten only when it changes, so that a commit does not rebuild the world.
 $(BUILD)/gen/version.h: FORCE

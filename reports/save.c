@@ -76,7 +76,7 @@ int report_save(const char *path, const struct buf *b, struct moe_err *e)
 	if (!temp)
 		return err_nomem(e, size, "a file name");
 	snprintf(temp, size, "%s.tmp-XXXXXX", path);
-	fd = mkostemp(temp, O_CLOEXEC);
+	fd = mkstemp(temp);
 	if (fd < 0) {
 		err_errno(e, "writing %s", path);
 		goto out;
