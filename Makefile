@@ -36,7 +36,8 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/tools/*.c)))
 EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src/trace/layout.c \
 	src/base/err.c
-GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h
+PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
+GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
 .PHONY: all deps demo check unit tools cli lint install clean
 all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
@@ -53,9 +54,14 @@ check: deps
 	@$(MAKE) --no-print-directory -j2 all
 	@tests/run $(BUILD)
 
+# Text that is compiled in: each line becomes a C string.
+QUOTE = mkdir -p $(@D) && sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
 $(BUILD)/gen/schema_sql.h: src/trace/schema.sql
-	@mkdir -p $(@D)
-	@sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
+	@$(QUOTE)
+$(BUILD)/gen/style_css.h: reports/style.css
+	@$(QUOTE)
+$(BUILD)/gen/%_gp.h: reports/plots/%.gp
+	@$(QUOTE)
 
 EMBED := $(wildcard models/*.gguf models/texts/*.txt)
 $(BUILD)/gen/embed.c: src/cmd/embed.sh $(EMBED)
