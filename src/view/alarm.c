@@ -46,8 +46,8 @@ struct scene {
 	struct window window[WINDOWS];
 	int n_windows;
 	uint64_t tokens;                 /* of the layer that saw most */
-	char where[160];                 /* " AND ..." that selects the filter's phase and domain */
-	char where_load[80];
+	char where[80];                  /* " AND ..." for the filter's phase and domain; the columns are
+	                                    the same in `routing` and `load` */
 };
 
 /* One candidate. `layer` is an index into scene.load, -1 for rules about the run. */
@@ -153,7 +153,7 @@ static void sql_picks(struct finding *x, const char *order)
 			"AS expert, sum(instr('123456789ABCDEF',substr(hex(counts),i+1,1))<<"
 			"(i%%16/2*8+4-i%%2*4)) AS picks FROM load,n WHERE run=%lld AND layer=%u%s "
 			"GROUP BY 1 ORDER BY 2 %s", 16u * l->n_expert - 1, run, l->layer,
-			s->where_load, order);
+			s->where, order);
 }
 
 static void chance_words(double p, char *buf, size_t size)
@@ -287,7 +287,7 @@ static void say_nan(struct finding *x)
 	sql(x, "SELECT datetime((started+bucket*bucket_ns)/1000000000,'unixepoch') AS since, "
 		"sum(n_nan) AS n_nan, sum(tokens) AS tokens FROM load JOIN run ON run.id=load.run WHERE "
 		"run=%lld AND layer=%u%s GROUP BY bucket HAVING sum(n_nan)>0", (long long)x->s->run->id,
-		l->layer, x->s->where_load);
+		l->layer, x->s->where);
 }
 
 static double again_nan(const struct figures *w)
@@ -487,22 +487,12 @@ static int64_t since(struct scene *s, const struct rule *rule, int layer)
 static void where(struct scene *s)
 {
 	const struct load_filter *f = s->f;
-	long long run = s->run->id, d = f->domain;
-	size_t n = 0, m = 0;
+	size_t n = 0;
 
-	if (f->phase >= 0) {
+	if (f->phase >= 0)
 		n = (size_t)snprintf(s->where, sizeof s->where, " AND phase=%d", f->phase);
-		m = (size_t)snprintf(s->where_load, sizeof s->where_load, " AND phase=%d", f->phase);
-	}
-	if (d < 0)
-		return;
-	snprintf(s->where_load + m, sizeof s->where_load - m, " AND domain=%lld", d);
-	if (d)
-		snprintf(s->where + n, sizeof s->where - n, " AND sequence IN (SELECT id FROM sequence "
-			"WHERE run=%lld AND domain=%lld)", run, d);
-	else
-		snprintf(s->where + n, sizeof s->where - n, " AND sequence IN (SELECT id FROM sequence "
-			"WHERE run=%lld AND domain IS NULL)", run);
+	if (f->domain >= 0)
+		snprintf(s->where + n, sizeof s->where - n, " AND domain=%lld", (long long)f->domain);
 }
 
 /* Keep the notes of the filter's buckets. */

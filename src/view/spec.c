@@ -162,8 +162,6 @@ static int docs_scan(struct docs *s, struct reader *r, const struct load_filter 
 	if (!cur)
 		return -1;
 	while ((got = cursor_next(cur, &c, e)) > 0) {
-		if ((got = decisions_check(&c, e)))
-			break;
 		dom = domain_index(d, s->n_domain, c.domain);
 		if (dom == s->n_domain)
 			continue;
