@@ -96,8 +96,8 @@ static double again_nan(const struct figures *);
  * collapse: max/mean, the busiest expert against its fair share. Models trained with a working
  *   balancing loss stay below 1.5 on mixed text (our balanced sample model: 1.13-1.18), so 2 is
  *   worth a look; a layer that has collapsed has 4 and more (our collapsed sample: 4.7-6.9), so 3
- *   is an alarm. One hot expert among many is a placement problem, not a collapse: below 10 % of picks
- *   over capacity it stays a warning.
+ *   is an alarm. One hot expert among many is a placement problem, not a collapse: below 10 % of
+ *   picks over capacity it stays a warning.
  * dead: share of experts never picked. Any is worth a warning, 10 % wasted parameters an alarm.
  * cold: experts below a tenth of their fair share, but alive.
  * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.

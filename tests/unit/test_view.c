@@ -621,7 +621,8 @@ static void test_print_numbers(void **state)
 	assert_string_equal(s, "number     x  text\n    -5  0.33  \xc3\xa9t\xc3\xa9\n              b\n");
 	free(s);
 	s = print(&t, VIEW_JSON);
-	assert_string_equal(s, "[\n {\"n\": -5, \"hidden\": 7, \"x\": 0.3333333333, \"s\": \"\xc3\xa9t\xc3\xa9\"},"
+	assert_string_equal(s, "[\n {\"n\": -5, \"hidden\": 7, \"x\": 0.3333333333, "
+		"\"s\": \"\xc3\xa9t\xc3\xa9\"},"
 		"\n {\"n\": null, \"hidden\": 8, \"x\": null, \"s\": \"b\"}\n]\n");
 	free(s);
 	s = print(&t, VIEW_CSV);
@@ -653,86 +654,81 @@ static void run_sql(struct reader *r, const struct view_alarms *a)
 	}
 }
 
+static struct view_alarms found; /* of the last alarm_of */
+
 /* The alarm of a kind on a layer, NULL if there is none; runs all SQL. */
-static const struct view_alarm *alarm_of(const struct load_filter *f, const char *kind, int layer,
-	struct view_alarms *a)
+static const struct view_alarm *alarm_of(const struct load_filter *f, const char *kind, int layer)
 {
 	struct reader *r = open_db();
 
-	OK(view_alarms(r, f, a, &err));
-	run_sql(r, a);
+	view_alarms_free(&found);
+	OK(view_alarms(r, f, &found, &err));
+	run_sql(r, &found);
 	reader_close(r);
-	for (size_t i = 0; i < a->n; i++)
-		if (!strcmp(a->alarm[i].kind, kind) && a->alarm[i].layer == layer)
-			return a->alarm + i;
+	for (size_t i = 0; i < found.n; i++)
+		if (!strcmp(found.alarm[i].kind, kind) && found.alarm[i].layer == layer)
+			return found.alarm + i;
 	return NULL;
 }
 
 static void test_balanced_is_silent(void **state)
 {
-	struct view_alarms a;
 
 	(void)state;
 	begin(MOE_DETAIL_ROUTES, 7);
 	for (int i = 0; i < 8; i++)
 		doc("a", 200, 10, even);
 	end();
-	assert_null(alarm_of(&all, "collapse", 1, &a));
-	assert_int_equal(a.n, 0);
-	view_alarms_free(&a);
+	assert_null(alarm_of(&all, "collapse", 1));
+	assert_int_equal(found.n, 0);
 }
 
 static void test_few_tokens_are_no_evidence(void **state)
 {
-	struct view_alarms a;
 
 	(void)state;
 	begin(MOE_DETAIL_ROUTES, 8);
 	doc("a", 3, 0, even); /* six picks of eight experts: some are dead, one is far above the mean */
 	end();
-	assert_null(alarm_of(&all, "dead", 1, &a));
-	assert_int_equal(a.n, 0);
-	view_alarms_free(&a);
+	assert_null(alarm_of(&all, "dead", 1));
+	assert_int_equal(found.n, 0);
 }
 
 static void collapse_fires(enum moe_detail detail)
 {
 	const struct view_alarm *x;
 	struct load_filter f = all;
-	struct view_alarms a;
 
 	begin(detail, 9);
 	for (int i = 0; i < 4; i++)
 		doc("a", 200, 10, collapsed);
 	end();
-	x = alarm_of(&all, "collapse", 3, &a);
+	x = alarm_of(&all, "collapse", 3);
 	assert_non_null(x);
 	assert_int_equal(x->severity, VIEW_ALARM);
 	near(x->value, 4, 1e-9); /* two of eight take all */
 	near(x->threshold, 3, 0);
 	assert_non_null(strstr(x->text, "layer 3: E0+E1 take 100 % of picks (fair share 25.0 %)"));
-	x = alarm_of(&all, "dead", 3, &a);
+	x = alarm_of(&all, "dead", 3);
 	assert_non_null(x);
 	near(x->value, 6 / 8.0, 1e-12);
 	assert_non_null(strstr(x->text, "6 of 8"));
-	assert_null(alarm_of(&all, "dead", 1, &a));
-	assert_null(alarm_of(&all, "collapse", 1, &a));
+	assert_null(alarm_of(&all, "dead", 1));
+	assert_null(alarm_of(&all, "collapse", 1));
 	/* within a domain the same figures may be specialisation */
 	f.domain = 1;
 	f.phase = MOE_PREFILL;
-	x = alarm_of(&f, "collapse", 3, &a);
+	x = alarm_of(&f, "collapse", 3);
 	assert_non_null(x);
 	assert_int_equal(x->severity, VIEW_WARNING);
-	x = alarm_of(&f, "dead", 3, &a);
+	x = alarm_of(&f, "dead", 3);
 	assert_int_equal(x->severity, VIEW_NOTE);
-	view_alarms_free(&a);
 }
 
 /* The SQL must also give the right figures: picks by expert from either source. */
 static void sql_counts(void)
 {
-	struct view_alarms a;
-	const struct view_alarm *x = alarm_of(&all, "collapse", 3, &a);
+	const struct view_alarm *x = alarm_of(&all, "collapse", 3);
 	struct reader *r = open_db();
 	sqlite3_stmt *st;
 	int64_t n[E] = { 0 };
@@ -745,7 +741,6 @@ static void sql_counts(void)
 	assert_int_equal(n[1], 840);
 	assert_int_equal(n[2], 0);
 	reader_close(r);
-	view_alarms_free(&a);
 }
 
 static void test_collapse(void **state)
@@ -759,9 +754,8 @@ static void test_collapse(void **state)
 
 static void test_cold_and_nan(void **state)
 {
-	static float chilly[L][E] = { { 0, 0, 0, 0, 0, 0, 0, -2.6f } };
+	static float chilly[L][E] = { { 0, 0, 0, 0, 0, 0, 0, -1.8f } };
 	const struct view_alarm *x;
-	struct view_alarms a;
 
 	(void)state;
 	begin(MOE_DETAIL_ROUTES, 10);
@@ -769,21 +763,19 @@ static void test_cold_and_nan(void **state)
 	for (int i = 0; i < 8; i++)
 		doc("a", 200, 0, chilly);
 	end();
-	x = alarm_of(&all, "nan", 3, &a);
+	x = alarm_of(&all, "nan", 3);
 	assert_non_null(x);
 	assert_int_equal(x->severity, VIEW_ALARM);
 	near(x->value, 8 * (3 * 7 + 1), 0); /* tokens 3, 13, ... of batches of 64, 64, 64, 8 */
-	x = alarm_of(&all, "cold", 1, &a);
+	x = alarm_of(&all, "cold", 1);
 	assert_non_null(x);
 	assert_int_equal(x->severity, VIEW_NOTE);
 	near(x->value, 1, 0);
-	view_alarms_free(&a);
 }
 
 static void test_since(void **state)
 {
 	const struct view_alarm *x;
-	struct view_alarms a;
 	int64_t started, width;
 	struct run_info u;
 	struct reader *r;
@@ -805,31 +797,26 @@ static void test_since(void **state)
 	OK(reader_run(r, 1, &u, &err));
 	reader_close(r);
 	started = u.started, width = u.bucket_ns;
-	x = alarm_of(&all, "collapse", 3, &a);
+	x = alarm_of(&all, "collapse", 3);
 	assert_non_null(x);
 	assert_int_equal((x->since - started) / width, 17);
-	view_alarms_free(&a);
 	f.bucket0 = 19, f.bucket1 = 33; /* only what is selected */
-	x = alarm_of(&f, "collapse", 3, &a);
+	x = alarm_of(&f, "collapse", 3);
 	assert_non_null(x);
 	assert_int_equal((x->since - started) / width, 19);
-	view_alarms_free(&a);
 	f.domain = 2, f.phase = MOE_PREFILL;
-	assert_non_null(alarm_of(&f, "dead", 3, &a)); /* runs the longest SQL there is */
-	view_alarms_free(&a);
+	assert_non_null(alarm_of(&f, "dead", 3)); /* runs the longest SQL there is */
 	/* recovered in the last bucket: there is no present spell, the figure is of the whole */
 	edit("INSERT INTO load SELECT run, domain, phase, 40, layer, tokens, counts, weights, probs, lse2,"
 		"entropy, confidence, margin, n_margin, n_nan, n_edited FROM load WHERE bucket = 0");
-	x = alarm_of(&all, "collapse", 3, &a);
+	x = alarm_of(&all, "collapse", 3);
 	assert_non_null(x);
 	assert_int_equal(x->since, started);
-	view_alarms_free(&a);
 }
 
 static void test_run_alarms(void **state)
 {
 	const struct view_alarm *x;
-	struct view_alarms a;
 	struct load_filter f = all;
 	int64_t now = clock_wall();
 
@@ -840,44 +827,38 @@ static void test_run_alarms(void **state)
 	end();
 	edit("UPDATE run SET state = 'live', ended = NULL, heartbeat = %" PRId64 ", lag_ns = 3000000000",
 		now);
-	x = alarm_of(&all, "lag", -1, &a);
+	x = alarm_of(&all, "lag", -1);
 	assert_non_null(x);
 	assert_int_equal(x->severity, VIEW_WARNING);
-	assert_null(alarm_of(&all, "stopped", -1, &a));
-	view_alarms_free(&a);
+	assert_null(alarm_of(&all, "stopped", -1));
 	edit("UPDATE run SET heartbeat = %" PRId64, now - INT64_C(60000000000));
-	x = alarm_of(&all, "stopped", -1, &a);
+	x = alarm_of(&all, "stopped", -1);
 	assert_non_null(x);
 	assert_int_equal(x->severity, VIEW_ALARM);
 	assert_int_equal(x->since, now - INT64_C(60000000000));
-	assert_null(alarm_of(&all, "lag", -1, &a));
-	view_alarms_free(&a);
+	assert_null(alarm_of(&all, "lag", -1));
 	edit("UPDATE run SET state = 'failed', ended = %" PRId64, now);
-	x = alarm_of(&all, "failed", -1, &a);
+	x = alarm_of(&all, "failed", -1);
 	assert_non_null(x);
 	assert_int_equal(x->since, now);
-	view_alarms_free(&a);
 	edit("UPDATE run SET state = 'done'; INSERT INTO event(run, time, kind, value, text) VALUES"
 		"(1, %" PRId64 ", 'gap', 100, 'x'), (1, 5, 'other', 1, NULL),"
 		"(1, %" PRId64 ", 'recovery', NULL, NULL)", now - 7, now);
-	x = alarm_of(&all, "gap", -1, &a);
+	x = alarm_of(&all, "gap", -1);
 	assert_non_null(x);
 	assert_int_equal(x->severity, VIEW_ALARM); /* 100 of 1700 */
 	near(x->value, 100 / 1700.0, 1e-12);
 	assert_int_equal(x->since, now - 7);
-	x = alarm_of(&all, "recovery", -1, &a);
+	x = alarm_of(&all, "recovery", -1);
 	assert_non_null(x);
-	assert_int_equal(a.n, 2);
-	assert_int_equal(a.alarm[0].severity, VIEW_ALARM); /* worst first */
-	view_alarms_free(&a);
+	assert_int_equal(found.n, 2);
+	assert_int_equal(found.alarm[0].severity, VIEW_ALARM); /* worst first */
 	f.bucket0 = 1000, f.bucket1 = 1001; /* a time in which nothing was lost */
-	assert_null(alarm_of(&f, "gap", -1, &a));
-	view_alarms_free(&a);
+	assert_null(alarm_of(&f, "gap", -1));
 }
 
 static void test_alarms_table(void **state)
 {
-	struct view_alarms a;
 	struct view_table t;
 	char *s;
 
@@ -886,8 +867,8 @@ static void test_alarms_table(void **state)
 	for (int i = 0; i < 4; i++)
 		doc("a", 200, 0, collapsed);
 	end();
-	alarm_of(&all, "collapse", 3, &a);
-	OK(view_alarms_table(&a, &t, &err));
+	alarm_of(&all, "collapse", 3);
+	OK(view_alarms_table(&found, &t, &err));
 	assert_int_equal(t.n_row, 2);
 	assert_string_equal(cell(&t, 0, "severity")->s, "alarm");
 	assert_int_equal(cell(&t, find_row(&t, "layer", 3), "layer")->i, 3);
@@ -898,7 +879,6 @@ static void test_alarms_table(void **state)
 	assert_non_null(strstr(s, "\"sql\": \"SELECT expert"));
 	free(s);
 	view_table_free(&t);
-	view_alarms_free(&a);
 }
 
 /* ---- specialisation ---- */
@@ -1110,6 +1090,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
+	view_alarms_free(&found);
 	wipe();
 	return rmdir(dir);
 }
