@@ -344,7 +344,7 @@ static void matrix(const char *name, int layer, int rows, int cols, const double
 		else if (!strcmp(name, "jsd_norm"))
 			got[i] = metrics_jsd_norm(table + pair_a(i, d) * e, table + pair_b(i, d) * e, e);
 		else if (!strcmp(name, "npmi"))
-			got[i] = metrics_npmi(table, d, e, row, col);
+			got[i] = c[col] ? metrics_npmi(table, d, e, row, col) : -1; /* ours: no value */
 		else if (sscanf(name, "risk_difference_%d", &which) == 1) {
 			double here = 0, there = 0, a = 0, b = 0;
 
