@@ -2,8 +2,8 @@
  * control.h - is it the domain, or only its words? The token-matched control of a specialisation
  * claim; for spec.c.
  *
- * A domain may favour an expert merely because its token ids do: "mitosis" goes where it goes in any
- * text. So for a cell (layer, domain d) with strongest expert e, look only at d's tokens whose id x
+ * A domain may favour an expert merely because its token ids do: "mitosis" goes where it goes in
+ * any text. So for a cell (layer, domain d) with strongest expert e, look only at d's tokens whose id x
  * also occurs in other domains, and compare how often they pick e with how often the other domains'
  * tokens of the same ids do:
  *
