@@ -14,8 +14,8 @@ CC ?= cc
 PREFIX ?= /usr/local
 BUILD := build$(if $(SAN),/san)
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
-OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2)
 comma := ,
+OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2)
 # No -ffast-math, no contraction: the order and rounding of every sum belong to the source.
 BASE_CFLAGS := -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -g $(OPT) -ffp-contract=off \
 	-fvisibility=hidden -pthread $(WARN) -Iinclude -Isrc -I. -I$(BUILD)/gen
