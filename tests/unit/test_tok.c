@@ -350,7 +350,7 @@ static struct pieces split(const struct pre *p, const char *s, size_t n)
 	struct pre_match *m = pre_match_new(&e);
 
 	assert_non_null(m);
-	pre_split(p, m, s, n, add_piece, &out);
+	assert_int_equal(pre_split(p, m, s, n, add_piece, &out), 0);
 	pre_match_free(m);
 	return out;
 }
