@@ -4,6 +4,7 @@
  * the bytes lie in a block of exactly their size, so that a sanitizer sees one byte too many.
  */
 #include <fcntl.h>
+#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,6 +36,8 @@ static struct gguf *open_copy(const uint8_t *p, size_t n, uint8_t **copy, struct
 	return gguf_open_memory(*copy, n, "test.gguf", e);
 }
 
+static int64_t slowest; /* ns of a refusal */
+
 /* The file must be refused within 100 ms with a message that has all of `parts` ("a|b"). Frees b. */
 static void refused(struct bytes *b, const char *parts)
 {
@@ -44,7 +47,9 @@ static void refused(struct bytes *b, const char *parts)
 	int64_t start = clock_mono();
 	struct gguf *g = open_copy(b->p, b->n, &copy, &e);
 
-	assert_true(clock_mono() - start < 1000000000); /* 100 ms, and room for a busy machine */
+	start = clock_mono() - start;
+	slowest = start > slowest ? start : slowest;
+	assert_true(start < 1000000000); /* the goal is 100 ms; this leaves room for a busy machine */
 	if (g)
 		fail_msg("accepted, expected: %s", parts);
 	assert_int_equal(e.code, MOE_ERR_INPUT);
@@ -921,6 +926,7 @@ static void test_committed_files(void **state)
 {
 	struct moe_err e;
 	struct gguf_str s;
+	glob_t found;
 	struct gguf *g = gguf_open("tests/data/vocab-4096.gguf", &e);
 
 	(void)state;
@@ -931,6 +937,16 @@ static void test_committed_files(void **state)
 	assert_int_equal(s.n, 13);
 	assert_memory_equal(s.s, "<|endoftext|>", 13);
 	gguf_close(g);
+	if (glob("tests/data/models/*.gguf", 0, NULL, &found))
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		g = gguf_open(found.gl_pathv[i], &e);
+		if (!g)
+			fail_msg("%s", e.msg);
+		assert_true(gguf_n_tensors(g) > 0);
+		gguf_close(g);
+	}
+	globfree(&found);
 }
 
 int main(void)
@@ -962,5 +978,8 @@ int main(void)
 		cmocka_unit_test(test_committed_files),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	printf("slowest refusal: %.1f ms\n", (double)slowest / 1e6);
+	return failed;
 }
