@@ -76,7 +76,7 @@ static void map_draw(const struct report_data *d, size_t at, int narrow, struct 
 	for (unsigned step = 1; l->n_expert > step * (narrow ? 10 : 32); step *= 2)
 		plot->var[plot->n_var - 1].value = step * 2;
 	report_plot_var(plot, "NUM", cell >= 26);
-	report_plot_var(plot, "AXIS", 0);
+	report_plot_var(plot, "NAMES", 0);
 	for (size_t i = 0; i < n_rows(s); i++)
 		for (unsigned x = 0; x < l->n_expert; x++)
 			put_row(&plot->data, (double[]){ x, (double)i, l->rel[i * l->n_expert + x] }, 3);

@@ -51,7 +51,7 @@ static void map_draw(const struct report_data *d, size_t arg, int narrow, struct
 	report_plot_var(plot, "LEFT", 40);
 	report_plot_var(plot, "STEP", column_step(columns, narrow ? 12 : 32));
 	report_plot_var(plot, "NUM", cell >= 26 && l->n <= 40);
-	report_plot_var(plot, "AXIS", 1);
+	report_plot_var(plot, "NAMES", 1);
 	report_layer_tics(plot, "ytics", l, l->n > 30 ? 20 : 30);
 	for (size_t i = 0; i < l->n; i++)
 		for (unsigned x = 0; x < columns; x++) {

@@ -16,7 +16,7 @@ set arrow 1 from first 1, graph 0 to first 1, graph 1 nohead back linecolor rgb 
 h = 0.3
 plot DATA using 2:1:(0):5:($1 - h):($1 + h) with boxxyerror linecolor rgb PALE, \
 	DATA using 5:($1 - h):(0):(2 * h) with vectors nohead linecolor rgb FAIR linewidth 2, \
-	DATA using ($6 ? $3 : NaN):1:($4 - $3):(0) with vectors nohead linecolor rgb MAIN linewidth 2, \
-	DATA using ($6 ? NaN : $3):1:($4 - $3):(0) with vectors nohead linecolor rgb AXIS linewidth 1, \
-	DATA using ($6 ? $2 : NaN):1 with points pointtype 7 pointsize 0.7 linecolor rgb MAIN, \
-	DATA using ($6 ? NaN : $2):1 with points pointtype 7 pointsize 0.5 linecolor rgb AXIS
+	DATA using ($6 > 0 ? $3 : NaN):1:($4 - $3):(0) with vectors nohead linecolor rgb MAIN linewidth 2, \
+	DATA using ($6 > 0 ? NaN : $3):1:($4 - $3):(0) with vectors nohead linecolor rgb AXIS linewidth 1, \
+	DATA using ($6 > 0 ? $2 : NaN):1 with points pointtype 7 pointsize 0.7 linecolor rgb MAIN, \
+	DATA using ($6 > 0 ? NaN : $2):1 with points pointtype 7 pointsize 0.5 linecolor rgb AXIS
