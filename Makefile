@@ -31,13 +31,16 @@ SRC := $(sort $(wildcard src/*/*.c tui/*.c reports/*.c))
 CMD_SRC := $(filter src/cmd/%,$(SRC))
 LIB_SRC := $(filter-out src/cmd/%,$(SRC))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
-CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o)
+CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/gen/embed.o
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
+TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/tools/*.c)))
+EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src/trace/layout.c \
+	src/base/err.c
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
-.PHONY: all deps demo check unit cli lint install clean
-all: $(BUILD)/moescope
+.PHONY: all deps demo check unit tools cli lint install clean
+all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
 
 deps:
 	@./install-deps.sh
@@ -59,6 +62,13 @@ $(BUILD)/gen/style_css.h: reports/style.css
 	@$(QUOTE)
 $(BUILD)/gen/%_gp.h: reports/plots/%.gp
 	@$(QUOTE)
+
+EMBED := $(wildcard models/*.gguf models/texts/*.txt)
+$(BUILD)/gen/embed.c: src/cmd/embed.sh $(EMBED)
+	@mkdir -p $(@D)
+	@src/cmd/embed.sh > $@
+$(BUILD)/gen/embed.o: $(BUILD)/gen/embed.c
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 # Rewritten only when it changes, so that a commit does not rebuild the world.
 $(BUILD)/gen/version.h: FORCE
@@ -84,11 +94,23 @@ $(BUILD)/libmoescope.a: $(LIB_OBJ)
 $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
 
+# `routing` for any sqlite3 shell: `.load build/moescope_routing`
+$(BUILD)/moescope_routing.so: $(EXT_SRC) $(GEN)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DMOE_SQLITE_EXT -fPIC -shared -MMD -MP -MF $@.d $(EXT_SRC) -lm -o $@
+
+$(BUILD)/tests/%: tests/tools/%.c $(BUILD)/libmoescope.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP $< $(BUILD)/libmoescope.a $(LIBS) -o $@
+
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
 
-unit: $(UNIT)
+unit: $(UNIT) tools
+
+# Programs that the tests run; tests/tools/NAME.c becomes build/tests/NAME.
+tools: $(TOOLS)
 
 lint:
 	@tests/lint/layers.sh
@@ -96,6 +118,7 @@ lint:
 install: all
 	install -D -m 755 $(BUILD)/moescope $(DESTDIR)$(PREFIX)/bin/moescope
 	install -D -m 644 docs/moescope.1 $(DESTDIR)$(PREFIX)/share/man/man1/moescope.1
+	install -D -m 755 $(BUILD)/moescope_routing.so $(DESTDIR)$(PREFIX)/lib/moescope_routing.so
 	install -D -m 644 $(BUILD)/libmoescope.a $(DESTDIR)$(PREFIX)/lib/libmoescope.a
 	install -d $(DESTDIR)$(PREFIX)/include/moescope
 	install -m 644 include/moescope/*.h $(DESTDIR)$(PREFIX)/include/moescope
@@ -103,4 +126,5 @@ install: all
 clean:
 	rm -rf build
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d)
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(TOOLS:=.d) \
+	$(BUILD)/moescope_routing.so.d

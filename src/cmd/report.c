@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cmd/cmd.h"
+#include "cmd/report.h"
 #include "reports/report.h"
 #include "version.h"
 
@@ -62,28 +63,21 @@ static void say_done(const char *path, const struct buf *page, const struct repo
 		fprintf(stderr, "Some pictures are left out: %s.\n", plotter->why.msg);
 }
 
-static int run(int argc, char **argv, struct moe_err *e)
+int report_write(const char *db, int64_t run, const char *path, struct moe_err *e)
 {
-	static const char *const name[] = { "report.html", "report.json" };
 	int tty = isatty(STDERR_FILENO), rc = -1;
-	struct report_opt o = { .run = run_id, .format = (enum report_format)format, .step = show_step,
-		.ctx = &tty, .made_by = "moescope " MOESCOPE_VERSION " (" MOESCOPE_COMMIT ")" };
+	struct report_opt o = { .run = run, .db = db, .out = path, .format = (enum report_format)format,
+		.step = show_step, .ctx = &tty,
+		.made_by = "moescope " MOESCOPE_VERSION " (" MOESCOPE_COMMIT ")" };
 	struct report_plotter plotter = { .failed = 0 };
-	const char *path = out_path ? out_path : name[format];
 	int64_t start = clock_mono();
 	struct reader *r = NULL;
 	struct buf page;
 
-	if (argc != 1)
-		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d were named", argc);
-	if (keep_dir && o.format != REPORT_HTML)
-		return err_set(e, MOE_ERR_USAGE, "--keep is for pictures, which only the html format has");
-	o.db = argv[0];
-	o.out = path;
 	buf_init(&page, REPORT_MAX_PAGE);
 	if (strcmp(path, "-") && report_may_write(path, e))
 		goto out;
-	r = reader_open(argv[0], e);
+	r = reader_open(db, e);
 	if (!r)
 		goto out;
 	rc = make(r, &o, &plotter, &page, e);
@@ -99,6 +93,17 @@ out:
 	reader_close(r);
 	buf_free(&page);
 	return rc;
+}
+
+static int run(int argc, char **argv, struct moe_err *e)
+{
+	static const char *const name[] = { "report.html", "report.json" };
+
+	if (argc != 1)
+		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d were named", argc);
+	if (keep_dir && format != REPORT_HTML)
+		return err_set(e, MOE_ERR_USAGE, "--keep is for pictures, which only the html format has");
+	return report_write(argv[0], run_id, out_path ? out_path : name[format], e);
 }
 
 const struct cmd cmd_report = {

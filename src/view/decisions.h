@@ -1,4 +1,4 @@
-/* decisions.h - what the views that read single decisions share; in sets.c. Views only. */
+/* decisions.h - what the views that read single decisions share; in decisions.c. Views only. */
 #ifndef VIEW_DECISIONS_H
 #define VIEW_DECISIONS_H
 

@@ -1,6 +1,6 @@
 /*
  * stat.c - the tables of `moescope stat` that come from load counts: runs, layers, experts and
- * domains. Tables that need every decision are in sets.c and spec.c.
+ * domains. Tables that need every decision are in decisions.c and spec.c.
  *
  * Keys are those of docs/METRICS.md and do not change.
  */

@@ -1,5 +1,5 @@
 /*
- * sets.c - the tables that read every decision: locality and co-activation.
+ * decisions.c - the tables that read every decision: locality and co-activation.
  *
  * One pass with the cursor; memory is bounded by the model's shape, not by the trace. Decisions
  * whose logits held a NaN are not choices and are left out. Needs detail `routes` or more.
