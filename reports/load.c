@@ -210,8 +210,8 @@ void report_balance(struct report_page *p)
 	buf_str(&caption, "Load of the busiest expert of each layer (");
 	report_term(&caption, "maxmean", "max/mean");
 	buf_str(&caption, "). <span class=\"key fair\"></span> fair share, 1. <span class=\"key limit\">"
-		"</span> <a class=\"term\" href=\"#def-capacity\">capacity factor</a> 1.25. Layers above it are "
-		"<span class=\"key over\"></span> red.");
+		"</span> <a class=\"term\" href=\"#def-capacity\">capacity factor</a> 1.25; <span class=\"key "
+		"over\"></span> what lies above it.");
 	buf_printf(&caption, " n = %s tokens in each layer.",
 		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
 	report_figure(p, &f, &finding, &caption);

@@ -8,7 +8,6 @@ set yrange [N - 0.5:-0.5]
 set xrange [0:TOP]
 set xlabel 'load of the strongest expert, × fair share' textcolor rgb INK offset 0,0.7
 set xtics scale 0 offset 0,0.3
-unset ytics
 set border 1
 set ytics scale 0
 set grid xtics noytics linecolor rgb GRID linewidth 1 dashtype solid
