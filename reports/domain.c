@@ -82,9 +82,7 @@ static void map_draw(const struct report_data *d, size_t at, int narrow, struct 
 	plot->height = 92 + (unsigned)n_rows(s) * (narrow ? 18 : 24);
 	report_plot_var(plot, "NC", l->n_expert);
 	report_plot_var(plot, "NR", (double)n_rows(s));
-	report_plot_var(plot, "STEP", 1);
-	for (unsigned step = 1; l->n_expert > step * (narrow ? 10 : 32); step *= 2)
-		plot->var[plot->n_var - 1].value = step * 2;
+	report_plot_var(plot, "STEP", report_column_step(l->n_expert, narrow));
 	report_plot_var(plot, "NUM", cell >= 26);
 	report_plot_var(plot, "NAMES", 0);
 	for (size_t i = 0; i < n_rows(s); i++)

@@ -48,7 +48,7 @@ static void dead(struct report_page *p)
 	const struct view_layers *l = &p->d->layers;
 	unsigned n = 0, of = 0;
 	double expected = 0;
-	char unit[64];
+	char unit[96];
 
 	for (size_t i = 0; i < l->n; i++) {
 		if (!l->layer[i].tokens)
@@ -57,7 +57,7 @@ static void dead(struct report_page *p)
 		of += l->layer[i].n_expert;
 		expected += l->layer[i].p_dead_chance * l->layer[i].n_expert;
 	}
-	snprintf(unit, sizeof unit, "of %u experts", of);
+	snprintf(unit, sizeof unit, "of %s experts", report_num(REPORT_COUNT, of).s);
 	figure_open(p, "fig-dead", "Never picked", of ? n : NAN, report_num(REPORT_COUNT, of ? n : NAN).s,
 		of ? unit : "");
 	if (!of)

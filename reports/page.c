@@ -216,6 +216,15 @@ void report_layer_tics(struct report_plot *plot, const char *axis, const struct 
 	buf_str(&plot->tics, ")\n");
 }
 
+unsigned report_column_step(unsigned columns, int narrow)
+{
+	unsigned most = narrow ? (columns > 99 ? 8 : 10) : columns > 99 ? 20 : 32, step = 1;
+
+	while (columns > most * step)
+		step *= 2;
+	return step;
+}
+
 /* ---- findings ---- */
 
 size_t report_worst_layer(const struct view_layers *l)

@@ -78,6 +78,8 @@ void report_figure(struct report_page *p, const struct report_figure *f, const s
 /* Names of layers along x: never more than fit. */
 void report_layer_tics(struct report_plot *plot, const char *axis, const struct view_layers *l,
 	size_t most);
+/* Every how many experts along x a name fits: a power of two. */
+unsigned report_column_step(unsigned columns, int narrow);
 /* A link that saves a view's table as CSV. */
 void report_csv_link(struct report_page *p, const char *file, const struct view_table *t);
 
