@@ -13,9 +13,9 @@
 CC ?= cc
 PREFIX ?= /usr/local
 BUILD := build$(if $(SAN),/san)
+comma := ,
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2)
-comma := ,
 # No -ffast-math, no contraction: the order and rounding of every sum belong to the source.
 BASE_CFLAGS := -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -g $(OPT) -ffp-contract=off \
 	-fvisibility=hidden -pthread $(WARN) -Iinclude -Isrc -I. -I$(BUILD)/gen
@@ -94,10 +94,10 @@ $(BUILD)/libmoescope.a: $(LIB_OBJ)
 $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
 
-# `routing` for any sqlite3 shell: `.load build/moescope_routing`
+# `routing` for any sqlite3 shell: `.load build/moescope_routing`. Never sanitized: the shell is not.
 $(BUILD)/moescope_routing.so: $(EXT_SRC) $(GEN)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DMOE_SQLITE_EXT -fPIC -shared -MMD -MP -MF $@.d $(EXT_SRC) -lm -o $@
+	$(CC) $(filter-out -fsanitize% -fno-sanitize%,$(ALL_CFLAGS)) -DMOE_SQLITE_EXT -fPIC -shared -MMD -MP -MF $@.d $(EXT_SRC) -lm -o $@
 
 $(BUILD)/tests/%: tests/tools/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
