@@ -136,7 +136,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 		return;
 	}
 	n = tui_text(c->g, in.x, in.y, in.w, TUI_TITLE, "Strongest expert of each domain");
-	snprintf(t, sizeof t, "whole run, \xc3\x97 fair share; grey ? = within chance%s",
+	snprintf(t, sizeof t, "\xc3\x97 fair share; ? could be chance%s",
 		c->s->spec_busy ? "; recomputing" : "");
 	tui_text(c->g, in.x + n + 2, in.y, in.w - n - 2, TUI_DIM, t);
 	draw_matrix(c, (struct tui_rect){ in.x, in.y + 1, in.w, in.h - 1 }, sp, mem);

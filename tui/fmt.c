@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#define DAY_NS INT64_C(86400000000000)
+
 static const char none[] = "\xe2\x80\x93"; /* en dash: nothing to say */
 
 char *tui_fmt_count(char *out, size_t size, uint64_t n)
@@ -114,6 +116,7 @@ char *tui_fmt_time(char *out, size_t size, int64_t t, int64_t now)
 		snprintf(out, size, "%s", none);
 		return out;
 	}
-	strftime(out, size, now - t > 86400000000000 ? "%Y-%m-%d %H:%M:%S" : "%H:%M:%S", &tm);
+	strftime(out, size, now - t > 300 * DAY_NS ? "%Y-%m-%d" : now - t > DAY_NS ? "%b %d %H:%M" :
+		"%H:%M:%S", &tm);
 	return out;
 }

@@ -242,7 +242,7 @@ static size_t line_break(const struct tui_grid *g, const char *s, size_t n, int 
 			break;
 		}
 		w = look_width(g, cp);
-		if (cp == ' ')
+		if (cp == ' ' && s[i + 1] != '%') /* "48 %" stays together */
 			space = i;
 		if (used + w > max) {
 			if (cp == ' ') {

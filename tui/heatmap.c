@@ -69,6 +69,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	fit = tui_layout_map(w, n_expert, 5, mem[ZOOM]);
 	if (fit.visible < 1)
 		return;
+	m.tall = tui_map_tall(c->g, rows, l->n);
 	mem[PAGE] = rows;
 	mem[FIRST_ROW] = tui_scroll(mem[FIRST_ROW], (int)c->s->layer, rows, (int)l->n);
 	mem[FIRST_COL] = tui_scroll(mem[FIRST_COL], (int)c->s->expert / fit.group, fit.visible,

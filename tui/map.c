@@ -38,19 +38,27 @@ static int farthest(const struct view_layer *l, int first, int n)
 	return best;
 }
 
-static void draw_cell(struct tui_grid *g, int x, int y, int w, const struct view_layer *l,
-	int expert, int cursor)
+int tui_map_tall(const struct tui_grid *g, int h, size_t n_row)
+{
+	int tall = n_row ? h / (int)n_row : 1;
+
+	return g->look.colours < 256 || tall < 1 ? 1 : tall > 3 ? 3 : tall;
+}
+
+static void draw_cell(struct tui_grid *g, struct tui_rect r, const struct view_layer *l, int expert,
+	int cursor)
 {
 	double rel = expert < 0 || !l->tokens ? NAN : l->rel[expert];
 	int level = tui_heat_level(rel);
 	enum tui_style st = cursor ? TUI_CURSOR : level < 0 ? TUI_NODATA :
 		(enum tui_style)(TUI_HEAT + level);
 	uint32_t glyph = tui_heat_glyph(level, g->look);
+	int x = r.x, y = r.y + (r.h - 1) / 2, w = r.w;
 	char t[TUI_FMT];
 
 	if (level >= 0 && l->counts[expert] == 0)
 		glyph = 'x';
-	tui_fill(g, (struct tui_rect){ x, y, w, 1 }, st, ' ');
+	tui_fill(g, r, st, ' ');
 	if (w >= 4 && level >= 0 && glyph != 'x') {
 		if (w == 4)
 			snprintf(t, sizeof t, rel < 99.95 ? "%.1f" : "%.0f", rel);
@@ -99,18 +107,19 @@ void tui_map_draw(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit 
 	if (r.h < 2 || fit->visible < 1)
 		return;
 	draw_axis(c->g, r, fit, m, tui_map_experts(l));
-	for (size_t i = 0; i < m->n_row && (int)i + 1 < r.h; i++) {
+	for (size_t i = 0; i < m->n_row && (int)(i + 1) * m->tall + 1 <= r.h; i++) {
 		const struct view_layer *v = &l->layer[m->row[i]];
-		int y = r.y + 1 + (int)i, here = m->cursor && m->row[i] == c->s->layer;
+		int y = r.y + 1 + (int)i * m->tall, here = m->cursor && m->row[i] == c->s->layer;
 
-		tui_textf(c->g, r.x, y, fit->label - 1, here ? TUI_STRONG : TUI_DIM, "L%u", v->layer);
+		tui_textf(c->g, r.x, y + (m->tall - 1) / 2, fit->label - 1, here ? TUI_STRONG : TUI_DIM, "L%u", v->layer);
 		for (int j = 0; j < fit->visible; j++) {
 			int col = m->first_col + j, e = col * fit->group;
 
 			if (e >= v->n_expert)
 				break;
-			draw_cell(c->g, r.x + fit->label + j * fit->cell, y, fit->cell, v,
-				farthest(v, e, fit->group), here && col == cursor_col);
+			draw_cell(c->g, (struct tui_rect){ r.x + fit->label + j * fit->cell, y,
+				fit->cell, m->tall }, v, farthest(v, e, fit->group),
+				here && col == cursor_col);
 		}
 	}
 }

@@ -124,7 +124,8 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 			row[i] = i;
 	}
 	m.row = row;
-	fit.cell = fit.cell == 3 ? 2 : fit.cell > 4 ? 4 : fit.cell;
+	fit.cell = fit.cell > 4 ? 4 : fit.cell;
+	m.tall = tui_map_tall(c->g, (int)room, m.n_row);
 	tui_map_draw(c, in, &fit, &m);
 	tui_map_scale(c->g, in.x, in.y + in.h - 1, in.w);
 	if (l->n > room) {
@@ -142,29 +143,30 @@ static void domain_row(struct tui_grid *g, struct tui_rect r, const struct view_
 	size_t d, int layer)
 {
 	const struct view_spec_cell *k = &sp->layer[layer].cell[d];
-	int x = r.x + r.w - 33, name = r.w - 36;
+	int wide = r.w >= 46, x = r.x + r.w - (wide ? 33 : 27), name = x - r.x - 3;
 	enum tui_style st = k->proven ? TUI_TEXT : TUI_DIM;
 	char t[TUI_FMT], lo[TUI_FMT], hi[TUI_FMT];
 
 	tui_put(g, r.x, r.y, k->proven ? TUI_GOOD : TUI_DIM, k->proven ? 0x2713 : '?');
 	tui_text(g, r.x + 2, r.y, name, st, sp->domain[d].name[0] ? sp->domain[d].name : "(none)");
-	snprintf(t, sizeof t, "L%u E%u", sp->layer[layer].layer, k->expert);
-	tui_text(g, x, r.y, 9, st, t);
+	snprintf(t, sizeof t, wide ? "L%u E%u" : "L%uE%u", sp->layer[layer].layer, k->expert);
+	tui_text(g, x, r.y, 8, st, t);
 	snprintf(t, sizeof t, "%.1f\xc3\x97", k->rel);
-	tui_right(g, x + 9, r.y, 6, k->proven ? TUI_ABOVE : TUI_DIM, t);
+	tui_right(g, x + (wide ? 9 : 6), r.y, 6, k->proven ? TUI_ABOVE : TUI_DIM, t);
 	snprintf(lo, sizeof lo, "%.1f", k->lo);
 	snprintf(hi, sizeof hi, "%.1f", k->hi);
 	snprintf(t, sizeof t, "%.10s\xe2\x80\x93%.10s", lo, hi);
-	tui_right(g, x + 16, r.y, 9, st, t);
+	tui_right(g, x + (wide ? 16 : 12), r.y, 9, st, t);
 	snprintf(t, sizeof t, "%.1f\xc3\x97", k->null_p95);
-	tui_right(g, x + 26, r.y, 6, TUI_DIM, t);
+	tui_right(g, x + (wide ? 26 : 21), r.y, wide ? 6 : 5, TUI_DIM, t);
 }
 
 static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 {
 	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
 	struct tui_rect in = tui_frame(c->g, r, r.w >= 58 ? "Domains: strongest expert" : "Domains",
-		sp && sp->n_layer ? "strongest   95 %    null" : NULL);
+		sp && sp->n_layer ? r.w >= 48 ? "strongest   95 %    null" : "strongest  95 %  null" :
+		NULL);
 	size_t shown;
 
 	if (in.h < 1)

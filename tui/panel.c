@@ -152,12 +152,12 @@ static void head_run(struct tui_ctx *c, int y, int w)
 	run_state(c, &right);
 	line_fit(c->g, &right, w - 2, 2);
 	used = line_columns(c->g, &right, 2);
-	add(&left, 3, TUI_KEY, "", "moescope");
+	add(&left, 5, TUI_KEY, "", "moescope");
 	add(&left, 1, TUI_STRONG, "", "%s", run->model_name[0] ? run->model_name : "unnamed model");
 	for (uint32_t i = 1; i < run->n_moe_layer; i++)
 		alike &= m[i].n_expert == m[0].n_expert && m[i].k == m[0].k;
 	add(&left, 4, TUI_TEXT, "", "%s", run->arch);
-	add(&left, 5, TUI_TEXT, "", "%u MoE layers", (unsigned)run->n_moe_layer);
+	add(&left, 3, TUI_TEXT, "", "%u MoE layers", (unsigned)run->n_moe_layer);
 	if (run->n_moe_layer && alike) {
 		add(&left, 3, TUI_TEXT, "", "%u experts", (unsigned)m[0].n_expert);
 		add(&left, 3, TUI_TEXT, "", "top-%u", (unsigned)m[0].k);
@@ -184,10 +184,12 @@ static void head_figures(struct tui_ctx *c, int y, int w)
 	char t[TUI_FMT];
 	struct line l = { 0 };
 
-	add(&l, 2, TUI_STRONG, "prefill", "%s t/s", tui_fmt_rate(t, sizeof t, s->prefill_tps));
-	add(&l, 2, TUI_STRONG, "decode", "%s t/s", tui_fmt_rate(t, sizeof t, s->decode_tps));
+	add(&l, 2, TUI_STRONG, "prefill", "%s%s", tui_fmt_rate(t, sizeof t, s->prefill_tps),
+		isnan(s->prefill_tps) ? "" : " t/s");
+	add(&l, 2, TUI_STRONG, "decode", "%s%s", tui_fmt_rate(t, sizeof t, s->decode_tps),
+		isnan(s->decode_tps) ? "" : " t/s");
 	add(&l, 1, TUI_STRONG, "tokens", "%s", tui_fmt_count(t, sizeof t, s->tokens));
-	add(&l, 3, TUI_STRONG, "decisions", "%s", tui_fmt_count(t, sizeof t, s->decisions));
+	add(&l, 5, TUI_STRONG, "decisions", "%s", tui_fmt_count(t, sizeof t, s->decisions));
 	if (!strcmp(s->run.state, "live"))
 		add(&l, 4, s->lag_ms > 2000 ? TUI_WARN : TUI_STRONG, "lag", "%s ms",
 			tui_fmt_rate(t, sizeof t, s->lag_ms));
@@ -199,8 +201,8 @@ static void head_figures(struct tui_ctx *c, int y, int w)
 		add(&l, 1, TUI_WARN, "window", "last %s",
 			tui_fmt_ago(t, sizeof t, c->d->window_ns));
 	else
-		add(&l, 5, TUI_STRONG, "window", "whole run");
-	add(&l, c->d->want.domain < 0 ? 5 : 1, c->d->want.domain < 0 ? TUI_STRONG : TUI_WARN, "domain",
+		add(&l, 6, TUI_STRONG, "window", "whole run");
+	add(&l, c->d->want.domain < 0 ? 6 : 1, c->d->want.domain < 0 ? TUI_STRONG : TUI_WARN, "domain",
 		"%s", domain_name(c->d, c->d->want.domain));
 	line_fit(c->g, &l, w - 2, 2);
 	line_draw(c->g, 1, y, w - 2, &l, 2);
@@ -499,10 +501,9 @@ int tui_alarm(struct tui_ctx *c, struct tui_rect r, const struct view_alarm *a)
 		a->severity == VIEW_NOTE ? TUI_TEXT : TUI_STRONG, a->text);
 	if (n >= r.h)
 		return n;
-	snprintf(more, sizeof more, "%s since %s", a->kind, tui_fmt_time(t, sizeof t, a->since,
-		c->s->now));
+	snprintf(more, sizeof more, "since %s", tui_fmt_time(t, sizeof t, a->since, c->s->now));
 	if (!isnan(a->value) && !isnan(a->threshold))
-		snprintf(more + strlen(more), sizeof more - strlen(more), ": %.4g, threshold %.4g",
+		snprintf(more + strlen(more), sizeof more - strlen(more), ", %.4g against %.4g",
 			a->value, a->threshold);
 	tui_text(c->g, r.x + 2, r.y + n, r.w - 2, TUI_DIM, more);
 	return n + 1;

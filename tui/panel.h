@@ -83,11 +83,14 @@ struct tui_map {
 	const size_t *row;  /* [n_row] indexes into layers */
 	size_t n_row;
 	int first_col;      /* first column shown */
+	int tall;           /* lines per layer, from tui_map_tall() */
 	int cursor;         /* draw the cursor at (s->layer, s->expert) */
 };
 struct tui_mapfit;
 void tui_map_draw(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit *fit,
 	const struct tui_map *m);
+/* Lines that a layer can have so that n_row of them fit in h: colour fills more than one. */
+int tui_map_tall(const struct tui_grid *g, int h, size_t n_row);
 /* The colour scale in one line; returns the columns used, 0 if it does not fit. */
 int tui_map_scale(struct tui_grid *g, int x, int y, int w);
 /* Largest n_expert of the layers. */
