@@ -13,9 +13,9 @@
 CC ?= cc
 PREFIX ?= /usr/local
 BUILD := build$(if $(SAN),/san)
+comma := ,
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2)
-comma := ,
 # No -ffast-math, no contraction: the order and rounding of every sum belong to the source.
 BASE_CFLAGS := -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -g $(OPT) -ffp-contract=off \
 	-fvisibility=hidden -pthread $(WARN) -Iinclude -Isrc -I. -I$(BUILD)/gen
@@ -33,10 +33,13 @@ LIB_SRC := $(filter-out src/cmd/%,$(SRC))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
+TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/tools/*.c)))
+EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src/trace/layout.c \
+	src/base/err.c
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h
 
-.PHONY: all deps demo check unit cli lint install clean
-all: $(BUILD)/moescope
+.PHONY: all deps demo check unit tools cli lint install clean
+all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
 
 deps:
 	@./install-deps.sh
@@ -78,11 +81,23 @@ $(BUILD)/libmoescope.a: $(LIB_OBJ)
 $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
 
+# `routing` for any sqlite3 shell: `.load build/moescope_routing`. Never sanitized: the shell is not.
+$(BUILD)/moescope_routing.so: $(EXT_SRC) $(GEN)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fsanitize% -fno-sanitize%,$(ALL_CFLAGS)) -DMOE_SQLITE_EXT -fPIC -shared -MMD -MP -MF $@.d $(EXT_SRC) -lm -o $@
+
+$(BUILD)/tests/%: tests/tools/%.c $(BUILD)/libmoescope.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP $< $(BUILD)/libmoescope.a $(LIBS) -o $@
+
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
 
-unit: $(UNIT)
+unit: $(UNIT) tools
+
+# Programs that the tests run; tests/tools/NAME.c becomes build/tests/NAME.
+tools: $(TOOLS)
 
 lint:
 	@tests/lint/layers.sh
@@ -90,6 +105,7 @@ lint:
 install: all
 	install -D -m 755 $(BUILD)/moescope $(DESTDIR)$(PREFIX)/bin/moescope
 	install -D -m 644 docs/moescope.1 $(DESTDIR)$(PREFIX)/share/man/man1/moescope.1
+	install -D -m 755 $(BUILD)/moescope_routing.so $(DESTDIR)$(PREFIX)/lib/moescope_routing.so
 	install -D -m 644 $(BUILD)/libmoescope.a $(DESTDIR)$(PREFIX)/lib/libmoescope.a
 	install -d $(DESTDIR)$(PREFIX)/include/moescope
 	install -m 644 include/moescope/*.h $(DESTDIR)$(PREFIX)/include/moescope
@@ -97,4 +113,5 @@ install: all
 clean:
 	rm -rf build
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d)
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(TOOLS:=.d) \
+	$(BUILD)/moescope_routing.so.d

@@ -15,7 +15,7 @@
 extern const struct cmd cmd_inspect, cmd_run, cmd_profile, cmd_top, cmd_report, cmd_stat, cmd_sql,
 	cmd_bench, cmd_demo;
 static const struct cmd *const commands[] = {
-	NULL,
+	&cmd_stat, NULL,
 };
 
 static const struct cmd *find(const char *name)

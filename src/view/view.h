@@ -21,7 +21,7 @@
 enum view_type { VIEW_INT, VIEW_REAL, VIEW_TEXT };
 struct view_col {
 	const char *key;   /* JSON and CSV key, as docs/METRICS.md */
-	const char *title; /* column heading for people */
+	const char *title; /* column heading for people; NULL = only in JSON and CSV */
 	enum view_type type;
 	int digits;        /* VIEW_REAL: digits after the point when printed for people */
 };
@@ -36,6 +36,7 @@ struct view_table {
 	size_t n_col, n_row, cap;
 	struct view_cell *cells;     /* [n_row][n_col] */
 	char why[256];               /* "" or what cannot be said and why */
+	void *own;                   /* memory of columns that are not static, else NULL */
 };
 void view_table_free(struct view_table *t);
 

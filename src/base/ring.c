@@ -1,0 +1,150 @@
+/*
+ * ring.c - see ring.h.
+ *
+ * head counts blocks published, tail blocks released, both for ever: head - tail blocks are full.
+ * Only the producer moves head, only the consumer moves tail, both under the lock. The lock is
+ * also what orders a block's bytes between the threads.
+ */
+#include "base/ring.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/err.h"
+
+struct ring {
+	pthread_mutex_t lock;
+	pthread_cond_t freed, filled; /* on CLOCK_MONOTONIC */
+	uint64_t head, tail;
+	int closed, stopped;
+	size_t block_bytes, n_block;
+	unsigned char *mem; /* [n_block][block_bytes] */
+};
+
+struct ring *ring_new(size_t block_bytes, size_t n_block, struct moe_err *e)
+{
+	struct ring *r = calloc(1, sizeof *r);
+	pthread_condattr_t attr;
+
+	block_bytes = (block_bytes + 63) / 64 * 64;
+	if (r && n_block >= 2 && block_bytes && n_block <= SIZE_MAX / block_bytes)
+		r->mem = aligned_alloc(64, block_bytes * n_block);
+	if (!r || !r->mem) {
+		free(r);
+		err_nomem(e, (unsigned long long)block_bytes * n_block, "the ring of blocks");
+		return NULL;
+	}
+	r->block_bytes = block_bytes;
+	r->n_block = n_block;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->freed, &attr);
+	pthread_cond_init(&r->filled, &attr);
+	pthread_condattr_destroy(&attr);
+	return r;
+}
+
+void ring_free(struct ring *r)
+{
+	if (!r)
+		return;
+	pthread_cond_destroy(&r->filled);
+	pthread_cond_destroy(&r->freed);
+	pthread_mutex_destroy(&r->lock);
+	free(r->mem);
+	free(r);
+}
+
+static void *slot(const struct ring *r, uint64_t i)
+{
+	return r->mem + (size_t)(i % r->n_block) * r->block_bytes;
+}
+
+void *ring_reserve(struct ring *r, size_t keep, int wait)
+{
+	void *p = NULL;
+
+	pthread_mutex_lock(&r->lock);
+	while (!r->stopped && r->head - r->tail + keep >= r->n_block && wait)
+		pthread_cond_wait(&r->freed, &r->lock);
+	if (!r->stopped && r->head - r->tail + keep < r->n_block)
+		p = slot(r, r->head);
+	pthread_mutex_unlock(&r->lock);
+	return p;
+}
+
+void ring_publish(struct ring *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->head++;
+	pthread_cond_signal(&r->filled);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void ring_close(struct ring *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->closed = 1;
+	pthread_cond_signal(&r->filled);
+	pthread_mutex_unlock(&r->lock);
+}
+
+size_t ring_wait(struct ring *r, size_t want, int64_t ns)
+{
+	struct timespec until;
+	size_t n;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	ns += until.tv_nsec;
+	if (ns < 0)
+		ns = 0;
+	until.tv_sec += (time_t)(ns / 1000000000);
+	until.tv_nsec = (long)(ns % 1000000000);
+	pthread_mutex_lock(&r->lock);
+	while (r->head - r->tail < want && !r->closed)
+		if (pthread_cond_timedwait(&r->filled, &r->lock, &until) == ETIMEDOUT)
+			break;
+	n = (size_t)(r->head - r->tail);
+	pthread_mutex_unlock(&r->lock);
+	return n;
+}
+
+/* tail moves only in the thread that calls this, so it may be read without the lock. */
+void *ring_at(struct ring *r, size_t i)
+{
+	return slot(r, r->tail + i);
+}
+
+void ring_release(struct ring *r, size_t n)
+{
+	pthread_mutex_lock(&r->lock);
+	r->tail += n;
+	pthread_cond_signal(&r->freed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void ring_stop(struct ring *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->stopped = 1;
+	pthread_cond_signal(&r->freed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+int ring_closed(struct ring *r)
+{
+	int c;
+
+	pthread_mutex_lock(&r->lock);
+	c = r->closed;
+	pthread_mutex_unlock(&r->lock);
+	return c;
+}
+
+size_t ring_blocks(const struct ring *r)
+{
+	return r->n_block;
+}

@@ -1,0 +1,198 @@
+/*
+ * stat.c - `moescope stat`: any table of figures as text, JSON or CSV.
+ *
+ * One question per call; the views answer it and print it. A remark about what the data cannot say
+ * goes to stderr, so that stdout stays a table.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/text.h"
+#include "cmd/cmd.h"
+#include "view/view.h"
+
+static struct {
+	long long run;
+	int by, spec, locality, coact, alarms, runs, phase, json, csv;
+	const char *domain;
+} o = { .by = -1, .phase = -1 };
+
+static const struct opt opts[] = {
+	{ "run", 0, OPT_INT, &o.run, "N", "the run to read; default the newest", 1, 1e15 },
+	{ "by", 0, OPT_ENUM, &o.by, "layer|expert|domain", "a row for each (default layer)", 0, 0 },
+	{ "specialisation", 0, OPT_FLAG, &o.spec, NULL,
+		"do domains go to different experts, beside a shuffled-label null", 0, 0 },
+	{ "locality", 0, OPT_FLAG, &o.locality, NULL,
+		"do consecutive tokens choose alike, beside uniform routing", 0, 0 },
+	{ "coactivation", 0, OPT_FLAG, &o.coact, NULL, "which experts are chosen together", 0, 0 },
+	{ "alarms", 0, OPT_FLAG, &o.alarms, NULL, "what needs attention, with its evidence", 0, 0 },
+	{ "runs", 0, OPT_FLAG, &o.runs, NULL, "the runs of the database", 0, 0 },
+	{ "domain", 0, OPT_TEXT, &o.domain, "NAME", "only sequences of this domain", 0, 0 },
+	{ "phase", 0, OPT_ENUM, &o.phase, "prefill|decode", "only tokens read in, or generated", 0, 0 },
+	{ "json", 0, OPT_FLAG, &o.json, NULL, "print one JSON array of objects", 0, 0 },
+	{ "csv", 0, OPT_FLAG, &o.csv, NULL, "print CSV (RFC 4180)", 0, 0 },
+	{ NULL, 0, 0, NULL, NULL, NULL, 0, 0 },
+};
+
+/* Append " 'name'" to a list of what there is, made safe for a terminal. */
+static void list(struct buf *b, const char *name)
+{
+	buf_str(b, b->len ? ", '" : "'");
+	text_escape(b, name, strlen(name), TEXT_TERMINAL);
+	buf_char(b, '\'');
+}
+
+/* Does the run exist? 0 = the newest. An unknown one is answered with those that there are. */
+static int find_run(struct reader *r, int64_t *run, struct moe_err *e)
+{
+	int64_t *ids = NULL;
+	struct buf have;
+	size_t n = 0;
+	int status = 0;
+
+	if (reader_runs(r, &ids, &n, e))
+		return -1;
+	buf_init(&have, 300);
+	if (!n) {
+		status = err_set(e, MOE_ERR_INPUT, "the database has no runs");
+	} else if (!*run) {
+		*run = ids[n - 1];
+	} else {
+		status = -1;
+		for (size_t i = 0; i < n; i++) {
+			status = ids[i] == *run ? 0 : status;
+			buf_printf(&have, "%s%lld", i ? ", " : "", (long long)ids[i]);
+		}
+		if (status)
+			err_set(e, MOE_ERR_USAGE, "no run %lld; there are: %s%s", (long long)*run,
+				have.data ? have.data : "", have.failed ? ", ..." : "");
+	}
+	buf_free(&have);
+	free(ids);
+	return status;
+}
+
+static int find_domain(struct reader *r, int64_t run, const char *name, int64_t *id,
+	struct moe_err *e)
+{
+	struct domain_info *d = NULL;
+	struct buf have;
+	size_t n = 0, named = 0;
+
+	*id = -1;
+	if (!name)
+		return 0;
+	if (reader_domains(r, run, &d, &n, e))
+		return -1;
+	buf_init(&have, 300);
+	for (size_t i = 0; i < n; i++) {
+		if (!d[i].id)
+			continue;
+		named++;
+		list(&have, d[i].name);
+		if (!strcmp(d[i].name, name))
+			*id = d[i].id;
+	}
+	if (*id < 0 && !named)
+		err_set(e, MOE_ERR_USAGE, "no domain '%s'; run %lld has no domains", name,
+			(long long)run);
+	else if (*id < 0)
+		err_set(e, MOE_ERR_USAGE, "no domain '%s'; run %lld has: %s%s", name, (long long)run,
+			have.data ? have.data : "", have.failed ? ", ..." : "");
+	buf_free(&have);
+	free(d);
+	return *id < 0 ? -1 : 0;
+}
+
+static int alarms_table(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e)
+{
+	struct view_alarms a;
+	int status;
+
+	if (view_alarms(r, f, &a, e))
+		return -1;
+	status = view_alarms_table(&a, out, e);
+	view_alarms_free(&a);
+	return status;
+}
+
+static int ask(struct reader *r, const struct load_filter *f, struct view_table *t,
+	struct moe_err *e)
+{
+	if (o.spec)
+		return view_stat_specialisation(r, f, t, e);
+	if (o.locality)
+		return view_stat_locality(r, f, t, e);
+	if (o.coact)
+		return view_stat_coactivation(r, f, t, e);
+	if (o.alarms)
+		return alarms_table(r, f, t, e);
+	if (o.runs)
+		return view_runs(r, t, e);
+	return o.by == 1 ? view_stat_expert(r, f, t, e) : o.by == 2 ? view_stat_domain(r, f, t, e) :
+		view_stat(r, f, t, e);
+}
+
+/* What one answers only for a person: nothing found, and what the data cannot say. */
+static void remark(const struct view_table *t)
+{
+	struct buf b;
+
+	if (o.alarms && !t->n_row)
+		fputs("no alarms\n", stderr);
+	if (!*t->why)
+		return;
+	buf_init(&b, 4096);
+	text_escape(&b, t->why, strlen(t->why), TEXT_TERMINAL);
+	fprintf(stderr, "note: %s\n", b.data ? b.data : "");
+	buf_free(&b);
+}
+
+static int check(int argc, struct moe_err *e)
+{
+	if (argc != 1)
+		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d operands were given", argc);
+	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.alarms + o.runs > 1)
+		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, "
+			"--coactivation, --alarms and --runs at a time");
+	if (o.json && o.csv)
+		return err_set(e, MOE_ERR_USAGE, "either --json or --csv");
+	return 0;
+}
+
+static int run(int argc, char **argv, struct moe_err *e)
+{
+	struct load_filter f = { .run = o.run, .domain = -1, .phase = o.phase };
+	struct view_table t = { 0 };
+	struct reader *r;
+	int status = -1;
+
+	if (check(argc, e))
+		return -1;
+	r = reader_open(argv[0], e);
+	if (!r)
+		return -1;
+	if (!o.runs && (find_run(r, &f.run, e) || find_domain(r, f.run, o.domain, &f.domain, e)))
+		goto out;
+	if (ask(r, &f, &t, e) || view_table_print(&t, o.json ? VIEW_JSON : o.csv ? VIEW_CSV :
+	    VIEW_PRETTY, stdout, e))
+		goto out;
+	remark(&t);
+	status = 0;
+out:
+	view_table_free(&t);
+	reader_close(r);
+	return status;
+}
+
+const struct cmd cmd_stat = {
+	"stat", "DB", "Figures of a run as a table, JSON or CSV",
+	"Without a choice it prints the balance of every MoE layer. Loads are per layer and never\n"
+	"averaged over layers by expert number. docs/METRICS.md defines every figure; what the data\n"
+	"cannot say is an empty cell (null in JSON), with the reason on stderr.\n",
+	opts, run,
+};

@@ -1,0 +1,933 @@
+/*
+ * commit.c - see commit.h.
+ *
+ * prepare_*() runs once per block and only touches memory: sums, sequences, notes. write_*() runs
+ * inside the transaction and only reads that memory, so it can be repeated. settle() runs after
+ * COMMIT and forgets what is now on disk. Everything in struct commit but `failed` and `err`
+ * belongs to the thread.
+ */
+#include "trace/commit.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "trace/sums.h"
+
+#define HEARTBEAT_NS INT64_C(1000000000)
+#define RETRY_NS INT64_C(250000000)
+#define BUSY_LIMIT_NS (30 * INT64_C(1000000000))
+#define WAL_CHECKPOINT_PAGES 1000
+#define WAL_WARN_PAGES 65536 /* 256 MiB of 4096-byte pages: somebody holds an old snapshot */
+
+/* Sequences that are open or were changed in this transaction. */
+struct seq_row {
+	uint64_t seq;
+	int64_t id, domain, started, ended;
+	uint32_t n_prompt, n_generated, n_scored;
+	uint64_t n_bytes;
+	double nll;
+	uint8_t saved, dirty, scored;
+	char *name; /* until saved */
+};
+
+struct domain_row {
+	int64_t id;
+	int saved;
+	char name[BLOCK_NAME_MAX + 1];
+};
+
+struct note_row {
+	int64_t time, sequence; /* sequence.id, 0 = none */
+	int32_t layer;
+	uint32_t pos;
+	double value;
+	int has_value;
+	char kind[32];
+	char *text; /* may be NULL */
+};
+
+struct pace_row { int64_t bucket; uint64_t tokens, busy_ns, batches; uint8_t phase, dirty; };
+
+enum stmt {
+	ST_DOMAIN, ST_SEQ, ST_SEQ_UPDATE, ST_CHUNK, ST_LOAD, ST_LOAD_GET, ST_PACE, ST_PACE_GET, ST_NOTE,
+	ST_TOKEN, ST_BEAT, ST_END, ST_COUNT
+};
+static const char *const sql[ST_COUNT] = {
+	[ST_DOMAIN] = "INSERT INTO domain(id, name) VALUES(?, ?)",
+	[ST_SEQ] = "INSERT INTO sequence(id, run, seq, domain, name, started) VALUES(?, ?, ?, ?, ?, ?)",
+	[ST_SEQ_UPDATE] = "UPDATE sequence SET ended = ?2, n_prompt = ?3, n_generated = ?4, nll = ?5, "
+		"n_scored = ?6, n_bytes = ?7 WHERE id = ?1",
+	[ST_CHUNK] = "INSERT INTO chunk(run, sequence, pos, n, phase, time, codec, tokens, experts, "
+		"weights, margins, flags, before, logits) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[ST_LOAD] = "INSERT OR REPLACE INTO load(run, domain, phase, bucket, layer, tokens, counts, "
+		"weights, probs, lse2, entropy, confidence, margin, n_margin, n_nan, n_edited) "
+		"VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[ST_LOAD_GET] = "SELECT tokens, counts, weights, probs, lse2, entropy, confidence, margin, "
+		"n_margin, n_nan, n_edited FROM load "
+		"WHERE run = ? AND domain = ? AND phase = ? AND bucket = ? AND layer = ?",
+	[ST_PACE] = "INSERT OR REPLACE INTO pace(run, phase, bucket, tokens, busy_ns, batches) "
+		"VALUES(?, ?, ?, ?, ?, ?)",
+	[ST_PACE_GET] = "SELECT tokens, busy_ns, batches FROM pace "
+		"WHERE run = ? AND phase = ? AND bucket = ?",
+	[ST_NOTE] = "INSERT INTO event(run, time, kind, sequence, pos, layer, value, text) "
+		"VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+	[ST_TOKEN] = "INSERT OR REPLACE INTO token(model, id, bytes) VALUES(?, ?, ?)",
+	[ST_BEAT] = "UPDATE run SET heartbeat = ?2, lag_ns = ?3 WHERE id = ?1",
+	[ST_END] = "UPDATE run SET state = ?2, ended = ?3, heartbeat = ?3 WHERE id = ?1",
+};
+
+struct commit {
+	struct commit_opt o;
+	sqlite3_stmt *st[ST_COUNT];
+	struct seq_row *seq;
+	size_t n_seq, cap_seq, last_seq;
+	int64_t next_sequence, next_domain;
+	struct domain_row *domain;
+	size_t n_domain;
+	struct sums **sums;
+	size_t n_sums;
+	int64_t newest; /* bucket */
+	struct pace_row pace[4];
+	struct note_row *note;
+	size_t n_note;
+	uint8_t seen_nan[MOE_MAX_LAYER];
+	int64_t beat, lag, clock_offset; /* beat: monotonic time of the last commit */
+	int wal_pages, wal_warned;
+	float *prob;
+	pthread_t thread;
+	pthread_mutex_t lock; /* err */
+	atomic_int failed;
+	struct moe_err err;
+};
+
+static int64_t run_time(const struct commit *c, int64_t mono)
+{
+	return c->o.started + (mono - c->o.started_mono);
+}
+
+static int64_t bucket_of(const struct commit *c, int64_t time)
+{
+	return time <= c->o.started ? 0 : (time - c->o.started) / c->o.bucket_ns;
+}
+
+static void *grown(void *p, size_t n, size_t size, struct moe_err *e)
+{
+	void *q = n & (n - 1) ? p : realloc(p, (n ? 2 * n : 1) * size);
+
+	if (!q)
+		err_nomem(e, (unsigned long long)n * size, "the writer's tables");
+	return q;
+}
+
+/* ---- prepare: memory only ---- */
+
+static int add_note(struct commit *c, const struct note_row *n, const char *text, size_t len,
+	struct moe_err *e)
+{
+	struct note_row *p = grown(c->note, c->n_note, sizeof *p, e);
+
+	if (!p)
+		return -1;
+	c->note = p;
+	p += c->n_note;
+	*p = *n;
+	p->text = NULL;
+	if (text) {
+		p->text = strndup(text, len);
+		if (!p->text)
+			return err_nomem(e, len, "a note");
+	}
+	c->n_note++;
+	return 0;
+}
+
+static int64_t domain_id(struct commit *c, const char *name, size_t len, struct moe_err *e)
+{
+	struct domain_row *d;
+
+	for (size_t i = 0; i < c->n_domain; i++)
+		if (strlen(c->domain[i].name) == len && !memcmp(c->domain[i].name, name, len))
+			return c->domain[i].id;
+	d = grown(c->domain, c->n_domain, sizeof *d, e);
+	if (!d)
+		return -1;
+	c->domain = d;
+	d += c->n_domain++;
+	memset(d, 0, sizeof *d);
+	d->id = c->next_domain++;
+	memcpy(d->name, name, len);
+	return d->id;
+}
+
+static struct seq_row *find_seq(struct commit *c, uint64_t seq)
+{
+	if (c->last_seq < c->n_seq && c->seq[c->last_seq].seq == seq && !c->seq[c->last_seq].ended)
+		return &c->seq[c->last_seq];
+	for (size_t i = c->n_seq; i-- > 0;)
+		if (c->seq[i].seq == seq && !c->seq[i].ended) {
+			c->last_seq = i;
+			return &c->seq[i];
+		}
+	return NULL;
+}
+
+static struct seq_row *begin_seq(struct commit *c, uint64_t seq, int64_t time, struct moe_err *e)
+{
+	struct seq_row *s = grown(c->seq, c->n_seq, sizeof *s, e);
+
+	if (!s)
+		return NULL;
+	c->seq = s;
+	c->last_seq = c->n_seq;
+	s += c->n_seq++;
+	memset(s, 0, sizeof *s);
+	s->seq = seq;
+	s->id = c->next_sequence++;
+	s->started = time;
+	return s;
+}
+
+/* The sequence of a decision; one that was never announced begins here, without a domain. */
+static struct seq_row *seq_of(struct commit *c, uint64_t seq, int64_t time, struct moe_err *e)
+{
+	struct seq_row *s = find_seq(c, seq);
+
+	return s ? s : begin_seq(c, seq, time, e);
+}
+
+static int prepare_begin(struct commit *c, const struct msg *m, const char *text, struct moe_err *e)
+{
+	struct seq_row *s;
+
+	if (find_seq(c, m->seq))
+		return err_set(e, MOE_ERR_USAGE, "sequence %llu began twice", (unsigned long long)m->seq);
+	s = begin_seq(c, m->seq, run_time(c, m->time), e);
+	if (!s)
+		return -1;
+	if (m->len[0] && (s->domain = domain_id(c, text, m->len[0], e)) < 0)
+		return -1;
+	if (m->len[1] && !(s->name = strndup(text + m->len[0], m->len[1])))
+		return err_nomem(e, m->len[1], "a name");
+	return 0;
+}
+
+static int prepare_end(struct commit *c, const struct msg *m, struct moe_err *e)
+{
+	struct seq_row *s = seq_of(c, m->seq, run_time(c, m->time), e);
+
+	if (!s)
+		return -1;
+	s->ended = run_time(c, m->time);
+	s->n_prompt = m->n_prompt;
+	s->n_generated = m->n_generated;
+	s->nll = m->nll;
+	s->n_scored = m->n_scored;
+	s->n_bytes = m->n_bytes;
+	s->dirty = s->scored = 1;
+	return 0;
+}
+
+/* Sums of a bucket that has left memory are read back; a new bucket starts at zero. */
+static int load_sums(struct commit *c, struct sums *s, struct moe_err *e)
+{
+	const struct layout *l = c->o.shape->lay;
+	sqlite3_stmt *st = c->st[ST_LOAD_GET];
+	int rc = SQLITE_DONE;
+
+	for (size_t i = 0; i < l->n && rc != SQLITE_ERROR; i++) {
+		size_t bytes = l->layer[i].n_expert * sizeof(uint64_t), at = l->e_at[i];
+
+		sqlite3_bind_int64(st, 1, c->o.run);
+		sqlite3_bind_int64(st, 2, s->domain);
+		sqlite3_bind_int(st, 3, s->phase);
+		sqlite3_bind_int64(st, 4, s->bucket);
+		sqlite3_bind_int(st, 5, l->layer[i].layer);
+		rc = sqlite3_step(st);
+		if (rc == SQLITE_ROW && ((size_t)sqlite3_column_bytes(st, 1) != bytes ||
+			(size_t)sqlite3_column_bytes(st, 2) != bytes ||
+			(size_t)sqlite3_column_bytes(st, 3) != bytes))
+			rc = SQLITE_CORRUPT;
+		if (rc == SQLITE_ROW) {
+			s->tokens[i] = (uint64_t)sqlite3_column_int64(st, 0);
+			memcpy(s->counts + at, sqlite3_column_blob(st, 1), bytes);
+			memcpy(s->weights + at, sqlite3_column_blob(st, 2), bytes);
+			memcpy(s->probs + at, sqlite3_column_blob(st, 3), bytes);
+			s->lse2[i] = sqlite3_column_double(st, 4);
+			s->entropy[i] = sqlite3_column_double(st, 5);
+			s->confidence[i] = sqlite3_column_double(st, 6);
+			s->margin[i] = sqlite3_column_double(st, 7);
+			s->n_margin[i] = (uint64_t)sqlite3_column_int64(st, 8);
+			s->n_nan[i] = (uint64_t)sqlite3_column_int64(st, 9);
+			s->n_edited[i] = (uint64_t)sqlite3_column_int64(st, 10);
+		}
+		sqlite3_reset(st);
+		if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+			return err_set(e, MOE_ERR_SYS, "reading load back (bucket %lld, layer %d): %s",
+				(long long)s->bucket, l->layer[i].layer, sqlite3_errmsg(c->o.db));
+	}
+	return 0;
+}
+
+static struct sums *sums_of(struct commit *c, int64_t domain, uint8_t phase, int64_t bucket,
+	struct moe_err *e)
+{
+	struct sums **p, *s;
+
+	for (size_t i = 0; i < c->n_sums; i++)
+		if (c->sums[i]->bucket == bucket && c->sums[i]->domain == domain &&
+			c->sums[i]->phase == phase)
+			return c->sums[i];
+	p = grown(c->sums, c->n_sums, sizeof *p, e);
+	if (!p)
+		return NULL;
+	c->sums = p;
+	s = sums_new(c->o.shape->lay);
+	if (!s) {
+		err_nomem(e, c->o.shape->lay->e_row * 24, "load sums");
+		return NULL;
+	}
+	s->domain = domain;
+	s->phase = phase;
+	s->bucket = bucket;
+	if (bucket < c->newest && load_sums(c, s, e)) {
+		sums_free(s);
+		return NULL;
+	}
+	c->newest = bucket > c->newest ? bucket : c->newest;
+	c->sums[c->n_sums++] = s;
+	return s;
+}
+
+/* The first NaN of each layer is worth a row of its own; load.n_nan counts them all. */
+static int note_nans(struct commit *c, const struct block_head *h, const struct block_rows *r,
+	struct moe_err *e)
+{
+	const struct layout *l = c->o.shape->lay;
+
+	for (uint32_t t = 0; t < h->n; t++)
+		for (size_t i = 0; i < l->n; i++) {
+			struct note_row n = { .time = run_time(c, h->time), .sequence = h->sequence,
+				.layer = l->layer[i].layer, .pos = h->pos + t, .kind = "nan" };
+
+			if (!(r->flags[t * l->n + i] & MOE_EV_NAN) || c->seen_nan[l->layer[i].layer])
+				continue;
+			c->seen_nan[l->layer[i].layer] = 1;
+			if (add_note(c, &n, NULL, 0, e))
+				return -1;
+		}
+	return 0;
+}
+
+static int prepare_chunk(struct commit *c, struct block_head *h, struct moe_err *e)
+{
+	struct seq_row *q = seq_of(c, h->seq, run_time(c, h->time), e);
+	struct block_rows r;
+	struct sums *s;
+
+	if (!q)
+		return -1;
+	h->sequence = q->id;
+	if (h->phase == MOE_PREFILL)
+		q->n_prompt += h->n;
+	else
+		q->n_generated += h->n;
+	q->dirty = 1;
+	s = sums_of(c, q->domain, h->phase, bucket_of(c, run_time(c, h->time)), e);
+	if (!s)
+		return -1;
+	block_rows(c->o.shape, h, &r);
+	if (sums_add(s, c->o.shape->lay, h, &r, c->prob, e))
+		return -1;
+	return h->any_flags ? note_nans(c, h, &r, e) : 0;
+}
+
+static int prepare_pace(struct commit *c, const struct msg *m, struct moe_err *e)
+{
+	int64_t bucket = bucket_of(c, run_time(c, m->time));
+	struct pace_row *p = NULL;
+	sqlite3_stmt *st = c->st[ST_PACE_GET];
+	int rc;
+
+	for (size_t i = 0; i < 4; i++)
+		if (c->pace[i].batches && c->pace[i].bucket == bucket && c->pace[i].phase == m->phase)
+			p = &c->pace[i];
+	for (size_t i = 0; i < 4 && !p; i++)
+		if (!c->pace[i].dirty) {
+			p = &c->pace[i];
+			*p = (struct pace_row){ .bucket = bucket, .phase = m->phase };
+			sqlite3_bind_int64(st, 1, c->o.run);
+			sqlite3_bind_int(st, 2, m->phase);
+			sqlite3_bind_int64(st, 3, bucket);
+			rc = sqlite3_step(st);
+			if (rc == SQLITE_ROW) {
+				p->tokens = (uint64_t)sqlite3_column_int64(st, 0);
+				p->busy_ns = (uint64_t)sqlite3_column_int64(st, 1);
+				p->batches = (uint64_t)sqlite3_column_int64(st, 2);
+			}
+			sqlite3_reset(st);
+			if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+				return err_set(e, MOE_ERR_SYS, "reading pace: %s", sqlite3_errmsg(c->o.db));
+		}
+	if (!p) /* three buckets in one transaction: the oldest figure keeps its tokens elsewhere */
+		p = &c->pace[0];
+	p->tokens += m->tokens;
+	p->busy_ns += m->busy_ns;
+	p->batches += m->batches;
+	p->dirty = 1;
+	return 0;
+}
+
+static int prepare_note(struct commit *c, const struct msg *m, const char *text, struct moe_err *e)
+{
+	struct note_row n = { .time = run_time(c, m->time), .layer = m->layer };
+	struct seq_row *q;
+
+	if (m->kind == MSG_NOTE) {
+		snprintf(n.kind, sizeof n.kind, "%.*s", (int)m->len[0], text);
+		return add_note(c, &n, m->len[1] ? text + m->len[0] : NULL, m->len[1], e);
+	}
+	q = seq_of(c, m->seq, n.time, e);
+	if (!q)
+		return -1;
+	snprintf(n.kind, sizeof n.kind, "gap");
+	n.sequence = q->id;
+	n.pos = m->pos;
+	n.has_value = 1;
+	n.value = (double)m->tokens;
+	return add_note(c, &n, NULL, 0, e);
+}
+
+static int prepare_messages(struct commit *c, const struct block_head *h, struct moe_err *e)
+{
+	const char *p = (const char *)(h + 1), *end = p + h->n;
+	int bad = 0;
+
+	while (!bad && p < end) {
+		const struct msg *m = (const void *)p;
+		const char *text = (const char *)(m + 1);
+
+		switch ((enum msg_kind)m->kind) {
+		case MSG_BEGIN: bad = prepare_begin(c, m, text, e); break;
+		case MSG_END: bad = prepare_end(c, m, e); break;
+		case MSG_NOTE: case MSG_GAP: bad = prepare_note(c, m, text, e); break;
+		case MSG_PACE: bad = prepare_pace(c, m, e); break;
+		case MSG_TOKEN: break; /* written from the block itself */
+		}
+		p += msg_bytes(m);
+	}
+	return bad;
+}
+
+/* The wall clock against the run's own: a step is worth a row, since times in the database do not
+ * show it. */
+static int watch_clock(struct commit *c, int64_t now, struct moe_err *e)
+{
+	int64_t offset = clock_wall() - run_time(c, now), step = offset - c->clock_offset;
+	struct note_row n = { .time = run_time(c, now), .layer = -1, .kind = "clock", .has_value = 1,
+		.value = (double)step / 1e9 };
+
+	if (step > -INT64_C(2000000000) && step < INT64_C(2000000000))
+		return 0;
+	c->clock_offset = offset;
+	return add_note(c, &n, "the wall clock stepped by `value` seconds", 100, e);
+}
+
+static int prepare(struct commit *c, size_t n, int64_t now, struct moe_err *e)
+{
+	c->lag = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct block_head *h = ring_at(c->o.ring, i);
+
+		if (now - h->time > c->lag)
+			c->lag = now - h->time;
+		if (h->is_chunk ? prepare_chunk(c, h, e) : prepare_messages(c, h, e))
+			return -1;
+	}
+	return watch_clock(c, now, e);
+}
+
+/* ---- write: inside the transaction, repeatable. All return SQLite's code, 0 = good ---- */
+
+static int run_stmt(sqlite3_stmt *st)
+{
+	int rc = sqlite3_step(st);
+
+	sqlite3_reset(st);
+	sqlite3_clear_bindings(st);
+	return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : rc;
+}
+
+static int write_domains(struct commit *c)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < c->n_domain; i++)
+		if (!c->domain[i].saved) {
+			sqlite3_bind_int64(c->st[ST_DOMAIN], 1, c->domain[i].id);
+			sqlite3_bind_text(c->st[ST_DOMAIN], 2, c->domain[i].name, -1, SQLITE_STATIC);
+			rc = run_stmt(c->st[ST_DOMAIN]);
+		}
+	return rc;
+}
+
+static int write_sequence(struct commit *c, const struct seq_row *q)
+{
+	sqlite3_stmt *st = c->st[ST_SEQ];
+	int rc = 0;
+
+	if (!q->saved) {
+		sqlite3_bind_int64(st, 1, q->id);
+		sqlite3_bind_int64(st, 2, c->o.run);
+		sqlite3_bind_int64(st, 3, (int64_t)q->seq);
+		if (q->domain)
+			sqlite3_bind_int64(st, 4, q->domain);
+		if (q->name)
+			sqlite3_bind_text(st, 5, q->name, -1, SQLITE_STATIC);
+		sqlite3_bind_int64(st, 6, q->started);
+		rc = run_stmt(st);
+	}
+	if (rc || !q->dirty)
+		return rc;
+	st = c->st[ST_SEQ_UPDATE];
+	sqlite3_bind_int64(st, 1, q->id);
+	if (q->ended)
+		sqlite3_bind_int64(st, 2, q->ended);
+	sqlite3_bind_int64(st, 3, q->n_prompt);
+	sqlite3_bind_int64(st, 4, q->n_generated);
+	if (q->scored && q->n_scored) {
+		sqlite3_bind_double(st, 5, q->nll);
+		sqlite3_bind_int64(st, 6, q->n_scored);
+		sqlite3_bind_int64(st, 7, (int64_t)q->n_bytes);
+	}
+	return run_stmt(st);
+}
+
+static int write_chunk(struct commit *c, struct block_head *h)
+{
+	const struct layout *l = c->o.shape->lay;
+	sqlite3_stmt *st = c->st[ST_CHUNK];
+	struct block_rows r;
+	int n = (int)h->n, layers = (int)l->n, picks = (int)l->k_row, edited = 0;
+
+	block_rows(c->o.shape, h, &r);
+	for (size_t i = 0; h->any_flags && i < h->n * l->n; i++)
+		edited |= r.flags[i] & MOE_EV_EDITED;
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int64(st, 2, h->sequence);
+	sqlite3_bind_int64(st, 3, h->pos);
+	sqlite3_bind_int(st, 4, n);
+	sqlite3_bind_int(st, 5, h->phase);
+	sqlite3_bind_int64(st, 6, run_time(c, h->time));
+	sqlite3_bind_int(st, 7, LAYOUT_CODEC);
+	sqlite3_bind_blob(st, 8, r.tokens, n * 4, SQLITE_STATIC);
+	sqlite3_bind_blob(st, 9, r.experts, n * picks * 2, SQLITE_STATIC);
+	sqlite3_bind_blob(st, 10, r.weights, n * picks * 4, SQLITE_STATIC);
+	sqlite3_bind_blob(st, 11, r.margins, n * layers * 4, SQLITE_STATIC);
+	if (h->any_flags)
+		sqlite3_bind_blob(st, 12, r.flags, n * layers, SQLITE_STATIC);
+	if (edited)
+		sqlite3_bind_blob(st, 13, r.before, n * picks * 2, SQLITE_STATIC);
+	if (c->o.detail == MOE_DETAIL_FULL && h->has_logits)
+		sqlite3_bind_blob64(st, 14, r.logits, h->n * l->e_row * sizeof(float), SQLITE_STATIC);
+	return run_stmt(st);
+}
+
+static int write_tokens(struct commit *c, const struct block_head *h)
+{
+	const char *p = (const char *)(h + 1), *end = p + h->n;
+	sqlite3_stmt *st = c->st[ST_TOKEN];
+	int rc = 0;
+
+	for (; !rc && p < end; p += msg_bytes((const void *)p)) {
+		const struct msg *m = (const void *)p;
+
+		if (m->kind != MSG_TOKEN)
+			continue;
+		sqlite3_bind_int64(st, 1, c->o.model);
+		sqlite3_bind_int(st, 2, m->token);
+		sqlite3_bind_blob(st, 3, m + 1, (int)m->len[0], SQLITE_STATIC);
+		rc = run_stmt(st);
+	}
+	return rc;
+}
+
+static int write_sums(struct commit *c, const struct sums *s)
+{
+	const struct layout *l = c->o.shape->lay;
+	sqlite3_stmt *st = c->st[ST_LOAD];
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < l->n; i++) {
+		int bytes = l->layer[i].n_expert * 8;
+		size_t at = l->e_at[i];
+
+		sqlite3_bind_int64(st, 1, c->o.run);
+		sqlite3_bind_int64(st, 2, s->domain);
+		sqlite3_bind_int(st, 3, s->phase);
+		sqlite3_bind_int64(st, 4, s->bucket);
+		sqlite3_bind_int(st, 5, l->layer[i].layer);
+		sqlite3_bind_int64(st, 6, (int64_t)s->tokens[i]);
+		sqlite3_bind_blob(st, 7, s->counts + at, bytes, SQLITE_STATIC);
+		sqlite3_bind_blob(st, 8, s->weights + at, bytes, SQLITE_STATIC);
+		sqlite3_bind_blob(st, 9, s->probs + at, bytes, SQLITE_STATIC);
+		sqlite3_bind_double(st, 10, s->lse2[i]);
+		sqlite3_bind_double(st, 11, s->entropy[i]);
+		sqlite3_bind_double(st, 12, s->confidence[i]);
+		sqlite3_bind_double(st, 13, s->margin[i]);
+		sqlite3_bind_int64(st, 14, (int64_t)s->n_margin[i]);
+		sqlite3_bind_int64(st, 15, (int64_t)s->n_nan[i]);
+		sqlite3_bind_int64(st, 16, (int64_t)s->n_edited[i]);
+		rc = run_stmt(st);
+	}
+	return rc;
+}
+
+static int write_note(struct commit *c, const struct note_row *n)
+{
+	sqlite3_stmt *st = c->st[ST_NOTE];
+
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int64(st, 2, n->time);
+	sqlite3_bind_text(st, 3, n->kind, -1, SQLITE_STATIC);
+	if (n->sequence) {
+		sqlite3_bind_int64(st, 4, n->sequence);
+		sqlite3_bind_int64(st, 5, n->pos);
+	}
+	if (n->layer >= 0)
+		sqlite3_bind_int(st, 6, n->layer);
+	if (n->has_value)
+		sqlite3_bind_double(st, 7, n->value);
+	if (n->text)
+		sqlite3_bind_text(st, 8, n->text, -1, SQLITE_STATIC);
+	return run_stmt(st);
+}
+
+static int write_pace(struct commit *c, const struct pace_row *p)
+{
+	sqlite3_stmt *st = c->st[ST_PACE];
+
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int(st, 2, p->phase);
+	sqlite3_bind_int64(st, 3, p->bucket);
+	sqlite3_bind_int64(st, 4, (int64_t)p->tokens);
+	sqlite3_bind_int64(st, 5, (int64_t)p->busy_ns);
+	sqlite3_bind_int64(st, 6, (int64_t)p->batches);
+	return run_stmt(st);
+}
+
+static int write_all(struct commit *c, size_t n)
+{
+	int rc = sqlite3_exec(c->o.db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+	size_t i;
+
+	if (!rc)
+		rc = write_domains(c);
+	for (i = 0; !rc && i < c->n_seq; i++)
+		if (c->seq[i].dirty || !c->seq[i].saved)
+			rc = write_sequence(c, &c->seq[i]);
+	for (i = 0; !rc && i < n; i++) {
+		struct block_head *h = ring_at(c->o.ring, i);
+
+		if (!h->is_chunk)
+			rc = write_tokens(c, h);
+		else if (c->o.detail != MOE_DETAIL_COUNTS)
+			rc = write_chunk(c, h);
+	}
+	for (i = 0; !rc && i < c->n_sums; i++)
+		if (c->sums[i]->dirty)
+			rc = write_sums(c, c->sums[i]);
+	for (i = 0; !rc && i < 4; i++)
+		if (c->pace[i].dirty)
+			rc = write_pace(c, &c->pace[i]);
+	for (i = 0; !rc && i < c->n_note; i++)
+		rc = write_note(c, &c->note[i]);
+	if (!rc) {
+		sqlite3_bind_int64(c->st[ST_BEAT], 1, c->o.run);
+		sqlite3_bind_int64(c->st[ST_BEAT], 2, clock_wall());
+		sqlite3_bind_int64(c->st[ST_BEAT], 3, c->lag);
+		rc = run_stmt(c->st[ST_BEAT]);
+	}
+	return rc ? rc : sqlite3_exec(c->o.db, "COMMIT", NULL, NULL, NULL);
+}
+
+/* ---- settle: what is on disk can be forgotten ---- */
+
+static void clear_notes(struct commit *c)
+{
+	for (size_t i = 0; i < c->n_note; i++)
+		free(c->note[i].text);
+	free(c->note);
+	c->note = NULL;
+	c->n_note = 0;
+}
+
+static void settle(struct commit *c)
+{
+	size_t i, k;
+
+	for (i = 0; i < c->n_domain; i++)
+		c->domain[i].saved = 1;
+	for (i = k = 0; i < c->n_seq; i++) {
+		struct seq_row *q = &c->seq[i];
+
+		free(q->name);
+		q->name = NULL;
+		q->saved = 1;
+		q->dirty = 0;
+		if (!q->ended)
+			c->seq[k++] = *q;
+	}
+	c->n_seq = k;
+	for (i = k = 0; i < c->n_sums; i++) {
+		c->sums[i]->dirty = 0;
+		if (c->sums[i]->bucket < c->newest)
+			sums_free(c->sums[i]);
+		else
+			c->sums[k++] = c->sums[i];
+	}
+	c->n_sums = k;
+	for (i = 0; i < 4; i++)
+		c->pace[i].dirty = 0;
+	clear_notes(c);
+}
+
+/* ---- the thread ---- */
+
+static void give_up(struct commit *c, const struct moe_err *e)
+{
+	pthread_mutex_lock(&c->lock);
+	if (!atomic_load(&c->failed))
+		c->err = *e;
+	atomic_store(&c->failed, 1);
+	pthread_mutex_unlock(&c->lock);
+	ring_stop(c->o.ring);
+}
+
+static void sleep_until_retry(struct commit *c)
+{
+	sqlite3_sleep((int)(RETRY_NS / 1000000));
+	(void)c;
+}
+
+/* Write what is prepared until it is committed, or until waiting makes no sense. */
+static int write_patiently(struct commit *c, size_t n, struct moe_err *e)
+{
+	int64_t first = clock_mono();
+
+	for (;;) {
+		int rc = write_all(c, n), kind = rc & 0xff, closing;
+
+		if (!rc)
+			return 0;
+		err_set(e, MOE_ERR_SYS, "committing to %s: %s", sqlite3_db_filename(c->o.db, "main"),
+			sqlite3_errmsg(c->o.db));
+		if (!sqlite3_get_autocommit(c->o.db))
+			sqlite3_exec(c->o.db, "ROLLBACK", NULL, NULL, NULL);
+		closing = ring_closed(c->o.ring);
+		if (kind == SQLITE_BUSY || kind == SQLITE_LOCKED) {
+			if ((!c->o.drop || closing) && clock_mono() - first > BUSY_LIMIT_NS)
+				return -1;
+		} else if (kind != SQLITE_FULL || !c->o.drop || closing) {
+			return -1;
+		}
+		sleep_until_retry(c);
+	}
+}
+
+/* Move committed pages into the main file; a reader with an old snapshot only delays it. */
+static int checkpoint(struct commit *c, struct moe_err *e)
+{
+	struct note_row n = { .time = run_time(c, clock_mono()), .layer = -1, .kind = "wal",
+		.has_value = 1 };
+	int pages = 0, moved = 0;
+
+	if (c->wal_pages < WAL_CHECKPOINT_PAGES)
+		return 0;
+	sqlite3_wal_checkpoint_v2(c->o.db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
+	if (pages > WAL_WARN_PAGES && moved < pages && !c->wal_warned) {
+		c->wal_warned = 1;
+		n.value = pages;
+		return add_note(c, &n, "a reader's snapshot keeps `value` pages in the write-ahead log", 100,
+			e);
+	}
+	return 0;
+}
+
+static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
+{
+	(void)db, (void)name;
+	((struct commit *)arg)->wal_pages = pages;
+	return SQLITE_OK;
+}
+
+/* Blocks to take now: waits for a first one, then a little for more so that they share a commit. */
+static size_t gather(struct commit *c)
+{
+	int64_t now = clock_mono(), due;
+	size_t n = ring_wait(c->o.ring, 1, c->beat + HEARTBEAT_NS - now);
+
+	if (!n || ring_closed(c->o.ring))
+		return n;
+	due = ((struct block_head *)ring_at(c->o.ring, 0))->time + c->o.commit_ns;
+	return ring_wait(c->o.ring, ring_blocks(c->o.ring) / 2, due - clock_mono());
+}
+
+static void *work(void *arg)
+{
+	struct commit *c = arg;
+	struct moe_err e = { 0 };
+
+	for (;;) {
+		int closed = ring_closed(c->o.ring);
+		size_t n = gather(c), take = n < 256 ? n : 256;
+		int64_t now = clock_mono();
+
+		if (!n && closed && c->beat)
+			return NULL;
+		if (!n && now - c->beat < HEARTBEAT_NS)
+			continue;
+		if (prepare(c, take, now, &e) || write_patiently(c, take, &e)) {
+			give_up(c, &e);
+			return NULL;
+		}
+		settle(c);
+		c->beat = clock_mono();
+		ring_release(c->o.ring, take);
+		if (checkpoint(c, &e)) {
+			give_up(c, &e);
+			return NULL;
+		}
+	}
+}
+
+/* ---- start and finish ---- */
+
+static int load_known(struct commit *c, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+	int rc;
+
+	if (sqlite3_prepare_v2(c->o.db, "SELECT (SELECT coalesce(max(id), 0) + 1 FROM sequence), "
+		"(SELECT coalesce(max(id), 0) + 1 FROM domain)", -1, &st, NULL) ||
+		sqlite3_step(st) != SQLITE_ROW)
+		goto fail;
+	c->next_sequence = sqlite3_column_int64(st, 0);
+	c->next_domain = sqlite3_column_int64(st, 1);
+	sqlite3_finalize(st);
+	st = NULL;
+	if (sqlite3_prepare_v2(c->o.db, "SELECT id, name FROM domain", -1, &st, NULL))
+		goto fail;
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		struct domain_row *d = grown(c->domain, c->n_domain, sizeof *d, e);
+
+		if (!d) {
+			sqlite3_finalize(st);
+			return -1;
+		}
+		c->domain = d;
+		d += c->n_domain++;
+		d->id = sqlite3_column_int64(st, 0);
+		d->saved = 1;
+		snprintf(d->name, sizeof d->name, "%s", (const char *)sqlite3_column_text(st, 1));
+	}
+	if (rc != SQLITE_DONE)
+		goto fail;
+	sqlite3_finalize(st);
+	return 0;
+fail:
+	err_set(e, MOE_ERR_SYS, "reading the database: %s", sqlite3_errmsg(c->o.db));
+	sqlite3_finalize(st);
+	return -1;
+}
+
+static void commit_free(struct commit *c)
+{
+	size_t i;
+
+	for (i = 0; i < ST_COUNT; i++)
+		sqlite3_finalize(c->st[i]);
+	for (i = 0; i < c->n_seq; i++)
+		free(c->seq[i].name);
+	for (i = 0; i < c->n_sums; i++)
+		sums_free(c->sums[i]);
+	clear_notes(c);
+	free(c->seq);
+	free(c->domain);
+	free(c->sums);
+	free(c->prob);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+struct commit *commit_start(const struct commit_opt *o, struct moe_err *e)
+{
+	struct commit *c = calloc(1, sizeof *c);
+	int rc;
+
+	if (!c) {
+		err_nomem(e, sizeof *c, "the writer");
+		return NULL;
+	}
+	c->o = *o;
+	pthread_mutex_init(&c->lock, NULL);
+	c->prob = malloc(MOE_MAX_EXPERT * sizeof *c->prob);
+	if (!c->prob) {
+		err_nomem(e, MOE_MAX_EXPERT * sizeof *c->prob, "the writer");
+		goto fail;
+	}
+	for (size_t i = 0; i < ST_COUNT; i++)
+		if (sqlite3_prepare_v3(o->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &c->st[i], NULL)) {
+			err_set(e, MOE_ERR_INPUT, "preparing a statement: %s", sqlite3_errmsg(o->db));
+			goto fail;
+		}
+	if (load_known(c, e))
+		goto fail;
+	sqlite3_busy_timeout(o->db, 1000);
+	sqlite3_wal_hook(o->db, on_wal, c); /* in place of SQLite's own automatic checkpoint */
+	rc = pthread_create(&c->thread, NULL, work, c);
+	if (rc) {
+		err_set(e, MOE_ERR_SYS, "starting the writer's thread: %s", strerror(rc));
+		goto fail;
+	}
+	return c;
+fail:
+	commit_free(c);
+	return NULL;
+}
+
+int commit_failed(struct commit *c, struct moe_err *e)
+{
+	if (!atomic_load(&c->failed))
+		return 0;
+	pthread_mutex_lock(&c->lock);
+	*e = c->err;
+	pthread_mutex_unlock(&c->lock);
+	return 1;
+}
+
+int commit_finish(struct commit *c, enum moe_run_state state, struct moe_err *e)
+{
+	static const char *const name[] = { "live", "done", "failed", "imported" };
+	sqlite3 *db = c->o.db;
+	int bad;
+
+	pthread_join(c->thread, NULL);
+	bad = commit_failed(c, e);
+	sqlite3_wal_hook(db, NULL, NULL);
+	sqlite3_bind_int64(c->st[ST_END], 1, c->o.run);
+	sqlite3_bind_text(c->st[ST_END], 2, name[bad ? MOE_RUN_FAILED : state], -1, SQLITE_STATIC);
+	sqlite3_bind_int64(c->st[ST_END], 3, clock_wall());
+	if (run_stmt(c->st[ST_END]) && !bad) {
+		err_set(e, MOE_ERR_SYS, "ending the run: %s", sqlite3_errmsg(db));
+		bad = 1;
+	}
+	commit_free(c);
+	/* After this a finished database is one file, unless a reader is looking at it. */
+	sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	return bad ? -1 : 0;
+}

@@ -1,0 +1,514 @@
+/*
+ * reader.c - identities and load counts of a moescope database; see reader.h.
+ *
+ * Every function prepares its statement, steps it to the end and finalizes it: no transaction and
+ * no lock is left behind. Nothing in the file is trusted: text may hold anything (who prints it
+ * escapes it), numbers are checked before they size or index anything.
+ */
+#include "trace/reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "trace/dbfile.h"
+#include "trace/layout.h"
+
+#define ALIVE_NS INT64_C(5000000000)
+
+struct reader { sqlite3 *db; };
+
+struct reader *reader_open(const char *path, struct moe_err *e)
+{
+	struct reader *r = calloc(1, sizeof *r);
+
+	if (!r) {
+		err_nomem(e, sizeof *r, "a reader");
+		return NULL;
+	}
+	r->db = dbfile_open_reader(path, e);
+	if (!r->db || routing_register(r->db, e)) {
+		reader_close(r);
+		return NULL;
+	}
+	return r;
+}
+
+void reader_close(struct reader *r)
+{
+	if (!r)
+		return;
+	sqlite3_close_v2(r->db);
+	free(r);
+}
+
+sqlite3 *reader_db(struct reader *r)
+{
+	return r->db;
+}
+
+/* ---- helpers ---- */
+
+static int fail(struct reader *r, const char *what, struct moe_err *e)
+{
+	int kind = sqlite3_errcode(r->db) & 0xff;
+
+	return err_set(e, kind == SQLITE_BUSY || kind == SQLITE_NOMEM || kind == SQLITE_IOERR ?
+		MOE_ERR_SYS : MOE_ERR_INPUT, "reading %s: %s", what, sqlite3_errmsg(r->db));
+}
+
+static sqlite3_stmt *prepare(struct reader *r, const char *what, const char *sql, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+
+	if (sqlite3_prepare_v2(r->db, sql, -1, &st, NULL))
+		fail(r, what, e);
+	return st;
+}
+
+static void text(sqlite3_stmt *st, int col, char *out, size_t size)
+{
+	const unsigned char *s = sqlite3_column_text(st, col);
+
+	snprintf(out, size, "%s", s ? (const char *)s : "");
+}
+
+static uint64_t whole(sqlite3_stmt *st, int col)
+{
+	return (uint64_t)sqlite3_column_int64(st, col);
+}
+
+/* Room for one more row of a malloced array. */
+static void *room(void *p, size_t n, size_t size, struct moe_err *e)
+{
+	void *q = n & (n - 1) ? p : realloc(p, (n ? 2 * n : 1) * size);
+
+	if (!q)
+		err_nomem(e, (unsigned long long)n * size, "rows");
+	return q;
+}
+
+/* ---- identities ---- */
+
+static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "run", "SELECT r.id, r.model, r.state, r.detail, r.command, "
+		"m.name, m.path, m.arch, m.quant, m.router, m.score, m.hash, r.engine, r.isa, m.tokenizer, "
+		"m.bytes, m.params, m.params_active, m.n_layer, m.n_vocab, m.n_ctx, r.threads, r.batch, "
+		"r.started, r.ended, r.heartbeat, r.bucket_ns, r.lag_ns "
+		"FROM run r JOIN model m ON m.id = r.model WHERE ?1 = 0 OR r.id = ?1 "
+		"ORDER BY r.id DESC LIMIT 1", e);
+	int rc;
+
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, run);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		const struct { char *at; size_t size; } str[] = {
+			{ o->state, sizeof o->state }, { o->detail, sizeof o->detail },
+			{ o->command, sizeof o->command }, { o->model_name, sizeof o->model_name },
+			{ o->model_path, sizeof o->model_path }, { o->arch, sizeof o->arch },
+			{ o->quant, sizeof o->quant }, { o->router, sizeof o->router },
+			{ o->score, sizeof o->score }, { o->hash, sizeof o->hash },
+			{ o->engine, sizeof o->engine }, { o->isa, sizeof o->isa },
+			{ o->tokenizer, sizeof o->tokenizer },
+		};
+		uint64_t *const num[] = { &o->model_bytes, &o->n_params, &o->n_params_active };
+		uint32_t *const small[] = { &o->n_layer, &o->n_vocab, &o->n_ctx, &o->n_threads,
+			&o->n_batch };
+		int64_t *const when[] = { &o->started, &o->ended, &o->heartbeat, &o->bucket_ns, &o->lag_ns };
+		int i, col = 2;
+
+		o->id = sqlite3_column_int64(st, 0);
+		o->model = sqlite3_column_int64(st, 1);
+		for (i = 0; i < 13; i++)
+			text(st, col++, str[i].at, str[i].size);
+		for (i = 0; i < 3; i++)
+			*num[i] = whole(st, col++);
+		for (i = 0; i < 5; i++)
+			*small[i] = (uint32_t)sqlite3_column_int64(st, col++);
+		for (i = 0; i < 5; i++)
+			*when[i] = sqlite3_column_int64(st, col++);
+	} else if (rc == SQLITE_DONE) {
+		if (run)
+			err_set(e, MOE_ERR_INPUT, "no run %lld in %s", (long long)run,
+				sqlite3_db_filename(r->db, "main"));
+		else
+			err_set(e, MOE_ERR_INPUT, "no run in %s", sqlite3_db_filename(r->db, "main"));
+	} else {
+		fail(r, "run", e);
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : -1;
+}
+
+static int run_sums(struct reader *r, struct run_info *o, struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "sequence", "SELECT count(*), total(ended IS NULL), "
+		"total(n_prompt), total(n_generated), total(nll), total(n_scored), total(n_bytes), "
+		"(SELECT total(value) FROM event WHERE run = ?1 AND kind = 'gap') "
+		"FROM sequence WHERE run = ?1", e);
+	int rc;
+
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, o->id);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		o->n_seq = whole(st, 0);
+		o->n_seq_open = whole(st, 1);
+		o->n_prompt = whole(st, 2);
+		o->n_generated = whole(st, 3);
+		o->nll = sqlite3_column_double(st, 4);
+		o->n_scored = whole(st, 5);
+		o->n_bytes = whole(st, 6);
+		o->n_gap = whole(st, 7);
+	} else {
+		fail(r, "sequence", e);
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : -1;
+}
+
+int reader_run(struct reader *r, int64_t run, struct run_info *out, struct moe_err *e)
+{
+	struct layout lay;
+
+	memset(out, 0, sizeof *out);
+	if (run_row(r, run, out, e) || layout_load(&lay, r->db, out->model, e))
+		return -1;
+	out->n_moe_layer = (uint32_t)lay.n;
+	memcpy(out->layers, lay.layer, lay.n * sizeof *lay.layer);
+	layout_free(&lay);
+	out->alive = !strcmp(out->state, "live") && clock_wall() - out->heartbeat < ALIVE_NS;
+	return run_sums(r, out, e);
+}
+
+int reader_runs(struct reader *r, int64_t **ids, size_t *n, struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "run", "SELECT id FROM run ORDER BY id", e);
+	int64_t *p;
+	int rc, bad = 0;
+
+	*ids = NULL;
+	*n = 0;
+	if (!st)
+		return -1;
+	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		p = room(*ids, *n, sizeof *p, e);
+		if (p) {
+			*ids = p;
+			p[(*n)++] = sqlite3_column_int64(st, 0);
+		} else {
+			bad = -1;
+		}
+	}
+	if (!bad && rc != SQLITE_DONE)
+		bad = fail(r, "run", e);
+	sqlite3_finalize(st);
+	if (bad) {
+		free(*ids);
+		*ids = NULL;
+		*n = 0;
+	}
+	return bad;
+}
+
+int reader_domains(struct reader *r, int64_t run, struct domain_info **out, size_t *n,
+	struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "domain", "SELECT coalesce(s.domain, 0), coalesce(d.name, ''), "
+		"count(*), total(s.n_prompt) + total(s.n_generated), total(s.nll), total(s.n_scored), "
+		"total(s.n_bytes) FROM sequence s LEFT JOIN domain d ON d.id = s.domain WHERE s.run = ? "
+		"GROUP BY 1 ORDER BY 2, 1", e);
+	struct domain_info *p;
+	int rc, bad = 0;
+
+	*out = NULL;
+	*n = 0;
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, run);
+	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		p = room(*out, *n, sizeof *p, e);
+		if (!p) {
+			bad = -1;
+			break;
+		}
+		*out = p;
+		p += (*n)++;
+		memset(p, 0, sizeof *p);
+		p->id = sqlite3_column_int64(st, 0);
+		text(st, 1, p->name, sizeof p->name);
+		p->n_seq = whole(st, 2);
+		p->n_tokens = whole(st, 3);
+		p->nll = sqlite3_column_double(st, 4);
+		p->n_scored = whole(st, 5);
+		p->n_bytes = whole(st, 6);
+	}
+	if (!bad && rc != SQLITE_DONE)
+		bad = fail(r, "domain", e);
+	sqlite3_finalize(st);
+	if (bad) {
+		free(*out);
+		*out = NULL;
+		*n = 0;
+	}
+	return bad;
+}
+
+int reader_token(struct reader *r, int64_t model, int32_t token, char *buf, size_t size,
+	int *len, struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "token", "SELECT bytes FROM token WHERE model = ? AND id = ?", e);
+	int rc;
+
+	*len = -1;
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, model);
+	sqlite3_bind_int(st, 2, token);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		const void *p = sqlite3_column_blob(st, 0);
+		size_t n = (size_t)sqlite3_column_bytes(st, 0);
+
+		n = n < size ? n : size;
+		if (n)
+			memcpy(buf, p, n);
+		*len = (int)n;
+	} else if (rc != SQLITE_DONE) {
+		fail(r, "token", e);
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -1;
+}
+
+/* ---- load ---- */
+
+#define FILTER " WHERE run = ?1 AND (?2 < 0 OR phase = ?2) AND (?3 >= ?4 OR (bucket >= ?3 AND bucket < ?4))"
+
+static void bind_filter(sqlite3_stmt *st, const struct load_filter *f)
+{
+	sqlite3_bind_int64(st, 1, f->run);
+	sqlite3_bind_int(st, 2, f->phase);
+	sqlite3_bind_int64(st, 3, f->bucket0);
+	sqlite3_bind_int64(st, 4, f->bucket1);
+}
+
+static int load_alloc(struct reader *r, const struct load_filter *f, struct layout *lay,
+	struct load_set *out, struct moe_err *e)
+{
+	struct run_info *info = malloc(sizeof *info);
+	int bad;
+
+	if (!info)
+		return err_nomem(e, sizeof *info, "a run");
+	memset(info, 0, sizeof *info);
+	bad = run_row(r, f->run, info, e) || layout_load(lay, r->db, info->model, e);
+	free(info);
+	if (bad)
+		return -1;
+	out->layer = calloc(lay->n, sizeof *out->layer);
+	if (!out->layer)
+		return err_nomem(e, lay->n * sizeof *out->layer, "load sums");
+	for (out->n = 0; out->n < lay->n; out->n++) {
+		struct layer_load *l = &out->layer[out->n];
+		size_t n = lay->layer[out->n].n_expert;
+
+		l->layer = lay->layer[out->n].layer;
+		l->n_expert = (uint16_t)n;
+		l->k = lay->layer[out->n].k;
+		l->counts = calloc(n, sizeof *l->counts);
+		l->weights = calloc(n, sizeof *l->weights);
+		l->probs = calloc(n, sizeof *l->probs);
+		if (!l->counts || !l->weights || !l->probs) {
+			out->n++;
+			return err_nomem(e, n * 24, "load sums");
+		}
+	}
+	return 0;
+}
+
+static int add_doubles(double *to, sqlite3_stmt *st, int col, size_t n)
+{
+	const unsigned char *p = sqlite3_column_blob(st, col);
+	double x;
+
+	if ((size_t)sqlite3_column_bytes(st, col) != n * 8)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		memcpy(&x, p + i * 8, 8);
+		to[i] += x;
+	}
+	return 0;
+}
+
+static int add_counts(uint64_t *to, sqlite3_stmt *st, int col, size_t n)
+{
+	const unsigned char *p = sqlite3_column_blob(st, col);
+	uint64_t x;
+
+	if ((size_t)sqlite3_column_bytes(st, col) != n * 8)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		memcpy(&x, p + i * 8, 8);
+		to[i] += x;
+	}
+	return 0;
+}
+
+static int add_row(struct layer_load *l, sqlite3_stmt *st, struct moe_err *e)
+{
+	if (add_counts(l->counts, st, 2, l->n_expert) || add_doubles(l->weights, st, 3, l->n_expert) ||
+		add_doubles(l->probs, st, 4, l->n_expert))
+		return err_set(e, MOE_ERR_INPUT,
+			"load of layer %d, bucket %lld: counts, weights, probs have %d, %d, %d bytes, "
+			"%d experts take %d", l->layer, (long long)sqlite3_column_int64(st, 12),
+			sqlite3_column_bytes(st, 2), sqlite3_column_bytes(st, 3), sqlite3_column_bytes(st, 4),
+			l->n_expert, l->n_expert * 8);
+	l->tokens += whole(st, 1);
+	l->lse2 += sqlite3_column_double(st, 5);
+	l->entropy += sqlite3_column_double(st, 6);
+	l->confidence += sqlite3_column_double(st, 7);
+	l->margin += sqlite3_column_double(st, 8);
+	l->n_margin += whole(st, 9);
+	l->n_nan += whole(st, 10);
+	l->n_edited += whole(st, 11);
+	return 0;
+}
+
+int reader_load(struct reader *r, const struct load_filter *f, struct load_set *out,
+	struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+	struct layout lay = { 0 };
+	int rc = SQLITE_DONE, bad = -1;
+
+	memset(out, 0, sizeof *out);
+	if (load_alloc(r, f, &lay, out, e))
+		goto out;
+	st = prepare(r, "load", "SELECT layer, tokens, counts, weights, probs, lse2, entropy, "
+		"confidence, margin, n_margin, n_nan, n_edited, bucket FROM load" FILTER
+		" AND (?5 < 0 OR domain = ?5)", e);
+	if (!st)
+		goto out;
+	bind_filter(st, f);
+	sqlite3_bind_int64(st, 5, f->domain);
+	bad = 0;
+	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		sqlite3_int64 layer = sqlite3_column_int64(st, 0);
+		int i = layer < 0 || layer >= MOE_MAX_LAYER ? -1 : layout_find(&lay, (unsigned)layer);
+
+		bad = i < 0 ? err_set(e, MOE_ERR_INPUT, "load has layer %lld, the model does not",
+			(long long)layer) : add_row(&out->layer[i], st, e);
+	}
+	if (!bad && rc != SQLITE_DONE)
+		bad = fail(r, "load", e);
+out:
+	sqlite3_finalize(st);
+	layout_free(&lay);
+	if (bad)
+		load_set_free(out);
+	return bad;
+}
+
+void load_set_free(struct load_set *s)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		free(s->layer[i].counts);
+		free(s->layer[i].weights);
+		free(s->layer[i].probs);
+	}
+	free(s->layer);
+	memset(s, 0, sizeof *s);
+}
+
+int reader_pace(struct reader *r, const struct load_filter *f, struct pace_info *out,
+	struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "pace",
+		"SELECT total(tokens), total(busy_ns), total(batches) FROM pace" FILTER, e);
+	int rc;
+
+	memset(out, 0, sizeof *out);
+	if (!st)
+		return -1;
+	bind_filter(st, f);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		out->tokens = whole(st, 0);
+		out->busy_ns = whole(st, 1);
+		out->batches = whole(st, 2);
+	} else {
+		fail(r, "pace", e);
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : -1;
+}
+
+int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "load", "SELECT coalesce(max(bucket) + 1, 0) FROM load WHERE run = ?",
+		e);
+	int rc;
+
+	*out = 0;
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, run);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW)
+		*out = sqlite3_column_int64(st, 0);
+	else
+		fail(r, "load", e);
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : -1;
+}
+
+int reader_notes(struct reader *r, int64_t run, int64_t after, struct note **out, size_t *n,
+	struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "event", "SELECT id, time, coalesce(sequence, 0), "
+		"coalesce(layer, -1), coalesce(pos, 0), coalesce(value, 0), kind, text FROM event "
+		"WHERE run = ? AND id > ? ORDER BY id", e);
+	struct note *p;
+	int rc, bad = 0;
+
+	*out = NULL;
+	*n = 0;
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, run);
+	sqlite3_bind_int64(st, 2, after);
+	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		p = room(*out, *n, sizeof *p, e);
+		if (!p) {
+			bad = -1;
+			break;
+		}
+		*out = p;
+		p += (*n)++;
+		memset(p, 0, sizeof *p);
+		p->id = sqlite3_column_int64(st, 0);
+		p->time = sqlite3_column_int64(st, 1);
+		p->sequence = sqlite3_column_int64(st, 2);
+		p->layer = sqlite3_column_int64(st, 3);
+		p->pos = (uint32_t)sqlite3_column_int64(st, 4);
+		p->value = sqlite3_column_double(st, 5);
+		text(st, 6, p->kind, sizeof p->kind);
+		text(st, 7, p->text, sizeof p->text);
+	}
+	if (!bad && rc != SQLITE_DONE)
+		bad = fail(r, "event", e);
+	sqlite3_finalize(st);
+	if (bad) {
+		free(*out);
+		*out = NULL;
+		*n = 0;
+	}
+	return bad;
+}

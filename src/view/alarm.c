@@ -1,0 +1,672 @@
+/*
+ * alarm.c - what needs somebody's attention, each with the evidence.
+ *
+ * Rules are rows of one table. An alarm is raised on evidence only: a rule about load stays silent
+ * where uniform routing of that many tokens could have done the same (CHANCE). Work is bounded: the
+ * load of the selection once, the notes of the run once, and at most WINDOWS further sums to find
+ * out since when.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "metrics/balance.h"
+#include "metrics/capacity.h"
+#include "view/table.h"
+
+#define CHANCE 1e-3 /* likelier than this under uniform routing: no evidence */
+#define CAPACITY 1.25 /* the factor that the collapse rule quotes; the usual one in training */
+#define WINDOWS 64  /* sums over buckets that one call may ask for */
+
+/* The figures of one layer over one window of buckets. */
+struct figures {
+	uint64_t tokens, n_nan;
+	double max_mean;
+};
+
+struct window {
+	int64_t a, b;           /* buckets a <= x < b */
+	struct figures *layer;  /* [n_layer] */
+};
+
+struct scene {
+	struct reader *r;
+	const struct load_filter *f;
+	struct run_info *run;
+	struct load_set load;
+	struct metrics_balance *balance; /* [load.n] */
+	struct note *notes;              /* of the selected time */
+	size_t n_notes;
+	struct window window[WINDOWS];
+	int n_windows;
+	uint64_t tokens;                 /* of the layer that saw most */
+	char where[80];                  /* " AND ..." for the filter's phase and domain; the columns are
+	                                    the same in `routing` and `load` */
+};
+
+/* One candidate. `layer` is an index into scene.load, -1 for rules about the run. */
+struct finding {
+	const struct scene *s;
+	int layer;
+	double value;
+	int most; /* highest severity that this evidence supports */
+	struct view_alarm *out;
+};
+
+struct rule {
+	const char *kind;
+	double note, warning, alarm;       /* value from which on; INFINITY = never */
+	int per_layer;
+	int (*measure)(struct finding *);  /* sets value, may lower `most`; 0 = does not apply */
+	void (*describe)(struct finding *); /* text, sql; also since, for rules about the run */
+	double (*again)(const struct figures *); /* value over a window, NULL: since the start */
+};
+
+static int collapse(struct finding *);
+static int dead(struct finding *);
+static int cold(struct finding *);
+static int nan_seen(struct finding *);
+static int gap(struct finding *);
+static int recovery(struct finding *);
+static int failed(struct finding *);
+static int stopped(struct finding *);
+static int lag(struct finding *);
+static void say_collapse(struct finding *);
+static void say_dead(struct finding *);
+static void say_cold(struct finding *);
+static void say_nan(struct finding *);
+static void say_gap(struct finding *);
+static void say_recovery(struct finding *);
+static void say_failed(struct finding *);
+static void say_stopped(struct finding *);
+static void say_lag(struct finding *);
+static double again_max_mean(const struct figures *);
+static double again_nan(const struct figures *);
+
+/*
+ * The rules. To add one, do this: write measure() and describe() below, add a row here, a line in
+ * docs/METRICS.md and a case to tests/unit/test_view.c, which runs the SQL of every alarm.
+ *
+ * collapse: max/mean, the busiest expert against its fair share. Models trained with a working
+ *   balancing loss stay below 1.5 on mixed text (our balanced sample model: 1.13-1.18), so 2 is
+ *   worth a look; a layer that has collapsed has 4 and more (our collapsed sample: 4.7-6.9), so 3
+ *   is an alarm. One hot expert among many is a placement problem, not a collapse: below 10 % of picks
+ *   over capacity it stays a warning.
+ * dead: share of experts never picked. Any is worth a warning, 10 % wasted parameters an alarm.
+ * cold: experts below a tenth of their fair share, but alive.
+ * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.
+ */
+static const struct rule rules[] = {
+	/* kind      note      warning   alarm     layer measure   describe      again */
+	{ "collapse", INFINITY, 2,       3,        1, collapse, say_collapse, again_max_mean },
+	{ "dead",     INFINITY, 1e-9,    .10,      1, dead,     say_dead,     NULL },
+	{ "cold",     1,        INFINITY, INFINITY, 1, cold,    say_cold,     NULL },
+	{ "nan",      INFINITY, INFINITY, 1,       1, nan_seen, say_nan,      again_nan },
+	{ "gap",      INFINITY, 1e-9,    .01,      0, gap,      say_gap,      NULL },
+	{ "recovery", INFINITY, 1,       INFINITY, 0, recovery, say_recovery, NULL },
+	{ "failed",   INFINITY, INFINITY, 1,       0, failed,   say_failed,   NULL },
+	{ "stopped",  INFINITY, INFINITY, 5,       0, stopped,  say_stopped,  NULL },
+	{ "lag",      INFINITY, 2000,    10000,    0, lag,      say_lag,      NULL },
+};
+
+/* ---- words ---- */
+
+static void say(struct finding *x, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct finding *x, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(x->out->text, sizeof x->out->text, fmt, ap);
+	va_end(ap);
+}
+
+static void sql(struct finding *x, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void sql(struct finding *x, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(x->out->sql, sizeof x->out->sql, fmt, ap);
+	va_end(ap);
+}
+
+/* Picks by expert: from single decisions where the run keeps them, else unpacked from the counts
+ * in `load` (u64, little-endian: the hexadecimal digits are added up with their weights). */
+static void sql_picks(struct finding *x, const char *order)
+{
+	const struct scene *s = x->s;
+	const struct layer_load *l = s->load.layer + x->layer;
+	long long run = s->run->id;
+
+	if (strcmp(s->run->detail, "counts"))
+		sql(x, "SELECT expert, count(*) AS picks FROM routing WHERE run=%lld AND layer=%u%s "
+			"GROUP BY 1 ORDER BY 2 %s", run, l->layer, s->where, order);
+	else
+		sql(x, "WITH n(i) AS (VALUES(0) UNION ALL SELECT i+1 FROM n WHERE i<%u) SELECT i/16 "
+			"AS expert, sum(instr('123456789ABCDEF',substr(hex(counts),i+1,1))<<"
+			"(i%%16/2*8+4-i%%2*4)) AS picks FROM load,n WHERE run=%lld AND layer=%u%s "
+			"GROUP BY 1 ORDER BY 2 %s", 16u * l->n_expert - 1, run, l->layer,
+			s->where, order);
+}
+
+static void chance_words(double p, char *buf, size_t size)
+{
+	if (p < 1e-9)
+		snprintf(buf, size, "less than one in a billion");
+	else
+		snprintf(buf, size, "%.1g", p);
+}
+
+/* ---- rules about a layer ---- */
+
+static int collapse(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+	const struct metrics_balance *b = x->s->balance + x->layer;
+
+	x->value = b->max_mean;
+	if (!b->picks || metrics_load_chance(l->counts[b->top_expert], l->tokens, l->n_expert, l->k,
+	    1) > CHANCE)
+		return 0;
+	if (x->s->f->domain >= 0 || metrics_dropped(l->counts, l->n_expert, l->tokens, l->k,
+	    CAPACITY) < .1)
+		x->most = VIEW_WARNING; /* within one domain it may be specialisation */
+	return 1;
+}
+
+/* "E3+E11 take 71 %": the experts above twice their fair share, at most four of them. */
+static void say_collapse(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+	const struct metrics_balance *b = x->s->balance + x->layer;
+	double mean = (double)b->picks / l->n_expert, share = 0;
+	char names[80] = "";
+	size_t len = 0;
+	unsigned n = 0;
+	uint64_t last = UINT64_MAX, next;
+
+	while (n < 4) { /* busiest first, one load at a time */
+		next = 0;
+		for (unsigned e = 0; e < l->n_expert; e++)
+			if (l->counts[e] < last && l->counts[e] > next)
+				next = l->counts[e];
+		if (!next || (double)next < 2 * mean)
+			break;
+		for (unsigned e = 0; e < l->n_expert && n < 4; e++)
+			if (l->counts[e] == next) {
+				len += (size_t)snprintf(names + len, sizeof names - len, "%sE%u",
+					n++ ? "+" : "", e);
+				share += (double)next / (double)b->picks;
+			}
+		last = next;
+	}
+	say(x, "layer %u: %s take%s %.0f %% of picks (fair share %.1f %%); with capacity factor %.2f at "
+		"least %.0f %% of picks would be dropped", l->layer, names, n == 1 ? "s" : "",
+		100 * share, 100.0 * n / l->n_expert, CAPACITY,
+		100 * metrics_dropped(l->counts, l->n_expert, l->tokens, l->k, CAPACITY));
+	sql_picks(x, "DESC");
+}
+
+static double again_max_mean(const struct figures *w)
+{
+	return w->max_mean;
+}
+
+static int dead(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+
+	x->value = x->s->balance[x->layer].dead;
+	if (l->n_expert * metrics_dead_chance(l->tokens, l->n_expert, l->k) > CHANCE)
+		return 0;
+	if (x->s->f->domain >= 0)
+		x->most = VIEW_NOTE; /* experts of other domains are not dead */
+	return 1;
+}
+
+static void say_dead(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+	char p[40];
+
+	chance_words(metrics_dead_chance(l->tokens, l->n_expert, l->k), p, sizeof p);
+	say(x, "layer %u: %u of %u experts never picked in %" PRIu64 " tokens (chance for one expert "
+		"if routing were uniform: %s)", l->layer, x->s->balance[x->layer].n_dead, l->n_expert,
+		l->tokens, p);
+	if (strcmp(x->s->run->detail, "counts"))
+		sql(x, "WITH n(e) AS (VALUES(0) UNION ALL SELECT e+1 FROM n WHERE e<%u) SELECT e AS expert "
+			"FROM n WHERE e NOT IN (SELECT expert FROM routing WHERE run=%lld AND layer=%u%s)",
+			l->n_expert - 1u, (long long)x->s->run->id, l->layer, x->s->where);
+	else
+		sql_picks(x, "ASC");
+}
+
+/* The most picked of the cold ones must itself be improbable. */
+static int cold(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+	const struct metrics_balance *b = x->s->balance + x->layer;
+	double mean = (double)b->picks / l->n_expert;
+	uint64_t most = 0;
+
+	x->value = (double)b->n_cold - b->n_dead;
+	for (unsigned e = 0; e < l->n_expert; e++)
+		if ((double)l->counts[e] / mean < METRICS_COLD && l->counts[e] > most)
+			most = l->counts[e];
+	return metrics_load_chance(most, l->tokens, l->n_expert, l->k, -1) <= CHANCE;
+}
+
+static void say_cold(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+
+	say(x, "layer %u: %.0f of %u experts take less than a tenth of their fair share", l->layer,
+		x->value, l->n_expert);
+	sql_picks(x, "ASC");
+}
+
+static int nan_seen(struct finding *x)
+{
+	x->value = (double)x->s->load.layer[x->layer].n_nan;
+	return 1;
+}
+
+static void say_nan(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+
+	say(x, "layer %u: the router's logits held a NaN for %" PRIu64 " of %" PRIu64 " tokens; their "
+		"experts are not a choice", l->layer, l->n_nan, l->tokens);
+	sql(x, "SELECT datetime((started+bucket*bucket_ns)/1000000000,'unixepoch') AS since, "
+		"sum(n_nan) AS n_nan, sum(tokens) AS tokens FROM load JOIN run ON run.id=load.run WHERE "
+		"run=%lld AND layer=%u%s GROUP BY bucket HAVING sum(n_nan)>0", (long long)x->s->run->id,
+		l->layer, x->s->where);
+}
+
+static double again_nan(const struct figures *w)
+{
+	return (double)w->n_nan;
+}
+
+/* ---- rules about the run ---- */
+
+/* Notes of a kind: how many, the sum of their values, the time of the first. */
+static size_t notes_of(const struct scene *s, const char *kind, double *sum, int64_t *since)
+{
+	size_t n = 0;
+
+	*sum = 0;
+	for (size_t i = 0; i < s->n_notes; i++)
+		if (!strcmp(s->notes[i].kind, kind)) {
+			if (!n++)
+				*since = s->notes[i].time;
+			*sum += isfinite(s->notes[i].value) ? s->notes[i].value : 0;
+		}
+	return n;
+}
+
+static void sql_notes(struct finding *x, const char *kind)
+{
+	sql(x, "SELECT datetime(time/1000000000,'unixepoch') AS at, sequence, pos, value, text FROM "
+		"event WHERE run=%lld AND kind='%s' ORDER BY id", (long long)x->s->run->id, kind);
+}
+
+static void sql_run(struct finding *x)
+{
+	sql(x, "SELECT id, state, pid, datetime(started/1000000000,'unixepoch') AS started, "
+		"datetime(heartbeat/1000000000,'unixepoch') AS heartbeat, lag_ns FROM run WHERE id=%lld",
+		(long long)x->s->run->id);
+}
+
+/* Value: lost tokens as a share of all that were there. */
+static int gap(struct finding *x)
+{
+	double lost;
+	size_t n = notes_of(x->s, "gap", &lost, &x->out->since);
+
+	lost = lost > 0 ? lost : (double)n; /* a gap of unknown size is one token at least */
+	x->value = n ? lost / (lost + (double)x->s->tokens) : 0;
+	return 1;
+}
+
+static void say_gap(struct finding *x)
+{
+	double lost;
+	size_t n = notes_of(x->s, "gap", &lost, &x->out->since);
+
+	say(x, "%zu gap%s in the log: %.0f token%s of decisions lost (%.2g %%)", n, n == 1 ? "" : "s",
+		lost, lost == 1 ? "" : "s", 100 * x->value);
+	sql_notes(x, "gap");
+}
+
+static int recovery(struct finding *x)
+{
+	double sum;
+
+	x->value = (double)notes_of(x->s, "recovery", &sum, &x->out->since);
+	return 1;
+}
+
+static void say_recovery(struct finding *x)
+{
+	say(x, "the log was recovered after a crash %.0f time%s; the last decisions before it may be "
+		"missing", x->value, x->value == 1 ? "" : "s");
+	sql_notes(x, "recovery");
+}
+
+static int failed(struct finding *x)
+{
+	x->value = !strcmp(x->s->run->state, "failed");
+	return 1;
+}
+
+static void say_failed(struct finding *x)
+{
+	const struct run_info *u = x->s->run;
+
+	say(x, "run %lld ended with an error; what was committed before it is complete",
+		(long long)u->id);
+	x->out->since = u->ended ? u->ended : u->heartbeat;
+	sql_run(x);
+}
+
+/* Value: seconds without a heartbeat. */
+static int stopped(struct finding *x)
+{
+	const struct run_info *u = x->s->run;
+
+	x->value = (double)(clock_wall() - u->heartbeat) / 1e9;
+	return !strcmp(u->state, "live") && !u->alive;
+}
+
+static void say_stopped(struct finding *x)
+{
+	const struct run_info *u = x->s->run;
+
+	say(x, "run %lld was never closed and its writer has been silent for %.0f s: it crashed or was "
+		"killed", (long long)u->id, x->value);
+	x->out->since = u->heartbeat;
+	sql_run(x);
+}
+
+/* Value: ms between a decision and its commit. */
+static int lag(struct finding *x)
+{
+	x->value = (double)x->s->run->lag_ns / 1e6;
+	return x->s->run->alive;
+}
+
+static void say_lag(struct finding *x)
+{
+	say(x, "the log is %.1f s behind the engine", x->value / 1e3);
+	x->out->since = x->s->run->heartbeat - x->s->run->lag_ns;
+	sql_run(x);
+}
+
+/* ---- since when ---- */
+
+/* Figures of every layer over buckets a..b-1, from the scene's windows or freshly read; NULL when
+ * the call has asked for enough. */
+static const struct figures *look(struct scene *s, int64_t a, int64_t b)
+{
+	struct load_filter f = *s->f;
+	struct load_set set = { 0 };
+	uint64_t sorted[MOE_MAX_EXPERT];
+	struct metrics_balance bal;
+	struct moe_err ignored;
+	struct window *w;
+
+	for (int i = 0; i < s->n_windows; i++)
+		if (s->window[i].a == a && s->window[i].b == b)
+			return s->window[i].layer;
+	f.bucket0 = a, f.bucket1 = b;
+	if (s->n_windows == WINDOWS || reader_load(s->r, &f, &set, &ignored))
+		return NULL;
+	w = s->window + s->n_windows;
+	w->a = a, w->b = b;
+	w->layer = calloc(set.n + 1, sizeof *w->layer);
+	for (size_t i = 0; w->layer && i < set.n && i < s->load.n; i++) {
+		metrics_balance(set.layer[i].counts, set.layer[i].n_expert, sorted, &bal);
+		w->layer[i] = (struct figures){ set.layer[i].tokens, set.layer[i].n_nan, bal.max_mean };
+	}
+	load_set_free(&set);
+	s->n_windows += w->layer != NULL;
+	return w->layer;
+}
+
+/* The bucket in which the present spell began: walk back in windows that double while the value
+ * holds and halve after the first that does not. Buckets without tokens do not end a spell. If the
+ * latest bucket does not show it, there is no present spell: first. */
+static int64_t spell(struct scene *s, const struct rule *rule, int layer, int64_t first,
+	int64_t end)
+{
+	double least = fmin(rule->note, fmin(rule->warning, rule->alarm));
+	int64_t lo = end, found = first, width = 1, a;
+	const struct figures *w;
+	int shrinking = 0;
+
+	while (lo > first && width > 0) {
+		a = lo - width > first ? lo - width : first;
+		w = look(s, a, lo);
+		if (!w)
+			break;
+		if (!w[layer].tokens || rule->again(w + layer) >= least) {
+			found = w[layer].tokens ? a : found;
+			lo = a;
+			width = shrinking ? width : width * 2;
+		} else {
+			shrinking = 1;
+			width = (lo - a) / 2;
+		}
+	}
+	return found;
+}
+
+static int64_t since(struct scene *s, const struct rule *rule, int layer)
+{
+	int64_t first = s->f->bucket0, end = s->f->bucket1, n = 0;
+	struct moe_err ignored;
+
+	if (reader_n_buckets(s->r, s->run->id, &n, &ignored))
+		return s->run->started;
+	end = end > 0 && end < n ? end : n;
+	if (rule->again && end > first)
+		first = spell(s, rule, layer, first, end);
+	return s->run->started + first * s->run->bucket_ns;
+}
+
+/* ---- putting it together ---- */
+
+static void where(struct scene *s)
+{
+	const struct load_filter *f = s->f;
+	size_t n = 0;
+
+	if (f->phase >= 0)
+		n = (size_t)snprintf(s->where, sizeof s->where, " AND phase=%d", f->phase);
+	if (f->domain >= 0)
+		snprintf(s->where + n, sizeof s->where - n, " AND domain=%lld", (long long)f->domain);
+}
+
+/* Keep the notes of the filter's buckets. */
+static void select_notes(struct scene *s)
+{
+	int64_t width = s->run->bucket_ns, from = s->run->started + s->f->bucket0 * width, to;
+	size_t keep = 0;
+
+	if (!s->f->bucket0 && !s->f->bucket1)
+		return;
+	to = s->run->started + s->f->bucket1 * width;
+	for (size_t i = 0; i < s->n_notes; i++)
+		if (s->notes[i].time >= from && s->notes[i].time < to)
+			s->notes[keep++] = s->notes[i];
+	s->n_notes = keep;
+}
+
+static int scene_init(struct scene *s, struct reader *r, const struct load_filter *f,
+	struct moe_err *e)
+{
+	uint64_t sorted[MOE_MAX_EXPERT];
+
+	s->r = r;
+	s->f = f;
+	s->run = malloc(sizeof *s->run);
+	if (!s->run)
+		return err_nomem(e, sizeof *s->run, "a run");
+	if (reader_run(r, f->run, s->run, e) || reader_load(r, f, &s->load, e) ||
+	    reader_notes(r, s->run->id, 0, &s->notes, &s->n_notes, e))
+		return -1;
+	s->balance = calloc(s->load.n + 1, sizeof *s->balance);
+	if (!s->balance)
+		return err_nomem(e, s->load.n * sizeof *s->balance, "the layers' balance");
+	for (size_t i = 0; i < s->load.n; i++) {
+		const struct layer_load *l = s->load.layer + i;
+
+		metrics_balance(l->counts, l->n_expert, sorted, s->balance + i);
+		s->tokens = l->tokens > s->tokens ? l->tokens : s->tokens;
+	}
+	select_notes(s);
+	where(s);
+	return 0;
+}
+
+static void scene_free(struct scene *s)
+{
+	for (int i = 0; i < s->n_windows; i++)
+		free(s->window[i].layer);
+	load_set_free(&s->load);
+	free(s->balance);
+	free(s->notes);
+	free(s->run);
+}
+
+/* Apply one rule to one layer (or to the run, layer -1): 1 if it fires. */
+static int apply(struct scene *s, const struct rule *rule, int layer, struct view_alarm *out)
+{
+	struct finding x = { .s = s, .layer = layer, .most = VIEW_ALARM, .out = out };
+
+	memset(out, 0, sizeof *out);
+	if ((layer >= 0 && !s->load.layer[layer].tokens) || !rule->measure(&x))
+		return 0;
+	if (x.value >= rule->alarm)
+		out->severity = VIEW_ALARM, out->threshold = rule->alarm;
+	else if (x.value >= rule->warning)
+		out->severity = VIEW_WARNING, out->threshold = rule->warning;
+	else if (x.value >= rule->note)
+		out->severity = VIEW_NOTE, out->threshold = rule->note;
+	else
+		return 0; /* also where the value is NaN */
+	if ((int)out->severity > x.most) {
+		out->severity = (enum view_severity)x.most;
+		out->threshold = isfinite(rule->warning) ? rule->warning : rule->alarm;
+	}
+	snprintf(out->kind, sizeof out->kind, "%s", rule->kind);
+	out->layer = layer < 0 ? -1 : s->load.layer[layer].layer;
+	out->value = x.value;
+	rule->describe(&x);
+	if (layer >= 0)
+		out->since = since(s, rule, layer);
+	return 1;
+}
+
+/* Worst first; then what exceeds its threshold most; then by layer. */
+static int worse(const void *a, const void *b)
+{
+	const struct view_alarm *x = a, *y = b;
+	double p = x->value / x->threshold, q = y->value / y->threshold;
+	int kind = strcmp(x->kind, y->kind);
+
+	if (x->severity != y->severity)
+		return x->severity < y->severity ? 1 : -1;
+	if (kind)
+		return kind;
+	if (p != q)
+		return p < q ? 1 : -1;
+	return (x->layer > y->layer) - (x->layer < y->layer);
+}
+
+int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarms *out,
+	struct moe_err *e)
+{
+	static const size_t n_rules = sizeof rules / sizeof *rules;
+	struct scene *s = calloc(1, sizeof *s);
+	int status = -1;
+
+	memset(out, 0, sizeof *out);
+	if (!s)
+		return err_nomem(e, sizeof *s, "alarms");
+	if (scene_init(s, r, f, e))
+		goto out;
+	out->alarm = calloc(n_rules * (s->load.n + 1), sizeof *out->alarm);
+	if (!out->alarm) {
+		err_nomem(e, n_rules * (s->load.n + 1) * sizeof *out->alarm, "alarms");
+		goto out;
+	}
+	for (size_t i = 0; i < n_rules; i++) {
+		if (!rules[i].per_layer)
+			out->n += (size_t)apply(s, rules + i, -1, out->alarm + out->n);
+		else
+			for (size_t l = 0; l < s->load.n; l++)
+				out->n += (size_t)apply(s, rules + i, (int)l, out->alarm + out->n);
+	}
+	qsort(out->alarm, out->n, sizeof *out->alarm, worse);
+	status = 0;
+out:
+	scene_free(s);
+	free(s);
+	return status;
+}
+
+void view_alarms_free(struct view_alarms *v)
+{
+	free(v->alarm);
+	memset(v, 0, sizeof *v);
+}
+
+/* ---- the table of `stat --alarms` ---- */
+
+static const struct view_col cols[] = {
+	{ "severity", "severity", VIEW_TEXT, 0 }, { "kind", "kind", VIEW_TEXT, 0 },
+	{ "layer", "layer", VIEW_INT, 0 }, { "since", "since (UTC)", VIEW_TEXT, 0 },
+	{ "value", "value", VIEW_REAL, 3 }, { "threshold", "threshold", VIEW_REAL, 3 },
+	{ "text", "what", VIEW_TEXT, 0 }, { "sql", NULL, VIEW_TEXT, 0 },
+};
+
+int view_alarms_table(const struct view_alarms *v, struct view_table *out, struct moe_err *e)
+{
+	static const char *const severity[] = { "note", "warning", "alarm" };
+	struct view_cell *c;
+	char at[32];
+
+	table_init(out, cols, sizeof cols / sizeof *cols);
+	for (size_t i = 0; i < v->n; i++) {
+		const struct view_alarm *a = v->alarm + i;
+		time_t s = (time_t)(a->since / 1000000000);
+		struct tm tm;
+
+		c = table_row(out, e);
+		if (!c)
+			goto fail;
+		if (a->layer >= 0)
+			table_int(c + 2, a->layer);
+		if (a->since && gmtime_r(&s, &tm) && strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%SZ", &tm) &&
+		    table_text(c + 3, at, e))
+			goto fail;
+		table_real(c + 4, a->value);
+		table_real(c + 5, a->threshold);
+		if (table_text(c, severity[a->severity], e) || table_text(c + 1, a->kind, e) ||
+		    table_text(c + 6, a->text, e) || table_text(c + 7, a->sql, e))
+			goto fail;
+	}
+	return 0;
+fail:
+	view_table_free(out);
+	return -1;
+}

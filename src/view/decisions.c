@@ -1,0 +1,346 @@
+/*
+ * decisions.c - the tables that read every decision: locality and co-activation.
+ *
+ * One pass with the cursor; memory is bounded by the model's shape, not by the trace. Decisions
+ * whose logits held a NaN are not choices and are left out. Needs detail `routes` or more.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "metrics/sets.h"
+#include "view/decisions.h"
+#include "view/table.h"
+
+#define N_COLS(a) (sizeof(a) / sizeof *(a))
+
+int decisions_missing(const struct run_info *u, char *why, size_t size)
+{
+	if (strcmp(u->detail, "counts"))
+		return 0;
+	snprintf(why, size, "run %lld was logged at detail `counts`, which keeps no single decisions; "
+		"log with detail `routes` or `full`", (long long)u->id);
+	return 1;
+}
+
+/* ---- locality ---- */
+
+static const struct view_col locality_cols[] = {
+	VIEW_HEAD,
+	{ "layer", "layer", VIEW_INT, 0 }, { "pairs", "pairs", VIEW_INT, 0 },
+	{ "first", "first", VIEW_REAL, 4 }, { "first_uniform", "(uniform)", VIEW_REAL, 4 },
+	{ "any", "any", VIEW_REAL, 4 }, { "any_uniform", "(uniform)", VIEW_REAL, 4 },
+	{ "overlap", "overlap/k", VIEW_REAL, 4 }, { "overlap_uniform", "(uniform)", VIEW_REAL, 4 },
+	{ "jaccard", "Jaccard", VIEW_REAL, 4 }, { "jaccard_uniform", "(uniform)", VIEW_REAL, 4 },
+};
+
+struct locality {
+	struct metrics_locality *sum; /* [n_layer] */
+	uint16_t *last;               /* [k_row] choices of the token before */
+	uint8_t *nan;                 /* [n_layer] were those no choices? */
+	int64_t sequence;             /* of the token before; -1 = none */
+	uint32_t pos;
+};
+
+static void locality_chunk(struct locality *s, const struct cursor_chunk *c)
+{
+	for (uint32_t t = 0; t < c->n; t++) {
+		const uint16_t *row = c->experts + t * c->k_row;
+		uint32_t pos = c->pos + t;
+		int next = s->sequence == c->sequence && pos == s->pos + 1;
+
+		for (size_t l = 0; l < c->n_layer; l++) {
+			size_t at = c->k_at[l];
+			int nan = decisions_nan(c, t, l);
+
+			if (next && !nan && !s->nan[l])
+				metrics_locality_add(s->sum + l, s->last + at, row + at,
+					c->layers[l].k);
+			s->nan[l] = (uint8_t)nan;
+		}
+		memcpy(s->last, row, c->k_row * sizeof *row);
+		s->sequence = c->sequence;
+		s->pos = pos;
+	}
+}
+
+static int locality_scan(struct reader *r, const struct load_filter *f, const struct run_info *u,
+	struct locality *s, struct moe_err *e)
+{
+	struct cursor *cur = cursor_open(r, f, e);
+	struct cursor_chunk c;
+	size_t k_row = 0;
+	int got = -1;
+
+	if (!cur)
+		return -1;
+	for (uint32_t l = 0; l < u->n_moe_layer; l++)
+		k_row += u->layers[l].k;
+	s->sequence = -1;
+	s->last = calloc(k_row + 1, sizeof *s->last);
+	s->nan = calloc(u->n_moe_layer + 1, sizeof *s->nan);
+	if (!s->last || !s->nan)
+		err_nomem(e, k_row * sizeof *s->last, "a token's choices");
+	else
+		while ((got = cursor_next(cur, &c, e)) > 0)
+			locality_chunk(s, &c);
+	cursor_close(cur);
+	free(s->last);
+	free(s->nan);
+	return got < 0 ? -1 : 0;
+}
+
+static int locality_row(const struct load_filter *f, const char *domain,
+	const struct moe_layer_desc *d, const struct metrics_locality *s, struct view_table *out,
+	struct moe_err *e)
+{
+	struct metrics_locality_rates got, uni;
+	struct view_cell *c = table_row(out, e);
+
+	if (!c || table_head(c, f->run, domain, f->phase, e))
+		return -1;
+	metrics_locality_rates(s, &got);
+	metrics_locality_uniform(d->n_expert, d->k, &uni);
+	c += VIEW_N_HEAD;
+	table_int(c, d->layer);
+	table_int(c + 1, (int64_t)s->pairs);
+	table_real(c + 2, got.first);
+	table_real(c + 3, uni.first);
+	table_real(c + 4, got.any);
+	table_real(c + 5, uni.any);
+	table_real(c + 6, got.overlap);
+	table_real(c + 7, uni.overlap);
+	table_real(c + 8, got.jaccard);
+	table_real(c + 9, uni.jaccard);
+	return 0;
+}
+
+int view_stat_locality(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e)
+{
+	struct run_info *u = malloc(sizeof *u);
+	struct locality s = { 0 };
+	char name[64];
+	const char *domain;
+	uint64_t pairs = 0;
+	int status = -1;
+
+	table_init(out, locality_cols, N_COLS(locality_cols));
+	if (!u) {
+		err_nomem(e, sizeof *u, "a run");
+		goto out;
+	}
+	if (reader_run(r, f->run, u, e))
+		goto out;
+	status = 0;
+	if (decisions_missing(u, out->why, sizeof out->why))
+		goto out;
+	status = -1;
+	s.sum = calloc(u->n_moe_layer + 1, sizeof *s.sum);
+	if (!s.sum) {
+		err_nomem(e, u->n_moe_layer * sizeof *s.sum, "locality sums");
+		goto out;
+	}
+	if (locality_scan(r, f, u, &s, e))
+		goto out;
+	domain = table_domain(r, f, name, sizeof name);
+	for (uint32_t l = 0; l < u->n_moe_layer; l++) {
+		if (locality_row(f, domain, u->layers + l, s.sum + l, out, e))
+			goto out;
+		pairs += s.sum[l].pairs;
+	}
+	if (!pairs)
+		snprintf(out->why, sizeof out->why, "no two consecutive tokens of one sequence in this "
+			"selection");
+	status = 0;
+out:
+	free(s.sum);
+	free(u);
+	if (status)
+		view_table_free(out);
+	return status;
+}
+
+/* ---- co-activation ---- */
+
+#define COACT_BYTES ((size_t)64 << 20) /* pair counts held at a time; more layers = more passes */
+#define COACT_ROWS 200000              /* rows of the table; beyond it the weakest pairs go */
+
+static const struct view_col coact_cols[] = {
+	VIEW_HEAD,
+	{ "layer", "layer", VIEW_INT, 0 }, { "i", "i", VIEW_INT, 0 }, { "j", "j", VIEW_INT, 0 },
+	{ "count", "together", VIEW_INT, 0 }, { "p_j_given_i", "P(j|i)", VIEW_REAL, 4 },
+	{ "p_adjacent", "adjacent ranks", VIEW_REAL, 4 },
+	{ "p_uniform", "(uniform)", VIEW_REAL, 4 },
+};
+
+struct pair { uint64_t count; uint16_t i, j; };
+
+/* Most frequent first, then by id, so that the order is the same everywhere. */
+static int by_count(const void *a, const void *b)
+{
+	const struct pair *x = a, *y = b;
+
+	if (x->count != y->count)
+		return x->count < y->count ? 1 : -1;
+	if (x->i != y->i)
+		return x->i < y->i ? -1 : 1;
+	return (x->j > y->j) - (x->j < y->j);
+}
+
+/* Pair counts of layers l0 <= l < l1 in one pass; all, adjacent: [layer - l0][n_expert^2] packed
+ * at `at`; picked [l - l0][MOE_MAX_EXPERT]. */
+struct coact {
+	size_t l0, l1;
+	const size_t *at; /* [l1 - l0 + 1] */
+	uint64_t *all, *adjacent, *picked;
+};
+
+static int coact_scan(struct reader *r, const struct load_filter *f, struct coact *s,
+	struct moe_err *e)
+{
+	struct cursor *cur = cursor_open(r, f, e);
+	struct cursor_chunk c;
+	int got;
+
+	if (!cur)
+		return -1;
+	while ((got = cursor_next(cur, &c, e)) > 0)
+		for (size_t l = s->l0; l < s->l1; l++) {
+			size_t at = s->at[l - s->l0], n_expert = c.layers[l].n_expert;
+			uint64_t *picked = s->picked + (l - s->l0) * MOE_MAX_EXPERT;
+
+			for (uint32_t t = 0; t < c.n; t++) {
+				const uint16_t *set = c.experts + t * c.k_row + c.k_at[l];
+
+				if (decisions_nan(&c, t, l))
+					continue;
+				metrics_coact_add(s->all + at, n_expert, set, c.layers[l].k);
+				metrics_coact_add_adjacent(s->adjacent + at, n_expert, set,
+					c.layers[l].k);
+				for (unsigned i = 0; i < c.layers[l].k; i++)
+					picked[set[i]]++;
+			}
+		}
+	cursor_close(cur);
+	return got < 0 ? -1 : 0;
+}
+
+/* Rows of one layer, the strongest `most` pairs. Returns how many were left out, -1 on error. */
+static int64_t coact_rows(const struct load_filter *f, const char *domain,
+	const struct moe_layer_desc *d, const struct coact *s, size_t l, size_t most,
+	struct view_table *out, struct moe_err *e)
+{
+	size_t n_expert = d->n_expert, n = 0;
+	const uint64_t *all = s->all + s->at[l], *adj = s->adjacent + s->at[l];
+	const uint64_t *picked = s->picked + l * MOE_MAX_EXPERT;
+	struct pair *p = malloc(n_expert * n_expert * sizeof *p);
+	int64_t status = -1;
+
+	if (!p)
+		return err_nomem(e, n_expert * n_expert * sizeof *p, "pairs of experts");
+	for (size_t ij = 0; ij < n_expert * n_expert; ij++)
+		if (all[ij])
+			p[n++] = (struct pair){ all[ij], (uint16_t)(ij / n_expert),
+				(uint16_t)(ij % n_expert) };
+	qsort(p, n, sizeof *p, by_count);
+	for (size_t x = 0; x < n && x < most; x++) {
+		struct view_cell *c = table_row(out, e);
+		double base = (double)picked[p[x].i];
+
+		if (!c || table_head(c, f->run, domain, f->phase, e))
+			goto out;
+		c += VIEW_N_HEAD;
+		table_int(c, d->layer);
+		table_int(c + 1, p[x].i);
+		table_int(c + 2, p[x].j);
+		table_int(c + 3, (int64_t)p[x].count);
+		table_real(c + 4, (double)p[x].count / base);
+		table_real(c + 5, (double)adj[p[x].i * n_expert + p[x].j] / base);
+		table_real(c + 6, metrics_coact_uniform(n_expert, d->k));
+	}
+	status = n > most ? (int64_t)(n - most) : 0;
+out:
+	free(p);
+	return status;
+}
+
+/* One pass over as many layers from l0 on as the memory allows; *l1 = where the next begins. */
+static int coact_pass(struct reader *r, const struct load_filter *f, const char *domain,
+	const struct run_info *u, size_t l0, size_t *l1, int64_t *left_out, struct view_table *out,
+	struct moe_err *e)
+{
+	size_t at[MOE_MAX_LAYER + 1] = { 0 }, l = l0, n = 0;
+	struct coact s = { .l0 = l0, .at = at };
+	int64_t left;
+	int status = -1;
+
+	while (l < u->n_moe_layer) {
+		size_t more = (size_t)u->layers[l].n_expert * u->layers[l].n_expert;
+
+		if (l > l0 && (n + more) * 2 * sizeof *s.all > COACT_BYTES)
+			break;
+		at[l++ - l0] = n;
+		n += more;
+	}
+	*l1 = s.l1 = l;
+	s.all = calloc(n, sizeof *s.all);
+	s.adjacent = calloc(n, sizeof *s.adjacent);
+	s.picked = calloc((l - l0) * MOE_MAX_EXPERT, sizeof *s.picked);
+	if (!s.all || !s.adjacent || !s.picked) {
+		err_nomem(e, n * 2 * sizeof *s.all, "counts of pairs");
+		goto out;
+	}
+	if (coact_scan(r, f, &s, e))
+		goto out;
+	for (l = l0; l < s.l1; l++) {
+		left = coact_rows(f, domain, u->layers + l, &s, l - l0, COACT_ROWS / u->n_moe_layer,
+			out, e);
+		if (left < 0)
+			goto out;
+		*left_out += left;
+	}
+	status = 0;
+out:
+	free(s.all);
+	free(s.adjacent);
+	free(s.picked);
+	return status;
+}
+
+int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e)
+{
+	struct run_info *u = malloc(sizeof *u);
+	int64_t left_out = 0;
+	const char *domain;
+	char name[64];
+	int status = -1;
+
+	table_init(out, coact_cols, N_COLS(coact_cols));
+	if (!u) {
+		err_nomem(e, sizeof *u, "a run");
+		goto out;
+	}
+	if (reader_run(r, f->run, u, e))
+		goto out;
+	status = 0;
+	if (decisions_missing(u, out->why, sizeof out->why))
+		goto out;
+	domain = table_domain(r, f, name, sizeof name);
+	for (size_t l = 0; l < u->n_moe_layer && !status;)
+		status = coact_pass(r, f, domain, u, l, &l, &left_out, out, e);
+	if (!status && left_out)
+		snprintf(out->why, sizeof out->why, "the %lld rarest pairs are not listed; the most "
+			"frequent %u of each layer are", (long long)left_out,
+			COACT_ROWS / u->n_moe_layer);
+	else if (!status && !out->n_row)
+		snprintf(out->why, sizeof out->why, "no token in this selection picks two experts");
+out:
+	free(u);
+	if (status)
+		view_table_free(out);
+	return status;
+}
