@@ -5,7 +5,9 @@
  * so that the two sides differ in hue for the colour-blind too; characters repeat the side.
  */
 #define NCURSES_WIDECHAR 1
+#ifndef _XOPEN_SOURCE
 #define _XOPEN_SOURCE 700 /* wcwidth */
+#endif
 #include "tui/draw.h"
 
 #include <langinfo.h>

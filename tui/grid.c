@@ -130,7 +130,7 @@ static const char *safe(struct buf *b, const char *s)
 	if (i == n)
 		return s;
 	buf_init(b, TEXT_MAX);
-	text_escape(b, s, n > TEXT_MAX / 8 ? TEXT_MAX / 8 : n, TEXT_TERMINAL);
+	text_escape(b, s, n > TEXT_MAX / 4 ? TEXT_MAX / 4 : n, TEXT_TERMINAL);
 	return b->data ? b->data : "";
 }
 
@@ -275,6 +275,22 @@ int tui_wrap(struct tui_grid *g, struct tui_rect r, enum tui_style style, const 
 	}
 	buf_free(&b);
 	return y;
+}
+
+int tui_wrap_lines(const struct tui_grid *g, int w, const char *s)
+{
+	struct buf b = { 0 };
+	const char *t = safe(&b, s);
+	size_t n = strlen(t), i = 0, next;
+	int lines = 0;
+
+	while (i < n && w > 0) {
+		line_break(g, t + i, n - i, w, &next);
+		i += next ? next : n;
+		lines++;
+	}
+	buf_free(&b);
+	return lines;
 }
 
 struct tui_rect tui_frame(struct tui_grid *g, struct tui_rect r, const char *title,

@@ -45,6 +45,8 @@ int tui_textf(struct tui_grid *g, int x, int y, int max, enum tui_style style, c
 int tui_right(struct tui_grid *g, int x, int y, int max, enum tui_style style, const char *s);
 /* Broken at spaces over the lines of r; returns the lines used. */
 int tui_wrap(struct tui_grid *g, struct tui_rect r, enum tui_style style, const char *s);
+/* Lines that tui_wrap would use at that width without a limit. */
+int tui_wrap_lines(const struct tui_grid *g, int w, const char *s);
 /* Columns that tui_text would use without a limit. */
 int tui_columns(const struct tui_grid *g, const char *s);
 

@@ -23,10 +23,10 @@ struct tui_layout tui_layout(int w, int h)
 	};
 }
 
-struct tui_overview tui_layout_overview(struct tui_rect b, int n_layer, int n_expert)
+struct tui_overview tui_layout_overview(struct tui_rect b, int n_layer, int n_expert, int want)
 {
 	struct tui_overview o = { 0 };
-	int verdict = b.h >= 9 ? (b.w < 100 && b.h >= 16 ? 2 : 1) : 0;
+	int verdict = min_of(want, b.h >= 28 ? 3 : b.h >= 16 ? 2 : b.h >= 9);
 	int y = b.y + verdict, h = b.h - verdict;
 	int left, top, bottom;
 

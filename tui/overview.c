@@ -78,7 +78,7 @@ static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 	const struct view_alarms *a = &c->d->alarms;
 	struct tui_rect in;
 	size_t i = 0;
-	char t[TUI_FMT];
+	char t[64];
 
 	in = tui_frame(c->g, r, "Alarms", NULL);
 	if (in.h < 1 || in.w < 8)
@@ -191,15 +191,41 @@ static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 			sp->n_domain - shown);
 }
 
+/* As many whole clauses of the verdict as fit on the lines; better short than cut. */
+static void draw_verdict(struct tui_ctx *c, struct tui_rect r)
+{
+	char text[sizeof c->s->verdict];
+	size_t fits = 0;
+	int depth = 0;
+
+	for (size_t i = 0; c->s->verdict[i]; i++) {
+		char ch = c->s->verdict[i], next = c->s->verdict[i + 1];
+
+		depth += (ch == '(') - (ch == ')');
+		if (depth || (next && (next != ' ' || (ch != '.' && ch != ';'))))
+			continue;
+		memcpy(text, c->s->verdict, i + 1);
+		text[i + 1] = 0;
+		if (fits && tui_wrap_lines(c->g, r.w, text) > r.h)
+			break;
+		fits = i + 1;
+	}
+	memcpy(text, c->s->verdict, fits);
+	text[fits] = 0;
+	if (fits && text[fits - 1] == ';')
+		text[fits - 1] = '.';
+	tui_wrap(c->g, r, TUI_STRONG, text);
+}
+
 static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 {
 	int n_expert = tui_map_experts(&c->d->layers);
-	struct tui_overview o = tui_layout_overview(r, (int)c->d->layers.n, n_expert);
+	int want = tui_wrap_lines(c->g, r.w - 2, c->s->verdict);
+	struct tui_overview o = tui_layout_overview(r, (int)c->d->layers.n, n_expert, want);
 
 	(void)mem;
 	if (o.verdict.h > 0)
-		tui_wrap(c->g, (struct tui_rect){ r.x + 1, o.verdict.y, r.w - 2, o.verdict.h },
-			TUI_STRONG, c->s->verdict);
+		draw_verdict(c, (struct tui_rect){ r.x + 1, o.verdict.y, r.w - 2, o.verdict.h });
 	if (o.balance.h > 0)
 		draw_balance(c, o.balance);
 	else

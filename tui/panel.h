@@ -33,7 +33,7 @@ struct tui_state {
 	int mem[TUI_MAX_PANEL][4]; /* what a panel wants to remember; zero at first */
 	int64_t now;           /* ns since 1970 */
 	int spec_busy;         /* the specialisation is being computed */
-	char verdict[512];
+	char verdict[1024];
 	char message[512];     /* "" or what went wrong, or what is being waited for */
 };
 

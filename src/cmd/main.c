@@ -15,6 +15,7 @@
 extern const struct cmd cmd_inspect, cmd_run, cmd_profile, cmd_top, cmd_report, cmd_stat, cmd_sql,
 	cmd_bench, cmd_demo;
 static const struct cmd *const commands[] = {
+	&cmd_top,
 	&cmd_stat, NULL,
 };
 
