@@ -77,7 +77,7 @@ sleep "${SETTLE:-3}"
 for key in $(printf '%s' "${KEYS:-12345}" | sed 's/./& /g'); do
 	tm send-keys "$key"
 	sleep 0.4
-	tm capture-pane -p -e | to_html >"$tmp/$key.html"
+	tm capture-pane -p -e -N | to_html >"$tmp/$key.html"
 	name=$(printf 'x\noverview\nheatmap\nlayer\ndomains\nalarms' | sed -n "$((key + 1))p")
 	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
 		--disable-background-networking --disable-component-update --disable-sync \

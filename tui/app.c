@@ -207,14 +207,23 @@ static int loop(struct app *a, struct moe_err *e)
 	return ended_by;
 }
 
+/* A file that cannot be read is refused before the screen is taken. */
+static int probe(const char *path, struct moe_err *e)
+{
+	struct reader *r = reader_open(path, e);
+
+	if (!r)
+		return -1;
+	reader_close(r);
+	return 0;
+}
+
 int tui_run(const char *path, const struct tui_opt *opt, struct moe_err *e)
 {
 	struct app a = { .state = { .path = path, .want = opt->want } };
 	int rc = -1;
 
-	if (open_pipe(e))
-		goto out;
-	if (tui_draw_open(e))
+	if (open_pipe(e) || (!opt->wait && probe(path, e)) || tui_draw_open(e))
 		goto out;
 	catch_signals();
 	a.feed = tui_feed_start(path, opt->wait, &opt->want, wake_pipe[1], e);

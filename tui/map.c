@@ -128,7 +128,7 @@ int tui_map_scale(struct tui_grid *g, int x, int y, int w)
 {
 	static const char *const full[] = { "<.25", ".25", ".5", ".71", "fair", "1.15", "1.4", "2",
 		"4\xc3\x97" };
-	int x0 = x, names = w >= 62;
+	int x0 = x, names = w >= 54;
 
 	if (w < 26)
 		return 0;

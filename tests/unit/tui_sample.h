@@ -18,6 +18,16 @@
 static const char *const hostile = "\033[2J\033]0;pwn\007\033]52;c;eA==\007\x9b" "31m\u202e\u200b"
 	"a\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301\xff\n\t\u6f22\u5b57 and much more text here";
 
+/* Copy, cut to what fits. */
+static void sample_copy(char *dst, size_t size, const char *src)
+{
+	size_t n = strlen(src);
+
+	n = n < size ? n : size - 1;
+	memcpy(dst, src, n);
+	dst[n] = 0;
+}
+
 struct sample {
 	struct tui_data data;
 	struct tui_spec spec;
@@ -82,7 +92,7 @@ static void sample_spec(struct view_spec *sp, int n_layer, int n_expert, int n_d
 	sp->layer = calloc((size_t)n_layer + 1, sizeof *sp->layer);
 	for (int d = 0; d < n_domain; d++) {
 		sp->domain[d].id = d + 1;
-		snprintf(sp->domain[d].name, sizeof sp->domain[d].name, "%s",
+		sample_copy(sp->domain[d].name, sizeof sp->domain[d].name,
 			d == 8 ? hostile : names[d % 8]);
 	}
 	for (int i = 0; i < n_layer; i++) {
