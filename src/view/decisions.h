@@ -14,4 +14,14 @@ static inline int decisions_nan(const struct cursor_chunk *c, uint32_t t, size_t
 	return c->flags && (c->flags[t * c->n_layer + l] & MOE_EV_NAN) != 0;
 }
 
+/* Index of a domain in d [n], n if it is not there. */
+static inline size_t decisions_domain(const struct domain_info *d, size_t n, int64_t id)
+{
+	size_t i = 0;
+
+	while (i < n && d[i].id != id)
+		i++;
+	return i;
+}
+
 #endif

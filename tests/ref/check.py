@@ -1,0 +1,59 @@
+"""Checks that the reference agrees with itself and that no vector file is stale: each one under
+tests/data/models is recomputed from its model and text.
+
+    check.py        exit status 0 and "N vectors agree", or a line per disagreement and 1
+"""
+import glob
+import os
+import sys
+import tempfile
+
+import metrics
+import simulate
+import test_gguf_io
+from bpe import Tokenizer
+from compare import compare
+from forward import Model, Vec, write_vec
+from make_vectors import DATA, SAMPLES
+
+
+def model_of(name):
+    for where in (os.path.join(DATA, "models"), SAMPLES):
+        path = os.path.join(where, name + ".gguf")
+        if os.path.exists(path):
+            return path
+    return None
+
+
+def main():
+    test_gguf_io.main()
+    metrics.self_check()
+    simulate.self_check()
+    bad, stems = 0, sorted(glob.glob(os.path.join(DATA, "models", "*.vec")))
+    scratch = os.path.join(tempfile.gettempdir(), f"check{os.getpid()}.vec")
+    for path in stems:
+        stem = path[:-4]
+        gguf = model_of(os.path.basename(stem))
+        if gguf is None:
+            print(f"{path}: no model of that name")
+            bad += 1
+            continue
+        model = Model(gguf)
+        ids = Tokenizer(model.g.kv).encode(open(stem + ".txt", "rb").read().decode("utf-8"))
+        logits, routing = model.forward(ids)
+        write_vec(scratch, ids, logits, model.layers, routing)
+        try:
+            r = compare(Vec(scratch), Vec(path))
+        except ValueError as e:
+            r = {"ok": False, "why": str(e)}
+        if not r["ok"]:
+            print(f"{path} is not of {gguf}: {r}")
+            bad += 1
+    if stems:
+        os.unlink(scratch)
+    print(f"{len(stems) - bad} of {len(stems)} vectors agree")
+    sys.exit(bad > 0 or not stems)
+
+
+if __name__ == "__main__":
+    main()
