@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "tui/fmt.h"
 
 void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t window_ns,
 	int64_t now, int64_t *bucket0, int64_t *bucket1)
@@ -15,13 +16,13 @@ void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t w
 	*bucket0 = *bucket1 = 0;
 	if (window_ns <= 0 || run->bucket_ns <= 0)
 		return;
-	if (run->alive && now > run->started) {
-		int64_t current = (now - run->started) / run->bucket_ns + 1;
+	if (run->alive) {
+		int64_t current = tui_elapsed(now, run->started) / run->bucket_ns + 1;
 
 		end = current > end ? current : end;
 	}
 	/* The last bucket is usually not full: one more, so that the window is covered. */
-	n = (window_ns + run->bucket_ns - 1) / run->bucket_ns + 1;
+	n = (window_ns - 1) / run->bucket_ns + 2;
 	if (n >= end)
 		return;
 	*bucket0 = end - n;
@@ -31,7 +32,7 @@ void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t w
 int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data *out,
 	struct moe_err *e)
 {
-	int64_t start = clock_mono(), n_buckets;
+	int64_t start = clock_mono(), n_buckets, buckets;
 	struct run_info *run = &out->sum.run;
 	struct load_filter *f = &out->filter;
 
@@ -44,7 +45,9 @@ int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data
 	if (reader_n_buckets(r, run->id, &n_buckets, e))
 		return -1;
 	tui_window_buckets(run, n_buckets, want->window_ns, out->loaded, &f->bucket0, &f->bucket1);
-	out->window_ns = (f->bucket1 - f->bucket0) * run->bucket_ns;
+	buckets = f->bucket1 - f->bucket0;
+	out->window_ns = !buckets ? 0 : buckets > INT64_MAX / run->bucket_ns ? INT64_MAX :
+		buckets * run->bucket_ns;
 	if (view_summary(r, f, &out->sum, e) || view_layers(r, f, &out->layers, e) ||
 	    view_alarms(r, f, &out->alarms, e) || reader_runs(r, &out->runs, &out->n_runs, e) ||
 	    reader_domains(r, run->id, &out->domain, &out->n_domain, e)) {

@@ -107,16 +107,22 @@ char *tui_fmt_ago(char *out, size_t size, int64_t ns)
 	return out;
 }
 
+int64_t tui_elapsed(int64_t now, int64_t then)
+{
+	return then >= now ? 0 : then > 0 ? now - then : now;
+}
+
 char *tui_fmt_time(char *out, size_t size, int64_t t, int64_t now)
 {
 	time_t sec = (time_t)(t / 1000000000);
+	int64_t age = tui_elapsed(now, t);
 	struct tm tm;
 
 	if (!localtime_r(&sec, &tm)) {
 		snprintf(out, size, "%s", none);
 		return out;
 	}
-	strftime(out, size, now - t > 300 * DAY_NS ? "%Y-%m-%d" : now - t > DAY_NS ? "%b %d %H:%M" :
+	strftime(out, size, age > 300 * DAY_NS ? "%Y-%m-%d" : age > DAY_NS ? "%b %d %H:%M" :
 		"%H:%M:%S", &tm);
 	return out;
 }

@@ -121,7 +121,7 @@ static void line_draw(struct tui_grid *g, int x, int y, int w, const struct line
 static void run_state(struct tui_ctx *c, struct line *l)
 {
 	const struct run_info *run = &c->d->sum.run;
-	int64_t beat = c->s->now - run->heartbeat;
+	int64_t beat = tui_elapsed(c->s->now, run->heartbeat);
 	char ago[TUI_FMT], t[TUI_FMT];
 
 	if (!strcmp(run->state, "live")) {
@@ -133,7 +133,8 @@ static void run_state(struct tui_ctx *c, struct line *l)
 	} else {
 		const char *word = !strcmp(run->state, "done") ? "finished" : run->state;
 
-		tui_fmt_ago(ago, sizeof ago, c->s->now - (run->ended ? run->ended : run->heartbeat));
+		tui_fmt_ago(ago, sizeof ago, tui_elapsed(c->s->now,
+			run->ended ? run->ended : run->heartbeat));
 		add(l, 0, strcmp(run->state, "failed") ? TUI_TEXT : TUI_ALARM, "", "%s %s ago", word, ago);
 	}
 	add(l, 2, TUI_STRONG, "", "%s", tui_fmt_clock(t, sizeof t, c->d->sum.elapsed_s));
