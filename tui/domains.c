@@ -55,7 +55,13 @@ static void draw_cursor(struct tui_ctx *c, struct tui_rect r, const struct view_
 		"interval %.2f\xe2\x80\x93%.2f; shuffled labels reach %.2f): %s", k->expert, l->layer,
 		k->rel, name_of(sp, c->s->domain), k->lo, k->hi, k->null_p95, k->proven ?
 		"beats its null." : "not proven; more documents would be needed to tell.");
-	tui_wrap(c->g, r, k->proven ? TUI_STRONG : TUI_TEXT, t);
+	r.y += tui_wrap(c->g, (struct tui_rect){ r.x, r.y, r.w, r.h - 1 },
+		k->proven ? TUI_STRONG : TUI_TEXT, t);
+	if (isnan(k->token_rel) || isnan(k->token_control))
+		return;
+	snprintf(t, sizeof t, "Only the words? On the %.0f %% of its tokens that other domains use too: "
+		"%.2f; routed as there: %.2f.", k->token_share * 100, k->token_rel, k->token_control);
+	tui_text(c->g, r.x, r.y, r.w, TUI_DIM, t);
 }
 
 /* Mutual information per layer under the columns, beside its shuffled null. */
@@ -91,7 +97,7 @@ static void draw_matrix(struct tui_ctx *c, struct tui_rect r, const struct view_
 	int *mem)
 {
 	size_t at = spec_layer(c, sp);
-	int rows = r.h - 6, visible = (r.w - NAME_W) / CELL_W, shown;
+	int rows = r.h - 7, visible = (r.w - NAME_W) / CELL_W, shown;
 
 	visible = visible < (int)sp->n_layer ? visible : (int)sp->n_layer;
 	if (rows < 1 || visible < 1)
@@ -119,7 +125,7 @@ static void draw_matrix(struct tui_ctx *c, struct tui_rect r, const struct view_
 		tui_textf(c->g, r.x + NAME_W - 3, r.y + shown, 2, TUI_KEY, "\xe2\x86\x93");
 	draw_information(c->g, (struct tui_rect){ r.x, r.y + 2 + shown, r.w, 2 }, sp, mem[FIRST_COL],
 		visible);
-	draw_cursor(c, (struct tui_rect){ r.x, r.y + r.h - 2, r.w, 2 }, sp, at);
+	draw_cursor(c, (struct tui_rect){ r.x, r.y + r.h - 3, r.w, 3 }, sp, at);
 }
 
 static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
@@ -157,7 +163,7 @@ static int key(struct tui_ctx *c, int k, int *mem)
 const struct tui_panel tui_panel_domains = {
 	.name = "Domains",
 	.question = "Does the model specialise, and is it real?",
-	.min_w = 50, .min_h = 12,
+	.min_w = 50, .min_h = 13,
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "domain" },
 		{ "Enter", "expert's layer" }, { 0 } },
 	.draw = draw,

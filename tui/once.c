@@ -166,6 +166,9 @@ static void put_domains(struct buf *b, const struct view_spec *sp)
 			put_real(b, "lo", k->lo);
 			put_real(b, "hi", k->hi);
 			put_real(b, "null_p95", k->null_p95);
+			put_real(b, "token_share", k->token_share);
+			put_real(b, "token_rel", k->token_rel);
+			put_real(b, "token_control", k->token_control);
 			buf_printf(b, "\"proven\":%s},", k->proven ? "true" : "false");
 		}
 	if (b->len && b->data[b->len - 1] == ',')

@@ -104,7 +104,7 @@ static void sample_spec(struct view_spec *sp, int n_layer, int n_expert, int n_d
 		for (int d = 0; d < n_domain; d++)
 			l->cell[d] = (struct view_spec_cell){ (unsigned)((d * 5 + i * 3) % n_expert),
 				1.1 + .4 * ((d * 3 + i * 2) % 11), 1 + .35 * ((d * 3 + i * 2) % 11),
-				1.3 + .5 * ((d * 3 + i * 2) % 11), 1.25, (d * 3 + i * 2) % 11 > 0 };
+				1.3 + .5 * ((d * 3 + i * 2) % 11), 1.25, (d * 3 + i * 2) % 11 > 0, .71, 1.9, 1.4 };
 	}
 }
 
