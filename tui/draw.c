@@ -187,9 +187,11 @@ int tui_draw_open(struct moe_err *e)
 {
 	char w[16], h[16];
 	int n_col, n_row;
+	TERMINAL *asked;
 
 	if (check_terminal(e))
 		return -1;
+	asked = cur_term;
 	if (tcgetattr(STDIN_FILENO, &sane))
 		return err_errno(e, "reading the terminal's settings");
 	/* ncurses would otherwise allocate for a terminal of any size. */
@@ -202,6 +204,7 @@ int tui_draw_open(struct moe_err *e)
 	term.screen = newterm(NULL, stdout, stdin);
 	unsetenv("COLUMNS");
 	unsetenv("LINES");
+	del_curterm(asked);
 	if (!term.screen)
 		return no_screen(e, "the terminal could not be set up");
 	catch_fatal();
