@@ -875,6 +875,82 @@ static void test_corrupt(void **state)
 	}
 }
 
+static void spill(const char *path, const unsigned char *p, size_t n)
+{
+	FILE *f = fopen(path, "wb");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(p, 1, n, f), n);
+	fclose(f);
+}
+
+/* Read all there is, whatever it says. */
+static void read_all(const char *path)
+{
+	struct load_filter f = { .run = 1, .domain = -1, .phase = -1 };
+	struct run_info *info = malloc(sizeof *info);
+	struct domain_info *d;
+	struct cursor_chunk c;
+	struct cursor *cur;
+	struct load_set s;
+	struct moe_err e;
+	struct note *note;
+	size_t n;
+	struct reader *r = reader_open(path, &e);
+
+	if (r) {
+		reader_run(r, 0, info, &e);
+		if (!reader_domains(r, 1, &d, &n, &e))
+			free(d);
+		if (!reader_notes(r, 1, 0, &note, &n, &e))
+			free(note);
+		if (!reader_load(r, &f, &s, &e))
+			load_set_free(&s);
+		cur = cursor_open(r, &f, &e);
+		while (cur && cursor_next(cur, &c, &e) == 1)
+			;
+		cursor_close(cur);
+		sqlite3_exec(reader_db(r), "SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2; "
+			"SELECT sum(weight), sum(margin), sum(domain) FROM routing", NULL, NULL, NULL);
+	}
+	reader_close(r);
+	free(info);
+}
+
+/* Random damage to the file, and cuts: errors are fine, crashes and sanitizer reports are not. */
+static void test_damage(void **state)
+{
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_FULL };
+	char good[256], bad[256];
+	unsigned char *p, *q;
+	struct engine g;
+	struct rng r;
+	size_t n;
+
+	(void)state;
+	snprintf(good, sizeof good, "%s", path_of("whole.db"));
+	snprintf(bad, sizeof bad, "%s", path_of("damaged.db"));
+	engine_open(&g, good, model_a, 3, &o, 1);
+	drive(&g, 1, 2, 3);
+	engine_close(&g);
+	engine_free(&g);
+	p = slurp(good, &n);
+	q = malloc(n);
+	rng_seed(&r, 99);
+	for (int i = 0; i < 300; i++) {
+		size_t len = i % 5 ? n : rng_below(&r, n);
+
+		memcpy(q, p, n);
+		for (uint64_t k = 1 + rng_below(&r, 40); k > 0; k--) /* mostly where structure is */
+			q[rng_below(&r, k & 1 ? 4096 : n)] = (unsigned char)rng_u64(&r);
+		memcpy(q, p, i & 1 ? 100 : 0); /* half of them keep the file's head */
+		spill(bad, q, len);
+		read_all(bad);
+	}
+	free(p);
+	free(q);
+}
+
 /* The engine stops between two layers and never ends its sequence: whole batches stay. */
 static void test_broken_batch(void **state)
 {
@@ -1103,7 +1179,7 @@ int main(void)
 		cmocka_unit_test(test_full), cmocka_unit_test(test_bounds), cmocka_unit_test(test_mixed),
 		cmocka_unit_test(test_wait), cmocka_unit_test(test_drop),
 		cmocka_unit_test(test_second_writer), cmocka_unit_test(test_foreign),
-		cmocka_unit_test(test_migration), cmocka_unit_test(test_corrupt),
+		cmocka_unit_test(test_migration), cmocka_unit_test(test_corrupt), cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_broken_batch), cmocka_unit_test(test_contract),
 		cmocka_unit_test(test_disk_full), cmocka_unit_test(test_live),
 	};
