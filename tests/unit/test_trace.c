@@ -30,6 +30,7 @@
 
 static char dir[] = "/tmp/moescope-test-XXXXXX";
 
+/* Valid until the next call. */
 static const char *path_of(const char *name)
 {
 	static char p[256];
@@ -1107,6 +1108,50 @@ static void test_live(void **state)
 	free(info);
 }
 
+/* A reader that sits on a finished database sees the next run begin, live and end. */
+static void test_next_run(void **state)
+{
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES, .commit_ms = 10 };
+	struct run_info *info = calloc(1, sizeof *info);
+	struct engine g;
+	struct reader *r;
+	struct moe_err e;
+	int64_t *ids;
+	char path[256];
+	size_t n;
+
+	(void)state;
+	snprintf(path, sizeof path, "%s", path_of("next.db"));
+	engine_open(&g, path, model_a, 3, &o, 1);
+	drive(&g, 1, 1, 3);
+	engine_close(&g);
+	engine_free(&g);
+	assert_int_equal(access(path_of("next.db-wal"), F_OK), -1);
+	r = reader_open(path, &e);
+	assert_non_null(r);
+	assert_int_equal(reader_run(r, 0, info, &e), 0);
+	assert_int_equal(info->id, 1);
+	engine_open(&g, path, model_b, 4, &o, 2); /* another model */
+	drive(&g, 1, 2, 3);
+	assert_int_equal(reader_run(r, 0, info, &e), 0);
+	assert_int_equal(info->id, 2);
+	assert_int_equal(info->model, 2);
+	assert_string_equal(info->state, "live");
+	engine_close(&g);
+	assert_int_equal(reader_run(r, 0, info, &e), 0);
+	assert_string_equal(info->state, "done");
+	assert_int_equal(info->n_moe_layer, 4);
+	check_load(&g, r, 2);
+	check_cursor(&g, r, 2, 0);
+	check_routing(&g, r, 2);
+	assert_int_equal(reader_runs(r, &ids, &n, &e), 0);
+	assert_int_equal(n, 2);
+	free(ids);
+	reader_close(r);
+	engine_free(&g);
+	free(info);
+}
+
 /* ---- the ring alone ---- */
 
 static void *consume(void *arg)
@@ -1182,6 +1227,7 @@ int main(void)
 		cmocka_unit_test(test_migration), cmocka_unit_test(test_corrupt), cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_broken_batch), cmocka_unit_test(test_contract),
 		cmocka_unit_test(test_disk_full), cmocka_unit_test(test_live),
+		cmocka_unit_test(test_next_run),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
