@@ -90,7 +90,7 @@ $(BUILD)/%.o: %.c $(GEN)
 
 $(BUILD)/libmoescope.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	ar qcs $@ $^
 
 $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
