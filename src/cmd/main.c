@@ -15,7 +15,9 @@
 extern const struct cmd cmd_inspect, cmd_run, cmd_profile, cmd_top, cmd_report, cmd_stat, cmd_sql,
 	cmd_bench, cmd_demo;
 static const struct cmd *const commands[] = {
-	&cmd_stat, NULL,
+	&cmd_stat,
+	&cmd_sql,
+	NULL,
 };
 
 static const struct cmd *find(const char *name)
