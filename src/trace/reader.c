@@ -381,6 +381,16 @@ static int add_row(struct layer_load *l, sqlite3_stmt *st, struct moe_err *e)
 	return 0;
 }
 
+#define LOAD_COLS "SELECT layer, tokens, counts, weights, probs, lse2, entropy, confidence, margin, " \
+	"n_margin, n_nan, n_edited, bucket FROM "
+static const char load_all[] = LOAD_COLS "load" FILTER " AND (?5 < 0 OR domain = ?5)";
+/* Some buckets of a long run: one search by key per domain and phase, not a scan of the run. */
+static const char load_window[] = LOAD_COLS
+	"(SELECT 0 AS id UNION ALL SELECT id FROM domain) d "
+	"CROSS JOIN (SELECT 0 AS id UNION ALL SELECT 1) p CROSS JOIN load ON run = ?1 "
+	"AND domain = d.id AND phase = p.id AND bucket >= ?3 AND bucket < ?4 "
+	"WHERE (?2 < 0 OR p.id = ?2) AND (?5 < 0 OR d.id = ?5)";
+
 int reader_load(struct reader *r, const struct load_filter *f, struct load_set *out,
 	struct moe_err *e)
 {
@@ -391,9 +401,7 @@ int reader_load(struct reader *r, const struct load_filter *f, struct load_set *
 	memset(out, 0, sizeof *out);
 	if (load_alloc(r, f, &lay, out, e))
 		goto out;
-	st = prepare(r, "load", "SELECT layer, tokens, counts, weights, probs, lse2, entropy, "
-		"confidence, margin, n_margin, n_nan, n_edited, bucket FROM load" FILTER
-		" AND (?5 < 0 OR domain = ?5)", e);
+	st = prepare(r, "load", f->bucket0 < f->bucket1 ? load_window : load_all, e);
 	if (!st)
 		goto out;
 	bind_filter(st, f);
