@@ -154,6 +154,8 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 	if (!pairs)
 		snprintf(out->why, sizeof out->why, "no two consecutive tokens of one sequence in this "
 			"selection");
+	else if (f->bucket0 < f->bucket1)
+		snprintf(out->why, sizeof out->why, DECISIONS_NO_TIME);
 	status = 0;
 out:
 	free(s.sum);
@@ -338,6 +340,8 @@ int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct
 			COACT_ROWS / u->n_moe_layer);
 	else if (!status && !out->n_row)
 		snprintf(out->why, sizeof out->why, "no token in this selection picks two experts");
+	else if (!status && f->bucket0 < f->bucket1)
+		snprintf(out->why, sizeof out->why, DECISIONS_NO_TIME);
 out:
 	free(u);
 	if (status)

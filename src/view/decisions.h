@@ -5,6 +5,9 @@
 
 #include "trace/reader.h"
 
+/* What to remark where a filter selects buckets. */
+#define DECISIONS_NO_TIME "single decisions carry no time: this covers the whole run"
+
 /* 1 and a reason in why if the run keeps no single decisions. */
 int decisions_missing(const struct run_info *u, char *why, size_t size);
 

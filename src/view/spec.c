@@ -12,6 +12,7 @@
  * `why` says so. Sequences without a domain and decisions with NaN logits are left out.
  */
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@
 #define DOC_CELLS ((size_t)8 << 20)    /* documents x (sum of experts over layers) */
 #define DOMAIN_MOST 64                 /* the largest domains; control.c has a bit for each */
 #define RESAMPLES 200                  /* default for n_boot and n_shuffle */
-#define RESAMPLES_MOST 10000
+#define RESAMPLES_MOST 2000
 
 struct docs {
 	size_t n_domain, n_layer, width; /* width: experts summed over the layers */
@@ -51,6 +52,21 @@ static void docs_free(struct docs *d)
 }
 
 /* ---- counting ---- */
+
+static void remark(char *why, size_t size, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Put a remark behind those that are there. */
+static void remark(char *why, size_t size, const char *fmt, ...)
+{
+	size_t n = strlen(why);
+	va_list ap;
+
+	if (n && n + 3 < size)
+		n += (size_t)snprintf(why + n, size - n, "; ");
+	va_start(ap, fmt);
+	vsnprintf(why + n, size - n, fmt, ap);
+	va_end(ap);
+}
 
 static int by_tokens(const void *a, const void *b)
 {
@@ -78,10 +94,10 @@ static size_t choose_domains(struct domain_info *d, size_t n, char *why, size_t 
 		snprintf(why, size, "specialisation needs at least two domains with two documents each; "
 			"this run has %zu such domain%s", keep, keep == 1 ? "" : "s");
 	else if (few)
-		snprintf(why, size, "%zu domain%s with a single document left out", few,
+		remark(why, size, "%zu domain%s with a single document left out", few,
 			few == 1 ? "" : "s");
 	if (keep > DOMAIN_MOST) {
-		snprintf(why, size, "of %zu domains the %d largest are compared", keep, DOMAIN_MOST);
+		remark(why, size, "of %zu domains the %d largest are compared", keep, DOMAIN_MOST);
 		qsort(d, keep, sizeof *d, by_tokens);
 		keep = DOMAIN_MOST;
 		qsort(d, keep, sizeof *d, by_name);
@@ -121,7 +137,7 @@ static int docs_init(struct docs *s, const struct run_info *u, const struct doma
 		s->first[i + 1] = s->first[i] + room;
 	}
 	if (total > most)
-		snprintf(why, size, "%llu documents were put together in %zu groups",
+		remark(why, size, "%llu documents were put together in %zu groups",
 			(unsigned long long)total, s->first[n_domain]);
 	s->count = calloc(s->first[n_domain] * s->width + 1, sizeof *s->count);
 	s->label = calloc(s->first[n_domain] + 1, sizeof *s->label);
@@ -487,6 +503,8 @@ int view_specialisation(struct reader *r, const struct load_filter *f, unsigned 
 		status = 0;
 		goto out;
 	}
+	if (f->bucket0 < f->bucket1)
+		remark(out->why, sizeof out->why, DECISIONS_NO_TIME);
 	status = analyse(&s, u, seed, out, e) || control_scan(&s.control, r, f, out, e) ? -1 : 0;
 out:
 	docs_free(&s);

@@ -198,7 +198,6 @@ int view_stat_domain(struct reader *r, const struct load_filter *f, struct view_
 {
 	struct load_filter one = *f;
 	struct domain_info *d = NULL;
-	char name[64];
 	size_t n = 0;
 	int status = -1;
 
@@ -209,7 +208,7 @@ int view_stat_domain(struct reader *r, const struct load_filter *f, struct view_
 		if (f->domain >= 0 && d[i].id != f->domain)
 			continue;
 		one.domain = d[i].id;
-		if (add_layers(r, &one, table_domain(r, &one, name, sizeof name), out, e))
+		if (add_layers(r, &one, d[i].id ? d[i].name : "(none)", out, e))
 			goto out;
 	}
 	if (!out->n_row)

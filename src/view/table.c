@@ -136,6 +136,20 @@ static void json_string(struct buf *out, const char *s)
 	buf_char(out, '"');
 }
 
+/* With a point whatever the locale says: the dashboard may have set one. */
+static void real(struct buf *out, const struct view_col *col, double r, enum view_format f)
+{
+	char text[400], *p;
+
+	if (f == VIEW_PRETTY)
+		snprintf(text, sizeof text, "%.*f", col->digits, r);
+	else
+		snprintf(text, sizeof text, "%.10g", r);
+	for (p = text; *p; p++)
+		*p = *p == ',' ? '.' : *p;
+	buf_str(out, text);
+}
+
 static void cell(struct buf *out, const struct view_col *col, const struct view_cell *c,
 	enum view_format f)
 {
@@ -144,10 +158,7 @@ static void cell(struct buf *out, const struct view_col *col, const struct view_
 	} else if (col->type == VIEW_INT) {
 		buf_printf(out, "%lld", (long long)c->i);
 	} else if (col->type == VIEW_REAL) {
-		if (f == VIEW_PRETTY)
-			buf_printf(out, "%.*f", col->digits, c->r);
-		else
-			buf_printf(out, "%.10g", c->r);
+		real(out, col, c->r, f);
 	} else if (f == VIEW_JSON) {
 		json_string(out, c->s);
 	} else if (f == VIEW_CSV) {
