@@ -182,17 +182,16 @@ void report_balance(struct report_page *p)
 	size_t worst = report_worst_layer(l), over = 0;
 	struct buf finding, caption;
 
-	if (!l->n)
-		return;
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
 	for (size_t i = 0; i < l->n; i++)
 		over += l->layer[i].tokens && l->layer[i].max_mean > CAPACITY;
-	if (worst == l->n)
-		buf_str(&finding, "No layer has decisions");
+	if (l->n == 1)
+		buf_printf(&finding, "The one layer, %u, %s capacity factor 1.25 at %s", l->layer[0].layer,
+			over ? "exceeds" : "stays within", report_num(REPORT_TIMES, l->layer[0].max_mean).s);
 	else if (!over)
-		buf_printf(&finding, "All %zu layer%s stay%s within capacity factor 1.25; the worst, layer %u, "
-			"reaches %s", l->n, report_plural(l->n), l->n == 1 ? "s" : "", l->layer[worst].layer,
+		buf_printf(&finding, "All %zu layers stay within capacity factor 1.25; the worst, layer %u, "
+			"reaches %s", l->n, l->layer[worst].layer,
 			report_num(REPORT_TIMES, l->layer[worst].max_mean).s);
 	else
 		buf_printf(&finding, "%zu of %zu layers exceed capacity factor 1.25; layer %u is the worst at "
@@ -321,8 +320,8 @@ void report_sorted(struct report_page *p)
 	struct buf finding, caption;
 	double *r = worst < l->n ? ranked(&l->layer[worst]) : NULL;
 
-	if (!r) {
-		buf_str(p->b, "<p>No decisions were logged.</p>\n");
+	if (!r) { /* shown only with load: no memory */
+		p->b->failed = 1;
 		return;
 	}
 	buf_init(&finding, 4096);

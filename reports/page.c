@@ -28,8 +28,8 @@ static const struct section {
 	void (*write)(struct report_page *);
 } sections[] = {
 	{ "load", "Where the load is", NULL, report_load_map },
-	{ "balance", "Balance of each layer", NULL, report_balance },
-	{ "ranks", "Load by rank", NULL, report_sorted },
+	{ "balance", "Balance of each layer", report_has_load, report_balance },
+	{ "ranks", "Load by rank", report_has_load, report_sorted },
 	{ "domains", "Domains and experts", NULL, report_domains },
 	{ "router", "How sure the router is", report_has_scores, report_router },
 	{ "quality", "How well the model predicts the text", report_has_text, report_quality },
@@ -226,6 +226,11 @@ unsigned report_column_step(unsigned columns, int narrow)
 }
 
 /* ---- findings ---- */
+
+int report_has_load(const struct report_data *d)
+{
+	return report_worst_layer(&d->layers) < d->layers.n;
+}
 
 size_t report_worst_layer(const struct view_layers *l)
 {

@@ -109,6 +109,7 @@ void report_speed(struct report_page *p);       /* router.c */
 void report_definitions(struct report_page *p); /* notes.c */
 void report_limits(struct report_page *p);      /* notes.c */
 void report_origin(struct report_page *p);      /* notes.c */
+int report_has_load(const struct report_data *d);
 int report_has_scores(const struct report_data *d);
 int report_has_text(const struct report_data *d);
 
