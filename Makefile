@@ -39,7 +39,7 @@ EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
-.PHONY: all deps demo check unit tools cli lint install clean
+.PHONY: all deps demo check unit tools cli lint install clean libfuzzer
 all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
 
 deps:
@@ -106,6 +106,22 @@ $(BUILD)/tests/%: tests/tools/%.c $(BUILD)/libmoescope.a
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
+
+# Fuzz targets with a driver of their own; tests/cli/fuzz.sh runs each for a second.
+$(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/main.c tests/fuzz/fuzz.h tests/unit/gguf_build.h $(BUILD)/libmoescope.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Itests/unit -Itests/fuzz $< tests/fuzz/main.c $(BUILD)/libmoescope.a $(LIBS) -o $@
+
+# The same targets with clang's libFuzzer: build/fuzz/fuzz_gguf CORPUS_DIR
+FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c)
+libfuzzer:
+	@command -v clang >/dev/null || { echo "libfuzzer needs clang"; exit 1; }
+	@mkdir -p build/fuzz
+	for t in $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)); do \
+		clang $(BASE_CFLAGS) -O1 -fsanitize=fuzzer,address,undefined -Itests/unit -Itests/fuzz \
+			tests/fuzz/$$t.c $(FUZZ_SRC) $(LIBS) -o build/fuzz/$$t || exit 1; \
+	done
+
 
 unit: $(UNIT) tools
 
