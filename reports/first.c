@@ -157,6 +157,12 @@ static void strongest(struct report_page *p)
 		buf_printf(p->b, " reach %s); on all text it takes %s.",
 			report_num(REPORT_TIMES, best->null_p95).s, report_num(REPORT_TIMES,
 			report_overall(p->d, s->layer[at_layer].layer, best->expert)).s);
+		if (isfinite(best->token_control)) {
+			buf_str(p->b, " On ");
+			report_term(p->b, "control", "tokens that other domains have too");
+			buf_printf(p->b, ": %s here, %s elsewhere.", report_num(REPORT_TIMES, best->token_rel).s,
+				report_num(REPORT_TIMES, best->token_control).s);
+		}
 	}
 	figure_close(p);
 }

@@ -37,6 +37,10 @@ static const struct { const char *key, *word, *text; } definitions[] = {
 	{ "null", "Shuffled labels", "The same figure after the domain labels were dealt out to the "
 		"documents at random: what the strongest of E experts reaches by chance. A claim is proven only "
 		"where the low end of its interval is above the 95th percentile of this." },
+	{ "control", "Shared tokens", "Is it the domain or only its words? Of the domain's tokens, only those "
+		"whose ids other domains have too: the load of the expert on them here, and what it would be if "
+		"they went where the same ids go in the other domains. Equal: the words explain it. Far apart: "
+		"the model tells the domain from more than the token." },
 	{ "confidence", "Confidence", "Sum of the softmax probabilities (over all experts) of the selected "
 		"ones, averaged over tokens. Even scores give k/E." },
 	{ "margin", "Margin", "Score of the last selected expert less that of the first rejected, on the "
@@ -62,6 +66,32 @@ void report_definitions(struct report_page *p)
 }
 
 /* ---- limits ---- */
+
+/* The control compares single token ids, and only those that domains share. */
+static void words_limit(struct report_page *p)
+{
+	const struct view_spec *s = &p->d->spec;
+	double sum = 0;
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n_layer; i++)
+		for (size_t j = 0; j < s->n_domain; j++)
+			if (isfinite(s->layer[i].cell[j].token_control)) {
+				sum += s->layer[i].cell[j].token_share;
+				n++;
+			}
+	if (!s->n_layer)
+		return;
+	buf_str(p->b, "<li><b>Whether it is the domain or just its words.</b> ");
+	if (n)
+		buf_printf(p->b, "Routing follows token ids closely. The <a class=\"term\" "
+			"href=\"#def-control\">shared tokens</a> answer in part: they are %s of a domain's tokens on "
+			"average, and phrases, style and position are not matched.</li>\n",
+			report_num(REPORT_PERCENT, sum / (double)n).s);
+	else
+		buf_str(p->b, "Routing follows token ids closely, and the domains share too few of them to "
+			"compare.</li>\n");
+}
 
 static void data_limits(struct report_page *p)
 {
@@ -92,10 +122,8 @@ void report_limits(struct report_page *p)
 {
 	buf_str(p->b, "<ul>\n");
 	data_limits(p);
+	words_limit(p);
 	buf_str(p->b,
-		"<li><b>Whether it is the domain or just its words.</b> Routing follows token ids closely. A "
-		"domain with its own vocabulary gets its own experts even if nothing deeper is specialised; "
-		"that needs a comparison with matched tokens, which this report does not make.</li>\n"
 		"<li><b>Other text.</b> The figures hold for the text of this run. Another corpus, language or "
 		"prompt format can route differently; so can a different quantisation of the model.</li>\n"
 		"<li><b>Drops in service.</b> Capacity is per batch. What a server drops depends on its batches; "

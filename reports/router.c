@@ -224,7 +224,7 @@ static void text_table(struct report_page *p, size_t arg)
 {
 	static const struct report_col cols[] = {
 		{ "Domain", NULL, 0 }, { "Bits per byte", "bpb", 1 }, { "Perplexity per token", "bpb", 1 },
-		{ "Scored tokens", NULL, 1 }, { "Bytes", NULL, 1 }, { "Documents", NULL, 1 },
+		{ "Scored tokens", NULL, 1 }, { "Bytes", NULL, 1 }, { "Sequences", NULL, 1 },
 	};
 	const struct report_data *d = p->d;
 

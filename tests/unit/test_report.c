@@ -116,6 +116,7 @@ static void fill_spec(struct report_data *d, const struct shape *s, struct rng *
 			c->rel = 1.2 + s->spec * 4 * rng_unit(r);
 			c->lo = c->rel * 0.9, c->hi = c->rel * 1.1, c->null_p95 = 1.5;
 			c->proven = c->lo > c->null_p95;
+			c->token_share = 0.3, c->token_rel = c->rel * 0.8, c->token_control = j % 3 ? 1.1 : NAN;
 			l->rel[j * s->n_expert + c->expert] = c->rel;
 		}
 	}
@@ -507,12 +508,14 @@ static void write_document(struct moe_hook *h, const struct world *w, unsigned d
 	static float weights[N * 8], margin[N], logits[N * 256];
 	static uint8_t flags[N];
 	unsigned d = w->n_domain ? doc % w->n_domain : 0;
+	char name[128]; /* a document each: parts of one document count as one */
 	struct moe_seq_info s = { .seq = doc + 1, .domain = w->n_domain ? w->domain[d] : NULL,
-		.name = w->model, .n_prompt = w->n_tok };
+		.name = name, .n_prompt = w->n_tok };
 	struct moe_seq_result r = { .seq = doc + 1, .n_prompt = w->n_tok, .n_scored = w->n_tok,
 		.nll = w->n_tok * (1.5 + d), .n_bytes = w->n_tok * 4 };
 	struct moe_err e = { 0 };
 
+	snprintf(name, sizeof name, "%s %u", w->model, doc);
 	assert_int_equal(h->seq_begin(h->ctx, &s, &e), 0);
 	for (unsigned p0 = 0; p0 < w->n_tok; p0 += N) {
 		unsigned n = w->n_tok - p0 < N ? w->n_tok - p0 : N;
