@@ -312,7 +312,8 @@ static void put_contents(struct report_page *p)
 	buf_str(p->b, "<nav aria-label=\"Sections\"><ul>\n");
 	for (size_t i = 0; i < N_SECTION; i++)
 		if (shown(p, i))
-			buf_printf(p->b, "<li><a href=\"#%s\">%s</a></li>\n", sections[i].id, sections[i].title);
+			buf_printf(p->b, "<li><a href=\"#%s\">%s</a></li>\n", sections[i].id,
+				sections[i].title);
 	buf_str(p->b, "</ul></nav>\n");
 }
 
@@ -335,5 +336,6 @@ int report_html(const struct report_data *d, struct report_plotter *plotter, str
 		buf_str(out, "</section>\n");
 	}
 	buf_str(out, "</main>\n</body>\n</html>\n");
-	return out->failed ? err_set(e, MOE_ERR_SYS, "the report is larger than %zu bytes", out->max) : 0;
+	return !out->failed ? 0 :
+		err_set(e, MOE_ERR_SYS, "the report is larger than %zu bytes", out->max);
 }

@@ -51,7 +51,7 @@ const char *report_plural(size_t n); /* "" or "s" */
 
 /* ---- tables ---- */
 
-struct report_col { const char *title; const char *term; int number; }; /* term: definition or NULL */
+struct report_col { const char *title, *term; int number; }; /* term: a definition or NULL */
 void report_table_open(struct report_page *p, const struct report_col *cols, size_t n,
 	const char *caption);
 void report_table_close(struct report_page *p);
