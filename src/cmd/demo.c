@@ -10,6 +10,7 @@
 #include "cmd/load.h"
 #include "cmd/profile.h"
 #include "cmd/report.h"
+#include "cmd/show.h"
 #include "cmd/summary.h"
 
 static const char *db = "demo.db", *html = "demo.html", *model = "sample:balanced";
@@ -17,6 +18,7 @@ static const char *db = "demo.db", *html = "demo.html", *model = "sample:balance
 static int run(int argc, char **argv, struct moe_err *e)
 {
 	struct profile_opt po = { .detail = MOE_DETAIL_FULL, .max_tokens = 1LL << 40, .generate = 24 };
+	struct shown d = show(db), h = show(html);
 	int64_t id = 0;
 
 	(void)argv;
@@ -25,7 +27,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	po.model = model;
 	po.db = db;
 	printf("Profiling %s, a small Mixture-of-Experts model trained for this purpose, over short held-out\n"
-	       "texts of 13 domains. Every routing decision goes to %s.\n\n", model, db);
+	       "texts of 13 domains. Every routing decision goes to %s.\n\n", show(model).s, d.s);
 	fflush(stdout);
 	if (profile_run(&po, NULL, 0, &id, e))
 		return -1;
@@ -42,7 +44,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	       "  moescope profile model.gguf my-texts/ --db mine.db\n"
 	       "A router that collapsed, for comparison:\n"
 	       "  moescope demo --model sample:collapsed --db collapsed.db --html collapsed.html\n",
-		db, html, db, db);
+		d.s, h.s, d.s, d.s);
 	return 0;
 }
 

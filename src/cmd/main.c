@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "cmd/cmd.h"
+#include "cmd/show.h"
 #include "version.h"
 
 /* To add a command: a file in src/cmd/, a declaration and a row here. Order is that of `help`. */
@@ -104,7 +105,8 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		c = argc > 2 ? find(argv[2]) : NULL;
 		if (argc > 2 && !c) {
-			fprintf(stderr, "moescope: no command '%s'; `moescope help` lists them\n", argv[2]);
+			fprintf(stderr, "moescope: no command '%s'; `moescope help` lists them\n",
+				show(argv[2]).s);
 			return MOE_ERR_USAGE;
 		}
 		if (c)
@@ -115,7 +117,7 @@ int main(int argc, char **argv)
 	}
 	c = find(argv[1]);
 	if (!c) {
-		fprintf(stderr, "moescope: no command '%s'; `moescope help` lists them\n", argv[1]);
+		fprintf(stderr, "moescope: no command '%s'; `moescope help` lists them\n", show(argv[1]).s);
 		return MOE_ERR_USAGE;
 	}
 	return run_command(c, argc - 1, argv + 1);

@@ -17,6 +17,7 @@
 #include "cmd/corpus.h"
 #include "cmd/load.h"
 #include "cmd/progress.h"
+#include "cmd/show.h"
 #include "cmd/summary.h"
 #include "model/sampler.h"
 
@@ -226,9 +227,12 @@ static int run(int argc, char **argv, struct moe_err *e)
 		return -1;
 	if (!quiet && summary_print(po.db, id, e))
 		return -1;
-	if (!quiet)
+	if (!quiet) {
+		struct shown d = show(po.db);
+
 		printf("\nrun %lld is in %s: `moescope top %s`, `moescope report %s`, `moescope stat %s`\n",
-			(long long)id, po.db, po.db, po.db, po.db);
+			(long long)id, d.s, d.s, d.s, d.s);
+	}
 	return load_interrupted() ? 130 : 0;
 }
 
