@@ -1,10 +1,12 @@
 /*
- * pool.c - see pool.h. A run is announced by raising `epoch`; workers spin for a moment, then
- * sleep on a condition variable: decode makes hundreds of short runs a token, and a futex round
- * trip for each would cost more than the work, while a pool that idles must not burn a core.
+ * pool.c - see pool.h. A run is announced by opening `gate`; workers spin for a moment, then sleep
+ * on a condition variable: decode makes dozens of short runs a token, and a futex round trip for
+ * each would cost more than the work, while a pool that idles must not burn a core.
  *
- * Every worker takes part in every run and says so through `left`, so no worker can still be
- * inside run N when run N+1 begins.
+ * A worker joins a run by counting itself into the open gate. When the owner finds no more units
+ * it closes the gate and waits only for those inside: a worker that the scheduler has not let run
+ * yet finds the gate closed and has missed nothing, so a busy machine does not stall the owner.
+ * While the gate is closed and empty only the owner touches fn, ctx and units.
  */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "base/pool.h"
@@ -18,6 +20,10 @@
 
 #define SPIN 4000 /* about 20-60 us */
 
+#define INSIDE 0xffffull        /* gate: workers inside */
+#define CLOSED 0x10000ull
+#define RUN(gate) ((gate) >> 17)
+
 struct worker {
 	struct pool *pool;
 	pthread_t thread;
@@ -29,12 +35,11 @@ struct pool {
 	struct worker *workers;  /* [n - 1] */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	atomic_uint epoch;       /* number of runs announced */
+	atomic_ullong gate;      /* run number, CLOSED, workers inside */
 	atomic_int sleepers;
-	atomic_int left;         /* workers that have not finished this run */
 	atomic_size_t next;      /* next unit to hand out */
 	atomic_int stop;
-	pool_fn *fn;             /* written before epoch is raised */
+	pool_fn *fn;             /* written before the gate opens */
 	void *ctx;
 	size_t units;
 };
@@ -54,29 +59,40 @@ static void take_units(struct pool *p, int id)
 		p->fn(p->ctx, u, id);
 }
 
-/* Returns when epoch is no longer `seen`. */
-static unsigned wait_epoch(struct pool *p, unsigned seen)
+/* Count this worker into a run after number `seen`, if one is open now. */
+static int join(struct pool *p, unsigned long long *seen)
 {
-	unsigned now;
+	unsigned long long g = atomic_load(&p->gate);
 
+	while (RUN(g) != *seen && !(g & CLOSED))
+		if (atomic_compare_exchange_weak_explicit(&p->gate, &g, g + 1, memory_order_acq_rel,
+			    memory_order_acquire)) {
+			*seen = RUN(g);
+			return 1;
+		}
+	return 0;
+}
+
+static void wait_and_join(struct pool *p, unsigned long long *seen)
+{
 	for (int i = 0; i < SPIN; i++) {
-		now = atomic_load_explicit(&p->epoch, memory_order_acquire);
-		if (now != seen)
-			return now;
+		if (join(p, seen))
+			return;
 		relax();
 	}
 	pthread_mutex_lock(&p->lock);
 	atomic_fetch_add(&p->sleepers, 1);
-	while ((now = atomic_load(&p->epoch)) == seen)
+	while (!join(p, seen))
 		pthread_cond_wait(&p->wake, &p->lock);
 	atomic_fetch_sub(&p->sleepers, 1);
 	pthread_mutex_unlock(&p->lock);
-	return now;
 }
 
+/* Open the gate for run RUN(gate) + 1. Sequentially consistent, like the sleepers' count: either
+ * the owner sees the sleeper or the sleeper sees the open gate. */
 static void announce(struct pool *p)
 {
-	atomic_fetch_add(&p->epoch, 1);
+	atomic_store(&p->gate, (RUN(atomic_load(&p->gate)) + 1) << 17);
 	if (atomic_load(&p->sleepers)) {
 		pthread_mutex_lock(&p->lock);
 		pthread_cond_broadcast(&p->wake);
@@ -88,14 +104,14 @@ static void *work(void *arg)
 {
 	struct worker *w = arg;
 	struct pool *p = w->pool;
-	unsigned seen = 0;
+	unsigned long long seen = 0;
 
 	for (;;) {
-		seen = wait_epoch(p, seen);
+		wait_and_join(p, &seen);
 		if (atomic_load(&p->stop))
 			return NULL;
 		take_units(p, w->id);
-		atomic_fetch_sub_explicit(&p->left, 1, memory_order_acq_rel);
+		atomic_fetch_sub_explicit(&p->gate, 1, memory_order_acq_rel);
 	}
 }
 
@@ -113,6 +129,7 @@ struct pool *pool_new(int n, struct moe_err *e)
 		err_nomem(e, sizeof *p, "thread pool");
 		return NULL;
 	}
+	atomic_store(&p->gate, CLOSED);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->wake, NULL);
 	for (p->n = 1; p->n < n; p->n++) {
@@ -159,10 +176,10 @@ void pool_run(struct pool *p, pool_fn *fn, void *ctx, size_t n)
 	p->ctx = ctx;
 	p->units = n;
 	atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-	atomic_store_explicit(&p->left, p->n - 1, memory_order_relaxed);
 	announce(p);
 	take_units(p, 0);
-	for (int i = 0; atomic_load_explicit(&p->left, memory_order_acquire); i++) {
+	atomic_fetch_or_explicit(&p->gate, CLOSED, memory_order_acq_rel);
+	for (int i = 0; atomic_load_explicit(&p->gate, memory_order_acquire) & INSIDE; i++) {
 		relax();
 		if (i > SPIN)
 			sched_yield();

@@ -14,7 +14,8 @@
 #include "base/num.h"
 
 #define INLINE_COST 32768   /* multiply-adds below which waking the pool costs more than it gains */
-#define UNIT_COST (1 << 18) /* multiply-adds of a pool unit, about 5 us */
+#define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
+#define UNIT_MAX (1 << 18)
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -52,27 +53,35 @@ static void job_unit(void *ctx, size_t unit, int worker)
 	job_rows(run->s, j, unit, min_size(unit + j->rows, j->w->n_out), worker);
 }
 
+/* Rows of a unit: about `unit` multiply-adds, whole register tiles; in prefill enough rows to use a
+ * block of activations while it is in the cache. */
+static size_t unit_rows(const struct job *j, size_t unit)
+{
+	size_t row = j->n_tok * j->w->n_in, rows = unit / (row ? row : 1);
+
+	rows = rows < 4 ? 4 : (rows + 3) & ~(size_t)3;
+	return j->n_tok > 8 && rows < 32 ? 32 : rows;
+}
+
 /* All jobs, split into units of rows, in one run of the pool. */
 static void run_jobs(struct session *s, struct job *jobs, size_t n)
 {
 	struct job_run run = { s, jobs, n };
-	size_t units = 0, cost = 0;
+	size_t units = 0, cost = 0, unit;
 
-	for (size_t i = 0; i < n; i++) {
-		size_t row = jobs[i].n_tok * jobs[i].w->n_in, rows = UNIT_COST / (row ? row : 1);
-
-		rows = rows < 4 ? 4 : (rows + 3) & ~(size_t)3;
-		if (jobs[i].n_tok > 8 && rows < 32)
-			rows = 32; /* enough rows to use a block of activations while it is in the cache */
-		jobs[i].rows = rows;
-		jobs[i].unit0 = units;
-		units += (jobs[i].w->n_out + rows - 1) / rows;
-		cost += row * jobs[i].w->n_out;
-	}
+	for (size_t i = 0; i < n; i++)
+		cost += jobs[i].n_tok * jobs[i].w->n_in * jobs[i].w->n_out;
 	if (cost < INLINE_COST) {
 		for (size_t i = 0; i < n; i++)
 			job_rows(s, &jobs[i], 0, jobs[i].w->n_out, 0);
 		return;
+	}
+	unit = cost / (4 * (size_t)pool_threads(s->pool));
+	unit = unit < UNIT_MIN ? UNIT_MIN : unit > UNIT_MAX ? UNIT_MAX : unit;
+	for (size_t i = 0; i < n; i++) {
+		jobs[i].rows = unit_rows(&jobs[i], unit);
+		jobs[i].unit0 = units;
+		units += (jobs[i].w->n_out + jobs[i].rows - 1) / jobs[i].rows;
 	}
 	pool_run(s->pool, job_unit, &run, units);
 }
