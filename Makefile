@@ -14,9 +14,9 @@
 CC ?= cc
 PREFIX ?= /usr/local
 BUILD := build$(if $(SAN),/san)
+comma := ,
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2)
-comma := ,
 # No -ffast-math, no contraction: the order and rounding of every sum belong to the source.
 BASE_CFLAGS := -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -g $(OPT) -ffp-contract=off \
 	-fvisibility=hidden -pthread $(WARN) -Iinclude -Isrc -I. -I$(BUILD)/gen
@@ -45,7 +45,7 @@ EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
-.PHONY: all deps demo check unit tools cli lint install clean
+.PHONY: all deps demo check unit tools cli lint install clean libfuzzer
 all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
 
 deps:
@@ -107,11 +107,11 @@ $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
 
-# `routing` for any sqlite3 shell: `.load build/moescope_routing`
+# `routing` for any sqlite3 shell: `.load build/moescope_routing`. Never sanitized: the shell is not.
 $(BUILD)/moescope_routing.so: $(EXT_SRC) $(GEN)
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_CFLAGS) -DMOE_SQLITE_EXT -fPIC -shared -MMD -MP -MF $@.d $(EXT_SRC) -lm -o $@
+	$(Q)$(CC) $(filter-out -fsanitize% -fno-sanitize%,$(ALL_CFLAGS)) -DMOE_SQLITE_EXT -fPIC -shared -MMD -MP -MF $@.d $(EXT_SRC) -lm -o $@
 
 $(BUILD)/tests/%: tests/tools/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
@@ -122,6 +122,23 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
+
+# Fuzz targets with a driver of their own; tests/cli/fuzz.sh runs each for a second.
+$(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/main.c tests/fuzz/fuzz.h tests/unit/gguf_build.h $(BUILD)/libmoescope.a
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -Itests/fuzz $< tests/fuzz/main.c $(BUILD)/libmoescope.a $(LIBS) -o $@
+
+# The same targets with clang's libFuzzer: build/fuzz/fuzz_gguf CORPUS_DIR
+FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c)
+libfuzzer:
+	@command -v clang >/dev/null || { echo "libfuzzer needs clang"; exit 1; }
+	@mkdir -p build/fuzz
+	for t in $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)); do \
+		clang $(BASE_CFLAGS) -O1 -fsanitize=fuzzer,address,undefined -Itests/unit -Itests/fuzz \
+			tests/fuzz/$$t.c $(FUZZ_SRC) $(LIBS) -o build/fuzz/$$t || exit 1; \
+	done
+
 
 unit: $(UNIT) tools
 

@@ -34,13 +34,23 @@ static void domain_tics(const struct view_spec *s, const char *axis, struct repo
 	buf_str(&plot->tics, ")\n");
 }
 
-/* The names themselves; the array lives until the next call (one thread writes a page). */
-static void domain_labels(const struct view_spec *s, int narrow, struct report_plot *plot)
+/* The names themselves, with their numbers or without; they live until the next call (one thread
+ * writes a page). */
+static void domain_labels(const struct view_spec *s, int narrow, int numbers,
+	struct report_plot *plot)
 {
+	static char text[MAX_ROWS][sizeof s->domain->name + 32];
 	static const char *names[MAX_ROWS];
 
-	for (size_t i = 0; i < n_rows(s); i++)
-		names[i] = s->domain[i].id ? s->domain[i].name : "no domain";
+	for (size_t i = 0; i < n_rows(s); i++) {
+		const char *name = s->domain[i].id ? s->domain[i].name : "no domain";
+
+		if (numbers)
+			snprintf(text[i], sizeof text[i], "%zu · %s", i + 1, name);
+		else
+			snprintf(text[i], sizeof text[i], "%s", name);
+		names[i] = text[i];
+	}
 	plot->label = names;
 	plot->n_label = n_rows(s);
 	plot->label_columns = narrow ? 11 : NAME_COLUMNS;
@@ -67,16 +77,14 @@ static void map_draw(const struct report_data *d, size_t at, int narrow, struct 
 	double cell;
 
 	domain_tics(s, "ytics", plot);
-	domain_labels(s, narrow, plot);
+	domain_labels(s, narrow, 0, plot);
 	cell = (plot->width - (narrow ? 102.0 : 152.0)) / l->n_expert;
 	plot->height = 92 + (unsigned)n_rows(s) * (narrow ? 18 : 24);
 	report_plot_var(plot, "NC", l->n_expert);
 	report_plot_var(plot, "NR", (double)n_rows(s));
-	report_plot_var(plot, "STEP", 1);
-	for (unsigned step = 1; l->n_expert > step * (narrow ? 10 : 32); step *= 2)
-		plot->var[plot->n_var - 1].value = step * 2;
+	report_plot_var(plot, "STEP", report_column_step(l->n_expert, narrow));
 	report_plot_var(plot, "NUM", cell >= 26);
-	report_plot_var(plot, "AXIS", 0);
+	report_plot_var(plot, "NAMES", 0);
 	for (size_t i = 0; i < n_rows(s); i++)
 		for (unsigned x = 0; x < l->n_expert; x++)
 			put_row(&plot->data, (double[]){ x, (double)i, l->rel[i * l->n_expert + x] }, 3);
@@ -120,17 +128,20 @@ static void show_map(struct report_page *p, size_t at)
 	buf_init(&caption, 4096);
 	for (size_t i = 0; i < s->n_domain; i++) {
 		n += l->cell[i].proven != 0;
-		if (l->cell[i].proven && (best == s->n_domain || l->cell[i].rel > l->cell[best].rel))
+		if (l->cell[i].proven && (best == s->n_domain ||
+		    report_lead(&l->cell[i]) > report_lead(&l->cell[best])))
 			best = i;
 	}
 	if (best < s->n_domain) {
-		buf_printf(&finding, "At layer %u, %zu of %zu domains have an expert of their own; the "
-			"clearest is expert %u with %s its fair share on ", l->layer, n, s->n_domain,
+		buf_printf(&finding, "At layer %u, %zu of %zu domains have an expert that beats shuffled "
+			"labels; clearest is expert %u: %s its fair share on ", l->layer, n, s->n_domain,
 			l->cell[best].expert, report_num(REPORT_TIMES, l->cell[best].rel).s);
 		report_domain(&finding, &s->domain[best]);
+		buf_printf(&finding, ", %s on all text",
+			report_num(REPORT_TIMES, report_overall(p->d, l->layer, l->cell[best].expert)).s);
 	} else
-		buf_printf(&finding, "Even at layer %u, which differs most, no domain has an expert of its own "
-			"that shuffled labels do not match", l->layer);
+		buf_printf(&finding, "Even at layer %u, which differs most, no domain has an expert that "
+			"shuffled labels do not match", l->layer);
 	buf_printf(&caption, "Each row is a domain: how its picks at layer %u spread over the experts, as "
 		"multiples of the fair share. Same colours as above. A column that is red in every row is "
 		"merely a busy expert. n = %s tokens in %zu domains.", l->layer,
@@ -150,7 +161,7 @@ static void dots_draw(const struct report_data *d, size_t at, int narrow, struct
 	double top = 2;
 
 	domain_tics(s, "ytics", plot);
-	domain_labels(s, narrow, plot);
+	domain_labels(s, narrow, 0, plot);
 	plot->height = 62 + (unsigned)n_rows(s) * 24;
 	for (size_t i = 0; i < n_rows(s); i++) {
 		const struct view_spec_cell *c = &s->layer[at].cell[i];
@@ -170,14 +181,14 @@ static int stronger(const void *a, const void *b)
 
 	if (!x->cell->proven != !y->cell->proven)
 		return x->cell->proven ? -1 : 1;
-	if (x->cell->rel != y->cell->rel)
-		return x->cell->rel > y->cell->rel ? -1 : 1;
+	if (report_lead(x->cell) != report_lead(y->cell))
+		return report_lead(x->cell) > report_lead(y->cell) ? -1 : 1;
 	if (x->layer != y->layer)
 		return x->layer < y->layer ? -1 : 1;
 	return x->domain < y->domain ? -1 : x->domain > y->domain;
 }
 
-/* Every claim, proven ones first, each group from strong to weak; malloced. */
+/* Every claim, proven ones first, each group by how far it leads its null; malloced. */
 static struct claim *all_claims(const struct view_spec *s)
 {
 	struct claim *c = calloc(s->n_layer * s->n_domain + 1, sizeof *c);
@@ -196,7 +207,8 @@ static void claims_table(struct report_page *p, size_t most)
 {
 	static const struct report_col cols[] = {
 		{ "Domain", NULL, 0 }, { "Layer", NULL, 1 }, { "Expert", NULL, 1 }, { "Load", "fair", 1 },
-		{ "95 % interval", "interval", 1 }, { "Shuffled labels reach", "null", 1 }, { "", NULL, 0 },
+		{ "95 % interval", "interval", 1 }, { "Shuffled labels reach", "null", 1 },
+		{ "On all text", "fair", 1 }, { "", NULL, 0 },
 	};
 	const struct view_spec *s = &p->d->spec;
 	size_t n = s->n_layer * s->n_domain;
@@ -217,9 +229,9 @@ static void claims_table(struct report_page *p, size_t most)
 		report_cell(p, REPORT_COUNT, c[i].layer->layer);
 		report_cell(p, REPORT_COUNT, v->expert);
 		report_cell(p, REPORT_TIMES, v->rel);
-		buf_printf(p->b, "<td>%s–%s</td>", report_num(REPORT_TIMES, v->lo).s,
-			report_num(REPORT_TIMES, v->hi).s);
+		buf_printf(p->b, "<td>%s</td>", report_interval(REPORT_TIMES, v->lo, v->hi).s);
 		report_cell(p, REPORT_TIMES, v->null_p95);
+		report_cell(p, REPORT_TIMES, report_overall(p->d, c[i].layer->layer, v->expert));
 		buf_printf(p->b, "<td class=\"l\">%s</td>", v->proven ? "" : "unproven");
 		report_row_close(p);
 	}
@@ -247,17 +259,16 @@ static void show_claims(struct report_page *p, size_t at)
 	for (size_t i = 0; i < s->n_layer; i++)
 		for (size_t j = 0; j < s->n_domain; j++)
 			n += s->layer[i].cell[j].proven != 0;
-	buf_printf(&finding, n ? "%zu of %zu pairs of layer and domain have an expert that beats shuffled "
-		"labels" : "%zu of %zu pairs of layer and domain have an expert that beats shuffled labels: no "
-		"specialisation is shown", n, total);
+	buf_printf(&finding, "%zu of %zu pairs of layer and domain have an expert that beats shuffled "
+		"labels%s", n, total, n ? "" : ": no specialisation is shown");
 	buf_printf(&caption, "Layer %u. <span class=\"key main\"></span> strongest expert of the domain "
-		"with its <a class=\"term\" href=\"#def-interval\">95 %% interval</a>; thin and dark where "
-		"unproven. <span class=\"key pale\"></span> what <a class=\"term\" href=\"#def-null\">shuffled "
+		"with its <a class=\"term\" href=\"#def-interval\">95 %% interval</a>; small and grey "
+		"where unproven. <span class=\"key pale\"></span> what <a class=\"term\" href=\"#def-null\">shuffled "
 		"labels</a> reach (95th percentile). <span class=\"key fair\"></span> fair share. A dot whose "
 		"interval touches the grey proves nothing. %u resamplings of documents, %u shuffles.",
 		s->layer[at].layer, s->n_boot, s->n_shuffle);
 	report_figure(p, &f, &finding, &caption);
-	buf_printf(p->b, "<h3>The %zu strongest claims of all layers</h3>\n",
+	buf_printf(p->b, "<h3>The %zu clearest claims of all layers</h3>\n",
 		total < N_CLAIM ? total : (size_t)N_CLAIM);
 	claims_table(p, N_CLAIM);
 	if (total > N_CLAIM)
@@ -296,7 +307,7 @@ static void mi_draw(const struct report_data *d, size_t arg, int narrow, struct 
 static void mi_table(struct report_page *p, size_t arg)
 {
 	static const struct report_col cols[] = {
-		{ "Layer", NULL, 1 }, { "MI, bits", "mi", 1 }, { "95 % interval", "interval", 1 },
+		{ "Layer", NULL, 1 }, { "MI, bits", "mi", 1 }, { "95 % interval", "interval", 1 },
 		{ "Shuffled, mean", "null", 1 }, { "Shuffled, 95 %", "null", 1 }, { "Bias", "mi", 1 },
 		{ "Of the domain", "mi", 1 }, { "", NULL, 0 },
 	};
@@ -311,8 +322,7 @@ static void mi_table(struct report_page *p, size_t arg)
 		report_row_open(p, !proven);
 		report_cell_head(p, l->layer);
 		report_cell(p, REPORT_BITS, l->mi);
-		buf_printf(p->b, "<td>%s–%s</td>", report_num(REPORT_BITS, l->mi_lo).s,
-			report_num(REPORT_BITS, l->mi_hi).s);
+		buf_printf(p->b, "<td>%s</td>", report_interval(REPORT_BITS, l->mi_lo, l->mi_hi).s);
 		report_cell(p, REPORT_BITS, l->null_mean);
 		report_cell(p, REPORT_BITS, l->null_p95);
 		report_cell(p, REPORT_BITS, l->bias);
@@ -362,7 +372,7 @@ static void jsd_draw(const struct report_data *d, size_t at, int narrow, struct 
 	double top = 0, cell;
 
 	domain_tics(s, "ytics", plot);
-	domain_labels(s, narrow, plot);
+	domain_labels(s, narrow, 1, plot);
 	buf_printf(&plot->tics, "set xtics (");
 	for (size_t i = 0; i < n; i++)
 		buf_printf(&plot->tics, "%s'%zu' %zu", i ? ", " : "", i + 1, i);

@@ -9,6 +9,8 @@
 
 #include "reports/page.h"
 
+#define SHOWN_ALARMS 4 /* the others unfold */
+
 /* One of the five: open with the label, then the number, then the reading goes into p->b. */
 static void figure_open(struct report_page *p, const char *id, const char *label, double value,
 	const char *shown, const char *unit)
@@ -46,7 +48,7 @@ static void dead(struct report_page *p)
 	const struct view_layers *l = &p->d->layers;
 	unsigned n = 0, of = 0;
 	double expected = 0;
-	char unit[64];
+	char unit[96];
 
 	for (size_t i = 0; i < l->n; i++) {
 		if (!l->layer[i].tokens)
@@ -55,7 +57,7 @@ static void dead(struct report_page *p)
 		of += l->layer[i].n_expert;
 		expected += l->layer[i].p_dead_chance * l->layer[i].n_expert;
 	}
-	snprintf(unit, sizeof unit, "of %u experts", of);
+	snprintf(unit, sizeof unit, "of %s experts", report_num(REPORT_COUNT, of).s);
 	figure_open(p, "fig-dead", "Never picked", of ? n : NAN, report_num(REPORT_COUNT, of ? n : NAN).s,
 		of ? unit : "");
 	if (!of)
@@ -65,20 +67,29 @@ static void dead(struct report_page *p)
 			report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
 	else {
 		report_term(p->b, "dead", n == 1 ? "One expert" : "These experts");
-		buf_printf(p->b, " got no token. Under even routing %s would by chance%s",
-			report_num(REPORT_CHANCE, expected).s, expected >= 0.5 * n ?
-			": too few tokens to conclude anything." : ".");
+		if (expected < 0.01)
+			buf_str(p->b, " got no token. Under even routing chance would not explain even one.");
+		else
+			buf_printf(p->b, " got no token. Under even routing %s would by chance%s",
+				report_num(REPORT_TENTH, expected).s, expected >= 0.5 * n ?
+				": too few tokens to conclude anything." : ".");
 	}
 	figure_close(p);
 }
 
-static void effective(struct report_page *p, const struct view_layer *w)
+static void effective(struct report_page *p)
 {
+	const struct view_layers *l = &p->d->layers;
+	const struct view_layer *w = NULL; /* the one with the smallest part of its experts at work */
 	char unit[64] = "";
 
+	for (size_t i = 0; i < l->n; i++)
+		if (l->layer[i].tokens && isfinite(l->layer[i].n_eff) &&
+		    (!w || l->layer[i].n_eff / l->layer[i].n_expert < w->n_eff / w->n_expert))
+			w = &l->layer[i];
 	if (w)
 		snprintf(unit, sizeof unit, "of %u experts", w->n_expert);
-	figure_open(p, "fig-effective", "At work in the worst layer", w ? w->n_eff : NAN,
+	figure_open(p, "fig-effective", "At work in the narrowest layer", w ? w->n_eff : NAN,
 		report_num(REPORT_TENTH, w ? w->n_eff : NAN).s, unit);
 	if (w) {
 		buf_printf(p->b, "Layer %u spreads its picks as if ", w->layer);
@@ -121,7 +132,7 @@ static void strongest(struct report_page *p)
 			if (!c->proven)
 				continue;
 			n++;
-			if (!best || c->rel > best->rel)
+			if (!best || report_lead(c) > report_lead(best))
 				best = c, at_layer = i, at_domain = j;
 		}
 	if (s->n_layer)
@@ -137,21 +148,41 @@ static void strongest(struct report_page *p)
 		report_term(p->b, "null", "shuffled labels");
 		buf_char(p->b, '.');
 	} else {
-		buf_printf(p->b, "Strongest: expert %u of layer %u takes %s its fair share on ", best->expert,
+		buf_printf(p->b, "Clearest: expert %u of layer %u takes %s its fair share on ", best->expert,
 			s->layer[at_layer].layer, report_num(REPORT_TIMES, best->rel).s);
 		report_domain(p->b, &s->domain[at_domain]);
-		buf_printf(p->b, " (95 %% interval %s–%s; ", report_num(REPORT_TIMES, best->lo).s,
-			report_num(REPORT_TIMES, best->hi).s);
+		buf_printf(p->b, " (95 %% interval %s; ",
+			report_interval(REPORT_TIMES, best->lo, best->hi).s);
 		report_term(p->b, "null", "shuffled labels");
-		buf_printf(p->b, " reach %s).", report_num(REPORT_TIMES, best->null_p95).s);
+		buf_printf(p->b, " reach %s); on all text it takes %s.",
+			report_num(REPORT_TIMES, best->null_p95).s, report_num(REPORT_TIMES,
+			report_overall(p->d, s->layer[at_layer].layer, best->expert)).s);
 	}
 	figure_close(p);
 }
 
-static void alarms(struct report_page *p)
+static void alarm(struct report_page *p, const struct view_alarm *x)
 {
 	static const char *const cls[] = { "info", "warning", "alarm" };
 	static const char *const word[] = { "Note", "Warning", "Alarm" };
+	unsigned s = (unsigned)x->severity < 3 ? (unsigned)x->severity : 2;
+
+	buf_printf(p->b, "<div class=\"alarm-row %s\"><p><b>%s:</b> ", cls[s], word[s]);
+	report_text(p->b, x->text);
+	buf_printf(p->b, "</p>\n<details><summary>Evidence</summary><p>Since %s. Figure %.4g, threshold "
+		"%.4g, rule <code>", report_date(x->since).s, x->value, x->threshold);
+	report_text(p->b, x->kind);
+	buf_str(p->b, "</code>.</p>");
+	if (x->sql[0]) {
+		buf_str(p->b, "<pre>");
+		report_text(p->b, x->sql);
+		buf_str(p->b, "</pre>");
+	}
+	buf_str(p->b, "</details></div>\n");
+}
+
+static void alarms(struct report_page *p)
+{
 	const struct view_alarms *a = &p->d->alarms;
 
 	buf_str(p->b, "<section id=\"alarms\" aria-label=\"Alarms\">\n");
@@ -159,23 +190,13 @@ static void alarms(struct report_page *p)
 		buf_str(p->b, p->d->sum.tokens ?
 			"<p class=\"alarm-row ok\"><b>No alarms.</b> No rule found anything to report.</p>\n" :
 			"<p class=\"alarm-row info\"><b>No alarms,</b> for want of data.</p>\n");
-	for (size_t i = 0; i < a->n; i++) {
-		const struct view_alarm *x = &a->alarm[i];
-		unsigned s = (unsigned)x->severity < 3 ? (unsigned)x->severity : 2;
-
-		buf_printf(p->b, "<div class=\"alarm-row %s\"><p><b>%s:</b> ", cls[s], word[s]);
-		report_text(p->b, x->text);
-		buf_printf(p->b, "</p>\n<details><summary>Evidence</summary><p>Since %s. Figure %.4g, "
-			"threshold %.4g, rule <code>", report_date(x->since).s, x->value, x->threshold);
-		report_text(p->b, x->kind);
-		buf_str(p->b, "</code>.</p>");
-		if (x->sql[0]) {
-			buf_str(p->b, "<pre>");
-			report_text(p->b, x->sql);
-			buf_str(p->b, "</pre>");
-		}
-		buf_str(p->b, "</details></div>\n");
+	for (size_t i = 0; i < a->n; i++) { /* worst first */
+		if (i == SHOWN_ALARMS && a->n > SHOWN_ALARMS + 1)
+			buf_printf(p->b, "<details class=\"more\"><summary>%zu more</summary>\n", a->n - i);
+		alarm(p, &a->alarm[i]);
 	}
+	if (a->n > SHOWN_ALARMS + 1)
+		buf_str(p->b, "</details>\n");
 	buf_str(p->b, "</section>\n");
 }
 
@@ -245,11 +266,27 @@ static void made_from(struct report_page *p)
 	buf_str(p->b, "</code>");
 	fact_close(p);
 	fact_open(p, "Dates");
-	buf_printf(p->b, "%s to %s", report_date(r->started).s,
-		r->ended ? report_date(r->ended).s : "now running");
+	if (!r->ended)
+		buf_printf(p->b, "since %s", report_date(r->started).s);
+	else /* one day is said once */
+		buf_printf(p->b, "%s to %s", report_date(r->started).s, report_date(r->ended).s +
+			(strncmp(report_date(r->started).s, report_date(r->ended).s, 10) ? 0 : 11));
 	fact_close(p);
 	fact(p, "Engine", r->engine, "unknown");
 	buf_str(p->b, "</dl>\n</section>\n");
+}
+
+/* Cut s after its first sentence; returns the rest. */
+static char *first_sentence(char *s)
+{
+	char *p = strstr(s, ". ");
+
+	while (p && !(p[2] >= 'A' && p[2] <= 'Z'))
+		p = strstr(p + 1, ". ");
+	if (!p)
+		return s + strlen(s);
+	p[1] = 0;
+	return p + 2;
 }
 
 void report_first_page(struct report_page *p)
@@ -257,14 +294,20 @@ void report_first_page(struct report_page *p)
 	const struct report_data *d = p->d;
 	size_t worst = report_worst_layer(&d->layers);
 	const struct view_layer *w = worst < d->layers.n ? &d->layers.layer[worst] : NULL;
-	char verdict[512] = "";
+	char verdict[1024] = "", *rest;
 
 	view_verdict(&d->sum, &d->layers, &d->alarms, &d->spec, verdict, sizeof verdict);
+	rest = first_sentence(verdict);
 	buf_str(p->b, "<header>\n<p class=\"kicker\">moescope · routing report · ");
 	report_text_or(p->b, d->sum.run.model_name, "model without a name");
 	buf_printf(p->b, " · run %lld</p>\n<h1>", (long long)d->sum.run.id);
 	report_text_or(p->b, verdict, "Nothing was logged yet.");
 	buf_str(p->b, "</h1>\n");
+	if (*rest) {
+		buf_str(p->b, "<p class=\"lead\">");
+		report_text(p->b, rest);
+		buf_str(p->b, "</p>\n");
+	}
 	if (!d->sum.run.ended && !strcmp(d->sum.run.state, "live"))
 		buf_printf(p->b, "<p class=\"note\">The run was not finished: this is what it had written by "
 			"%s, and figures read a moment apart may differ slightly.</p>\n",
@@ -272,7 +315,7 @@ void report_first_page(struct report_page *p)
 	buf_str(p->b, "</header>\n<div class=\"cards\">\n");
 	busiest(p, w);
 	dead(p);
-	effective(p, w);
+	effective(p);
 	overflow(p);
 	strongest(p);
 	buf_str(p->b, "</div>\n");

@@ -26,16 +26,6 @@ static unsigned clamp(double v, unsigned lo, unsigned hi)
 	return v < lo ? lo : v > hi ? hi : (unsigned)v;
 }
 
-/* A power of two: names of columns that fit. */
-static unsigned column_step(unsigned columns, unsigned most)
-{
-	unsigned step = 1;
-
-	while (columns > most * step)
-		step *= 2;
-	return step;
-}
-
 /* ---- the map ---- */
 
 static void map_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
@@ -49,9 +39,9 @@ static void map_draw(const struct report_data *d, size_t arg, int narrow, struct
 	report_plot_var(plot, "NC", columns);
 	report_plot_var(plot, "NR", (double)l->n);
 	report_plot_var(plot, "LEFT", 40);
-	report_plot_var(plot, "STEP", column_step(columns, narrow ? 12 : 32));
+	report_plot_var(plot, "STEP", report_column_step(columns, narrow));
 	report_plot_var(plot, "NUM", cell >= 26 && l->n <= 40);
-	report_plot_var(plot, "AXIS", 1);
+	report_plot_var(plot, "NAMES", 1);
 	report_layer_tics(plot, "ytics", l, l->n > 30 ? 20 : 30);
 	for (size_t i = 0; i < l->n; i++)
 		for (unsigned x = 0; x < columns; x++) {
@@ -106,8 +96,9 @@ void report_load_map(struct report_page *p)
 			"%u at %s", l->layer[worst].top_expert, l->layer[worst].layer,
 			report_num(REPORT_TIMES, l->layer[worst].max_mean).s);
 	else
-		buf_printf(&finding, "%zu of %zu experts take more than twice their fair share; expert %u of "
-			"layer %u takes %s", over, cells, l->layer[worst].top_expert, l->layer[worst].layer,
+		buf_printf(&finding, "%s of %s experts take more than twice their fair share; expert %u of "
+			"layer %u takes %s", report_num(REPORT_COUNT, (double)over).s,
+			report_num(REPORT_COUNT, (double)cells).s, l->layer[worst].top_expert, l->layer[worst].layer,
 			report_num(REPORT_TIMES, l->layer[worst].max_mean).s);
 	buf_printf(&caption, "Each cell is one expert of one layer: its picks over the ");
 	report_term(&caption, "fair", "fair share");
@@ -210,8 +201,8 @@ void report_balance(struct report_page *p)
 	buf_str(&caption, "Load of the busiest expert of each layer (");
 	report_term(&caption, "maxmean", "max/mean");
 	buf_str(&caption, "). <span class=\"key fair\"></span> fair share, 1. <span class=\"key limit\">"
-		"</span> <a class=\"term\" href=\"#def-capacity\">capacity factor</a> 1.25. Layers above it are "
-		"<span class=\"key over\"></span> red.");
+		"</span> <a class=\"term\" href=\"#def-capacity\">capacity factor</a> 1.25; <span class=\"key "
+		"over\"></span> what lies above it.");
 	buf_printf(&caption, " n = %s tokens in each layer.",
 		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
 	report_figure(p, &f, &finding, &caption);

@@ -1,4 +1,4 @@
-/* num.c - one way to write each kind of number; see page.h. */
+/* num.c - one way to write each kind of number, as HTML; see page.h. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,9 +48,9 @@ static void duration(char *out, size_t size, double s)
 static void percent(char *out, size_t size, double v)
 {
 	if (v > 0 && v < 0.0005)
-		snprintf(out, size, "< 0.1 %%");
+		snprintf(out, size, "&lt; 0.1 %%");
 	else
-		snprintf(out, size, v == 0 || v >= 0.9995 ? "%.0f %%" : "%.1f %%", v * 100);
+		snprintf(out, size, v == 0 || v >= 0.9995 ? "%.0f %%" : "%.1f %%", v * 100);
 }
 
 struct report_str report_num(enum report_unit u, double v)
@@ -76,7 +76,7 @@ struct report_str report_num(enum report_unit u, double v)
 	case REPORT_SHARE:
 	case REPORT_BITS:
 		if (v > 0 && v < 0.0005)
-			snprintf(r.s, sizeof r.s, "< 0.001");
+			snprintf(r.s, sizeof r.s, "&lt; 0.001");
 		else
 			snprintf(r.s, sizeof r.s, "%.3f", v > -0.0005 && v < 0 ? 0 : v);
 		break;
@@ -104,6 +104,17 @@ struct report_str report_num(enum report_unit u, double v)
 	case REPORT_DATE:
 		return report_date((int64_t)v);
 	}
+	return r;
+}
+
+struct report_str report_interval(enum report_unit u, double lo, double hi)
+{
+	struct report_str a = report_num(u, lo), b = report_num(u, hi), r;
+	size_t n = strlen(a.s);
+
+	if (u == REPORT_TIMES && n > 2 && !strcmp(a.s + n - 2, "×"))
+		n -= 2;
+	snprintf(r.s, sizeof r.s, "%.*s–%.30s", n < 30 ? (int)n : 30, a.s, b.s);
 	return r;
 }
 

@@ -216,6 +216,15 @@ void report_layer_tics(struct report_plot *plot, const char *axis, const struct 
 	buf_str(&plot->tics, ")\n");
 }
 
+unsigned report_column_step(unsigned columns, int narrow)
+{
+	unsigned most = narrow ? (columns > 99 ? 8 : 10) : columns > 99 ? 20 : 32, step = 1;
+
+	while (columns > most * step)
+		step *= 2;
+	return step;
+}
+
 /* ---- findings ---- */
 
 size_t report_worst_layer(const struct view_layers *l)
@@ -237,6 +246,22 @@ unsigned report_max_experts(const struct view_layers *l)
 		if (l->layer[i].n_expert > n)
 			n = l->layer[i].n_expert;
 	return n;
+}
+
+double report_lead(const struct view_spec_cell *c)
+{
+	return c->null_p95 > 0 ? c->rel / c->null_p95 : c->rel;
+}
+
+double report_overall(const struct report_data *d, unsigned layer, unsigned expert)
+{
+	for (size_t i = 0; i < d->layers.n; i++) {
+		const struct view_layer *l = &d->layers.layer[i];
+
+		if (l->layer == layer && l->tokens && expert < l->n_expert)
+			return l->rel[expert];
+	}
+	return NAN;
 }
 
 size_t report_best_spec(const struct view_spec *s)

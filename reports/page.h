@@ -33,9 +33,10 @@ enum report_unit {
 	REPORT_DURATION, /* seconds: 2 min 31 s */
 	REPORT_DATE      /* ns since 1970: 2026-01-31 13:05:09 UTC */
 };
-struct report_str { char s[48]; };
+struct report_str { char s[64]; };
 /* NAN gives a dash. Use the text within the full expression: report_num(u, v).s */
 struct report_str report_num(enum report_unit u, double v);
+struct report_str report_interval(enum report_unit u, double lo, double hi); /* 3.80–4.40× */
 struct report_str report_date(int64_t ns);
 
 /* ---- texts ---- */
@@ -77,6 +78,8 @@ void report_figure(struct report_page *p, const struct report_figure *f, const s
 /* Names of layers along x: never more than fit. */
 void report_layer_tics(struct report_plot *plot, const char *axis, const struct view_layers *l,
 	size_t most);
+/* Every how many experts along x a name fits: a power of two. */
+unsigned report_column_step(unsigned columns, int narrow);
 /* A link that saves a view's table as CSV. */
 void report_csv_link(struct report_page *p, const char *file, const struct view_table *t);
 
@@ -85,6 +88,11 @@ void report_csv_link(struct report_page *p, const char *file, const struct view_
 /* Index of the layer with the highest max/mean, or n if there is none with data. */
 size_t report_worst_layer(const struct view_layers *l);
 unsigned report_max_experts(const struct view_layers *l);
+/* How far a claim stands above what shuffled labels reach: the order of claims. A busy expert is
+ * busy on every domain; only what goes beyond that is the domain's. */
+double report_lead(const struct view_spec_cell *c);
+/* Load of an expert on all text, NAN if unknown: beside its load on a domain. */
+double report_overall(const struct report_data *d, unsigned layer, unsigned expert);
 /* Index of the layer whose MI is furthest above its null, or n. */
 size_t report_best_spec(const struct view_spec *s);
 

@@ -219,28 +219,6 @@ static int wait_limited(struct report_plotter *p, pid_t pid)
 	return WEXITSTATUS(status);
 }
 
-static int run_gnuplot(struct report_plotter *p, const char *name)
-{
-	char script[96], log[96];
-	pid_t pid;
-	int status;
-
-	snprintf(script, sizeof script, "%s.gp", name);
-	snprintf(log, sizeof log, "%s.log", name);
-	pid = fork();
-	if (pid < 0)
-		return err_errno(&p->why, "starting gnuplot");
-	if (!pid)
-		child(p->dir, script, log, p->limit_ms);
-	status = wait_limited(p, pid);
-	if (status == 127)
-		return err_set(&p->why, MOE_ERR_SYS, "gnuplot is not installed");
-	if (status > 0)
-		return err_set(&p->why, MOE_ERR_SYS, "gnuplot failed on %s.gp with status %d", name,
-			status);
-	return status;
-}
-
 static int read_file(struct report_plotter *p, const char *name, const char *ending, struct buf *b)
 {
 	char path[640], part[16384];
@@ -257,6 +235,49 @@ static int read_file(struct report_plotter *p, const char *name, const char *end
 	if (b->failed)
 		return err_set(&p->why, MOE_ERR_INPUT, "%s is larger than %zu bytes", path, b->max);
 	return 0;
+}
+
+/* The last line that gnuplot said: where and why it stopped. */
+static void last_words(struct report_plotter *p, const char *name, char *out, size_t size)
+{
+	struct moe_err keep = p->why;
+	struct buf log;
+	char *end, *line;
+
+	buf_init(&log, 1 << 16);
+	out[0] = 0;
+	if (!read_file(p, name, ".log", &log) && log.len) {
+		end = log.data + log.len;
+		while (end > log.data && strchr(" \t\n", end[-1]))
+			*--end = 0;
+		line = strrchr(log.data, '\n');
+		snprintf(out, size, "%s", line ? line + 1 : log.data);
+	}
+	p->why = keep;
+	buf_free(&log);
+}
+
+static int run_gnuplot(struct report_plotter *p, const char *name)
+{
+	char script[96], log[96], words[200];
+	pid_t pid;
+	int status;
+
+	snprintf(script, sizeof script, "%s.gp", name);
+	snprintf(log, sizeof log, "%s.log", name);
+	pid = fork();
+	if (pid < 0)
+		return err_errno(&p->why, "starting gnuplot");
+	if (!pid)
+		child(p->dir, script, log, p->limit_ms);
+	status = wait_limited(p, pid);
+	if (status == 127)
+		return err_set(&p->why, MOE_ERR_SYS, "gnuplot is not installed");
+	if (status > 0) {
+		last_words(p, name, words, sizeof words);
+		return err_set(&p->why, MOE_ERR_SYS, "gnuplot failed with status %d: %s", status, words);
+	}
+	return status;
 }
 
 static void note_version(struct report_plotter *p, const struct buf *svg)

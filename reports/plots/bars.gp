@@ -15,7 +15,7 @@ if (TOP > 8) {
 }
 set arrow 1 from graph 0, first 1 to graph 1, first 1 nohead front linecolor rgb FAIR linewidth 2
 set arrow 2 from graph 0, first 1.25 to graph 1, first 1.25 nohead front linecolor rgb LIMIT linewidth 1.5 dashtype (6,4)
+# What would be over capacity has the colour of the capacity line.
 w = N > 40 ? 0.46 : 0.36
-plot DATA using 1:2:($1 - w):($1 + w):(1):2 with boxxyerror \
-	linecolor rgb MAIN, \
-	DATA using 1:($2 > 1.25 ? $2 : NaN):($1 - w):($1 + w):(1):2 with boxxyerror linecolor rgb ALARM
+plot DATA using 1:2:($1 - w):($1 + w):(1):2 with boxxyerror linecolor rgb MAIN, \
+	DATA using 1:($2 > 1.25 ? $2 : NaN):($1 - w):($1 + w):(1.25):2 with boxxyerror linecolor rgb LIMIT

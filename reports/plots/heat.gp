@@ -1,6 +1,6 @@
 # heat.gp - relative load as colour: blue below fair share, white at it, red above; grey: no data.
 # Rows "column row rel". NC, NR: columns and rows; LEFT: px for row names; NUM: figures in cells;
-# STEP: every how many columns a name; AXIS: 1 = rows are layers.
+# STEP: every how many columns a name; NAMES: 1 = rows are layers.
 lg(r) = r <= 0.25 ? -2 : r >= 4 ? 2 : log(r) / log(2)
 set palette defined (-2 '#134b8a', -1 '#5b9bcf', -0.5 '#b5d3e7', 0 '#f7f7f5', 0.5 '#f6c4ac', 1 '#dc6f58', 2 '#8f0d25') maxcolors 64
 set cbrange [-2:2]
@@ -17,7 +17,7 @@ unset border
 set tics scale 0
 set xtics STEP offset 0,0.4
 set xlabel 'expert' textcolor rgb INK offset 0,0.9
-if (AXIS == 1) set label 1 'layer' at screen 0.0, screen 1.0 - 36.0 / H textcolor rgb INK
+if (NAMES == 1) set label 1 'layer' at screen 0.0, screen 1.0 - 36.0 / H textcolor rgb INK
 set object 1 rectangle from graph 0, graph 0 to graph 1, graph 1 behind fillcolor rgb PALE fillstyle solid 1
 # Thin lines of paper keep the cells of a small map apart.
 if (NC <= 64) { do for [i = 1:NC - 1] { set arrow from i - 0.5, graph 0 to i - 0.5, graph 1 nohead front linecolor rgb PAPER linewidth 1 } }

@@ -15,7 +15,15 @@
 extern const struct cmd cmd_inspect, cmd_run, cmd_profile, cmd_top, cmd_report, cmd_stat, cmd_sql,
 	cmd_bench, cmd_demo;
 static const struct cmd *const commands[] = {
-	&cmd_demo, &cmd_inspect, &cmd_run, &cmd_profile, &cmd_report, &cmd_stat, &cmd_bench, NULL,
+	&cmd_demo,
+	&cmd_run,
+	&cmd_profile,
+	&cmd_stat,
+	&cmd_sql,
+	&cmd_report,
+	&cmd_inspect,
+	&cmd_bench,
+	NULL,
 };
 
 static const struct cmd *find(const char *name)

@@ -4,7 +4,8 @@
  * The including file defines `V` (16 floats) and, as static inline functions:
  *	vzero() vset(float) vload(const float *) vstore(float *, V)
  *	vfma(a, b, c) = a*b+c fused; vmul vsub; vsum(V) = the tree of kern.h
- *	vi8(const int8_t *) vu8(const uint8_t *): 16 bytes to floats
+ *	vi8(const int8_t *): 16 bytes to floats
+ *	vlo vhi(const uint8_t *): low, high nibbles of 16 bytes to floats
  *	vf16(const void *): 16 half floats; half(uint16_t): one
  *	TILE_R, TILE_T: rows and tokens of the register tile
  * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Block layouts are those of GGUF: offsets below.
@@ -68,25 +69,14 @@ static void unpack_q8_0(const uint8_t *p, float *out, size_t n)
 	}
 }
 
-/* Low or high nibbles of 16 bytes, minus `off`, as bytes. */
-static inline void nibbles(const uint8_t *q, int8_t lo[16], int8_t hi[16], int off)
-{
-	for (int j = 0; j < 16; j++) {
-		lo[j] = (int8_t)((q[j] & 15) - off);
-		hi[j] = (int8_t)((q[j] >> 4) - off);
-	}
-}
-
 /* d f16, q u8[16]: elements 0..15 are the low nibbles, 16..31 the high ones; d*(q-8) */
 static void unpack_q4_0(const uint8_t *p, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 32, p += 18) {
-		V d = vset(half(rd16(p)));
-		int8_t lo[16], hi[16];
+		V d = vset(half(rd16(p))), eight = vset(8);
 
-		nibbles(p + 2, lo, hi, 8);
-		vstore(out + i, vmul(d, vi8(lo)));
-		vstore(out + i + 16, vmul(d, vi8(hi)));
+		vstore(out + i, vmul(d, vsub(vlo(p + 2), eight)));
+		vstore(out + i + 16, vmul(d, vsub(vhi(p + 2), eight)));
 	}
 }
 
@@ -95,22 +85,20 @@ static void unpack_q4_1(const uint8_t *p, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 32, p += 20) {
 		V d = vset(half(rd16(p))), m = vset(-half(rd16(p + 2)));
-		int8_t lo[16], hi[16];
 
-		nibbles(p + 4, lo, hi, 0);
-		vstore(out + i, vsub(vmul(d, vi8(lo)), m));
-		vstore(out + i + 16, vsub(vmul(d, vi8(hi)), m));
+		vstore(out + i, vsub(vmul(d, vlo(p + 4)), m));
+		vstore(out + i + 16, vsub(vmul(d, vhi(p + 4)), m));
 	}
 }
 
-/* Fifth bits: bit j of h belongs to element j. */
-static inline void fifth_bits(const uint8_t *h, int8_t lo[16], int8_t hi[16], int off)
+/* Five-bit values, minus `off`: nibbles of q[16]; bit j of the 32 in h is the fifth of element j. */
+static inline void five_bits(const uint8_t *q, const uint8_t *h, int8_t lo[16], int8_t hi[16], int off)
 {
 	uint32_t b = h[0] | (uint32_t)h[1] << 8 | (uint32_t)h[2] << 16 | (uint32_t)h[3] << 24;
 
 	for (int j = 0; j < 16; j++) {
-		lo[j] = (int8_t)(lo[j] + (int)(b >> j & 1) * 16 - off);
-		hi[j] = (int8_t)(hi[j] + (int)(b >> (j + 16) & 1) * 16 - off);
+		lo[j] = (int8_t)((q[j] & 15) + (int)(b >> j & 1) * 16 - off);
+		hi[j] = (int8_t)((q[j] >> 4) + (int)(b >> (j + 16) & 1) * 16 - off);
 	}
 }
 
@@ -121,8 +109,7 @@ static void unpack_q5_0(const uint8_t *p, float *out, size_t n)
 		V d = vset(half(rd16(p)));
 		int8_t lo[16], hi[16];
 
-		nibbles(p + 6, lo, hi, 0);
-		fifth_bits(p + 2, lo, hi, 16);
+		five_bits(p + 6, p + 2, lo, hi, 16);
 		vstore(out + i, vmul(d, vi8(lo)));
 		vstore(out + i + 16, vmul(d, vi8(hi)));
 	}
@@ -135,8 +122,7 @@ static void unpack_q5_1(const uint8_t *p, float *out, size_t n)
 		V d = vset(half(rd16(p))), m = vset(-half(rd16(p + 2)));
 		int8_t lo[16], hi[16];
 
-		nibbles(p + 8, lo, hi, 0);
-		fifth_bits(p + 4, lo, hi, 0);
+		five_bits(p + 8, p + 4, lo, hi, 0);
 		vstore(out + i, vsub(vmul(d, vi8(lo)), m));
 		vstore(out + i + 16, vsub(vmul(d, vi8(hi)), m));
 	}
@@ -165,21 +151,15 @@ static void unpack_q4_k(const uint8_t *p, float *out, size_t n)
 
 		for (int j = 0; j < 8; j++) {
 			const uint8_t *q = p + 16 + 32 * (j / 2);
-			int8_t v[2][16], other[16];
+			float *o = out + i + 32 * (size_t)j;
 			int sc, mn;
 			V vd, vm;
 
 			k_scale(p + 4, j, &sc, &mn);
 			vd = vset(d * (float)sc);
 			vm = vset(dmin * (float)mn);
-			for (int h = 0; h < 2; h++) {
-				if (j & 1)
-					nibbles(q + 16 * h, other, v[h], 0);
-				else
-					nibbles(q + 16 * h, v[h], other, 0);
-				vstore(out + i + 32 * (size_t)j + 16 * (size_t)h,
-					vsub(vmul(vd, vi8(v[h])), vm));
-			}
+			vstore(o, vsub(vmul(vd, j & 1 ? vhi(q) : vlo(q)), vm));
+			vstore(o + 16, vsub(vmul(vd, j & 1 ? vhi(q + 16) : vlo(q + 16)), vm));
 		}
 	}
 }
@@ -315,16 +295,15 @@ static inline __attribute__((always_inline)) void row_group(const float *w, size
 
 /* One token: rows are unpacked a chunk at a time and used while they are in the L1 cache. */
 static inline __attribute__((always_inline)) void gemv_group(uint32_t type, const uint8_t *rows,
-	size_t row_bytes, size_t n, size_t nr, const float *x, float *y)
+	size_t row_bytes, size_t chunk_bytes, size_t n, size_t nr, const float *x, float *y)
 {
-	const struct qtype_info *q = qtype_info(type);
 	V acc[TILE_R];
 	float w[TILE_R][CHUNK] __attribute__((aligned(64)));
 
 	for (size_t r = 0; r < nr; r++)
 		acc[r] = vzero();
 	for (size_t i = 0; i < n; i += CHUNK) {
-		size_t len = n - i < CHUNK ? n - i : CHUNK, at = i / q->block * q->bytes, j = 0;
+		size_t len = n - i < CHUNK ? n - i : CHUNK, at = i / CHUNK * chunk_bytes, j = 0;
 
 		for (size_t r = 0; r < nr; r++)
 			unpack[type](rows + r * row_bytes + at, w[r], len);
@@ -345,7 +324,7 @@ static inline __attribute__((always_inline)) void gemv_group(uint32_t type, cons
 static void body_gemv(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
 	size_t r1, const float *x, float *y)
 {
-	size_t r = r0;
+	size_t r = r0, chunk_bytes = qtype_row_bytes(type, CHUNK);
 
 	if (type == QT_F32) {
 		const float *w = (const float *)(const void *)rows;
@@ -358,9 +337,9 @@ static void body_gemv(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 		return;
 	}
 	for (; r + TILE_R <= r1; r += TILE_R)
-		gemv_group(type, rows + r * row_bytes, row_bytes, n, TILE_R, x, y + r);
+		gemv_group(type, rows + r * row_bytes, row_bytes, chunk_bytes, n, TILE_R, x, y + r);
 	for (; r < r1; r++)
-		gemv_group(type, rows + r * row_bytes, row_bytes, n, 1, x, y + r);
+		gemv_group(type, rows + r * row_bytes, row_bytes, chunk_bytes, n, 1, x, y + r);
 }
 
 static void body_gemm(uint32_t type, const void *rows_, size_t row_bytes, size_t n, size_t r0,

@@ -31,6 +31,24 @@ static inline V vi8(const int8_t *p)
 		_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))) };
 }
 
+static inline V vbytes(__m128i q)
+{
+	return (V){ _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(q)),
+		_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(q, 8))) };
+}
+
+static inline V vlo(const uint8_t *p)
+{
+	return vbytes(_mm_and_si128(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(15)));
+}
+
+static inline V vhi(const uint8_t *p)
+{
+	__m128i q = _mm_loadu_si128((const __m128i *)p);
+
+	return vbytes(_mm_and_si128(_mm_srli_epi16(q, 4), _mm_set1_epi8(15)));
+}
+
 static inline V vf16(const uint8_t *p)
 {
 	return (V){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),

@@ -18,6 +18,20 @@ static inline V vi8(const int8_t *p)
 	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
+static inline V vlo(const uint8_t *p)
+{
+	__m128i q = _mm_and_si128(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(15));
+
+	return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(q));
+}
+
+static inline V vhi(const uint8_t *p)
+{
+	__m128i q = _mm_srli_epi16(_mm_loadu_si128((const __m128i *)p), 4);
+
+	return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(q, _mm_set1_epi8(15))));
+}
+
 static inline V vf16(const uint8_t *p)
 {
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));

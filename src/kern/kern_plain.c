@@ -19,6 +19,8 @@ static inline V vfma(V a, V b, V c) { V v; EACH v.f[l] = fmaf(a.f[l], b.f[l], c.
 static inline V vmul(V a, V b) { V v; EACH v.f[l] = a.f[l] * b.f[l]; return v; }
 static inline V vsub(V a, V b) { V v; EACH v.f[l] = a.f[l] - b.f[l]; return v; }
 static inline V vi8(const int8_t *p) { V v; EACH v.f[l] = p[l]; return v; }
+static inline V vlo(const uint8_t *p) { V v; EACH v.f[l] = (float)(p[l] & 15); return v; }
+static inline V vhi(const uint8_t *p) { V v; EACH v.f[l] = (float)(p[l] >> 4); return v; }
 static inline float half(uint16_t h) { return half_to_float(h); }
 
 static inline V vf16(const uint8_t *p)

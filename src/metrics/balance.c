@@ -68,7 +68,7 @@ unsigned metrics_coverage(const uint64_t *sorted, size_t n_expert, double share)
 
 	for (size_t i = 0; i < n_expert; i++)
 		sum += sorted[i];
-	while (n < n_expert && (double)have < share * (double)sum)
+	while (n < n_expert && (double)have < share * (1 - 1e-12) * (double)sum) /* 0.9 rounds */
 		have += sorted[n_expert - ++n];
 	return n;
 }

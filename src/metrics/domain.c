@@ -96,12 +96,12 @@ double metrics_npmi(const double *table, size_t n_domain, size_t n_expert, size_
 	double total = row_sum(table, n_domain * n_expert), pd, pe = 0, p;
 
 	p = table[d * n_expert + e] / total;
-	if (!(p > 0))
-		return NAN;
 	pd = row_sum(table + d * n_expert, n_expert) / total;
 	for (size_t i = 0; i < n_domain; i++)
 		pe += table[i * n_expert + e] / total;
-	return p < 1 ? log2(p / (pd * pe)) / -log2(p) : NAN;
+	if (!(pd > 0) || !(pe > 0) || !(p < 1))
+		return NAN;
+	return p > 0 ? log2(p / (pd * pe)) / -log2(p) : -1;
 }
 
 struct metrics_interval metrics_risk_difference(uint64_t a, uint64_t n, uint64_t b, uint64_t m)

@@ -36,7 +36,8 @@ double metrics_jsd_norm(const double *a, const double *b, size_t n_expert);
  * larger; the shuffled-label null shows it. NAN for n = 0. */
 double metrics_mi_bias(size_t n_domain, size_t n_expert, double n);
 
-/* Normalised pointwise MI of (d, e): PMI / -log2 p(d,e), -1..1; NAN where p(d,e) = 0. */
+/* Normalised pointwise MI of (d, e): PMI / -log2 p(d,e), -1..1; -1 where they never meet (the
+ * limit), NAN if the domain or the expert never occurs, or nothing else does. */
 double metrics_npmi(const double *table, size_t n_domain, size_t n_expert, size_t d, size_t e);
 
 /* Difference of two rates, a of n against b of m, with its normal 95 % interval for independent

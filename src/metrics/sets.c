@@ -82,6 +82,14 @@ void metrics_coact_add_adjacent(uint64_t *pairs, size_t n_expert, const uint16_t
 	}
 }
 
+void metrics_cross_add(uint64_t *table, size_t n_b, const uint16_t *a, unsigned k_a,
+	const uint16_t *b, unsigned k_b)
+{
+	for (unsigned i = 0; i < k_a; i++)
+		for (unsigned j = 0; j < k_b; j++)
+			table[a[i] * n_b + b[j]]++;
+}
+
 double metrics_coact_uniform(size_t n_expert, unsigned k)
 {
 	return n_expert > 1 ? (k - 1.0) / ((double)n_expert - 1) : NAN;

@@ -43,6 +43,12 @@ void metrics_coact_add(uint64_t *pairs, size_t n_expert, const uint16_t *set, un
  * k/2 times fewer pairs than the definition in the paper): (r, r+1) and (r+1, r). */
 void metrics_coact_add_adjacent(uint64_t *pairs, size_t n_expert, const uint16_t *set, unsigned k);
 
+/* Cross-layer routes of one token (OLMoE's analysis): table [n_a][n_b] += 1 for every i of its set
+ * in one layer and j of its set in the next; metrics_mi of the table is their mutual information.
+ * n_b: experts of the second layer. */
+void metrics_cross_add(uint64_t *table, size_t n_b, const uint16_t *a, unsigned k_a,
+	const uint16_t *b, unsigned k_b);
+
 /* P(j is picked | i is picked) under uniform routing: (k-1)/(E-1); NAN for E = 1. */
 double metrics_coact_uniform(size_t n_expert, unsigned k);
 

@@ -152,9 +152,11 @@ int32_t sampler_next(struct sampler *s, const float *logits)
 	for (size_t i = 0; i < n; i++) /* NaN would break the ordering: never chosen */
 		s->c[i] = (struct cand){ logits[i] == logits[i] ? logits[i] : -INFINITY, (int32_t)i };
 	penalise(s);
-	if (s->o.temperature <= 0)
+	if (!((float)s->o.temperature > 0)) /* what single precision cannot hold is greedy too */
 		return best(s);
 	qsort(s->c, n, sizeof *s->c, better_first);
+	if (!isfinite(s->c[0].x)) /* infinity minus infinity has no distribution */
+		return s->c[0].id;
 	if (s->o.top_k && s->o.top_k < n)
 		n = s->o.top_k;
 	to_probabilities(s, n);

@@ -4,6 +4,8 @@
  *
  * Order of stages: repetition penalty, temperature 0 = greedy (ties to the lowest id), else top-k,
  * temperature, top-p, min-p, draw.
+ * A NaN among the logits is never chosen while there is anything else; where the best logit is
+ * infinite, or none is finite, the best with the lowest id is taken.
  */
 #ifndef MODEL_SAMPLER_H
 #define MODEL_SAMPLER_H

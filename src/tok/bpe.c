@@ -95,52 +95,45 @@ static size_t merge_short(const struct bpe *b, int32_t *ids, size_t n)
 
 /* ---- long pieces ---- */
 
-/* A merge that was possible when it was pushed; stale once either side has changed. */
-struct cand { uint32_t rank; uint32_t left; int32_t left_id, right_id, id; };
-
+/* A list over the bytes' positions and a heap of what may be merged. A heap entry is rank << 32 |
+ * left position; a rank belongs to one pair of ids, so an entry is current exactly if the merge at
+ * its position still has its rank. */
 struct work {
 	const struct bpe *b;
-	int32_t *ids;             /* [n], the token of the list element that starts here */
-	uint32_t *prev, *next;    /* [n], n = none */
+	int32_t *ids;                 /* [n], the token that starts at a position */
+	const struct bpe_merge **m;   /* [n], the merge of it and the next one, or NULL */
+	uint32_t *prev, *next;        /* [n], n = none */
 	uint32_t n;
-	struct cand *heap;        /* [<= 2 n] by (rank, left) */
+	uint64_t *heap;               /* [<= 2 n] */
 	size_t n_heap;
 };
 
-static int before(const struct cand *x, const struct cand *y)
-{
-	return x->rank != y->rank ? x->rank < y->rank : x->left < y->left;
-}
-
-/* At most one push per neighbouring pair at the start (n - 1), then two per merge against one pop:
- * so the heap never holds more than 2 n. */
+/* Look up the merge at a position and push it. At most one push per neighbouring pair at the start
+ * (n - 1), then two per merge against one pop: so the heap never holds more than 2 n. */
 static void push(struct work *w, uint32_t left)
 {
 	uint32_t right = w->next[left];
-	const struct bpe_merge *m;
-	struct cand c;
+	uint64_t key;
 	size_t i;
 
-	if (right == w->n)
+	w->m[left] = right == w->n ? NULL : bpe_find(w->b, w->ids[left], w->ids[right]);
+	if (!w->m[left])
 		return;
-	m = bpe_find(w->b, w->ids[left], w->ids[right]);
-	if (!m)
-		return;
-	c = (struct cand){ m->rank, left, w->ids[left], w->ids[right], m->id };
-	for (i = w->n_heap++; i && before(&c, &w->heap[(i - 1) / 2]); i = (i - 1) / 2)
+	key = (uint64_t)w->m[left]->rank << 32 | left;
+	for (i = w->n_heap++; i && key < w->heap[(i - 1) / 2]; i = (i - 1) / 2)
 		w->heap[i] = w->heap[(i - 1) / 2];
-	w->heap[i] = c;
+	w->heap[i] = key;
 }
 
-static struct cand pop(struct work *w)
+static uint64_t pop(struct work *w)
 {
-	struct cand top = w->heap[0], last = w->heap[--w->n_heap];
+	uint64_t top = w->heap[0], last = w->heap[--w->n_heap];
 	size_t i = 0, child;
 
 	while ((child = 2 * i + 1) < w->n_heap) {
-		if (child + 1 < w->n_heap && before(&w->heap[child + 1], &w->heap[child]))
+		if (child + 1 < w->n_heap && w->heap[child + 1] < w->heap[child])
 			child++;
-		if (!before(&w->heap[child], &last))
+		if (last <= w->heap[child])
 			break;
 		w->heap[i] = w->heap[child];
 		i = child;
@@ -151,29 +144,29 @@ static struct cand pop(struct work *w)
 
 static void merge_all(struct work *w)
 {
-	uint32_t i, right;
-	struct cand c;
+	uint32_t i, left, right;
+	uint64_t key;
 
 	for (i = 0; i < w->n; i++) {
 		w->prev[i] = i ? i - 1 : w->n;
 		w->next[i] = i + 1;
 	}
-	for (i = 0; i + 1 < w->n; i++)
+	for (i = 0; i < w->n; i++)
 		push(w, i);
 	while (w->n_heap) {
-		c = pop(w);
-		right = w->next[c.left];
-		/* An element that was merged away has id -1, which no candidate has. */
-		if (w->ids[c.left] != c.left_id || right == w->n || w->ids[right] != c.right_id)
+		key = pop(w);
+		left = (uint32_t)key;
+		if (!w->m[left] || w->m[left]->rank != key >> 32)
 			continue;
-		w->ids[c.left] = c.id;
-		w->ids[right] = -1;
-		w->next[c.left] = w->next[right];
+		right = w->next[left];
+		w->ids[left] = w->m[left]->id;
+		w->m[right] = NULL;
+		w->next[left] = w->next[right];
 		if (w->next[right] != w->n)
-			w->prev[w->next[right]] = c.left;
-		if (w->prev[c.left] != w->n)
-			push(w, w->prev[c.left]);
-		push(w, c.left);
+			w->prev[w->next[right]] = left;
+		if (w->prev[left] != w->n)
+			push(w, w->prev[left]);
+		push(w, left);
 	}
 }
 
@@ -185,12 +178,14 @@ static size_t merge_long(const struct bpe *b, int32_t *ids, size_t n)
 
 	w.prev = malloc(2 * n * sizeof *w.prev);
 	w.heap = malloc(2 * n * sizeof *w.heap);
-	if (w.prev && w.heap) {
+	w.m = malloc(n * sizeof *w.m);
+	if (w.prev && w.heap && w.m) {
 		w.next = w.prev + n;
 		merge_all(&w);
 		for (i = 0; i < w.n; i = w.next[i])
 			ids[out++] = ids[i];
 	}
+	free(w.m);
 	free(w.heap);
 	free(w.prev);
 	return out;

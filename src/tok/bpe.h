@@ -30,7 +30,7 @@ void bpe_add(struct bpe *b, int32_t left, int32_t right, uint32_t rank, int32_t 
 const struct bpe_merge *bpe_find(const struct bpe *b, int32_t left, int32_t right);
 
 /* Merge ids[0..n-1] in place; returns how many are left, or 0 for want of memory (n > 0).
- * Ids < 0 merge with nothing. Time n log n, memory 40 n bytes while it runs (none if n is small). */
+ * Ids < 0 merge with nothing. Time n log n, memory 32 n bytes while it runs (none if n is small). */
 size_t bpe_merge(const struct bpe *b, int32_t *ids, size_t n);
 
 #endif

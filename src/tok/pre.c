@@ -235,6 +235,7 @@ void pre_free(struct pre *p)
 struct pre_match {
 	pcre2_match_data *data;
 	pcre2_match_context *context;
+	int no_memory;
 };
 
 struct pre_match *pre_match_new(struct moe_err *e)
@@ -280,6 +281,7 @@ static int next_match(const pcre2_code *code, struct pre_match *m, const char *s
 		if (rc == PCRE2_ERROR_NOMATCH)
 			return 0;
 		if (rc < 0) {
+			m->no_memory |= rc == PCRE2_ERROR_NOMEMORY;
 			*start = from;
 			*end = n - from > GIVE_UP ? from + GIVE_UP : n;
 			while (*end < n && (s[*end] & 0xc0) == 0x80)
@@ -342,7 +344,7 @@ static void split_from(const struct split *x, size_t step, const char *s, size_t
 	split_from(x, step + 1, s + at, n - at);
 }
 
-void pre_split(const struct pre *p, struct pre_match *m, const char *s, size_t n, pre_piece *piece,
+int pre_split(const struct pre *p, struct pre_match *m, const char *s, size_t n, pre_piece *piece,
 	void *arg)
 {
 	struct split x = { p, m, piece, arg };
@@ -360,4 +362,5 @@ void pre_split(const struct pre *p, struct pre_match *m, const char *s, size_t n
 		start = ++i;
 	}
 	split_from(&x, 0, s + start, n - start);
+	return m->no_memory ? -1 : 0;
 }

@@ -178,11 +178,13 @@ static int encode_all(struct encoder *x, const char *s, size_t n, unsigned flags
 	if ((flags & TOK_BOS) && t->add_bos && t->bos >= 0)
 		x->ids[x->n++] = t->bos;
 	for (i = 0; i < x->n_hit; i++) {
-		pre_split(t->pre, x->match, s + at, x->hit[i].at - at, encode_piece, x);
+		if (pre_split(t->pre, x->match, s + at, x->hit[i].at - at, encode_piece, x))
+			return -1;
 		x->ids[x->n++] = x->hit[i].id;
 		at = x->hit[i].at + t->word[x->hit[i].id].n;
 	}
-	pre_split(t->pre, x->match, s + at, n - at, encode_piece, x);
+	if (pre_split(t->pre, x->match, s + at, n - at, encode_piece, x))
+		return -1;
 	return x->no_memory ? -1 : 0;
 }
 

@@ -32,8 +32,9 @@ void block_shape(struct block_shape *s, const struct layout *lay, size_t max_byt
 	uint32_t cap = LAYOUT_CHUNK;
 
 	s->lay = lay;
+	max_bytes = max_bytes > BLOCK_MIN_BYTES ? max_bytes : BLOCK_MIN_BYTES;
 	for (lay_out(s, cap); cap > 1 && s->bytes > max_bytes; lay_out(s, cap))
-		cap /= 2;
+		cap--;
 }
 
 void block_rows(const struct block_shape *s, void *block, struct block_rows *out)

@@ -19,7 +19,7 @@
 #include "trace/sums.h"
 
 #define HEARTBEAT_NS INT64_C(1000000000)
-#define RETRY_NS INT64_C(250000000)
+#define RETRY_MS 250
 #define BUSY_LIMIT_NS (30 * INT64_C(1000000000))
 #define WAL_CHECKPOINT_PAGES 1000
 #define WAL_WARN_PAGES 65536 /* 256 MiB of 4096-byte pages: somebody holds an old snapshot */
@@ -373,8 +373,11 @@ static int prepare_pace(struct commit *c, const struct msg *m, struct moe_err *e
 			if (rc != SQLITE_ROW && rc != SQLITE_DONE)
 				return err_set(e, MOE_ERR_SYS, "reading pace: %s", sqlite3_errmsg(c->o.db));
 		}
-	if (!p) /* three buckets in one transaction: the oldest figure keeps its tokens elsewhere */
-		p = &c->pace[0];
+	for (size_t i = 0; i < 4 && !p; i++) /* more buckets in one transaction than rows here */
+		if (c->pace[i].phase == m->phase)
+			p = &c->pace[i];
+	if (!p)
+		return 0;
 	p->tokens += m->tokens;
 	p->busy_ns += m->busy_ns;
 	p->batches += m->batches;
@@ -708,12 +711,6 @@ static void give_up(struct commit *c, const struct moe_err *e)
 	ring_stop(c->o.ring);
 }
 
-static void sleep_until_retry(struct commit *c)
-{
-	sqlite3_sleep((int)(RETRY_NS / 1000000));
-	(void)c;
-}
-
 /* Write what is prepared until it is committed, or until waiting makes no sense. */
 static int write_patiently(struct commit *c, size_t n, struct moe_err *e)
 {
@@ -735,7 +732,7 @@ static int write_patiently(struct commit *c, size_t n, struct moe_err *e)
 		} else if (kind != SQLITE_FULL || !c->o.drop || closing) {
 			return -1;
 		}
-		sleep_until_retry(c);
+		sqlite3_sleep(RETRY_MS);
 	}
 }
 
@@ -927,7 +924,10 @@ int commit_finish(struct commit *c, enum moe_run_state state, struct moe_err *e)
 		bad = 1;
 	}
 	commit_free(c);
-	/* After this a finished database is one file, unless a reader is looking at it. */
+	/* After this a finished database is one plain file that can be read from anywhere and that
+	 * readers leave no files beside; while a reader has it open it stays in WAL mode. */
 	sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	sqlite3_busy_timeout(db, 0);
+	sqlite3_exec(db, "PRAGMA journal_mode = DELETE", NULL, NULL, NULL);
 	return bad ? -1 : 0;
 }

@@ -484,7 +484,8 @@ static int hook_seq_end(void *ctx, const struct moe_seq_result *r, struct moe_er
 		return -1;
 	if (t->next_layer)
 		forget_batch(t);
-	if (push_seq(t, r->seq, e) || add_msg(t, &m, NULL, 0, NULL, 0, e))
+	/* A gap is named by its first sequence, so it goes before that one ends. */
+	if (push_seq(t, r->seq, e) || add_gap(t, e) || add_msg(t, &m, NULL, 0, NULL, 0, e))
 		return -1;
 	return flush_messages(t, e);
 }

@@ -46,8 +46,8 @@ struct scene {
 	struct window window[WINDOWS];
 	int n_windows;
 	uint64_t tokens;                 /* of the layer that saw most */
-	char where[160];                 /* " AND ..." that selects the filter's phase and domain */
-	char where_load[80];
+	char where[96];                  /* " AND ..." for what the filter selects */
+	int routing;                     /* may evidence come from `routing`? */
 };
 
 /* One candidate. `layer` is an index into scene.load, -1 for rules about the run. */
@@ -96,8 +96,8 @@ static double again_nan(const struct figures *);
  * collapse: max/mean, the busiest expert against its fair share. Models trained with a working
  *   balancing loss stay below 1.5 on mixed text (our balanced sample model: 1.13-1.18), so 2 is
  *   worth a look; a layer that has collapsed has 4 and more (our collapsed sample: 4.7-6.9), so 3
- *   is an alarm. One hot expert among many is a placement problem, not a collapse: below 10 % of picks
- *   over capacity it stays a warning.
+ *   is an alarm. One hot expert among many is a placement problem, not a collapse: below 10 % of
+ *   picks over capacity it stays a warning.
  * dead: share of experts never picked. Any is worth a warning, 10 % wasted parameters an alarm.
  * cold: experts below a tenth of their fair share, but alive.
  * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.
@@ -137,15 +137,16 @@ static void sql(struct finding *x, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Picks by expert: from single decisions where the run keeps them, else unpacked from the counts
- * in `load` (u64, little-endian: the hexadecimal digits are added up with their weights). */
+/* Picks by expert: from single decisions where the run keeps them and all times are selected, else
+ * unpacked from the counts in `load` (u64, little-endian: the hexadecimal digits are added up with
+ * their weights). */
 static void sql_picks(struct finding *x, const char *order)
 {
 	const struct scene *s = x->s;
 	const struct layer_load *l = s->load.layer + x->layer;
 	long long run = s->run->id;
 
-	if (strcmp(s->run->detail, "counts"))
+	if (s->routing)
 		sql(x, "SELECT expert, count(*) AS picks FROM routing WHERE run=%lld AND layer=%u%s "
 			"GROUP BY 1 ORDER BY 2 %s", run, l->layer, s->where, order);
 	else
@@ -153,7 +154,7 @@ static void sql_picks(struct finding *x, const char *order)
 			"AS expert, sum(instr('123456789ABCDEF',substr(hex(counts),i+1,1))<<"
 			"(i%%16/2*8+4-i%%2*4)) AS picks FROM load,n WHERE run=%lld AND layer=%u%s "
 			"GROUP BY 1 ORDER BY 2 %s", 16u * l->n_expert - 1, run, l->layer,
-			s->where_load, order);
+			s->where, order);
 }
 
 static void chance_words(double p, char *buf, size_t size)
@@ -240,7 +241,7 @@ static void say_dead(struct finding *x)
 	say(x, "layer %u: %u of %u experts never picked in %" PRIu64 " tokens (chance for one expert "
 		"if routing were uniform: %s)", l->layer, x->s->balance[x->layer].n_dead, l->n_expert,
 		l->tokens, p);
-	if (strcmp(x->s->run->detail, "counts"))
+	if (x->s->routing)
 		sql(x, "WITH n(e) AS (VALUES(0) UNION ALL SELECT e+1 FROM n WHERE e<%u) SELECT e AS expert "
 			"FROM n WHERE e NOT IN (SELECT expert FROM routing WHERE run=%lld AND layer=%u%s)",
 			l->n_expert - 1u, (long long)x->s->run->id, l->layer, x->s->where);
@@ -287,7 +288,7 @@ static void say_nan(struct finding *x)
 	sql(x, "SELECT datetime((started+bucket*bucket_ns)/1000000000,'unixepoch') AS since, "
 		"sum(n_nan) AS n_nan, sum(tokens) AS tokens FROM load JOIN run ON run.id=load.run WHERE "
 		"run=%lld AND layer=%u%s GROUP BY bucket HAVING sum(n_nan)>0", (long long)x->s->run->id,
-		l->layer, x->s->where_load);
+		l->layer, x->s->where);
 }
 
 static double again_nan(const struct figures *w)
@@ -476,7 +477,9 @@ static int64_t since(struct scene *s, const struct rule *rule, int layer)
 
 	if (reader_n_buckets(s->r, s->run->id, &n, &ignored))
 		return s->run->started;
-	end = end > 0 && end < n ? end : n;
+	if (first >= end) /* all buckets */
+		first = 0, end = n;
+	end = end < n ? end : n;
 	if (rule->again && end > first)
 		first = spell(s, rule, layer, first, end);
 	return s->run->started + first * s->run->bucket_ns;
@@ -487,22 +490,17 @@ static int64_t since(struct scene *s, const struct rule *rule, int layer)
 static void where(struct scene *s)
 {
 	const struct load_filter *f = s->f;
-	long long run = s->run->id, d = f->domain;
-	size_t n = 0, m = 0;
+	size_t n = 0;
 
-	if (f->phase >= 0) {
+	if (f->phase >= 0)
 		n = (size_t)snprintf(s->where, sizeof s->where, " AND phase=%d", f->phase);
-		m = (size_t)snprintf(s->where_load, sizeof s->where_load, " AND phase=%d", f->phase);
-	}
-	if (d < 0)
-		return;
-	snprintf(s->where_load + m, sizeof s->where_load - m, " AND domain=%lld", d);
-	if (d)
-		snprintf(s->where + n, sizeof s->where - n, " AND sequence IN (SELECT id FROM sequence "
-			"WHERE run=%lld AND domain=%lld)", run, d);
-	else
-		snprintf(s->where + n, sizeof s->where - n, " AND sequence IN (SELECT id FROM sequence "
-			"WHERE run=%lld AND domain IS NULL)", run);
+	if (f->domain >= 0)
+		n += (size_t)snprintf(s->where + n, sizeof s->where - n, " AND domain=%lld",
+			(long long)f->domain);
+	s->routing = strcmp(s->run->detail, "counts") && f->bucket0 >= f->bucket1;
+	if (f->bucket0 < f->bucket1) /* decisions have no time of their own; load has */
+		snprintf(s->where + n, sizeof s->where - n, " AND bucket>=%lld AND bucket<%lld",
+			(long long)f->bucket0, (long long)f->bucket1);
 }
 
 /* Keep the notes of the filter's buckets. */
@@ -511,7 +509,7 @@ static void select_notes(struct scene *s)
 	int64_t width = s->run->bucket_ns, from = s->run->started + s->f->bucket0 * width, to;
 	size_t keep = 0;
 
-	if (!s->f->bucket0 && !s->f->bucket1)
+	if (s->f->bucket0 >= s->f->bucket1)
 		return;
 	to = s->run->started + s->f->bucket1 * width;
 	for (size_t i = 0; i < s->n_notes; i++)

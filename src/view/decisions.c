@@ -16,21 +16,6 @@
 
 #define N_COLS(a) (sizeof(a) / sizeof *(a))
 
-int decisions_check(const struct cursor_chunk *c, struct moe_err *e)
-{
-	for (uint32_t t = 0; t < c->n; t++)
-		for (size_t l = 0; l < c->n_layer; l++) {
-			const uint16_t *set = c->experts + t * c->k_row + c->k_at[l];
-
-			for (unsigned i = 0; i < c->layers[l].k; i++)
-				if (set[i] >= c->layers[l].n_expert)
-					return err_set(e, MOE_ERR_INPUT, "chunk %lld: token %u picks expert"
-						" %u at layer %u, which has %u", (long long)c->id, t, set[i],
-						c->layers[l].layer, c->layers[l].n_expert);
-		}
-	return 0;
-}
-
 int decisions_missing(const struct run_info *u, char *why, size_t size)
 {
 	if (strcmp(u->detail, "counts"))
@@ -99,11 +84,8 @@ static int locality_scan(struct reader *r, const struct load_filter *f, const st
 	if (!s->last || !s->nan)
 		err_nomem(e, k_row * sizeof *s->last, "a token's choices");
 	else
-		while ((got = cursor_next(cur, &c, e)) > 0) {
-			if ((got = decisions_check(&c, e)))
-				break;
+		while ((got = cursor_next(cur, &c, e)) > 0)
 			locality_chunk(s, &c);
-		}
 	cursor_close(cur);
 	free(s->last);
 	free(s->nan);
@@ -225,9 +207,7 @@ static int coact_scan(struct reader *r, const struct load_filter *f, struct coac
 
 	if (!cur)
 		return -1;
-	while ((got = cursor_next(cur, &c, e)) > 0) {
-		if ((got = decisions_check(&c, e)))
-			break;
+	while ((got = cursor_next(cur, &c, e)) > 0)
 		for (size_t l = s->l0; l < s->l1; l++) {
 			size_t at = s->at[l - s->l0], n_expert = c.layers[l].n_expert;
 			uint64_t *picked = s->picked + (l - s->l0) * MOE_MAX_EXPERT;
@@ -244,7 +224,6 @@ static int coact_scan(struct reader *r, const struct load_filter *f, struct coac
 					picked[set[i]]++;
 			}
 		}
-	}
 	cursor_close(cur);
 	return got < 0 ? -1 : 0;
 }

@@ -1,11 +1,9 @@
-/* decisions.h - what the views that read single decisions share; in decisions.c. Views only. */
+/* decisions.h - what the views that read single decisions share. Views only. Expert ids are used as
+ * indices without a further look: the cursor refuses chunks with ids that do not exist. */
 #ifndef VIEW_DECISIONS_H
 #define VIEW_DECISIONS_H
 
 #include "trace/reader.h"
-
-/* Every expert id of a chunk must exist: a database is untrusted, and ids become indices. */
-int decisions_check(const struct cursor_chunk *c, struct moe_err *e);
 
 /* 1 and a reason in why if the run keeps no single decisions. */
 int decisions_missing(const struct run_info *u, char *why, size_t size);
@@ -14,6 +12,16 @@ int decisions_missing(const struct run_info *u, char *why, size_t size);
 static inline int decisions_nan(const struct cursor_chunk *c, uint32_t t, size_t l)
 {
 	return c->flags && (c->flags[t * c->n_layer + l] & MOE_EV_NAN) != 0;
+}
+
+/* Index of a domain in d [n], n if it is not there. */
+static inline size_t decisions_domain(const struct domain_info *d, size_t n, int64_t id)
+{
+	size_t i = 0;
+
+	while (i < n && d[i].id != id)
+		i++;
+	return i;
 }
 
 #endif

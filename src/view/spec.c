@@ -19,12 +19,13 @@
 #include "base/err.h"
 #include "base/rng.h"
 #include "metrics/domain.h"
+#include "view/control.h"
 #include "view/decisions.h"
 #include "view/table.h"
 
 #define DOC_MOST 4096                  /* documents */
 #define DOC_CELLS ((size_t)8 << 20)    /* documents x (sum of experts over layers) */
-#define DOMAIN_MOST 64                 /* the largest domains; the others are left out */
+#define DOMAIN_MOST 64                 /* the largest domains; control.c has a bit for each */
 #define RESAMPLES 200                  /* default for n_boot and n_shuffle */
 #define RESAMPLES_MOST 10000
 
@@ -36,6 +37,7 @@ struct docs {
 	uint32_t *count;     /* [n_doc][width] */
 	uint32_t *label;     /* [n_doc] */
 	size_t n_doc;        /* set by docs_pack */
+	struct control control;
 };
 
 static void docs_free(struct docs *d)
@@ -45,6 +47,7 @@ static void docs_free(struct docs *d)
 	free(d->seen);
 	free(d->count);
 	free(d->label);
+	control_free(&d->control);
 }
 
 /* ---- counting ---- */
@@ -125,7 +128,7 @@ static int docs_init(struct docs *s, const struct run_info *u, const struct doma
 	if (!s->count || !s->label)
 		return err_nomem(e, s->first[n_domain] * s->width * sizeof *s->count,
 			"picks per document");
-	return 0;
+	return control_init(&s->control, u, n_domain, e);
 }
 
 static void count_chunk(uint32_t *row, const size_t *at, const struct cursor_chunk *c)
@@ -141,15 +144,6 @@ static void count_chunk(uint32_t *row, const size_t *at, const struct cursor_chu
 		}
 }
 
-static size_t domain_index(const struct domain_info *d, size_t n, int64_t id)
-{
-	size_t i = 0;
-
-	while (i < n && d[i].id != id)
-		i++;
-	return i;
-}
-
 static int docs_scan(struct docs *s, struct reader *r, const struct load_filter *f,
 	const struct domain_info *d, struct moe_err *e)
 {
@@ -162,9 +156,7 @@ static int docs_scan(struct docs *s, struct reader *r, const struct load_filter 
 	if (!cur)
 		return -1;
 	while ((got = cursor_next(cur, &c, e)) > 0) {
-		if ((got = decisions_check(&c, e)))
-			break;
-		dom = domain_index(d, s->n_domain, c.domain);
+		dom = decisions_domain(d, s->n_domain, c.domain);
 		if (dom == s->n_domain)
 			continue;
 		if (c.sequence != sequence) {
@@ -172,6 +164,7 @@ static int docs_scan(struct docs *s, struct reader *r, const struct load_filter 
 			doc = s->first[dom] + s->seen[dom]++ % (s->first[dom + 1] - s->first[dom]);
 		}
 		count_chunk(s->count + doc * s->width, s->at, &c);
+		control_add(&s->control, &c, dom);
 	}
 	cursor_close(cur);
 	return got < 0 ? -1 : 0;
@@ -181,7 +174,7 @@ static int docs_scan(struct docs *s, struct reader *r, const struct load_filter 
  * documents, and label the documents. Returns how many domains are left. */
 static size_t docs_pack(struct docs *s, struct domain_info *d)
 {
-	size_t keep = 0;
+	size_t keep = 0, kept[DOMAIN_MOST];
 
 	for (size_t i = 0; i < s->n_domain; i++) {
 		size_t room = s->first[i + 1] - s->first[i], n = s->seen[i] < room ? s->seen[i] : room;
@@ -192,8 +185,10 @@ static size_t docs_pack(struct docs *s, struct domain_info *d)
 			n * s->width * sizeof *s->count);
 		for (size_t x = 0; x < n; x++)
 			s->label[s->n_doc++] = (uint32_t)keep;
+		kept[keep] = i;
 		d[keep++] = d[i];
 	}
+	control_keep(&s->control, kept, keep);
 	return s->n_domain = keep;
 }
 
@@ -492,7 +487,7 @@ int view_specialisation(struct reader *r, const struct load_filter *f, unsigned 
 		status = 0;
 		goto out;
 	}
-	status = analyse(&s, u, seed, out, e);
+	status = analyse(&s, u, seed, out, e) || control_scan(&s.control, r, f, out, e) ? -1 : 0;
 out:
 	docs_free(&s);
 	free(u);
@@ -528,6 +523,8 @@ static const struct view_col spec_cols[] = {
 	{ "strongest_expert", "expert", VIEW_INT, 0 }, { "rel_load", "x fair", VIEW_REAL, 2 },
 	{ "rel_lo", "from", VIEW_REAL, 2 }, { "rel_hi", "to", VIEW_REAL, 2 },
 	{ "rel_null_p95", "null p95", VIEW_REAL, 2 },
+	{ "token_share", NULL, VIEW_REAL, 3 }, { "token_rel", "same tokens", VIEW_REAL, 2 },
+	{ "token_control", "elsewhere", VIEW_REAL, 2 },
 };
 enum { SPEC_COLS = sizeof spec_cols / sizeof *spec_cols, SPEC_KEY = 160 };
 
@@ -600,6 +597,9 @@ static int spec_row(const struct load_filter *f, const struct view_spec *v,
 	table_real(c + 17, l->cell[best].lo);
 	table_real(c + 18, l->cell[best].hi);
 	table_real(c + 19, l->cell[best].null_p95);
+	table_real(c + 20, l->cell[best].token_share);
+	table_real(c + 21, l->cell[best].token_rel);
+	table_real(c + 22, l->cell[best].token_control);
 	return table_text(c + 14, v->domain[best].name, e);
 }
 

@@ -99,6 +99,10 @@ static void specialisation(struct words *w, const struct view_spec *sp)
 			"(95 %% interval %.1f-%.1f; shuffled labels reach %.1f). ", proven, cells,
 			best->expert, layer->layer, best->rel, domain, best->lo, best->hi,
 			best->null_p95);
+		if (isfinite(best->token_control))
+			add(w, "On the tokens that other domains have too (%.0f %% of that text) it takes "
+				"%.1f times its fair share, where the same tokens take %.1f elsewhere. ",
+				100 * best->token_share, best->token_rel, best->token_control);
 	}
 }
 

@@ -88,6 +88,10 @@ struct view_spec_cell {          /* layer x domain */
 	double rel, lo, hi;          /* its relative load in the domain; 95 % bootstrap by document */
 	double null_p95;             /* what the strongest reaches with labels shuffled by document */
 	int proven;                  /* lo > null_p95 */
+	/* Is it the domain or only its token ids? On the share token_share of the domain's tokens
+	 * whose ids other domains have too: this expert's relative load, and what it would be if
+	 * they were routed as those ids are in the other domains. NAN where it cannot be told. */
+	double token_share, token_rel, token_control;
 };
 struct view_spec_layer {
 	uint16_t layer, n_expert, k;

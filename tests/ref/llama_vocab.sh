@@ -12,11 +12,11 @@ if [ -z "${LLAMA_CPP:-}" ] || ! ls "$LLAMA_CPP"/models/ggml-vocab-*.gguf >/dev/n
 fi
 mkdir -p "$build/tests"
 ${CC:-cc} -std=c11 -D_DEFAULT_SOURCE -O2 -g ${SAN:+-fsanitize=address,undefined} -Iinclude -Isrc \
-	tests/ref/llama_vocab.c "$build/libmoescope.a" \
-	$(pkg-config --libs libutf8proc libpcre2-8) -o "$build/tests/llama_vocab" || exit 1
+	tests/ref/tok_tool.c "$build/libmoescope.a" \
+	$(pkg-config --libs libutf8proc libpcre2-8) -o "$build/tests/tok_tool" || exit 1
 failed=0
 for f in "$LLAMA_CPP"/models/ggml-vocab-*.gguf; do
-	result=$("$build/tests/llama_vocab" vectors "$f")
+	result=$("$build/tests/tok_tool" vectors "$f")
 	case $? in
 	0) echo "ok    $(basename "$f" .gguf): $result" ;;
 	77) echo "skip  $(basename "$f" .gguf): $result" | sed 's/ beside .*//' ;;

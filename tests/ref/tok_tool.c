@@ -1,9 +1,11 @@
 /*
- * llama_vocab.c - run the tokenizer vectors that llama.cpp ships (models/ggml-vocab-NAME.gguf with
- * .inp and .out beside it) and time the encoding of a text.
+ * tok_tool.c - the tokenizer on the command line, for comparisons with other implementations.
  *
- * usage: llama_vocab vectors FILE.gguf     compares each text of FILE.gguf.inp with FILE.gguf.out
- *        llama_vocab speed FILE.gguf TEXT  MB/s over TEXT, best of five
+ * usage: tok_tool vectors FILE.gguf         compares each text of FILE.gguf.inp with FILE.gguf.out,
+ *                                           as llama.cpp ships them
+ *        tok_tool speed FILE.gguf TEXT      MB/s over TEXT, best of five
+ *        tok_tool --tokenize-bos FILE.gguf  texts from stdin, each "LENGTH\nBYTES"; a line of ids
+ *                                           each, BOS where the model asks for it
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,6 +124,26 @@ static int speed(const struct tok *t, const char *path)
 	return 0;
 }
 
+static int from_stdin(const struct tok *t)
+{
+	struct moe_err e;
+	int32_t *ids;
+	size_t len, n, i;
+	char *s;
+
+	while (scanf("%zu", &len) == 1 && getchar() == '\n') {
+		s = malloc(len + 1);
+		if (!s || fread(s, 1, len, stdin) != len || tok_encode(t, s, len, TOK_BOS, &ids, &n, &e))
+			return 1;
+		for (i = 0; i < n; i++)
+			printf(i ? " %d" : "%d", ids[i]);
+		printf("\n");
+		free(ids);
+		free(s);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct moe_err e = { 0 };
@@ -139,9 +161,12 @@ int main(int argc, char **argv)
 		gguf_close(g);
 		return strstr(e.msg, "is not supported") ? 77 : 1;
 	}
-	printf("%s: ", tok_describe(t));
+	if (strcmp(argv[1], "--tokenize-bos"))
+		printf("%s: ", tok_describe(t));
 	if (!strcmp(argv[1], "vectors"))
 		rc = vectors(t, argv[2]);
+	else if (!strcmp(argv[1], "--tokenize-bos"))
+		rc = from_stdin(t);
 	else if (argc == 4)
 		rc = speed(t, argv[3]);
 	tok_free(t);

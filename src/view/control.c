@@ -1,0 +1,183 @@
+/* control.c - see control.h. */
+#include "view/control.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "view/decisions.h"
+
+#define VOCAB_GUESS ((size_t)1 << 18)
+#define CELLS_MOST ((size_t)16 << 20) /* token ids x domains */
+
+int control_init(struct control *c, const struct run_info *u, size_t n_domain, struct moe_err *e)
+{
+	c->n_vocab = u->n_vocab ? u->n_vocab : VOCAB_GUESS;
+	c->n_domain = n_domain;
+	c->count = NULL;
+	if (c->n_vocab > CELLS_MOST / n_domain)
+		return 0;
+	c->count = calloc(c->n_vocab * n_domain, sizeof *c->count);
+	return c->count ? 0 : err_nomem(e, c->n_vocab * n_domain * sizeof *c->count,
+		"tokens by domain");
+}
+
+void control_free(struct control *c)
+{
+	free(c->count);
+	c->count = NULL;
+}
+
+void control_add(struct control *c, const struct cursor_chunk *k, size_t domain)
+{
+	for (uint32_t t = 0; c->count && t < k->n; t++)
+		if (k->tokens[t] >= 0 && (size_t)k->tokens[t] < c->n_vocab)
+			c->count[(size_t)k->tokens[t] * c->n_domain + domain]++;
+}
+
+void control_keep(struct control *c, const size_t *kept, size_t n)
+{
+	for (size_t x = 0; c->count && x < c->n_vocab; x++)
+		for (size_t d = 0; d < n; d++) /* kept[d] >= d: nothing is overwritten too early */
+			c->count[x * n + d] = c->count[x * c->n_domain + kept[d]];
+	c->n_domain = n;
+}
+
+/* Sums of the second pass. */
+struct sums {
+	uint64_t **star;          /* [n_layer][n_expert]: bit d = this is the cell's expert of domain d */
+	double *matched, *tokens; /* [n_domain] tokens with ids that others have; all tokens */
+	double *observed, *expected; /* [n_layer][n_domain] picks of the cell's expert */
+	uint64_t *shared;         /* [n_vocab] bit d = others have tokens of this id, d has some too */
+};
+
+static void sums_free(struct sums *s, size_t n_layer)
+{
+	for (size_t l = 0; s->star && l < n_layer; l++)
+		free(s->star[l]);
+	free(s->star);
+	free(s->matched);
+	free(s->tokens);
+	free(s->observed);
+	free(s->expected);
+	free(s->shared);
+}
+
+static int sums_init(struct sums *s, const struct control *c, const struct view_spec *v,
+	struct moe_err *e)
+{
+	size_t cells = v->n_layer * v->n_domain, bytes = cells * sizeof(double);
+
+	s->star = calloc(v->n_layer, sizeof *s->star);
+	s->matched = calloc(v->n_domain, sizeof *s->matched);
+	s->tokens = calloc(v->n_domain, sizeof *s->tokens);
+	s->observed = calloc(cells, sizeof *s->observed);
+	s->expected = calloc(cells, sizeof *s->expected);
+	s->shared = calloc(c->n_vocab, sizeof *s->shared);
+	if (!s->star || !s->matched || !s->tokens || !s->observed || !s->expected || !s->shared)
+		return err_nomem(e, bytes, "the token-matched control");
+	for (size_t l = 0; l < v->n_layer; l++) {
+		s->star[l] = calloc(v->layer[l].n_expert, sizeof **s->star);
+		if (!s->star[l])
+			return err_nomem(e, v->layer[l].n_expert * sizeof **s->star, "cells");
+		for (size_t d = 0; d < v->n_domain; d++)
+			s->star[l][v->layer[l].cell[d].expert] |= UINT64_C(1) << d;
+	}
+	for (size_t x = 0; x < c->n_vocab; x++) {
+		const uint32_t *n = c->count + x * c->n_domain;
+		double all = 0;
+
+		for (size_t d = 0; d < v->n_domain; d++)
+			all += n[d];
+		for (size_t d = 0; d < v->n_domain; d++) {
+			int both = n[d] && all > n[d];
+
+			s->tokens[d] += n[d];
+			s->matched[d] += both ? n[d] : 0;
+			s->shared[x] |= (uint64_t)both << d;
+		}
+	}
+	return 0;
+}
+
+/* One token of domain `own` picks expert set[i]: every cell whose expert that is takes note. */
+static void note(struct sums *s, const uint32_t *n, size_t n_domain, uint64_t shared, size_t own,
+	uint64_t star, size_t layer)
+{
+	double all = 0;
+
+	for (size_t d = 0; d < n_domain; d++)
+		all += n[d];
+	for (size_t d = 0; d < n_domain; d++) {
+		if (!(star & shared & UINT64_C(1) << d))
+			continue;
+		if (d == own)
+			s->observed[layer * n_domain + d]++;
+		else
+			s->expected[layer * n_domain + d] += n[d] / (all - n[d]);
+	}
+}
+
+static void scan_chunk(struct sums *s, const struct control *c, const struct cursor_chunk *k,
+	size_t own)
+{
+	for (uint32_t t = 0; t < k->n; t++) {
+		size_t x = (size_t)k->tokens[t];
+
+		if (k->tokens[t] < 0 || x >= c->n_vocab || !s->shared[x])
+			continue;
+		for (size_t l = 0; l < k->n_layer; l++) {
+			const uint16_t *set = k->experts + t * k->k_row + k->k_at[l];
+
+			for (unsigned i = 0; i < k->layers[l].k && !decisions_nan(k, t, l); i++)
+				if (s->star[l][set[i]] & s->shared[x])
+					note(s, c->count + x * c->n_domain, c->n_domain, s->shared[x], own,
+						s->star[l][set[i]], l);
+		}
+	}
+}
+
+static void conclude(const struct sums *s, struct view_spec *v)
+{
+	for (size_t l = 0; l < v->n_layer; l++)
+		for (size_t d = 0; d < v->n_domain; d++) {
+			struct view_spec_cell *cell = v->layer[l].cell + d;
+			double fair = (double)v->layer[l].k / v->layer[l].n_expert;
+			double n = s->matched[d] > 0 ? s->matched[d] * fair : NAN;
+
+			cell->token_share = s->tokens[d] > 0 ? s->matched[d] / s->tokens[d] : NAN;
+			cell->token_rel = s->observed[l * v->n_domain + d] / n;
+			cell->token_control = s->expected[l * v->n_domain + d] / n;
+		}
+}
+
+int control_scan(const struct control *c, struct reader *r, const struct load_filter *f,
+	struct view_spec *v, struct moe_err *e)
+{
+	struct cursor *cur = NULL;
+	struct cursor_chunk k;
+	struct sums s = { 0 };
+	size_t own;
+	int got = -1;
+
+	for (size_t l = 0; l < v->n_layer; l++)
+		for (size_t d = 0; d < v->n_domain; d++)
+			v->layer[l].cell[d].token_share = v->layer[l].cell[d].token_rel =
+				v->layer[l].cell[d].token_control = NAN;
+	if (!c->count)
+		return 0;
+	if (sums_init(&s, c, v, e) || !(cur = cursor_open(r, f, e)))
+		goto out;
+	while ((got = cursor_next(cur, &k, e)) > 0) {
+		own = decisions_domain(v->domain, v->n_domain, k.domain);
+		if (own < v->n_domain)
+			scan_chunk(&s, c, &k, own);
+	}
+	if (!got)
+		conclude(&s, v);
+out:
+	cursor_close(cur);
+	sums_free(&s, v->n_layer);
+	return got < 0 ? -1 : 0;
+}
