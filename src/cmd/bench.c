@@ -224,7 +224,7 @@ static void close_all(struct bench *b)
 		unlink(side);
 		snprintf(side, sizeof side, "%s-shm", b->db);
 		unlink(side);
-		snprintf(side, sizeof side, "%s.lock", b->db);
+		snprintf(side, sizeof side, "%s-lock", b->db);
 		unlink(side);
 	}
 	session_free(b->plain.s);

@@ -18,6 +18,7 @@ static const struct cmd *const commands[] = {
 	&cmd_demo,
 	&cmd_run,
 	&cmd_profile,
+	&cmd_top,
 	&cmd_stat,
 	&cmd_sql,
 	&cmd_report,

@@ -1,0 +1,333 @@
+/*
+ * test_tui_screens.c - every screen of the dashboard, drawn into a grid without a terminal.
+ *
+ * Hand-made data of many shapes, sizes from 1x1 up, all looks, random keys; a real database is
+ * drawn by tests/cli/top.sh. Whatever happens, no cell may hold a control character.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "base/text.h"
+#include "tui_sample.h"
+
+static const int sizes[][2] = { { 80, 24 }, { 120, 40 }, { 200, 60 }, { 40, 10 }, { 1, 1 }, { 2, 3 },
+	{ 20, 6 }, { 36, 8 }, { 56, 12 }, { 79, 23 }, { 1000, 3 }, { 3, 300 } };
+#define N_SIZES (sizeof sizes / sizeof sizes[0])
+static const struct tui_look looks[] = { { 1, 256 }, { 1, 16 }, { 1, 8 }, { 1, 0 }, { 0, 256 },
+	{ 0, 0 } };
+#define N_LOOKS (sizeof looks / sizeof looks[0])
+
+/* What a terminal could take for a command, or that would shift what follows. */
+static void check_cells(const struct tui_grid *g)
+{
+	for (int i = 0; i < g->w * g->h; i++) {
+		uint32_t c = g->cell[i].cp;
+
+		assert_true(c == 0 || (c >= 0x20 && c < 0x7f) || c >= 0xa0);
+		assert_false(c >= 0x200b && c <= 0x200f);
+		assert_false(c >= 0x2028 && c <= 0x202e);
+		assert_true(c != 0 || i % g->w > 0);
+		assert_true(g->look.utf8 || c < 0x7f);
+		assert_true(g->cell[i].style < TUI_STYLE_MAX);
+	}
+}
+
+static struct tui_ctx context(struct sample *s, struct tui_grid *g)
+{
+	return (struct tui_ctx){ g, &s->state, &s->data, &s->spec };
+}
+
+static void draw_everywhere(struct sample *s)
+{
+	struct tui_grid g;
+
+	for (size_t i = 0; i < N_SIZES; i++)
+		for (size_t k = 0; k < N_LOOKS; k++)
+			for (int screen = 0; tui_panels[screen]; screen++) {
+				struct tui_ctx c = context(s, &g);
+
+				assert_int_equal(tui_grid_init(&g, sizes[i][0], sizes[i][1], looks[k]), 0);
+				s->state.screen = screen;
+				s->state.help = (i + k) % 5 == 0;
+				tui_render(&c);
+				check_cells(&g);
+				c.spec = NULL;
+				tui_render(&c);
+				check_cells(&g);
+				tui_grid_free(&g);
+			}
+	s->state.help = 0;
+}
+
+static void every_shape_at_every_size(void **state)
+{
+	static const int shapes[][4] = { { 6, 16, 2, 9 }, { 61, 256, 8, 3 }, { 1, 1, 1, 1 },
+		{ 0, 0, 0, 0 }, { 3, 1024, 8, 40 }, { 512, 8, 2, 0 } };
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++) {
+		struct sample *s = sample_make(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
+
+		draw_everywhere(s);
+		sample_free(s);
+	}
+}
+
+static void empty_and_missing_data(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 5);
+	struct tui_grid g;
+	struct tui_ctx c = { &g, &s->state, NULL, NULL };
+
+	(void)state;
+	for (size_t i = 0; i < N_SIZES; i++) {
+		assert_int_equal(tui_grid_init(&g, sizes[i][0], sizes[i][1], looks[0]), 0);
+		tui_render(&c); /* nothing read yet */
+		tui_grid_free(&g);
+	}
+	s->data.sum.tokens = 0;
+	for (size_t i = 0; i < s->data.layers.n; i++) {
+		struct view_layer *l = &s->data.layers.layer[i];
+
+		l->tokens = 0;
+		l->max_mean = l->entropy_norm = l->gini = l->cv = l->n_eff = l->top_rate = NAN;
+		for (int e = 0; e < l->n_expert; e++)
+			l->rel[e] = NAN, l->counts[e] = 0;
+	}
+	draw_everywhere(s);
+	s->data.sum.tokens = 1; /* some layer saw something, these did not */
+	draw_everywhere(s);
+	sample_free(s);
+}
+
+static void hostile_text_stays_text(void **state)
+{
+	struct sample *s = sample_make(4, 16, 2, 9);
+	struct run_info *r = &s->data.sum.run;
+
+	(void)state;
+	sample_copy(r->model_name, sizeof r->model_name, hostile);
+	sample_copy(r->arch, sizeof r->arch, hostile);
+	snprintf(r->score, sizeof r->score, "\033c");
+	snprintf(r->state, sizeof r->state, "\033[31mx");
+	sample_copy(s->state.verdict, sizeof s->state.verdict, hostile);
+	sample_copy(s->state.message, sizeof s->state.message, hostile);
+	sample_copy(s->data.alarms.alarm[0].text, sizeof s->data.alarms.alarm[0].text, hostile);
+	sample_copy(s->data.alarms.alarm[0].sql, sizeof s->data.alarms.alarm[0].sql, hostile);
+	snprintf(s->data.alarms.alarm[0].kind, sizeof s->data.alarms.alarm[0].kind, "\033]0;x\007");
+	for (size_t d = 0; d < s->spec.spec.n_domain; d++)
+		sample_copy(s->spec.spec.domain[d].name, sizeof s->spec.spec.domain[d].name, hostile);
+	s->state.path = hostile;
+	draw_everywhere(s);
+	sample_copy(s->spec.spec.why, sizeof s->spec.spec.why, hostile);
+	s->spec.spec.n_layer = 0;
+	draw_everywhere(s);
+	s->spec.spec.n_layer = 4; /* for sample_free */
+	sample_free(s);
+}
+
+static void odd_numbers(void **state)
+{
+	static const double odd[] = { INFINITY, -INFINITY, -1, 1e300, 1e-300, NAN };
+	struct sample *s = sample_make(3, 16, 2, 4);
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++) {
+		struct view_layer *l = &s->data.layers.layer[1];
+
+		l->max_mean = l->entropy_norm = l->n_eff = l->margin = l->token_entropy = odd[i];
+		l->rel[0] = l->rel[5] = l->weights[3] = odd[i];
+		s->data.sum.prefill_tps = s->data.sum.lag_ms = s->data.sum.elapsed_s = odd[i];
+		s->spec.spec.layer[1].cell[2].rel = s->spec.spec.layer[0].mi = odd[i];
+		s->spec.spec.layer[1].cell[1].hi = odd[i];
+		s->data.alarms.alarm[0].value = odd[i];
+		s->state.layer = 1;
+		draw_everywhere(s);
+	}
+	sample_free(s);
+}
+
+/* Any keys in any order at changing sizes: nothing breaks, cursors stay in range. */
+static void random_keys(void **state)
+{
+	static const int special[] = { TUI_KEY_UP, TUI_KEY_DOWN, TUI_KEY_LEFT, TUI_KEY_RIGHT,
+		TUI_KEY_HOME, TUI_KEY_END, TUI_KEY_PGUP, TUI_KEY_PGDN, TUI_KEY_TAB, TUI_KEY_BACKTAB,
+		TUI_KEY_ENTER, TUI_KEY_ESC, TUI_KEY_F1 };
+	struct sample *s = sample_make(61, 256, 8, 13);
+	int64_t runs[] = { 3, 9, 14 };
+	struct tui_grid g;
+	struct rng r;
+
+	(void)state;
+	rng_seed(&r, 7);
+	s->data.runs = runs;
+	s->data.n_runs = 3;
+	s->data.domain = s->spec.spec.domain;
+	s->data.n_domain = s->spec.spec.n_domain;
+	for (int i = 0; i < 6000; i++) {
+		const int *z = sizes[rng_below(&r, N_SIZES)];
+		struct tui_ctx c = context(s, &g);
+		int key = rng_below(&r, 2) ? special[rng_below(&r, 13)] : (int)(32 + rng_below(&r, 95));
+
+		assert_int_equal(tui_grid_init(&g, z[0], z[1], looks[i % (int)N_LOOKS]), 0);
+		tui_key(&c, key);
+		s->state.quit = 0;
+		tui_render(&c);
+		assert_true(s->state.layer < 61 && s->state.expert < 256 && s->state.domain < 13);
+		tui_grid_free(&g);
+	}
+	s->data.domain = NULL;
+	sample_free(s);
+}
+
+static char *dump(struct sample *s, int screen, int w, int h, struct tui_look look)
+{
+	struct tui_grid g;
+	struct buf b;
+	struct tui_ctx c = context(s, &g);
+
+	buf_init(&b, 1 << 24);
+	assert_int_equal(tui_grid_init(&g, w, h, look), 0);
+	s->state.screen = screen;
+	tui_render(&c);
+	tui_grid_dump(&g, &b);
+	tui_grid_free(&g);
+	return b.data;
+}
+
+static void assert_shows(struct sample *s, int screen, int w, int h, const char *const *words)
+{
+	char *text = dump(s, screen, w, h, (struct tui_look){ 1, 0 });
+
+	for (; *words; words++)
+		if (!strstr(text, *words))
+			fail_msg("screen %d at %dx%d lacks '%s':\n%s", screen + 1, w, h, *words, text);
+	free(text);
+}
+
+static void screens_say_what_they_must(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 9);
+
+	(void)state;
+	s->state.layer = 2;
+	s->state.expert = 3;
+	/* figures as written in tui_sample.h: 3.9 fair shares, 2 of 16 dead, .488 against .25 */
+	assert_shows(s, 0, 80, 24, (const char *const[]){ "balanced.gguf", "run 14", "live", "00:02:31",
+		"184,220", "8,412 t/s", "Routing has collapsed in layer 2", "L2 ", "3.90\xc3\x97", "2/16",
+		"E3+E11 take 48.8 %", "0.488 against 0.25", "0.3 ms", "gaps 0", "key 4", NULL });
+	assert_shows(s, 1, 80, 24, (const char *const[]){ "layer 2, expert 3: 3.90\xc3\x97",
+		"24 % of picks (fair 6.2 %)", "fair", "4\xc3\x97", NULL });
+	assert_shows(s, 2, 80, 24, (const char *const[]){ "Layer 2", "capacity 1.25", "fair share",
+		"never", "top-2", NULL });
+	assert_shows(s, 3, 120, 40, (const char *const[]){ "layer 5", "medical", "information, bits",
+		"95 % interval", "1.1?", NULL });
+	assert_shows(s, 4, 80, 24, (const char *const[]){ "collapse", "SELECT expert", "Evidence", NULL });
+	assert_shows(s, 1, 30, 9, (const char *const[]){ "needs 40\xc3\x97" "10 for: Heatmap", NULL });
+	sample_free(s);
+}
+
+static void states_of_a_run(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 2);
+	struct run_info *r = &s->data.sum.run;
+
+	(void)state;
+	r->heartbeat = SAMPLE_NOW - INT64_C(720000000000);
+	assert_shows(s, 0, 120, 30, (const char *const[]){ "stopped without closing, 12 min ago", NULL });
+	r->ended = r->heartbeat;
+	snprintf(r->state, sizeof r->state, "done");
+	assert_shows(s, 0, 120, 30, (const char *const[]){ "finished 12 min ago", NULL });
+	snprintf(r->state, sizeof r->state, "failed");
+	s->state.paused = 1;
+	assert_shows(s, 0, 120, 30, (const char *const[]){ "failed 12 min ago", "paused", NULL });
+	s->data.alarms.n = 0;
+	assert_shows(s, 4, 80, 24, (const char *const[]){ "No alarm", NULL });
+	s->data.alarms.n = 3;
+	sample_free(s);
+}
+
+static void keys_do_what_the_last_line_says(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 3);
+	int64_t runs[] = { 3, 14 };
+	struct tui_grid g;
+	struct tui_ctx c = context(s, &g);
+
+	(void)state;
+	assert_int_equal(tui_grid_init(&g, 80, 24, looks[0]), 0);
+	s->data.runs = runs;
+	s->data.n_runs = 2;
+	s->data.domain = s->spec.spec.domain;
+	s->data.n_domain = 3;
+	tui_key(&c, '3');
+	assert_int_equal(s->state.screen, 2);
+	tui_key(&c, TUI_KEY_TAB);
+	assert_int_equal(s->state.screen, 3);
+	tui_key(&c, '9'); /* no such screen */
+	assert_int_equal(s->state.screen, 3);
+	assert_int_equal(tui_key(&c, 'w'), 1);
+	assert_true(s->state.want.window_ns == INT64_C(600000000000));
+	assert_int_equal(tui_key(&c, 'd'), 1);
+	assert_true(s->state.want.domain == 1);
+	assert_int_equal(tui_key(&c, 'D'), 1);
+	assert_true(s->state.want.domain == -1);
+	assert_int_equal(tui_key(&c, 'r'), 1);
+	assert_true(s->state.want.run == 3);
+	assert_int_equal(tui_key(&c, 'p'), 0);
+	assert_true(s->state.paused);
+	tui_key(&c, '?');
+	assert_true(s->state.help);
+	tui_key(&c, '1'); /* only closes the help */
+	assert_true(!s->state.help && s->state.screen == 3);
+	tui_key(&c, '2');
+	tui_key(&c, 'l');
+	tui_key(&c, 'j');
+	assert_true(s->state.expert == 1 && s->state.layer == 1);
+	tui_key(&c, TUI_KEY_F10);
+	assert_true(s->state.quit);
+	s->data.domain = NULL;
+	tui_grid_free(&g);
+	sample_free(s);
+}
+
+static void wide_and_combining_characters(void **state)
+{
+	struct tui_grid g;
+
+	(void)state;
+	assert_int_equal(tui_grid_init(&g, 10, 2, (struct tui_look){ 1, 0 }), 0);
+	assert_int_equal(tui_text(&g, 0, 0, 5, TUI_TEXT, "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2"), 5);
+	assert_int_equal(g.cell[0].cp, 0x6f22);
+	assert_int_equal(g.cell[1].cp, 0);
+	assert_int_equal(g.cell[4].cp, 0x2026); /* cut: an ellipsis, not half a character */
+	tui_put(&g, 1, 0, TUI_TEXT, 'x');       /* over the right half: the left half goes too */
+	assert_int_equal(g.cell[0].cp, ' ');
+	tui_put(&g, 9, 1, TUI_TEXT, 0x6f22);    /* no room for two columns */
+	assert_int_equal(g.cell[19].cp, '?');
+	assert_int_equal(tui_text(&g, 0, 1, 8, TUI_TEXT, "e\xcc\x81x"), 2);
+	assert_int_equal(g.cell[10].mark, 0x301);
+	check_cells(&g);
+	tui_grid_free(&g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_shape_at_every_size),
+		cmocka_unit_test(empty_and_missing_data),
+		cmocka_unit_test(hostile_text_stays_text),
+		cmocka_unit_test(odd_numbers),
+		cmocka_unit_test(random_keys),
+		cmocka_unit_test(screens_say_what_they_must),
+		cmocka_unit_test(states_of_a_run),
+		cmocka_unit_test(keys_do_what_the_last_line_says),
+		cmocka_unit_test(wide_and_combining_characters),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

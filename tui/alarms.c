@@ -1,0 +1,84 @@
+/* alarms.c - screen 5: what needs me? Since when, the figure against its threshold, the SQL. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tui/fmt.h"
+#include "tui/layout.h"
+#include "tui/panel.h"
+
+enum { FIRST, PAGE }; /* in mem */
+
+static void draw_row(struct tui_ctx *c, struct tui_rect r, const struct view_alarm *a, int here)
+{
+	uint32_t sign;
+	enum tui_style st = tui_severity(a->severity, &sign);
+	char t[TUI_FMT];
+	int x = r.x + 2;
+
+	tui_put(c->g, r.x, r.y, here ? TUI_KEY : TUI_TEXT, here ? '>' : ' ');
+	tui_put(c->g, r.x + 1, r.y, st, sign);
+	x += 1 + tui_text(c->g, x + 1, r.y, 19, TUI_DIM, tui_fmt_time(t, sizeof t, a->since, c->s->now));
+	x += 1;
+	tui_textf(c->g, x + 1, r.y, 10, st, "%s", a->kind);
+	tui_text(c->g, x + 12, r.y, r.x + r.w - x - 12, here ? TUI_STRONG : TUI_TEXT, a->text);
+}
+
+static void draw_detail(struct tui_ctx *c, struct tui_rect r, const struct view_alarm *a)
+{
+	struct tui_rect in = tui_frame(c->g, r, "Evidence", a->sql[0] ? "moescope sql DB" : NULL);
+	int y;
+
+	if (in.h < 1)
+		return;
+	in.x++, in.w -= 2;
+	y = tui_alarm(c, in, a);
+	if (y < in.h && a->sql[0])
+		tui_wrap(c->g, (struct tui_rect){ in.x + 2, in.y + y, in.w - 2, in.h - y }, TUI_KEY,
+			a->sql);
+}
+
+static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
+{
+	const struct view_alarms *a = &c->d->alarms;
+	struct tui_rect in = { r.x + 1, r.y, r.w - 2, r.h };
+	int detail = r.h >= 10 ? (r.h >= 18 ? 8 : 6) : 0, rows = r.h - detail;
+
+	if (!a->n) {
+		char t[96], n[TUI_FMT];
+
+		snprintf(t, sizeof t, "\xe2\x9c\x93 No alarm: no rule fires on these %s tokens.",
+			tui_fmt_count(n, sizeof n, c->d->sum.tokens));
+		tui_say(c->g, r, TUI_GOOD, t);
+		return;
+	}
+	mem[PAGE] = rows;
+	mem[FIRST] = tui_scroll(mem[FIRST], (int)c->s->alarm, rows, (int)a->n);
+	for (int i = 0; i < rows && (size_t)(mem[FIRST] + i) < a->n; i++)
+		draw_row(c, (struct tui_rect){ in.x, in.y + i, in.w, 1 }, &a->alarm[mem[FIRST] + i],
+			(size_t)(mem[FIRST] + i) == c->s->alarm);
+	if (detail)
+		draw_detail(c, (struct tui_rect){ r.x, r.y + rows, r.w, detail }, &a->alarm[c->s->alarm]);
+}
+
+static int key(struct tui_ctx *c, int k, int *mem)
+{
+	if (k == TUI_KEY_ENTER && c->d->alarms.n) { /* to the layer that it is about */
+		for (size_t i = 0; i < c->d->layers.n; i++)
+			if (c->d->layers.layer[i].layer == c->d->alarms.alarm[c->s->alarm].layer) {
+				c->s->layer = i;
+				c->s->screen = 2;
+			}
+		return 1;
+	}
+	return tui_move(k, NULL, 0, &c->s->alarm, c->d->alarms.n, (size_t)mem[PAGE]);
+}
+
+const struct tui_panel tui_panel_alarms = {
+	.name = "Alarms",
+	.question = "What needs me?",
+	.min_w = 40, .min_h = 6,
+	.empty = 1,
+	.hints = { { "\xe2\x86\x91\xe2\x86\x93", "choose" }, { "Enter", "its layer" }, { 0 } },
+	.draw = draw,
+	.key = key,
+};

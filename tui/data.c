@@ -1,0 +1,117 @@
+/* data.c - see data.h. */
+#include "tui/data.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "tui/fmt.h"
+
+void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t window_ns,
+	int64_t now, int64_t *bucket0, int64_t *bucket1)
+{
+	int64_t end = n_buckets, n;
+
+	*bucket0 = *bucket1 = 0;
+	if (window_ns <= 0 || run->bucket_ns <= 0)
+		return;
+	if (run->alive) {
+		int64_t current = tui_elapsed(now, run->started) / run->bucket_ns + 1;
+
+		end = current > end ? current : end;
+	}
+	/* The last bucket is usually not full: one more, so that the window is covered. */
+	n = (window_ns - 1) / run->bucket_ns + 2;
+	if (n >= end)
+		return;
+	*bucket0 = end - n;
+	*bucket1 = end;
+}
+
+int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data *out,
+	struct moe_err *e)
+{
+	int64_t start = clock_mono(), n_buckets, buckets;
+	struct run_info *run = &out->sum.run;
+	struct load_filter *f = &out->filter;
+
+	memset(out, 0, sizeof *out);
+	out->want = *want;
+	out->loaded = clock_wall();
+	if (reader_run(r, want->run, run, e))
+		return -1;
+	*f = (struct load_filter){ .run = run->id, .domain = want->domain, .phase = -1 };
+	if (reader_n_buckets(r, run->id, &n_buckets, e))
+		return -1;
+	tui_window_buckets(run, n_buckets, want->window_ns, out->loaded, &f->bucket0, &f->bucket1);
+	buckets = f->bucket1 - f->bucket0;
+	out->window_ns = !buckets ? 0 : buckets > INT64_MAX / run->bucket_ns ? INT64_MAX :
+		buckets * run->bucket_ns;
+	if (view_summary(r, f, &out->sum, e) || view_layers(r, f, &out->layers, e) ||
+	    view_alarms(r, f, &out->alarms, e) || reader_runs(r, &out->runs, &out->n_runs, e) ||
+	    reader_domains(r, run->id, &out->domain, &out->n_domain, e)) {
+		tui_data_free(out);
+		return -1;
+	}
+	out->cost_ns = clock_mono() - start;
+	return 0;
+}
+
+void tui_data_free(struct tui_data *d)
+{
+	view_layers_free(&d->layers);
+	view_alarms_free(&d->alarms);
+	free(d->domain);
+	free(d->runs);
+	memset(d, 0, sizeof *d);
+}
+
+int tui_spec_load(struct reader *r, int64_t run, struct tui_spec *out, struct moe_err *e)
+{
+	struct load_filter f = { .run = run, .domain = -1, .phase = -1 };
+	int64_t start = clock_mono();
+
+	memset(out, 0, sizeof *out);
+	out->run = run;
+	out->loaded = clock_wall();
+	if (view_specialisation(r, &f, 0, 0, 1, &out->spec, e))
+		return -1;
+	out->cost_ns = clock_mono() - start;
+	return 0;
+}
+
+void tui_spec_free(struct tui_spec *s)
+{
+	view_spec_free(&s->spec);
+	memset(s, 0, sizeof *s);
+}
+
+int tui_spec_best(const struct view_spec *spec, size_t d)
+{
+	int best = -1;
+
+	for (size_t i = 0; i < spec->n_layer; i++) {
+		const struct view_spec_cell *c = &spec->layer[i].cell[d], *b;
+
+		if (isnan(c->rel))
+			continue;
+		b = best < 0 ? NULL : &spec->layer[best].cell[d];
+		if (!b || c->proven > b->proven || (c->proven == b->proven && c->rel > b->rel))
+			best = (int)i;
+	}
+	return best;
+}
+
+double tui_over_capacity(const struct view_layer *l, double factor)
+{
+	double picks = (double)l->tokens * l->k, over = 0, cap;
+
+	if (!l->tokens || !l->n_expert)
+		return NAN;
+	cap = ceil(picks / l->n_expert * factor);
+	for (size_t i = 0; i < l->n_expert; i++)
+		if ((double)l->counts[i] > cap)
+			over += (double)l->counts[i] - cap;
+	return over / picks;
+}

@@ -1,0 +1,62 @@
+/*
+ * data.h - what the screens show, as plain data taken from the views in one go.
+ *
+ * A snapshot is made by a loader (data.c), handed over whole and then only read; drawing never
+ * touches the database. The specialisation is a snapshot of its own because it costs much more.
+ */
+#ifndef TUI_DATA_H
+#define TUI_DATA_H
+
+#include "view/view.h"
+
+/* What the user wants to see. */
+struct tui_want {
+	int64_t run;       /* 0 = the newest */
+	int64_t domain;    /* -1 = all, 0 = sequences without one, else domain_info.id */
+	int64_t window_ns; /* 0 = the whole run */
+};
+
+struct tui_data {
+	struct tui_want want;       /* what was asked for */
+	struct load_filter filter;  /* what that came to */
+	struct view_summary sum;
+	struct view_layers layers;
+	struct view_alarms alarms;
+	struct domain_info *domain; /* [n_domain], of the run */
+	size_t n_domain;
+	int64_t *runs;              /* [n_runs], all ids, ascending */
+	size_t n_runs;
+	int64_t window_ns;          /* time that the buckets in the filter cover; 0 = whole run */
+	int64_t loaded;             /* ns since 1970 */
+	int64_t cost_ns;            /* time that loading took */
+};
+
+struct tui_spec {
+	int64_t run;
+	struct view_spec spec;
+	int64_t loaded, cost_ns;
+};
+
+/* Read everything but the specialisation; on -1 nothing is left allocated. */
+int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data *out,
+	struct moe_err *e);
+void tui_data_free(struct tui_data *d);
+
+/* Of the whole run and all domains, whatever the filter. */
+int tui_spec_load(struct reader *r, int64_t run, struct tui_spec *out, struct moe_err *e);
+void tui_spec_free(struct tui_spec *s);
+
+/* Buckets that cover the last window_ns before `now` of a live run, or before the last data of a
+ * finished one; whole buckets, so up to one more than asked for. Pure. */
+void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t window_ns,
+	int64_t now, int64_t *bucket0, int64_t *bucket1);
+
+/* The strongest proven expert of domain d over the layers, else the strongest; -1 if none. Returns
+ * the index of the layer in spec->layer. Pure. */
+int tui_spec_best(const struct view_spec *spec, size_t d);
+
+/* Share of a layer's picks over capacity `factor` if the selection were one batch: the sum of
+ * max(0, c_e - ceil(T k / E * factor)) over all picks (docs/METRICS.md, Capacity). Pure. */
+double tui_over_capacity(const struct view_layer *l, double factor);
+
+#endif

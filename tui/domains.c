@@ -1,0 +1,171 @@
+/*
+ * domains.c - screen 4: does the model specialise, and is it real?
+ *
+ * Domain x layer: the expert that takes the most above its fair share there. What does not beat
+ * its shuffled-label null is grey and gets no tick: it is not a finding.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tui/fmt.h"
+#include "tui/layout.h"
+#include "tui/panel.h"
+
+#define NAME_W 18
+#define CELL_W 11
+
+enum { FIRST_ROW, FIRST_COL, PAGE }; /* in mem */
+
+static const char *name_of(const struct view_spec *sp, size_t d)
+{
+	return sp->domain[d].name[0] ? sp->domain[d].name : "(none)";
+}
+
+static void draw_cell(struct tui_grid *g, int x, int y, const struct view_spec_cell *k, int cursor)
+{
+	enum tui_style st = TUI_NODATA;
+	char t[48];
+
+	if (isnan(k->rel)) {
+		tui_text(g, x, y, CELL_W - 1, cursor ? TUI_CURSOR : TUI_NODATA, "    \xc2\xb7     ");
+		return;
+	}
+	st = !k->proven ? TUI_DIM : (enum tui_style)(TUI_HEAT + tui_heat_level(k->rel));
+	snprintf(t, sizeof t, " E%-3u%4.*f%s", k->expert, k->rel < 99.95, k->rel,
+		k->proven ? "\xc3\x97" : "?");
+	tui_text(g, x, y, CELL_W - 1, cursor ? TUI_CURSOR : st, t);
+}
+
+/* One sentence about the cell at the cursor. */
+static void draw_cursor(struct tui_ctx *c, struct tui_rect r, const struct view_spec *sp,
+	size_t layer)
+{
+	const struct view_spec_layer *l = &sp->layer[layer];
+	const struct view_spec_cell *k = &l->cell[c->s->domain];
+	char t[512];
+
+	if (isnan(k->rel)) {
+		snprintf(t, sizeof t, "No decisions of %s in layer %u.", name_of(sp, c->s->domain),
+			l->layer);
+		tui_wrap(c->g, r, TUI_NODATA, t);
+		return;
+	}
+	snprintf(t, sizeof t, "Expert %u of layer %u takes %.2f times its fair share on %s (95 %% "
+		"interval %.2f\xe2\x80\x93%.2f; shuffled labels reach %.2f): %s", k->expert, l->layer,
+		k->rel, name_of(sp, c->s->domain), k->lo, k->hi, k->null_p95, k->proven ?
+		"beats its null." : "not proven; more documents would be needed to tell.");
+	r.y += tui_wrap(c->g, (struct tui_rect){ r.x, r.y, r.w, r.h - 1 },
+		k->proven ? TUI_STRONG : TUI_TEXT, t);
+	if (isnan(k->token_rel) || isnan(k->token_control))
+		return;
+	snprintf(t, sizeof t, "Only the words? On the %.0f %% of its tokens that other domains use too: "
+		"%.2f; routed as there: %.2f.", k->token_share * 100, k->token_rel, k->token_control);
+	tui_text(c->g, r.x, r.y, r.w, TUI_DIM, t);
+}
+
+/* Mutual information per layer under the columns, beside its shuffled null. */
+static void draw_information(struct tui_grid *g, struct tui_rect r, const struct view_spec *sp,
+	int first, int visible)
+{
+	tui_text(g, r.x, r.y, NAME_W - 1, TUI_TITLE, "information, bits");
+	tui_text(g, r.x, r.y + 1, NAME_W - 1, TUI_DIM, "shuffled, p95");
+	for (int i = 0; i < visible; i++) {
+		const struct view_spec_layer *l = &sp->layer[first + i];
+		int x = r.x + NAME_W + i * CELL_W;
+		char t[TUI_FMT];
+
+		snprintf(t, sizeof t, "%.3f", l->mi);
+		tui_right(g, x, r.y, CELL_W - 2, l->mi_lo > l->null_p95 ? TUI_STRONG : TUI_DIM, t);
+		snprintf(t, sizeof t, "%.3f", l->null_p95);
+		tui_right(g, x, r.y + 1, CELL_W - 2, TUI_DIM, t);
+	}
+}
+
+/* The layer in the specialisation that is the cursor's layer of the load, or the nearest above. */
+static size_t spec_layer(const struct tui_ctx *c, const struct view_spec *sp)
+{
+	uint16_t want = c->d->layers.n ? c->d->layers.layer[c->s->layer].layer : 0;
+	size_t i = 0;
+
+	while (i + 1 < sp->n_layer && sp->layer[i].layer < want)
+		i++;
+	return i;
+}
+
+static void draw_matrix(struct tui_ctx *c, struct tui_rect r, const struct view_spec *sp,
+	int *mem)
+{
+	size_t at = spec_layer(c, sp);
+	int rows = r.h - 7, visible = (r.w - NAME_W) / CELL_W, shown;
+
+	visible = visible < (int)sp->n_layer ? visible : (int)sp->n_layer;
+	if (rows < 1 || visible < 1)
+		return;
+	mem[PAGE] = rows;
+	mem[FIRST_ROW] = tui_scroll(mem[FIRST_ROW], (int)c->s->domain, rows, (int)sp->n_domain);
+	mem[FIRST_COL] = tui_scroll(mem[FIRST_COL], (int)at, visible, (int)sp->n_layer);
+	tui_textf(c->g, r.x, r.y, NAME_W - 1, TUI_DIM, "%zu domains", sp->n_domain);
+	for (int i = 0; i < visible; i++)
+		tui_textf(c->g, r.x + NAME_W + i * CELL_W, r.y, CELL_W - 1, TUI_DIM, "%slayer %u",
+			i == 0 && mem[FIRST_COL] ? "<" : " ", sp->layer[mem[FIRST_COL] + i].layer);
+	if (mem[FIRST_COL] + visible < (int)sp->n_layer)
+		tui_put(c->g, r.x + r.w - 1, r.y, TUI_KEY, '>');
+	for (shown = 0; shown < rows && (size_t)(mem[FIRST_ROW] + shown) < sp->n_domain; shown++) {
+		size_t d = (size_t)(mem[FIRST_ROW] + shown);
+
+		tui_text(c->g, r.x, r.y + 1 + shown, NAME_W - 1,
+			d == c->s->domain ? TUI_STRONG : TUI_TEXT, name_of(sp, d));
+		for (int i = 0; i < visible; i++)
+			draw_cell(c->g, r.x + NAME_W + i * CELL_W, r.y + 1 + shown,
+				&sp->layer[mem[FIRST_COL] + i].cell[d],
+				d == c->s->domain && (size_t)(mem[FIRST_COL] + i) == at);
+	}
+	if (mem[FIRST_ROW] + shown < (int)sp->n_domain)
+		tui_textf(c->g, r.x + NAME_W - 3, r.y + shown, 2, TUI_KEY, "\xe2\x86\x93");
+	draw_information(c->g, (struct tui_rect){ r.x, r.y + 2 + shown, r.w, 2 }, sp, mem[FIRST_COL],
+		visible);
+	draw_cursor(c, (struct tui_rect){ r.x, r.y + r.h - 3, r.w, 3 }, sp, at);
+}
+
+static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
+{
+	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
+	struct tui_rect in = { r.x + 1, r.y, r.w - 2, r.h };
+	char t[160];
+	int n;
+
+	if (!sp || !sp->n_layer || !sp->n_domain) {
+		tui_say(c->g, r, TUI_DIM, !sp ?
+			"computing: bootstrap and shuffled labels take a moment \xe2\x80\xa6" :
+			sp->why[0] ? sp->why : "this run has no domains");
+		return;
+	}
+	n = tui_text(c->g, in.x, in.y, in.w, TUI_TITLE, "Strongest expert of each domain");
+	snprintf(t, sizeof t, "\xc3\x97 fair share; ? could be chance%s",
+		c->s->spec_busy ? "; recomputing" : "");
+	tui_text(c->g, in.x + n + 2, in.y, in.w - n - 2, TUI_DIM, t);
+	draw_matrix(c, (struct tui_rect){ in.x, in.y + 1, in.w, in.h - 1 }, sp, mem);
+}
+
+static int key(struct tui_ctx *c, int k, int *mem)
+{
+	size_t n = c->spec ? c->spec->spec.n_domain : 0;
+
+	if (k == TUI_KEY_ENTER && c->spec && n && c->spec->spec.n_layer) {
+		c->s->expert = c->spec->spec.layer[spec_layer(c, &c->spec->spec)].cell[c->s->domain].expert;
+		c->s->screen = 2;
+		return 1;
+	}
+	return tui_move(k, &c->s->layer, c->d->layers.n, &c->s->domain, n, (size_t)mem[PAGE]);
+}
+
+const struct tui_panel tui_panel_domains = {
+	.name = "Domains",
+	.question = "Does the model specialise, and is it real?",
+	.min_w = 50, .min_h = 13,
+	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "domain" },
+		{ "Enter", "expert's layer" }, { 0 } },
+	.draw = draw,
+	.key = key,
+};

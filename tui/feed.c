@@ -1,0 +1,401 @@
+/*
+ * feed.c - see feed.h.
+ *
+ * Everything in struct tui_feed below `lock` is guarded by it, except the fields of a worker that
+ * are marked as its own. A result is handed over by swapping a pointer.
+ */
+#include "tui/feed.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+
+#define MS INT64_C(1000000)
+#define POLL_NS (500 * MS)       /* how often the cheap figures are looked for */
+#define SPEC_POLL_NS (1000 * MS)
+#define SPEC_MIN_NS (5000 * MS)  /* between two computations of the specialisation */
+#define STOP_NS (300 * MS)       /* how long stopping waits for a computation */
+
+struct worker {
+	struct tui_feed *feed;
+	pthread_t thread;
+	void (*step)(struct worker *w, const struct tui_want *want);
+	int started, done;
+	sqlite3 *db;            /* to interrupt it; NULL while closed */
+	int64_t next;           /* monotonic time of its next step */
+	/* its own: */
+	struct reader *reader;
+	dev_t dev;
+	ino_t ino;
+	int64_t version;        /* PRAGMA data_version of the last result, -1 = none */
+	struct tui_want last;   /* selection of the last result */
+	int64_t run, cost_ns, finished;
+};
+
+struct tui_feed {
+	const char *path;
+	int wait, wake_fd;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	struct tui_want want;
+	int stop, busy;
+	int64_t run; /* that the cheap figures are of; 0 = none yet */
+	struct tui_data *data;
+	struct tui_spec *spec;
+	char msg[512];
+	struct worker cheap, slow;
+};
+
+static void wake(struct tui_feed *f)
+{
+	ssize_t n = write(f->wake_fd, "", 1); /* a full pipe wakes as well */
+
+	(void)n;
+}
+
+static void say(struct tui_feed *f, const char *msg)
+{
+	int changed;
+
+	pthread_mutex_lock(&f->lock);
+	changed = strcmp(f->msg, msg) != 0;
+	snprintf(f->msg, sizeof f->msg, "%s", msg);
+	pthread_mutex_unlock(&f->lock);
+	if (changed)
+		wake(f);
+}
+
+static void set_db(struct worker *w, sqlite3 *db)
+{
+	pthread_mutex_lock(&w->feed->lock);
+	w->db = db;
+	pthread_mutex_unlock(&w->feed->lock);
+}
+
+static void close_reader(struct worker *w)
+{
+	if (!w->reader)
+		return;
+	set_db(w, NULL);
+	reader_close(w->reader);
+	w->reader = NULL;
+	w->version = -1;
+}
+
+/* A reader on the file that is there now: it may not exist yet, or be replaced by a new one. */
+static int open_reader(struct worker *w, struct moe_err *e)
+{
+	struct tui_feed *f = w->feed;
+	struct stat st;
+
+	if (stat(f->path, &st)) {
+		close_reader(w);
+		if (errno == ENOENT && f->wait)
+			return err_set(e, MOE_ERR_INPUT, "waiting for %s to appear", f->path);
+		return err_errno(e, "%s", f->path);
+	}
+	if (w->reader && (st.st_dev != w->dev || st.st_ino != w->ino))
+		close_reader(w);
+	if (w->reader)
+		return 0;
+	w->reader = reader_open(f->path, e);
+	if (!w->reader)
+		return -1;
+	w->dev = st.st_dev;
+	w->ino = st.st_ino;
+	w->version = -1;
+	set_db(w, reader_db(w->reader));
+	return 0;
+}
+
+/* Changes when another connection has committed; costs no more than a look at shared memory. */
+static int64_t data_version(struct reader *r)
+{
+	sqlite3_stmt *s = NULL;
+	int64_t v = -2;
+
+	if (sqlite3_prepare_v2(reader_db(r), "PRAGMA data_version", -1, &s, NULL) == SQLITE_OK &&
+	    sqlite3_step(s) == SQLITE_ROW)
+		v = sqlite3_column_int64(s, 0);
+	sqlite3_finalize(s);
+	return v;
+}
+
+static int same_want(const struct tui_want *a, const struct tui_want *b)
+{
+	return a->run == b->run && a->domain == b->domain && a->window_ns == b->window_ns;
+}
+
+static void step_cheap(struct worker *w, const struct tui_want *want)
+{
+	struct tui_feed *f = w->feed;
+	struct moe_err e = { 0 };
+	struct tui_data *d, *old;
+	int64_t version;
+
+	if (open_reader(w, &e)) {
+		say(f, e.msg);
+		return;
+	}
+	version = data_version(w->reader);
+	/* A window of a live run moves on even when nothing is written. */
+	if (version == w->version && same_want(want, &w->last) && !want->window_ns)
+		return;
+	d = calloc(1, sizeof *d);
+	if (!d || tui_data_load(w->reader, want, d, &e)) {
+		free(d);
+		say(f, d ? e.msg : "out of memory");
+		w->version = -1;
+		return;
+	}
+	w->version = version;
+	w->last = *want;
+	w->cost_ns = d->cost_ns;
+	pthread_mutex_lock(&f->lock);
+	old = f->data;
+	f->data = d;
+	f->run = d->sum.run.id;
+	f->msg[0] = 0;
+	f->slow.next = f->run != f->slow.run ? 0 : f->slow.next;
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+	if (old) {
+		tui_data_free(old);
+		free(old);
+	}
+	wake(f);
+}
+
+static void set_busy(struct tui_feed *f, int busy)
+{
+	pthread_mutex_lock(&f->lock);
+	f->busy = busy;
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void step_slow(struct worker *w, const struct tui_want *want)
+{
+	struct tui_feed *f = w->feed;
+	struct moe_err e = { 0 };
+	struct tui_spec *s, *old;
+	int64_t run, version, pause = w->cost_ns * 9 > SPEC_MIN_NS ? w->cost_ns * 9 : SPEC_MIN_NS;
+
+	(void)want;
+	pthread_mutex_lock(&f->lock);
+	run = f->run;
+	pthread_mutex_unlock(&f->lock);
+	if (!run || open_reader(w, &e))
+		return;
+	version = data_version(w->reader);
+	if (run == w->run && (version == w->version || clock_mono() - w->finished < pause))
+		return;
+	s = calloc(1, sizeof *s);
+	if (!s)
+		return;
+	set_busy(f, 1);
+	if (tui_spec_load(w->reader, run, s, &e)) {
+		s->run = run;
+		snprintf(s->spec.why, sizeof s->spec.why, "%.250s", e.msg);
+	}
+	w->version = version;
+	w->cost_ns = s->cost_ns;
+	w->finished = clock_mono();
+	pthread_mutex_lock(&f->lock);
+	w->run = run;
+	f->busy = 0;
+	old = f->spec;
+	f->spec = s;
+	pthread_mutex_unlock(&f->lock);
+	if (old) {
+		tui_spec_free(old);
+		free(old);
+	}
+	wake(f);
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct tui_feed *f = w->feed;
+	int64_t period = w == &f->cheap ? POLL_NS : SPEC_POLL_NS, rest;
+	struct tui_want want;
+
+	if (w == &f->slow && nice(10) < 0) /* on Linux, of this thread: the engine comes first */
+		errno = 0;
+	pthread_mutex_lock(&f->lock);
+	while (!f->stop) {
+		if (clock_mono() < w->next) {
+			struct timespec t = { w->next / 1000000000, w->next % 1000000000 };
+
+			pthread_cond_timedwait(&f->cond, &f->lock, &t);
+			continue;
+		}
+		want = f->want;
+		w->next = INT64_MAX; /* a request that comes in meanwhile sets it to 0 */
+		pthread_mutex_unlock(&f->lock);
+		w->step(w, &want);
+		pthread_mutex_lock(&f->lock);
+		rest = w == &f->cheap && w->cost_ns * 4 > period ? w->cost_ns * 4 : period;
+		if (w->next)
+			w->next = clock_mono() + rest;
+	}
+	pthread_mutex_unlock(&f->lock);
+	close_reader(w);
+	pthread_mutex_lock(&f->lock);
+	w->done = 1;
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+	return NULL;
+}
+
+static int start(struct tui_feed *f, struct worker *w,
+	void (*step)(struct worker *, const struct tui_want *), struct moe_err *e)
+{
+	sigset_t all, old;
+	int rc;
+
+	w->feed = f;
+	w->step = step;
+	w->version = -1;
+	sigfillset(&all); /* signals are for the thread that draws */
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGABRT);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	rc = pthread_create(&w->thread, NULL, work, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	w->started = !rc;
+	if (rc) {
+		errno = rc;
+		return err_errno(e, "starting a thread");
+	}
+	return 0;
+}
+
+struct tui_feed *tui_feed_start(const char *path, int wait, const struct tui_want *want,
+	int wake_fd, struct moe_err *e)
+{
+	struct tui_feed *f = calloc(1, sizeof *f);
+	pthread_condattr_t a;
+
+	if (!f) {
+		err_nomem(e, sizeof *f, "the dashboard");
+		return NULL;
+	}
+	f->path = path;
+	f->wait = wait;
+	f->wake_fd = wake_fd;
+	f->want = *want;
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_condattr_init(&a);
+	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+	pthread_cond_init(&f->cond, &a);
+	pthread_condattr_destroy(&a);
+	if (start(f, &f->cheap, step_cheap, e) || start(f, &f->slow, step_slow, e)) {
+		tui_feed_stop(f);
+		return NULL;
+	}
+	return f;
+}
+
+/* 1 if the worker has ended and was joined. */
+static int join(struct tui_feed *f, struct worker *w, int64_t until)
+{
+	int done;
+
+	if (!w->started)
+		return 1;
+	pthread_mutex_lock(&f->lock);
+	while (!w->done && clock_mono() < until) {
+		struct timespec t = { until / 1000000000, until % 1000000000 };
+
+		pthread_cond_timedwait(&f->cond, &f->lock, &t);
+	}
+	done = w->done;
+	pthread_mutex_unlock(&f->lock);
+	if (done)
+		pthread_join(w->thread, NULL);
+	else
+		pthread_detach(w->thread);
+	return done;
+}
+
+void tui_feed_stop(struct tui_feed *f)
+{
+	int64_t until = clock_mono() + STOP_NS;
+	int a, b;
+
+	if (!f)
+		return;
+	pthread_mutex_lock(&f->lock);
+	f->stop = 1;
+	if (f->cheap.db)
+		sqlite3_interrupt(f->cheap.db);
+	if (f->slow.db)
+		sqlite3_interrupt(f->slow.db);
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+	a = join(f, &f->cheap, until);
+	b = join(f, &f->slow, until);
+	if (!a || !b)
+		return; /* still in use by a thread that ends with the process */
+	if (f->data)
+		tui_data_free(f->data);
+	if (f->spec)
+		tui_spec_free(f->spec);
+	free(f->data);
+	free(f->spec);
+	pthread_cond_destroy(&f->cond);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+void tui_feed_want(struct tui_feed *f, const struct tui_want *want)
+{
+	pthread_mutex_lock(&f->lock);
+	f->want = *want;
+	f->cheap.next = 0;
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+}
+
+struct tui_data *tui_feed_data(struct tui_feed *f)
+{
+	struct tui_data *d;
+
+	pthread_mutex_lock(&f->lock);
+	d = f->data;
+	f->data = NULL;
+	pthread_mutex_unlock(&f->lock);
+	return d;
+}
+
+struct tui_spec *tui_feed_spec(struct tui_feed *f)
+{
+	struct tui_spec *s;
+
+	pthread_mutex_lock(&f->lock);
+	s = f->spec;
+	f->spec = NULL;
+	pthread_mutex_unlock(&f->lock);
+	return s;
+}
+
+void tui_feed_status(struct tui_feed *f, char *msg, size_t size, int *busy)
+{
+	pthread_mutex_lock(&f->lock);
+	snprintf(msg, size, "%s", f->msg);
+	*busy = f->busy;
+	pthread_mutex_unlock(&f->lock);
+}

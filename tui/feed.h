@@ -1,0 +1,31 @@
+/*
+ * feed.h - the snapshots that the dashboard shows, read in the background.
+ *
+ * Two threads, each with its own reader: one for what is cheap (looked for twice a second, read
+ * when the database changed or the selection did), one for the specialisation (at most every few
+ * seconds, and never more than a tenth of the time). The thread that draws never waits for the
+ * database. Functions here are called by that thread.
+ */
+#ifndef TUI_FEED_H
+#define TUI_FEED_H
+
+#include "tui/data.h"
+
+struct tui_feed;
+
+/* A byte is written to wake_fd whenever there is something to take. With `wait` a missing file is
+ * waited for. path must live as long as the feed. */
+struct tui_feed *tui_feed_start(const char *path, int wait, const struct tui_want *want,
+	int wake_fd, struct moe_err *e);
+/* Ends the threads; one that is deep in a computation is left to end with the process. */
+void tui_feed_stop(struct tui_feed *f);
+
+void tui_feed_want(struct tui_feed *f, const struct tui_want *want);
+
+/* Newest snapshots, or NULL if nothing newer; the caller owns and frees (tui_..._free, free). */
+struct tui_data *tui_feed_data(struct tui_feed *f);
+struct tui_spec *tui_feed_spec(struct tui_feed *f);
+/* "" or what is waited for or went wrong last; busy: the specialisation is being computed. */
+void tui_feed_status(struct tui_feed *f, char *msg, size_t size, int *busy);
+
+#endif

@@ -1,0 +1,123 @@
+/* heatmap.c - screen 2: where is the load? Layer x expert, with a cursor that names the cell. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tui/fmt.h"
+#include "tui/layout.h"
+#include "tui/panel.h"
+
+enum { FIRST_ROW, FIRST_COL, ZOOM, PAGE }; /* in mem */
+
+/* "layer 3, expert 7: 4.10x its fair share - 25.6 % of picks (fair 6.25 %), 94,311 of 368,440" */
+static void draw_cursor(struct tui_ctx *c, struct tui_rect r)
+{
+	const struct view_layer *l = &c->d->layers.layer[c->s->layer];
+	size_t e = c->s->expert;
+	double picks = (double)l->tokens * l->k, mean;
+	char share[TUI_FMT], fair[TUI_FMT], n[TUI_FMT], all[TUI_FMT], rel[TUI_FMT];
+	int level = tui_heat_level(l->tokens ? l->rel[e] : NAN), x = r.x;
+
+	x += tui_textf(c->g, x, r.y, r.w, TUI_STRONG, "layer %u, expert %zu: ", l->layer, e);
+	if (!l->tokens) {
+		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_NODATA, "no data");
+		return;
+	}
+	tui_fmt_rel(rel, sizeof rel, l->rel[e]);
+	x += tui_textf(c->g, x, r.y, r.x + r.w - x, level > TUI_HEAT_FAIR ? TUI_ABOVE :
+		level < TUI_HEAT_FAIR ? TUI_BELOW : TUI_STRONG, "%s\xc3\x97 its fair share", rel);
+	mean = l->counts[e] ? l->weights[e] / (double)l->counts[e] : NAN;
+	tui_fmt_percent(share, sizeof share, (double)l->counts[e] / picks);
+	tui_fmt_percent(fair, sizeof fair, 1.0 / l->n_expert);
+	tui_fmt_count(n, sizeof n, l->counts[e]);
+	tui_fmt_count(all, sizeof all, l->tokens * l->k);
+	x += tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_TEXT, ", %s of picks (fair %s)", share, fair);
+	if (r.x + r.w - x > 26)
+		x += tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_DIM, ", %s of %s", n, all);
+	if (r.x + r.w - x > 26 && !isnan(mean))
+		tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_DIM, ", mean gate weight %.3f", mean);
+}
+
+/* The zooms that change something lie between these. */
+static void clamp_zoom(int w, int n_expert, int *zoom)
+{
+	struct tui_mapfit a, b;
+
+	while (*zoom) {
+		int toward = *zoom > 0 ? -1 : 1;
+
+		a = tui_layout_map(w, n_expert, 5, *zoom);
+		b = tui_layout_map(w, n_expert, 5, *zoom + toward);
+		if (a.cell != b.cell || a.group != b.group)
+			return;
+		*zoom += toward;
+	}
+}
+
+static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
+{
+	const struct view_layers *l = &c->d->layers;
+	int n_expert = tui_map_experts(l), rows = r.h - 3, w = r.w - 2;
+	size_t row[MOE_MAX_LAYER];
+	struct tui_map m = { .row = row, .cursor = 1 };
+	struct tui_mapfit fit;
+	int x, last;
+
+	if (rows < 1 || !l->n)
+		return;
+	clamp_zoom(w, n_expert, &mem[ZOOM]);
+	fit = tui_layout_map(w, n_expert, 5, mem[ZOOM]);
+	if (fit.visible < 1)
+		return;
+	m.tall = tui_map_tall(c->g, rows, l->n);
+	mem[PAGE] = rows;
+	mem[FIRST_ROW] = tui_scroll(mem[FIRST_ROW], (int)c->s->layer, rows, (int)l->n);
+	mem[FIRST_COL] = tui_scroll(mem[FIRST_COL], (int)c->s->expert / fit.group, fit.visible,
+		fit.n_col);
+	for (; m.n_row < l->n - (size_t)mem[FIRST_ROW] && m.n_row < (size_t)rows &&
+	       m.n_row < MOE_MAX_LAYER; m.n_row++)
+		row[m.n_row] = (size_t)mem[FIRST_ROW] + m.n_row;
+	m.first_col = mem[FIRST_COL];
+	draw_cursor(c, (struct tui_rect){ r.x + 1, r.y, w, 1 });
+	tui_map_draw(c, (struct tui_rect){ r.x + 1, r.y + 1, w, rows + 1 }, &fit, &m);
+	x = r.x + 1 + tui_map_scale(c->g, r.x + 1, r.y + r.h - 1, w);
+	last = (m.first_col + fit.visible) * fit.group;
+	if (fit.visible < fit.n_col || m.n_row < l->n || fit.group > 1) {
+		char t[96];
+
+		snprintf(t, sizeof t, "%s experts %d\xe2\x80\x93%d of %d, layers %zu\xe2\x80\x93%zu of %zu",
+			fit.group > 1 ? "farthest of a group;" : "", m.first_col * fit.group,
+			(last < n_expert ? last : n_expert) - 1, n_expert, row[0] + 1,
+			row[m.n_row - 1] + 1, l->n);
+		if (tui_columns(c->g, t) + 2 < r.x + w - x)
+			tui_right(c->g, x, r.y + r.h - 1, r.x + w - x, TUI_DIM, t);
+	}
+}
+
+static int key(struct tui_ctx *c, int k, int *mem)
+{
+	const struct view_layers *l = &c->d->layers;
+	size_t n = l->n ? l->layer[c->s->layer].n_expert : 0;
+
+	if (k == '+' || k == '=')
+		mem[ZOOM]++;
+	else if (k == '-')
+		mem[ZOOM]--;
+	else if (k == '0')
+		mem[ZOOM] = 0;
+	else if (k == TUI_KEY_ENTER)
+		c->s->screen = 2;
+	else
+		return tui_move(k, &c->s->expert, n, &c->s->layer, l->n, (size_t)mem[PAGE]);
+	return 1;
+}
+
+const struct tui_panel tui_panel_heatmap = {
+	.name = "Heatmap",
+	.question = "Where is the load?",
+	.min_w = 40, .min_h = 10,
+	.hints = { { "\xe2\x86\x90\xe2\x86\x91\xe2\x86\x93\xe2\x86\x92", "move" }, { "+ -", "zoom" },
+		{ "Enter", "layer" }, { 0 } },
+	.draw = draw,
+	.key = key,
+};

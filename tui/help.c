@@ -1,0 +1,53 @@
+/* help.c - the page behind `?`: screens and their questions, keys, and what the words mean. */
+#include <stdio.h>
+
+#include "tui/panel.h"
+
+static const struct tui_hint keys[] = {
+	{ "1-9, Tab", "screens" },
+	{ "arrows, hjkl", "move; PgUp, PgDn, g, G go far" },
+	{ "+ - 0", "zoom the heat map" },
+	{ "p", "pause: the figures stand still, reading goes on" },
+	{ "w", "window: whole run, 10 min, 1 min, 10 s" },
+	{ "d, D", "next or previous domain" },
+	{ "r, R", "next or previous run in the database" },
+	{ "q, F10", "quit" },
+	{ NULL, NULL },
+};
+static const struct tui_hint words[] = {
+	{ "fair share", "what an expert would get if all got the same: 1\xc3\x97" },
+	{ "max/mean", "load of the busiest expert, in fair shares; 1 is perfect" },
+	{ "H_n", "entropy of the load, 1 = even, 0 = all on one expert" },
+	{ "dead", "experts never picked in this selection" },
+	{ "null", "what shuffled domain labels reach by chance (95 %)" },
+	{ NULL, NULL },
+};
+
+static int list(struct tui_grid *g, struct tui_rect r, const struct tui_hint *h)
+{
+	int y = 0;
+
+	for (; h->key && y < r.h; h++, y++) {
+		tui_text(g, r.x, r.y + y, 13, TUI_KEY, h->key);
+		tui_text(g, r.x + 14, r.y + y, r.w - 14, TUI_TEXT, h->what);
+	}
+	return y;
+}
+
+void tui_help(struct tui_ctx *c)
+{
+	int w = c->g->w < 74 ? c->g->w : 74, h = c->g->h < 24 ? c->g->h : 24, y;
+	struct tui_rect r = { (c->g->w - w) / 2, (c->g->h - h) / 2, w, h }, in;
+
+	tui_fill(c->g, r, TUI_TEXT, ' ');
+	in = tui_frame(c->g, r, "moescope top", "any key closes");
+	if (in.h < 1)
+		return;
+	in.x++, in.w -= 2;
+	for (y = 0; tui_panels[y] && y < in.h; y++) {
+		tui_textf(c->g, in.x, in.y + y, 13, TUI_KEY, "%d %s", y + 1, tui_panels[y]->name);
+		tui_text(c->g, in.x + 14, in.y + y, in.w - 14, TUI_TEXT, tui_panels[y]->question);
+	}
+	y += list(c->g, (struct tui_rect){ in.x, in.y + y + 1, in.w, in.h - y - 1 }, keys) + 1;
+	list(c->g, (struct tui_rect){ in.x, in.y + y + 1, in.w, in.h - y - 1 }, words);
+}
