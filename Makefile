@@ -102,7 +102,7 @@ $(BUILD)/%.o: %.c $(GEN)
 $(BUILD)/libmoescope.a: $(LIB_OBJ)
 	@rm -f $@
 	$(call say,AR)
-	$(Q)ar rcs $@ $^
+	$(Q)ar qcs $@ $^
 
 $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(call say,LD)

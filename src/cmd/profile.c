@@ -227,8 +227,8 @@ static int run(int argc, char **argv, struct moe_err *e)
 	if (!quiet && summary_print(po.db, id, e))
 		return -1;
 	if (!quiet)
-		printf("\nrun %lld is in %s: `moescope top %s`, `moescope report %s`, `moescope stat %s`\n",
-			(long long)id, po.db, po.db, po.db, po.db);
+		printf("\nrun %lld is in %s: `%s top %s`, `%s report %s`, `%s stat %s`\n", (long long)id, po.db,
+			cmd_program, po.db, cmd_program, po.db, cmd_program, po.db);
 	return load_interrupted() ? 130 : 0;
 }
 

@@ -180,8 +180,8 @@ static void print_speed(const struct gen *g)
 			ns[1] ? (double)n[1] * 1e9 / (double)ns[1] : 0.0);
 	fprintf(stderr, "; %d threads, %s\n", session_threads(g->s), session_kern(g->s)->name);
 	if (g->t)
-		fprintf(stderr, "run %lld logged to %s: look with `moescope top %s`, `moescope stat %s`\n",
-			(long long)moe_trace_run(g->t), db, db, db);
+		fprintf(stderr, "run %lld logged to %s: look with `%s top %s`, `%s stat %s`\n",
+			(long long)moe_trace_run(g->t), db, cmd_program, db, cmd_program, db);
 }
 
 static int go(struct gen *g, const char *text, struct moe_err *e)
