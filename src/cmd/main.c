@@ -19,6 +19,9 @@ static const struct cmd *const commands[] = {
 	&cmd_stat,
 	&cmd_sql,
 	NULL,
+	&cmd_stat,
+	&cmd_sql,
+	NULL,
 };
 
 static const struct cmd *find(const char *name)

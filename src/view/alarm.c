@@ -653,24 +653,24 @@ int view_alarms_table(const struct view_alarms *v, struct view_table *out, struc
 	struct view_cell *c;
 	char at[32];
 
-	table_init(out, cols, sizeof cols / sizeof *cols);
+	view_table_init(out, cols, sizeof cols / sizeof *cols);
 	for (size_t i = 0; i < v->n; i++) {
 		const struct view_alarm *a = v->alarm + i;
 		time_t s = (time_t)(a->since / 1000000000);
 		struct tm tm;
 
-		c = table_row(out, e);
+		c = view_table_row(out, e);
 		if (!c)
 			goto fail;
 		if (a->layer >= 0)
-			table_int(c + 2, a->layer);
+			view_set_int(c + 2, a->layer);
 		if (a->since && gmtime_r(&s, &tm) && strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%SZ", &tm) &&
-		    table_text(c + 3, at, e))
+		    view_set_text(c + 3, at, e))
 			goto fail;
-		table_real(c + 4, a->value);
-		table_real(c + 5, a->threshold);
-		if (table_text(c, severity[a->severity], e) || table_text(c + 1, a->kind, e) ||
-		    table_text(c + 6, a->text, e) || table_text(c + 7, a->sql, e))
+		view_set_real(c + 4, a->value);
+		view_set_real(c + 5, a->threshold);
+		if (view_set_text(c, severity[a->severity], e) || view_set_text(c + 1, a->kind, e) ||
+		    view_set_text(c + 6, a->text, e) || view_set_text(c + 7, a->sql, e))
 			goto fail;
 	}
 	return 0;

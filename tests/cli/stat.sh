@@ -22,9 +22,10 @@ expect() { [ "$1" = "$2" ] || fail "$3: got '$1', want '$2'"; }
 run() { # name, options...
 	name=$1
 	shift
-	"$M" stat "$db" --run 1 "$@" --json >"$tmp/$name.json" 2>"$tmp/$name.err" || fail "$*: $(cat "$tmp/$name.err")"
-	sqlite3 :memory: "SELECT CASE WHEN json_valid(readfile('$tmp/$name.json')) THEN 'ok' ELSE 'bad' END" |
-		grep -q ok || fail "$name: not JSON"
+	"$M" stat "$db" --run 1 "$@" --json >"$tmp/$name.json" 2>"$tmp/$name.err" ||
+		fail "$*: $(cat "$tmp/$name.err")"
+	sqlite3 :memory: "SELECT json_valid(readfile('$tmp/$name.json'))" | grep -q 1 ||
+		fail "$name: not JSON"
 	"$M" stat "$db" --run 1 "$@" >"$tmp/$name.txt" 2>/dev/null
 	"$M" stat "$db" --run 1 "$@" --csv >"$tmp/$name.csv" 2>/dev/null
 	n=$(json 'count(*)' "$tmp/$name.json" '')
@@ -58,7 +59,8 @@ expect "$(keys "$tmp/spec.json" | cut -d' ' -f1-11)" \
 	"keys of --specialisation"
 expect "$(json "count(*)" "$tmp/spec.json" ", json_each(j.value) k WHERE k.key GLOB 'jsd[[]*/*]'")" 40 \
 	"JSD of every pair of domains"
-expect "$(json "min((j.value->>'mi_domain') > (j.value->>'null_p95'))" "$tmp/spec.json" '')" 1 "MI beats null"
+expect "$(json "min((j.value->>'mi_domain') > (j.value->>'null_p95'))" "$tmp/spec.json" '')" 1 \
+	"MI beats null"
 
 run locality --locality
 expect "$(keys "$tmp/locality.json")" "run domain phase layer pairs first first_uniform any \
@@ -72,15 +74,18 @@ expect "$(keys "$tmp/coact.json")" "run domain phase layer i j count p_j_given_i
 expect "$(json "sum(j.value->>'count')" "$tmp/coact.json" '')" 96000 "ordered pairs: one pair a token"
 
 run alarms --alarms
-expect "$(keys "$tmp/alarms.json")" "severity kind layer since value threshold text sql" "keys of --alarms"
+expect "$(keys "$tmp/alarms.json")" "severity kind layer since value threshold text sql" \
+	"keys of --alarms"
 expect "$(json "count(*)" "$tmp/alarms.json" \
 	"WHERE j.value->>'severity' = 'alarm' AND j.value->>'kind' = 'collapse' AND j.value->>'layer' = 2")" \
 	1 "collapse of layer 2"
 
 run decode --phase decode
-expect "$(json "DISTINCT j.value->>'phase' || (j.value->>'tokens')" "$tmp/decode.json" '')" decode2400 "phase"
+expect "$(json "DISTINCT j.value->>'phase' || (j.value->>'tokens')" "$tmp/decode.json" '')" \
+	decode2400 "phase"
 run law --domain law
-expect "$(json "DISTINCT j.value->>'domain' || (j.value->>'tokens')" "$tmp/law.json" '')" law2400 "domain"
+expect "$(json "DISTINCT j.value->>'domain' || (j.value->>'tokens')" "$tmp/law.json" '')" \
+	law2400 "domain"
 
 "$M" stat "$db" --runs --json >"$tmp/runs.json"
 expect "$(json "group_concat((j.value->>'run') || (j.value->>'detail'))" "$tmp/runs.json" '')" \
@@ -102,7 +107,8 @@ wrong() { # status, words, options...
 	[ ! -s "$tmp/out" ] || fail "stat $*: wrote to stdout"
 }
 wrong 2 "no run 9; there are: 1, 2" "$db" --run 9
-wrong 2 "no domain 'x'; run 1 has: 'code', 'finance', 'law', 'medicine', 'poetry'" "$db" --run 1 --domain x
+wrong 2 "no domain 'x'; run 1 has: 'code', 'finance', 'law', 'medicine', 'poetry'" "$db" --run 1 \
+	--domain x
 wrong 2 "one database is needed"
 wrong 2 "choose one of layer|expert|domain" "$db" --by token
 wrong 2 "at a time" "$db" --locality --by expert

@@ -31,10 +31,18 @@ struct made {
 	struct rng r;
 	uint64_t seq;
 	int nan_layer;         /* index of a layer whose every 10th token is NaN; -1 = none */
+	int by_token;          /* 1: domains differ in their token ids only, and ids decide the expert */
 	/* what was written, in order */
 	size_t n;
-	struct { uint64_t seq; uint32_t pos; int phase; int nan[L]; uint16_t pick[L][K]; float logit[L][E];
-		char domain[16]; } tok[TOKENS_MAX];
+	struct {
+		uint64_t seq;
+		uint32_t pos;
+		int32_t token;
+		int phase, nan[L];
+		uint16_t pick[L][K];
+		float logit[L][E];
+		char domain[16];
+	} tok[TOKENS_MAX];
 };
 static struct made made;
 static char dir[] = "/tmp/moescope-view-XXXXXX", path[64];
@@ -72,6 +80,7 @@ static void begin_in(enum moe_detail detail, uint64_t seed)
 	rng_seed(&made.r, seed);
 	made.seq = made.n = 0;
 	made.nan_layer = -1;
+	made.by_token = 0;
 }
 
 static void begin(enum moe_detail detail, uint64_t seed)
@@ -84,6 +93,14 @@ static void end(void)
 {
 	OK(moe_trace_close(made.t, MOE_RUN_DONE, &err));
 	made.t = NULL;
+}
+
+/* Any id of 100, or of a part of them that belongs to the domain and overlaps with the others'. */
+static int32_t draw_token(const char *domain)
+{
+	if (!made.by_token)
+		return (int32_t)rng_below(&made.r, 100);
+	return (int32_t)((rng_below(&made.r, 30) + 20 * (uint64_t)(domain[0] - 'a')) % 100);
 }
 
 /* One batch of n tokens; lean [L][E] is added to random logits in 0..4. */
@@ -100,14 +117,16 @@ static void batch(const char *domain, uint32_t pos, uint32_t n, int phase, float
 		.margin = margin, .logits = logit[0], .flags = flags };
 	struct moe_batch_info b = { made.seq, pos, n, (uint8_t)phase, 1000000 * n };
 
+	for (uint32_t t = 0; t < n; t++)
+		seq[t] = made.seq, at[t] = pos + t, token[t] = draw_token(domain);
 	for (int l = 0; l < L; l++) {
 		v.layer = shape[l].layer;
 		for (uint32_t t = 0; t < n; t++) {
 			int a = 0, c = -1, nan = made.nan_layer == l && t % 10 == 3;
 
-			seq[t] = made.seq, at[t] = pos + t, token[t] = (int32_t)rng_below(&made.r, 100);
 			for (int e = 0; e < E; e++) {
-				logit[t][e] = nan ? NAN : (float)(4 * rng_unit(&made.r)) + lean[l][e];
+				logit[t][e] = nan ? NAN : (float)(4 * rng_unit(&made.r)) + lean[l][e] +
+					(made.by_token && token[t] / 13 == e ? 3 : 0);
 				a = logit[t][e] > logit[t][a] ? e : a;
 			}
 			for (int e = 0; e < E; e++)
@@ -124,6 +143,7 @@ static void batch(const char *domain, uint32_t pos, uint32_t n, int phase, float
 			made.tok[made.n + t].nan[l] = nan;
 			made.tok[made.n + t].seq = made.seq;
 			made.tok[made.n + t].pos = pos + t;
+			made.tok[made.n + t].token = token[t];
 			made.tok[made.n + t].phase = phase;
 			snprintf(made.tok[made.n + t].domain, 16, "%s", domain ? domain : "");
 		}
@@ -969,6 +989,68 @@ static void test_specialised_is_proven(void **state)
 	reader_close(r);
 }
 
+/* Where only the ids differ between domains, the control explains the whole effect; where the
+ * domain itself does, it explains none of it. Both against the definition, token by token. */
+static void control_recounted(int by_token)
+{
+	float lean[3][L][E] = { { { 0 } } };
+	struct view_spec v;
+	struct reader *r;
+
+	begin(MOE_DETAIL_ROUTES, 40 + (uint64_t)by_token);
+	made.by_token = by_token;
+	for (int d = 0; d < 3 && !by_token; d++)
+		lean[d][0][d] = lean[d][1][d + 1] = 2;
+	for (int i = 0; i < 30; i++)
+		doc((char[]){ (char)('a' + i % 3), 0 }, 150, 0, lean[i % 3]);
+	end();
+	r = open_db();
+	OK(view_specialisation(r, &all, 50, 50, 1, &v, &err));
+	assert_int_equal(v.n_domain, 3);
+	for (int l = 0; l < L; l++)
+		for (int d = 0; d < 3; d++) {
+			const struct view_spec_cell *c = v.layer[l].cell + d;
+			double own = 0, n = 0, tokens = 0, want = 0;
+
+			for (int x = 0; x < 100; x++) { /* id by id */
+				double here = 0, hit = 0, there = 0, there_hit = 0;
+
+				for (size_t i = 0; i < made.n; i++) {
+					const uint16_t *p = made.tok[i].pick[l];
+					int pick = p[0] == c->expert || p[1] == c->expert;
+
+					if (made.tok[i].token != x)
+						continue;
+					*(made.tok[i].domain[0] == 'a' + d ? &here : &there) += 1;
+					*(made.tok[i].domain[0] == 'a' + d ? &hit : &there_hit) += pick;
+				}
+				tokens += here;
+				if (there > 0)
+					n += here, own += hit, want += here * there_hit / there;
+			}
+			near(c->token_share, n / tokens, 1e-9);
+			near(c->token_rel, own / n * E / K, 1e-9);
+			near(c->token_control, want / n * E / K, 1e-9);
+			assert_true(c->proven);
+			if (by_token) {
+				assert_true(c->token_share < 1);
+				near(c->token_rel, c->token_control, .35);
+			} else {
+				near(c->token_share, 1, 0);
+				assert_true(c->token_rel > 1.5 * c->token_control);
+			}
+		}
+	view_spec_free(&v);
+	reader_close(r);
+}
+
+static void test_token_control(void **state)
+{
+	(void)state;
+	control_recounted(0);
+	control_recounted(1);
+}
+
 /* Documents that differ a lot, but not by domain: over 40 seeds no more cells and layers may be
  * called specialised than chance allows. */
 static void test_false_positives(void **state)
@@ -1116,6 +1198,7 @@ int main(void)
 		cmocka_unit_test(test_run_alarms),
 		cmocka_unit_test(test_alarms_table),
 		cmocka_unit_test(test_specialised_is_proven),
+		cmocka_unit_test(test_token_control),
 		cmocka_unit_test(test_false_positives),
 		cmocka_unit_test(test_specialisation_cannot_tell),
 		cmocka_unit_test(test_many_documents),
