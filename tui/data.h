@@ -2,7 +2,8 @@
  * data.h - what the screens show, as plain data taken from the views in one go.
  *
  * A snapshot is made by a loader (data.c), handed over whole and then only read; drawing never
- * touches the database. The specialisation is a snapshot of its own because it costs much more.
+ * touches the database. Alarms and specialisation are snapshots of their own because on a large
+ * database they cost much more than the figures.
  */
 #ifndef TUI_DATA_H
 #define TUI_DATA_H
@@ -21,7 +22,6 @@ struct tui_data {
 	struct load_filter filter;  /* what that came to */
 	struct view_summary sum;
 	struct view_layers layers;
-	struct view_alarms alarms;
 	struct domain_info *domain; /* [n_domain], of the run */
 	size_t n_domain;
 	int64_t *runs;              /* [n_runs], all ids, ascending */
@@ -31,16 +31,28 @@ struct tui_data {
 	int64_t cost_ns;            /* time that loading took */
 };
 
+struct tui_alarms {
+	struct tui_want want;       /* what was asked for */
+	struct view_alarms list;
+	int64_t cost_ns;
+};
+
 struct tui_spec {
 	int64_t run;
 	struct view_spec spec;
 	int64_t loaded, cost_ns;
 };
 
-/* Read everything but the specialisation; on -1 nothing is left allocated. */
+/* Read all figures; on -1 nothing is left allocated. */
 int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data *out,
 	struct moe_err *e);
 void tui_data_free(struct tui_data *d);
+
+int tui_alarms_load(struct reader *r, const struct tui_want *want, struct tui_alarms *out,
+	struct moe_err *e);
+void tui_alarms_free(struct tui_alarms *a);
+
+int tui_same_want(const struct tui_want *a, const struct tui_want *b);
 
 /* Of the whole run and all domains, whatever the filter. */
 int tui_spec_load(struct reader *r, int64_t run, struct tui_spec *out, struct moe_err *e);

@@ -75,7 +75,7 @@ out:
 
 static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 {
-	const struct view_alarms *a = &c->d->alarms;
+	const struct view_alarms *a = c->alarms;
 	struct tui_rect in;
 	size_t i = 0;
 	char t[64];
@@ -83,6 +83,10 @@ static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 	in = tui_frame(c->g, r, "Alarms", NULL);
 	if (in.h < 1 || in.w < 8)
 		return;
+	if (!a) {
+		tui_text(c->g, in.x + 1, in.y, in.w - 2, TUI_DIM, "looking \xe2\x80\xa6");
+		return;
+	}
 	if (!a->n) {
 		int x = in.x + tui_text(c->g, in.x, in.y, 2, TUI_GOOD, "\xe2\x9c\x93 ") + 1;
 
