@@ -1,7 +1,8 @@
 # moescope - build, demo and tests. `make demo` and `make check` need nothing but git, make and a
 # C compiler: install-deps.sh fetches the distribution's packages that are missing.
 #
-#   make            build build/moescope and build/libmoescope.a
+#   make            build build/moescope, build/libmoescope.a and build/moescope_routing.so (the
+#                   `routing` table function for any sqlite3 shell)
 #   make demo       profile the embedded sample model, write a report, say what to do next
 #   make check      every test; ends with a line that counts them
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviourSanitizer, in build/san
@@ -31,14 +32,15 @@ SRC := $(sort $(wildcard src/*/*.c tui/*.c reports/*.c))
 CMD_SRC := $(filter src/cmd/%,$(SRC))
 LIB_SRC := $(filter-out src/cmd/%,$(SRC))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
-CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o)
+CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/gen/embed.o
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/tools/*.c)))
 EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src/trace/layout.c \
 	src/base/err.c
-GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h
+PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
+GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
-.PHONY: all deps demo check unit tools cli lint install clean
+.PHONY: all deps demo check unit tools cli lint install clean libfuzzer
 all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
 
 deps:
@@ -53,9 +55,21 @@ check: deps
 	@$(MAKE) --no-print-directory -j2 all
 	@tests/run $(BUILD)
 
+# Text that is compiled in: each line becomes a C string.
+QUOTE = mkdir -p $(@D) && sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
 $(BUILD)/gen/schema_sql.h: src/trace/schema.sql
+	@$(QUOTE)
+$(BUILD)/gen/style_css.h: reports/style.css
+	@$(QUOTE)
+$(BUILD)/gen/%_gp.h: reports/plots/%.gp
+	@$(QUOTE)
+
+EMBED := $(wildcard models/*.gguf models/texts/*.txt)
+$(BUILD)/gen/embed.c: src/cmd/embed.sh $(EMBED)
 	@mkdir -p $(@D)
-	@sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
+	@src/cmd/embed.sh > $@
+$(BUILD)/gen/embed.o: $(BUILD)/gen/embed.c
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 # Rewritten only when it changes, so that a commit does not rebuild the world.
 $(BUILD)/gen/version.h: FORCE
@@ -76,7 +90,7 @@ $(BUILD)/%.o: %.c $(GEN)
 
 $(BUILD)/libmoescope.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	ar qcs $@ $^
 
 $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
@@ -93,6 +107,22 @@ $(BUILD)/tests/%: tests/tools/%.c $(BUILD)/libmoescope.a
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
+
+# Fuzz targets with a driver of their own; tests/cli/fuzz.sh runs each for a second.
+$(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/main.c tests/fuzz/fuzz.h tests/unit/gguf_build.h $(BUILD)/libmoescope.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Itests/unit -Itests/fuzz $< tests/fuzz/main.c $(BUILD)/libmoescope.a $(LIBS) -o $@
+
+# The same targets with clang's libFuzzer: build/fuzz/fuzz_gguf CORPUS_DIR
+FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c)
+libfuzzer:
+	@command -v clang >/dev/null || { echo "libfuzzer needs clang"; exit 1; }
+	@mkdir -p build/fuzz
+	for t in $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)); do \
+		clang $(BASE_CFLAGS) -O1 -fsanitize=fuzzer,address,undefined -Itests/unit -Itests/fuzz \
+			tests/fuzz/$$t.c $(FUZZ_SRC) $(LIBS) -o build/fuzz/$$t || exit 1; \
+	done
+
 
 unit: $(UNIT) tools
 

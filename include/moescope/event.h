@@ -26,6 +26,13 @@ enum moe_event_flag {
 	MOE_EV_EDITED = 2 /* a hook changed the choice; `before` has the router's own */
 };
 
+/* One MoE layer of the model. */
+struct moe_layer_desc {
+	uint16_t layer; /* index in the model */
+	uint16_t n_expert;
+	uint16_t k;
+};
+
 /* One decision. The pointers are borrowed and live as long as their source says. */
 struct moe_event {
 	uint64_t seq;   /* sequence (request), unique in a run */

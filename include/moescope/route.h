@@ -10,7 +10,7 @@
  *   weights    from the unbiased scores of the selected experts
  *
  * Follows build_moe_ffn of llama.cpp, the loader that defines what a GGUF means in practice.
- * A NaN among the logits sets MOE_EV_NAN, selects experts 0..k-1 and gives them weight 0.
+ * A NaN or +inf among the logits sets MOE_EV_NAN, selects experts 0..k-1 and gives them weight 0.
  */
 #ifndef MOESCOPE_ROUTE_H
 #define MOESCOPE_ROUTE_H
@@ -60,6 +60,9 @@ void moe_route_scores(const struct moe_route_spec *s, const float *logits, float
 /* "softmax > top-2 of 16 > renormalised": one line for people and for the run's descriptor.
  * Returns what snprintf would. */
 int moe_route_describe(const struct moe_route_spec *s, char *out, size_t size);
+
+/* "softmax", "sigmoid", "sqrt_softplus", "none". */
+const char *moe_route_score_name(enum moe_score s);
 
 /* A preset by name ("mixtral", "olmoe", "qwen2moe", "qwen3moe", "deepseek-v3", "gpt-oss", ...):
  * fills score, weight and scale, keeps n_expert, k and groups as they are. -1 if unknown. */

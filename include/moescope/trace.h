@@ -27,13 +27,6 @@ enum moe_detail {
 
 enum moe_run_state { MOE_RUN_LIVE, MOE_RUN_DONE, MOE_RUN_FAILED, MOE_RUN_IMPORTED };
 
-/* One MoE layer of the model. */
-struct moe_layer_desc {
-	uint16_t layer; /* index in the model */
-	uint16_t n_expert;
-	uint16_t k;
-};
-
 /* Who made this run from what. Strings are copied; NULL = unknown. Numbers: 0 = unknown. */
 struct moe_run_desc {
 	const char *command;   /* "run", "profile", ... */

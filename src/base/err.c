@@ -6,18 +6,49 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Control bytes from a hostile file name must not reach the terminal; UTF-8 stays as it is. */
-static void clean(char *s)
+#include "base/utf8.h"
+
+/* Characters that act on a terminal or cannot be seen: C0, DEL, C1, soft hyphen, zero-width, line
+ * separators, bidi controls, byte order mark. */
+static int harmful(uint32_t c)
 {
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			*s = '?';
+	return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0xad || c == 0x61c || c == 0x180e ||
+		(c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
+		(c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) ||
+		(c >= 0xe0000 && c <= 0xe007f);
 }
 
+/* A message may hold a hostile file name: what is harmful or no UTF-8 becomes a question mark. */
+static void clean(char *s)
+{
+	size_t n = strlen(s), i = 0, len;
+	char *out = s;
+	uint32_t c;
+
+	while (i < n) {
+		len = utf8_decode(s + i, n - i, &c);
+		if (!len || harmful(c)) {
+			*out++ = '?';
+			i += len ? len : 1;
+			continue;
+		}
+		memmove(out, s + i, len);
+		out += len;
+		i += len;
+	}
+	*out = 0;
+}
+
+/* Three dots at the end of what was cut, in place of whole characters. */
 static void mark_cut(struct moe_err *e, size_t wanted)
 {
-	if (wanted >= sizeof e->msg)
-		memcpy(e->msg + sizeof e->msg - 4, "...", 4);
+	size_t at = sizeof e->msg - 4;
+
+	if (wanted < sizeof e->msg)
+		return;
+	while (at && ((unsigned char)e->msg[at] & 0xc0) == 0x80)
+		at--;
+	memcpy(e->msg + at, "...", 4);
 }
 
 int err_set(struct moe_err *e, enum moe_err_code code, const char *fmt, ...)

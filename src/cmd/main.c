@@ -11,16 +11,21 @@
 #include "cmd/cmd.h"
 #include "version.h"
 
+const char *cmd_program = "moescope";
+
 /* To add a command: a file in src/cmd/, a declaration and a row here. Order is that of `help`. */
 extern const struct cmd cmd_inspect, cmd_run, cmd_profile, cmd_top, cmd_report, cmd_stat, cmd_sql,
 	cmd_bench, cmd_demo;
 static const struct cmd *const commands[] = {
+	&cmd_demo,
+	&cmd_run,
+	&cmd_profile,
 	&cmd_top,
 	&cmd_stat,
 	&cmd_sql,
-	NULL,
-	&cmd_stat,
-	&cmd_sql,
+	&cmd_report,
+	&cmd_inspect,
+	&cmd_bench,
 	NULL,
 };
 
@@ -90,6 +95,8 @@ int main(int argc, char **argv)
 {
 	const struct cmd *c;
 
+	if (argc > 0 && argv[0][0])
+		cmd_program = argv[0];
 	if (argc < 2) {
 		help_all(stderr);
 		return MOE_ERR_USAGE;

@@ -20,16 +20,18 @@ struct cursor {
 	int started;           /* a sequence was looked for */
 	int in_seq;            /* sequence, seq and domain are of a sequence */
 	int64_t sequence, seq, domain;
+	int64_t document;      /* first of the neighbouring sequences of this name and domain */
+	char name[512];        /* of the sequence; a longer name counts as no name */
 	int64_t pos, id;       /* last chunk of the sequence */
 	unsigned char *mem[CHUNK_N_BLOB]; /* room for LAYOUT_CHUNK tokens each; NULL until used */
 	size_t size[CHUNK_N_BLOB];
 };
 
 static const char sql_seq[] =
-	"SELECT id, seq, coalesce(domain, 0) FROM sequence WHERE run = ?1 AND seq > ?2 "
+	"SELECT id, seq, coalesce(domain, 0), coalesce(name, '') FROM sequence WHERE run = ?1 AND seq > ?2 "
 	"AND (?3 < 0 OR coalesce(domain, 0) = ?3) ORDER BY seq LIMIT 1";
 static const char sql_first_seq[] =
-	"SELECT id, seq, coalesce(domain, 0) FROM sequence WHERE run = ?1 AND seq >= ?2 "
+	"SELECT id, seq, coalesce(domain, 0), coalesce(name, '') FROM sequence WHERE run = ?1 AND seq >= ?2 "
 	"AND (?3 < 0 OR coalesce(domain, 0) = ?3) ORDER BY seq LIMIT 1";
 static const char sql_chunk[] =
 	"SELECT id, pos, n, phase, codec, tokens, experts, weights, margins, flags, before, logits "
@@ -82,6 +84,25 @@ void cursor_close(struct cursor *c)
 	free(c);
 }
 
+/* Take the sequence of the current row: parts of one document are neighbours with equal names. */
+static void enter_seq(struct cursor *c)
+{
+	int64_t domain = sqlite3_column_int64(c->next_seq, 2);
+	const char *name = (const char *)sqlite3_column_text(c->next_seq, 3);
+
+	c->sequence = sqlite3_column_int64(c->next_seq, 0);
+	c->seq = sqlite3_column_int64(c->next_seq, 1);
+	if (!name || !*name || strlen(name) >= sizeof c->name)
+		name = "";
+	if (!c->started || !*name || domain != c->domain || strcmp(name, c->name))
+		c->document = c->sequence;
+	c->domain = domain;
+	strcpy(c->name, name);
+	c->pos = c->id = INT64_MIN;
+	c->in_seq = 1;
+	c->started += c->started < 2;
+}
+
 /* 1 = there is a next sequence, 0 = no, -1. */
 static int step_seq(struct cursor *c, struct moe_err *e)
 {
@@ -98,12 +119,7 @@ static int step_seq(struct cursor *c, struct moe_err *e)
 	sqlite3_bind_int64(c->next_seq, 3, c->f.domain);
 	rc = sqlite3_step(c->next_seq);
 	if (rc == SQLITE_ROW) {
-		c->sequence = sqlite3_column_int64(c->next_seq, 0);
-		c->seq = sqlite3_column_int64(c->next_seq, 1);
-		c->domain = sqlite3_column_int64(c->next_seq, 2);
-		c->pos = c->id = INT64_MIN;
-		c->in_seq = 1;
-		c->started += c->started < 2;
+		enter_seq(c);
 	} else if (rc != SQLITE_DONE) {
 		fail(c, e);
 	}
@@ -169,7 +185,8 @@ static int read_chunk(struct cursor *c, struct cursor_chunk *out, struct moe_err
 			return -1;
 	if (check_ids(c, p[CHUNK_EXPERTS], (size_t)n, e) || check_ids(c, p[CHUNK_BEFORE], (size_t)n, e))
 		return -1;
-	*out = (struct cursor_chunk){ .id = c->id, .sequence = c->sequence, .domain = c->domain,
+	*out = (struct cursor_chunk){ .id = c->id, .sequence = c->sequence, .document = c->document,
+		.domain = c->domain,
 		.seq = (uint64_t)c->seq, .pos = (uint32_t)c->pos, .n = (uint32_t)n, .phase = (uint8_t)phase,
 		.n_layer = c->lay.n, .layers = c->lay.layer, .k_at = c->lay.k_at, .e_at = c->lay.e_at,
 		.k_row = c->lay.k_row, .e_row = c->lay.e_row, .tokens = p[CHUNK_TOKENS],

@@ -101,6 +101,8 @@ int reader_notes(struct reader *r, int64_t run, int64_t after, struct note **out
 
 struct cursor_chunk {        /* borrowed until the next step */
 	int64_t id, sequence, domain; /* sequence = sequence.id; domain 0 = none */
+	int64_t document;          /* sequence.id of the first of neighbouring sequences of one domain
+	                              and equal name: the parts of a long document */
 	uint64_t seq;
 	uint32_t pos, n;
 	uint8_t phase;

@@ -1,8 +1,8 @@
 /*
  * spec.c - does the model send different domains to different experts, and is it real?
  *
- * One pass over the decisions counts picks per document, [document][layer][expert]; everything else
- * is computed from those counts. Evidence is counted in documents, because tokens of one document
+ * One pass over the decisions counts picks per document, [document][layer][expert], the parts of a
+ * long document together; everything else is computed from those counts. Evidence is counted in documents, because tokens of one document
  * are alike: intervals draw whole documents with replacement inside their domain, the null permutes
  * the domain labels of whole documents. A cell (layer, domain) is `proven` only if the lower end of
  * its interval lies above the 95th percentile of what the strongest expert reaches under the null.
@@ -34,7 +34,7 @@ struct docs {
 	size_t n_domain, n_layer, width; /* width: experts summed over the layers */
 	size_t *at;          /* [n_layer] where a layer's experts begin in a row */
 	size_t *first;       /* [n_domain + 1] first document of a domain; fixed room */
-	size_t *seen;        /* [n_domain] sequences met so far */
+	size_t *seen;        /* [n_domain] documents met so far */
 	uint32_t *count;     /* [n_doc][width] */
 	uint32_t *label;     /* [n_doc] */
 	size_t n_doc;        /* set by docs_pack */
@@ -164,7 +164,7 @@ static int docs_scan(struct docs *s, struct reader *r, const struct load_filter 
 	const struct domain_info *d, struct moe_err *e)
 {
 	struct cursor *cur = cursor_open(r, f, e);
-	int64_t sequence = -1;
+	int64_t document = -1;
 	struct cursor_chunk c;
 	size_t dom, doc = 0;
 	int got;
@@ -175,8 +175,8 @@ static int docs_scan(struct docs *s, struct reader *r, const struct load_filter 
 		dom = view_decisions_domain(d, s->n_domain, c.domain);
 		if (dom == s->n_domain)
 			continue;
-		if (c.sequence != sequence) {
-			sequence = c.sequence;
+		if (c.document != document) {
+			document = c.document;
 			doc = s->first[dom] + s->seen[dom]++ % (s->first[dom + 1] - s->first[dom]);
 		}
 		count_chunk(s->count + doc * s->width, s->at, &c);

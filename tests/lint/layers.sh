@@ -7,7 +7,7 @@ rules='
 base:
 gguf: base
 kern: base
-route: base
+route: base event
 event: base
 tok: base gguf
 model: base gguf kern route event

@@ -154,11 +154,15 @@ static void batch(const char *domain, uint32_t pos, uint32_t n, int phase, float
 }
 
 /* One document: a prompt and some generated tokens. */
+static const char *doc_name; /* NULL: each its own */
+
 static void doc(const char *domain, uint32_t n_prompt, uint32_t n_gen, float lean[L][E])
 {
-	struct moe_seq_info s = { ++made.seq, domain, "a document", n_prompt };
+	char own[32];
+	struct moe_seq_info s = { ++made.seq, domain, doc_name ? doc_name : own, n_prompt };
 	struct moe_seq_result r = { made.seq, n_prompt, n_gen, n_prompt * 2.0, n_prompt, n_prompt * 4 };
 
+	snprintf(own, sizeof own, "document %llu", (unsigned long long)made.seq);
 	OK(made.h->seq_begin(made.h->ctx, &s, &err));
 	for (uint32_t p = 0, n; p < n_prompt; p += n) {
 		n = n_prompt - p < BATCH ? n_prompt - p : BATCH;
@@ -1111,6 +1115,13 @@ static void test_specialisation_cannot_tell(void **state)
 	doc("a", 60, 0, even);
 	end();
 	spec_says(&all, "this run has 1 such domain");
+	begin(MOE_DETAIL_ROUTES, 33); /* the parts of one long document are one document */
+	doc_name = "long";
+	for (int i = 0; i < 8; i++)
+		doc(i < 4 ? "a" : "b", 60, 0, even);
+	doc_name = NULL;
+	end();
+	spec_says(&all, "this selection has 0");
 	begin(MOE_DETAIL_ROUTES, 32);
 	doc("a", 60, 2, even);
 	doc("b", 60, 0, even);

@@ -1,0 +1,63 @@
+/*
+ * num.h - elementary functions whose bits are the same on every machine.
+ *
+ * libm's expf differs between libraries and versions; replay needs one definition. These use only
+ * IEEE additions, multiplications and integer operations in a fixed order, so that a compiler may
+ * vectorise them without changing a bit (contraction is off).
+ */
+#ifndef BASE_NUM_H
+#define BASE_NUM_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/*
+ * e^x in single precision: x = n ln2 + r, |r| <= ln2/2, ln2 in two parts, e^r by its Taylor
+ * polynomial of degree 7 (truncation below 2^-27), 2^n through the exponent bits in two steps.
+ * Largest error 1.2 ulp. x <= -103.97 gives 0 and x >= 88.73 gives +inf; NaN stays NaN.
+ */
+static inline float num_exp(float x)
+{
+	const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+	float c = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
+	float t = c * 1.44269504f + magic, n = t - magic, r, p, s1, s2;
+	int32_t i, h;
+	uint32_t b1, b2;
+
+	r = c - n * 0.693359375f;
+	r = r + n * 2.12194440e-4f;
+	p = 1.98412698e-4f;
+	p = p * r + 1.38888889e-3f;
+	p = p * r + 8.33333333e-3f;
+	p = p * r + 4.16666667e-2f;
+	p = p * r + 1.66666667e-1f;
+	p = p * r + 0.5f;
+	p = p * r + 1.0f;
+	p = p * r + 1.0f;
+	i = (int32_t)(n == n ? n : 0);
+	h = i >> 1;
+	b1 = (uint32_t)(h + 127) << 23;
+	b2 = (uint32_t)(i - h + 127) << 23;
+	memcpy(&s1, &b1, 4);
+	memcpy(&s2, &b2, 4);
+	return p * s1 * s2;
+}
+
+static inline float num_sigmoid(float x)
+{
+	return 1.0f / (1.0f + num_exp(-x));
+}
+
+static inline float num_silu(float x)
+{
+	return x / (1.0f + num_exp(-x));
+}
+
+/* ln(1 + e^x) without overflow. Double libm inside: used by routers only, one value an expert. */
+static inline float num_softplus(float x)
+{
+	return x > 20.0f ? x : (float)log1p(exp((double)x));
+}
+
+#endif

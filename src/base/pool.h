@@ -1,0 +1,27 @@
+/*
+ * pool.h - a small fork-join pool of threads for the engine's kernels.
+ *
+ * pool_run calls fn(ctx, unit) for every unit in 0..n-1; the calling thread works too. Units are
+ * handed out dynamically, so a unit's result must not depend on who computes it or when.
+ * One thread owns a pool and calls pool_run; pools do not nest.
+ */
+#ifndef BASE_POOL_H
+#define BASE_POOL_H
+
+#include <stddef.h>
+
+#include <moescope/err.h>
+
+struct pool;
+/* `worker` is 0..n_threads-1 and names the thread's own scratch. */
+typedef void pool_fn(void *ctx, size_t unit, int worker);
+
+struct pool *pool_new(int n_threads, struct moe_err *e); /* 1..256 */
+void pool_free(struct pool *p);
+int pool_threads(const struct pool *p);
+void pool_run(struct pool *p, pool_fn *fn, void *ctx, size_t n);
+
+/* Processors that this process may run on. */
+int pool_default_threads(void);
+
+#endif

@@ -1,0 +1,121 @@
+/* load.c - see load.h. */
+#include "cmd/load.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "version.h"
+
+static volatile sig_atomic_t interrupted;
+
+static const struct embedded *find_sample(const char *name, struct moe_err *e)
+{
+	char list[256] = "";
+	size_t len = 0;
+
+	for (const struct embedded *m = embed_models; m->name; m++) {
+		if (!strcmp(m->name, name))
+			return m;
+		len += (size_t)snprintf(list + len, len < sizeof list ? sizeof list - len : 0, " sample:%s",
+			m->name);
+	}
+	err_set(e, MOE_ERR_USAGE, "no embedded model 'sample:%s'; there are%s", name, *list ? list : " none");
+	return NULL;
+}
+
+int load_gguf(const char *name, struct gguf **out, struct moe_err *e)
+{
+	if (!strncmp(name, "sample:", 7)) {
+		const struct embedded *m = find_sample(name + 7, e);
+
+		*out = m ? gguf_open_memory(m->data, (size_t)(m->end - m->data), name, e) : NULL;
+	} else {
+		*out = gguf_open(name, e);
+	}
+	return *out ? 0 : -1;
+}
+
+int load_model(const char *name, struct loaded *l, struct moe_err *e)
+{
+	memset(l, 0, sizeof *l);
+	if (load_gguf(name, &l->gguf, e))
+		return -1;
+	l->model = model_open(l->gguf, e);
+	l->tok = l->model ? tok_load(l->gguf, e) : NULL;
+	if (l->tok && tok_n_vocab(l->tok) > model_info(l->model)->n_vocab) {
+		err_set(e, MOE_ERR_INPUT, "%s: tokenizer of %zu tokens, embedding of %u", name,
+			tok_n_vocab(l->tok), model_info(l->model)->n_vocab);
+		tok_free(l->tok);
+		l->tok = NULL;
+	}
+	if (l->tok)
+		return 0;
+	load_free(l);
+	return -1;
+}
+
+void load_free(struct loaded *l)
+{
+	tok_free(l->tok);
+	model_close(l->model);
+	gguf_close(l->gguf);
+	memset(l, 0, sizeof *l);
+}
+
+struct session_opt load_session_opt(const struct load_opts *o)
+{
+	return (struct session_opt){ (uint32_t)o->ctx, (uint32_t)o->batch, (uint32_t)o->threads, o->isa };
+}
+
+void load_describe(const struct loaded *l, const struct session *s, const char *command,
+	struct moe_run_desc *d)
+{
+	static char router[160]; /* one model a process */
+	const struct model_info *in = model_info(l->model);
+
+	memset(d, 0, sizeof *d);
+	d->command = command;
+	d->model_name = in->name;
+	d->model_path = gguf_path(l->gguf);
+	d->arch = in->arch;
+	d->quant = in->quant;
+	d->tokenizer = tok_describe(l->tok);
+	d->model_bytes = gguf_file_bytes(l->gguf);
+	d->n_params = in->n_params;
+	d->n_params_active = in->n_params_active;
+	d->n_layer = in->n_layer;
+	d->n_vocab = in->n_vocab;
+	d->n_ctx = session_ctx(s);
+	d->layers = in->layers;
+	d->n_moe_layer = in->n_moe_layer;
+	if (in->n_moe_layer) {
+		moe_route_describe(&in->route, router, sizeof router);
+		d->router = router;
+		d->score = moe_route_score_name(in->route.score);
+	}
+	d->engine = "moescope " MOESCOPE_VERSION " " MOESCOPE_COMMIT;
+	d->isa = session_kern(s)->name;
+	d->n_threads = (uint32_t)session_threads(s);
+	d->n_batch = session_batch(s);
+}
+
+static void on_signal(int sig)
+{
+	interrupted = 1;
+	signal(sig, SIG_DFL); /* a second one ends the program at once */
+}
+
+void load_catch_interrupt(void)
+{
+	struct sigaction a = { .sa_handler = on_signal };
+
+	sigaction(SIGINT, &a, NULL);
+	sigaction(SIGTERM, &a, NULL);
+}
+
+int load_interrupted(void)
+{
+	return interrupted;
+}

@@ -1,0 +1,49 @@
+/*
+ * load.h - what commands that run a model share: opening it by name, its options, Ctrl-C, the
+ * descriptor that goes into the trace.
+ *
+ * A model is a path, or "sample:NAME" for one that is embedded in the program.
+ */
+#ifndef CMD_LOAD_H
+#define CMD_LOAD_H
+
+#include <moescope/trace.h>
+
+#include "cmd/cmd.h"
+#include "model/model.h"
+#include "tok/tok.h"
+
+struct loaded {
+	struct gguf *gguf;
+	struct model *model;
+	struct tok *tok;
+};
+
+int load_gguf(const char *name, struct gguf **out, struct moe_err *e);
+int load_model(const char *name, struct loaded *l, struct moe_err *e); /* model and tokenizer */
+void load_free(struct loaded *l);
+
+/* Options of every command that makes a session; LOAD_OPTS(v) are their rows for a table. */
+struct load_opts { long long ctx, batch, threads; const char *isa; };
+#define LOAD_OPTS(v) \
+	{ "ctx", 'c', OPT_INT, &(v).ctx, "N", "context in tokens (default: as trained, at most 4096)", \
+	  1, 1 << 24 }, \
+	{ "batch", 'b', OPT_INT, &(v).batch, "N", "tokens evaluated together in prefill (default 512)", \
+	  1, 65536 }, \
+	{ "threads", 't', OPT_INT, &(v).threads, "N", "threads (default: one per processor)", 1, 256 }, \
+	{ "isa", 0, OPT_TEXT, &(v).isa, "NAME", "kernels: avx512, avx2 or plain (default: the best)", 0, 0 }
+struct session_opt load_session_opt(const struct load_opts *o);
+
+/* The run's descriptor for the trace; strings are borrowed from l, s and static storage. */
+void load_describe(const struct loaded *l, const struct session *s, const char *command,
+	struct moe_run_desc *out);
+
+/* Ctrl-C and SIGTERM: after load_catch_interrupt the first one only sets this. */
+void load_catch_interrupt(void);
+int load_interrupted(void);
+
+/* Embedded files: models ("sample:balanced") and the default corpus (models/texts/NAME.txt). */
+struct embedded { const char *name; const unsigned char *data, *end; };
+extern const struct embedded embed_models[], embed_texts[]; /* end with name NULL */
+
+#endif

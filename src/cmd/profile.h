@@ -1,0 +1,21 @@
+/* profile.h - running a corpus, for `profile` and `demo`. */
+#ifndef CMD_PROFILE_H
+#define CMD_PROFILE_H
+
+#include <moescope/trace.h>
+
+#include "model/model.h"
+
+struct profile_opt {
+	const char *model, *db;
+	enum moe_detail detail;
+	struct session_opt session;
+	long long generate, max_tokens;
+	int no_perplexity, drop;
+};
+
+/* corpus [n_corpus] as corpus_read; *run gets the run's id. Ctrl-C ends early, not as an error. */
+int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_t *run,
+	struct moe_err *e);
+
+#endif

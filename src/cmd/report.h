@@ -1,0 +1,12 @@
+/* report.h - writing the report of a run, for `report` and `demo`. */
+#ifndef CMD_REPORT_H
+#define CMD_REPORT_H
+
+#include <stdint.h>
+
+#include <moescope/err.h>
+
+/* To `path` ("-" = stdout); run 0 = the newest. Says on stderr what it wrote. */
+int report_write(const char *db, int64_t run, const char *path, struct moe_err *e);
+
+#endif

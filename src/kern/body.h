@@ -1,0 +1,434 @@
+/*
+ * body.h - the kernels, written once over a 16-lane vector and compiled for each ISA.
+ *
+ * The including file defines `V` (16 floats) and, as static inline functions:
+ *	vzero() vset(float) vload(const float *) vstore(float *, V)
+ *	vfma(a, b, c) = a*b+c fused; vmul vsub; vsum(V) = the tree of kern.h
+ *	vi8(const int8_t *): 16 bytes to floats
+ *	vlo vhi(const uint8_t *): low, high nibbles of 16 bytes to floats
+ *	vf16(const void *): 16 half floats; half(uint16_t): one
+ *	TILE_R, TILE_T: rows and tokens of the register tile
+ * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Block layouts are those of GGUF: offsets below.
+ */
+#include <string.h>
+
+#include "base/num.h"
+#include "kern/kern.h"
+
+#define CHUNK 256     /* elements unpacked at a time when a row is used once */
+#define TOK_BLOCK 64  /* tokens that share an unpacked row: their activations stay in the L2 cache */
+
+static inline uint16_t rd16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] | p[1] << 8);
+}
+
+/* The last n < 16 elements of a row, zeros behind them: a fused 0*0 changes no lane. */
+static inline V vtail(const float *p, size_t n)
+{
+	float t[16] = { 0 };
+
+	memcpy(t, p, n * 4);
+	return vload(t);
+}
+
+/* ---- one function per type: n elements (a multiple of the block) to floats ---- */
+
+static void unpack_f32(const uint8_t *p, float *out, size_t n)
+{
+	memcpy(out, p, n * 4);
+}
+
+static void unpack_f16(const uint8_t *p, float *out, size_t n)
+{
+	size_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		vstore(out + i, vf16(p + 2 * i));
+	for (; i < n; i++)
+		out[i] = half(rd16(p + 2 * i));
+}
+
+static void unpack_bf16(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t u = (uint32_t)rd16(p + 2 * i) << 16;
+
+		memcpy(out + i, &u, 4);
+	}
+}
+
+/* d f16, q i8[32]: d*q */
+static void unpack_q8_0(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 32, p += 34) {
+		V d = vset(half(rd16(p)));
+
+		vstore(out + i, vmul(d, vi8((const int8_t *)p + 2)));
+		vstore(out + i + 16, vmul(d, vi8((const int8_t *)p + 18)));
+	}
+}
+
+/* d f16, q u8[16]: elements 0..15 are the low nibbles, 16..31 the high ones; d*(q-8) */
+static void unpack_q4_0(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 32, p += 18) {
+		V d = vset(half(rd16(p))), eight = vset(8);
+
+		vstore(out + i, vmul(d, vsub(vlo(p + 2), eight)));
+		vstore(out + i + 16, vmul(d, vsub(vhi(p + 2), eight)));
+	}
+}
+
+/* d f16, m f16, q u8[16]: d*q + m, product rounded first */
+static void unpack_q4_1(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 32, p += 20) {
+		V d = vset(half(rd16(p))), m = vset(-half(rd16(p + 2)));
+
+		vstore(out + i, vsub(vmul(d, vlo(p + 4)), m));
+		vstore(out + i + 16, vsub(vmul(d, vhi(p + 4)), m));
+	}
+}
+
+/* Five-bit values, minus `off`: nibbles of q[16]; bit j of the 32 in h is the fifth of element j. */
+static inline void five_bits(const uint8_t *q, const uint8_t *h, int8_t lo[16], int8_t hi[16], int off)
+{
+	uint32_t b = h[0] | (uint32_t)h[1] << 8 | (uint32_t)h[2] << 16 | (uint32_t)h[3] << 24;
+
+	for (int j = 0; j < 16; j++) {
+		lo[j] = (int8_t)((q[j] & 15) + (int)(b >> j & 1) * 16 - off);
+		hi[j] = (int8_t)((q[j] >> 4) + (int)(b >> (j + 16) & 1) * 16 - off);
+	}
+}
+
+/* d f16, h u32, q u8[16]: d*(q5-16) */
+static void unpack_q5_0(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 32, p += 22) {
+		V d = vset(half(rd16(p)));
+		int8_t lo[16], hi[16];
+
+		five_bits(p + 6, p + 2, lo, hi, 16);
+		vstore(out + i, vmul(d, vi8(lo)));
+		vstore(out + i + 16, vmul(d, vi8(hi)));
+	}
+}
+
+/* d f16, m f16, h u32, q u8[16]: d*q5 + m */
+static void unpack_q5_1(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 32, p += 24) {
+		V d = vset(half(rd16(p))), m = vset(-half(rd16(p + 2)));
+		int8_t lo[16], hi[16];
+
+		five_bits(p + 8, p + 4, lo, hi, 0);
+		vstore(out + i, vsub(vmul(d, vi8(lo)), m));
+		vstore(out + i + 16, vsub(vmul(d, vi8(hi)), m));
+	}
+}
+
+/* Six-bit scale and minimum of sub-block j (0..7) out of the 12 packed bytes of Q4_K and Q5_K:
+ * the first four keep their low 6 bits in bytes 0-3 and 4-7; the last four have low nibbles in
+ * bytes 8-11 and their two high bits on top of bytes 0-3 and 4-7. */
+static inline void k_scale(const uint8_t *s, int j, int *scale, int *min)
+{
+	if (j < 4) {
+		*scale = s[j] & 63;
+		*min = s[j + 4] & 63;
+	} else {
+		*scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
+		*min = s[j + 4] >> 4 | (s[j] >> 6) << 4;
+	}
+}
+
+/* d f16, dmin f16, scales u8[12], q u8[128]: 8 sub-blocks of 32, (d*sc)*q - (dmin*m); sub-blocks
+ * 2j and 2j+1 share 32 bytes: low and high nibbles */
+static void unpack_q4_k(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 256, p += 144) {
+		float d = half(rd16(p)), dmin = half(rd16(p + 2));
+
+		for (int j = 0; j < 8; j++) {
+			const uint8_t *q = p + 16 + 32 * (j / 2);
+			float *o = out + i + 32 * (size_t)j;
+			int sc, mn;
+			V vd, vm;
+
+			k_scale(p + 4, j, &sc, &mn);
+			vd = vset(d * (float)sc);
+			vm = vset(dmin * (float)mn);
+			vstore(o, vsub(vmul(vd, j & 1 ? vhi(q) : vlo(q)), vm));
+			vstore(o + 16, vsub(vmul(vd, j & 1 ? vhi(q + 16) : vlo(q + 16)), vm));
+		}
+	}
+}
+
+/* d f16, dmin f16, scales u8[12], h u8[32], q u8[128]: as Q4_K with bit j of h[l] as fifth bit */
+static void unpack_q5_k(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 256, p += 176) {
+		float d = half(rd16(p)), dmin = half(rd16(p + 2));
+
+		for (int j = 0; j < 8; j++) {
+			const uint8_t *q = p + 48 + 32 * (j / 2), *h = p + 16;
+			int8_t v[32];
+			int sc, mn;
+			V vd, vm;
+
+			k_scale(p + 4, j, &sc, &mn);
+			vd = vset(d * (float)sc);
+			vm = vset(dmin * (float)mn);
+			for (int l = 0; l < 32; l++)
+				v[l] = (int8_t)((j & 1 ? q[l] >> 4 : q[l] & 15) | (h[l] >> j & 1) << 4);
+			vstore(out + i + 32 * (size_t)j, vsub(vmul(vd, vi8(v)), vm));
+			vstore(out + i + 32 * (size_t)j + 16, vsub(vmul(vd, vi8(v + 16)), vm));
+		}
+	}
+}
+
+/* ql u8[128], qh u8[64], scales i8[16], d f16: (d*sc)*(q6-32). Each half of 128 elements uses 64
+ * bytes of ql and 32 of qh; its quarter t takes low (t<2) or high nibbles of ql[32*(t&1)..] and
+ * bits 2t of qh; 16 elements share a scale. */
+static void unpack_q6_k(const uint8_t *p, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 256, p += 210) {
+		float d = half(rd16(p + 208));
+		const int8_t *sc = (const int8_t *)p + 192;
+
+		for (int b = 0; b < 2; b++)
+			for (int t = 0; t < 4; t++) {
+				const uint8_t *ql = p + 64 * b + 32 * (t & 1), *qh = p + 128 + 32 * b;
+				float *o = out + i + 128 * (size_t)b + 32 * (size_t)t;
+				int8_t v[32];
+
+				for (int l = 0; l < 32; l++)
+					v[l] = (int8_t)(((t < 2 ? ql[l] & 15 : ql[l] >> 4) |
+						(qh[l] >> 2 * t & 3) << 4) - 32);
+				vstore(o, vmul(vset(d * (float)sc[8 * b + 2 * t]), vi8(v)));
+				vstore(o + 16, vmul(vset(d * (float)sc[8 * b + 2 * t + 1]), vi8(v + 16)));
+			}
+	}
+}
+
+/* e u8, q u8[16]: an E2M1 float per nibble (held doubled here) times 2^(e-127) */
+static void unpack_mxfp4(const uint8_t *p, float *out, size_t n)
+{
+	static const int8_t twice[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+
+	for (size_t i = 0; i < n; i += 32, p += 17) {
+		uint32_t bits = p[0] < 2 ? 0x200000u << p[0] : (uint32_t)(p[0] - 1) << 23; /* 2^(e-128) */
+		int8_t lo[16], hi[16];
+		float d;
+
+		memcpy(&d, &bits, 4);
+		for (int j = 0; j < 16; j++) {
+			lo[j] = twice[p[1 + j] & 15];
+			hi[j] = twice[p[1 + j] >> 4];
+		}
+		vstore(out + i, vmul(vset(d), vi8(lo)));
+		vstore(out + i + 16, vmul(vset(d), vi8(hi)));
+	}
+}
+
+/* To add a type: its function above, its row here, and its vector in tests/data/kernels.bin and its
+ * name in kern_type_ok (kern.c). */
+static void (*const unpack[QT_MAX])(const uint8_t *, float *, size_t) = {
+	[QT_F32] = unpack_f32, [QT_F16] = unpack_f16, [QT_BF16] = unpack_bf16,
+	[QT_Q8_0] = unpack_q8_0, [QT_Q4_0] = unpack_q4_0, [QT_Q4_1] = unpack_q4_1,
+	[QT_Q5_0] = unpack_q5_0, [QT_Q5_1] = unpack_q5_1, [QT_Q4_K] = unpack_q4_k,
+	[QT_Q5_K] = unpack_q5_k, [QT_Q6_K] = unpack_q6_k,
+	[QT_MXFP4] = unpack_mxfp4,
+};
+
+static void body_to_float(uint32_t type, const void *row, float *out, size_t n)
+{
+	unpack[type](row, out, n);
+}
+
+/* ---- products ---- */
+
+/* nr rows (ws floats apart) times nt tokens over the whole length. The tile sizes are constants at
+ * every call, so the loops unroll into registers. */
+static inline __attribute__((always_inline)) void tile(const float *w, size_t ws, const float *x,
+	size_t xs, size_t n, size_t nr, size_t nt, float *y, size_t ys)
+{
+	V acc[TILE_R][TILE_T];
+	size_t i = 0;
+
+	for (size_t r = 0; r < nr; r++)
+		for (size_t t = 0; t < nt; t++)
+			acc[r][t] = vzero();
+	for (; i + 16 <= n; i += 16) {
+		V wv[TILE_R];
+
+		for (size_t r = 0; r < nr; r++)
+			wv[r] = vload(w + r * ws + i);
+		for (size_t t = 0; t < nt; t++) {
+			V xv = vload(x + t * xs + i);
+
+			for (size_t r = 0; r < nr; r++)
+				acc[r][t] = vfma(wv[r], xv, acc[r][t]);
+		}
+	}
+	if (i < n)
+		for (size_t r = 0; r < nr; r++)
+			for (size_t t = 0; t < nt; t++)
+				acc[r][t] = vfma(vtail(w + r * ws + i, n - i), vtail(x + t * xs + i, n - i),
+					acc[r][t]);
+	for (size_t r = 0; r < nr; r++)
+		for (size_t t = 0; t < nt; t++)
+			y[t * ys + r] = vsum(acc[r][t]);
+}
+
+/* nr rows against all tokens of a block. */
+static inline __attribute__((always_inline)) void row_group(const float *w, size_t ws,
+	const float *x, size_t xs, size_t n, size_t nr, size_t n_tok, float *y, size_t ys)
+{
+	size_t t = 0;
+
+	for (; t + TILE_T <= n_tok; t += TILE_T)
+		tile(w, ws, x + t * xs, xs, n, nr, TILE_T, y + t * ys, ys);
+	for (; t < n_tok; t++)
+		tile(w, ws, x + t * xs, xs, n, nr, 1, y + t * ys, ys);
+}
+
+/* One token: rows are unpacked a chunk at a time and used while they are in the L1 cache. */
+static inline __attribute__((always_inline)) void gemv_group(uint32_t type, const uint8_t *rows,
+	size_t row_bytes, size_t chunk_bytes, size_t n, size_t nr, const float *x, float *y)
+{
+	V acc[TILE_R];
+	float w[TILE_R][CHUNK] __attribute__((aligned(64)));
+
+	for (size_t r = 0; r < nr; r++)
+		acc[r] = vzero();
+	for (size_t i = 0; i < n; i += CHUNK) {
+		size_t len = n - i < CHUNK ? n - i : CHUNK, at = i / CHUNK * chunk_bytes, j = 0;
+
+		for (size_t r = 0; r < nr; r++)
+			unpack[type](rows + r * row_bytes + at, w[r], len);
+		for (; j + 16 <= len; j += 16) {
+			V xv = vload(x + i + j);
+
+			for (size_t r = 0; r < nr; r++)
+				acc[r] = vfma(vload(w[r] + j), xv, acc[r]);
+		}
+		if (j < len)
+			for (size_t r = 0; r < nr; r++)
+				acc[r] = vfma(vtail(w[r] + j, len - j), vtail(x + i + j, len - j), acc[r]);
+	}
+	for (size_t r = 0; r < nr; r++)
+		y[r] = vsum(acc[r]);
+}
+
+static void body_gemv(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
+	size_t r1, const float *x, float *y)
+{
+	size_t r = r0, chunk_bytes = qtype_row_bytes(type, CHUNK);
+
+	if (type == QT_F32) {
+		const float *w = (const float *)(const void *)rows;
+		size_t ws = row_bytes / 4;
+
+		for (; r + TILE_R <= r1; r += TILE_R)
+			tile(w + r * ws, ws, x, 0, n, TILE_R, 1, y + r, 0);
+		for (; r < r1; r++)
+			tile(w + r * ws, ws, x, 0, n, 1, 1, y + r, 0);
+		return;
+	}
+	for (; r + TILE_R <= r1; r += TILE_R)
+		gemv_group(type, rows + r * row_bytes, row_bytes, chunk_bytes, n, TILE_R, x, y + r);
+	for (; r < r1; r++)
+		gemv_group(type, rows + r * row_bytes, row_bytes, chunk_bytes, n, 1, x, y + r);
+}
+
+static void body_gemm(uint32_t type, const void *rows_, size_t row_bytes, size_t n, size_t r0,
+	size_t r1, const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
+{
+	const uint8_t *rows = rows_;
+
+	if (n_tok == 1) {
+		body_gemv(type, rows, row_bytes, n, r0, r1, x, y);
+		return;
+	}
+	for (size_t t = 0; t < n_tok; t += TOK_BLOCK) {
+		size_t nt = n_tok - t < TOK_BLOCK ? n_tok - t : TOK_BLOCK, nr;
+
+		for (size_t r = r0; r < r1; r += nr) {
+			const float *w = scratch;
+			size_t ws = n;
+
+			nr = r1 - r < TILE_R ? 1 : TILE_R;
+			if (type == QT_F32) {
+				w = (const float *)(const void *)(rows + r * row_bytes);
+				ws = row_bytes / 4;
+			} else {
+				for (size_t i = 0; i < nr; i++)
+					unpack[type](rows + (r + i) * row_bytes, scratch + i * n, n);
+			}
+			if (nr == TILE_R)
+				row_group(w, ws, x + t * xs, xs, n, TILE_R, nt, y + t * ys + r, ys);
+			else
+				row_group(w, ws, x + t * xs, xs, n, 1, nt, y + t * ys + r, ys);
+		}
+	}
+}
+
+/* ---- vectors ---- */
+
+static float body_dot(const float *a, const float *b, size_t n)
+{
+	V acc = vzero();
+	size_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		acc = vfma(vload(a + i), vload(b + i), acc);
+	if (i < n)
+		acc = vfma(vtail(a + i, n - i), vtail(b + i, n - i), acc);
+	return vsum(acc);
+}
+
+static float body_sum(const float *x, size_t n)
+{
+	float lane[16] = { 0 };
+	size_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		for (int l = 0; l < 16; l++)
+			lane[l] += x[i + (size_t)l];
+	for (size_t l = 0; i < n; i++, l++)
+		lane[l] += x[i];
+	return vsum(vload(lane));
+}
+
+static void body_axpy(float a, const float *x, float *y, size_t n)
+{
+	V va = vset(a);
+	size_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		vstore(y + i, vfma(va, vload(x + i), vload(y + i)));
+	if (i < n) {
+		float last[16];
+
+		vstore(last, vfma(va, vtail(x + i, n - i), vtail(y + i, n - i)));
+		memcpy(y + i, last, (n - i) * 4);
+	}
+}
+
+static void body_silu_mul(float *gate, const float *up, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		gate[i] = num_silu(gate[i]) * up[i];
+}
+
+static void body_exp_shift(float *x, float shift, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] = num_exp(x[i] - shift);
+}
+
+const struct kern KERN_TABLE = {
+	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_silu_mul,
+	body_exp_shift, body_sum,
+};

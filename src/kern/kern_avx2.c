@@ -1,0 +1,86 @@
+/* kern_avx2.c - AVX2 + FMA + F16C: 16 lanes in two registers. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef struct { __m256 a, b; } V;
+
+static inline V vzero(void) { return (V){ _mm256_setzero_ps(), _mm256_setzero_ps() }; }
+static inline V vset(float f) { return (V){ _mm256_set1_ps(f), _mm256_set1_ps(f) }; }
+static inline V vload(const float *p) { return (V){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) }; }
+
+static inline void vstore(float *p, V v)
+{
+	_mm256_storeu_ps(p, v.a);
+	_mm256_storeu_ps(p + 8, v.b);
+}
+
+static inline V vfma(V x, V y, V z)
+{
+	return (V){ _mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b) };
+}
+
+static inline V vmul(V x, V y) { return (V){ _mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b) }; }
+static inline V vsub(V x, V y) { return (V){ _mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b) }; }
+
+static inline V vi8(const int8_t *p)
+{
+	__m128i q = _mm_loadu_si128((const __m128i *)p);
+
+	return (V){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)),
+		_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))) };
+}
+
+static inline V vbytes(__m128i q)
+{
+	return (V){ _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(q)),
+		_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(q, 8))) };
+}
+
+static inline V vlo(const uint8_t *p)
+{
+	return vbytes(_mm_and_si128(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(15)));
+}
+
+static inline V vhi(const uint8_t *p)
+{
+	__m128i q = _mm_loadu_si128((const __m128i *)p);
+
+	return vbytes(_mm_and_si128(_mm_srli_epi16(q, 4), _mm_set1_epi8(15)));
+}
+
+static inline V vf16(const uint8_t *p)
+{
+	return (V){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+		_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16))) };
+}
+
+static inline float half(uint16_t h) { return _cvtsh_ss(h); }
+
+/* Lanes l and l+8 sit in the two registers: their sum is one addition. */
+static inline float vsum(V v)
+{
+	__m256 s = _mm256_add_ps(v.a, v.b);
+	__m128 q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+
+	q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+	q = _mm_add_ss(q, _mm_shuffle_ps(q, q, 1));
+	return _mm_cvtss_f32(q);
+}
+
+static int supported(void)
+{
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+		__builtin_cpu_supports("f16c");
+}
+
+#define TILE_R 2
+#define TILE_T 2
+#define KERN_NAME "avx2"
+#define KERN_TABLE kern_avx2
+#define KERN_SUPPORTED supported
+#include "kern/table.h"
+#include "kern/body.h"
+#else
+typedef int kern_avx2_unused; /* ISO C wants a translation unit to declare something */
+#endif

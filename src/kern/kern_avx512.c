@@ -1,0 +1,67 @@
+/* kern_avx512.c - AVX-512 F/BW/VL/DQ: 16 lanes in one register. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m512 V;
+
+static inline V vzero(void) { return _mm512_setzero_ps(); }
+static inline V vset(float f) { return _mm512_set1_ps(f); }
+static inline V vload(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vstore(float *p, V v) { _mm512_storeu_ps(p, v); }
+static inline V vfma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+static inline V vmul(V a, V b) { return _mm512_mul_ps(a, b); }
+static inline V vsub(V a, V b) { return _mm512_sub_ps(a, b); }
+
+static inline V vi8(const int8_t *p)
+{
+	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+static inline V vlo(const uint8_t *p)
+{
+	__m128i q = _mm_and_si128(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(15));
+
+	return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(q));
+}
+
+static inline V vhi(const uint8_t *p)
+{
+	__m128i q = _mm_srli_epi16(_mm_loadu_si128((const __m128i *)p), 4);
+
+	return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(q, _mm_set1_epi8(15))));
+}
+
+static inline V vf16(const uint8_t *p)
+{
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+static inline float half(uint16_t h) { return _cvtsh_ss(h); }
+
+static inline float vsum(V v)
+{
+	__m256 s = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+	__m128 q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+
+	q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+	q = _mm_add_ss(q, _mm_shuffle_ps(q, q, 1));
+	return _mm_cvtss_f32(q);
+}
+
+static int supported(void)
+{
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+		__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+#define TILE_R 4
+#define TILE_T 4
+#define KERN_NAME "avx512"
+#define KERN_TABLE kern_avx512
+#define KERN_SUPPORTED supported
+#include "kern/table.h"
+#include "kern/body.h"
+#else
+typedef int kern_avx512_unused; /* ISO C wants a translation unit to declare something */
+#endif

@@ -1,0 +1,100 @@
+/*
+ * model.h - the inference engine: a model (weights, immutable) and sessions that run it.
+ *
+ * struct model borrows its weights from an open GGUF, which must outlive it. A struct session has
+ * the KV cache and scratch of one sequence at a time and belongs to one thread; the forward pass
+ * allocates nothing. Results do not depend on batch size, thread count or kernel row (kern.h).
+ *
+ *	m = model_open(gguf, &e);  s = session_new(m, &opt, &e);  session_add_hook(s, hook, &e);
+ *	session_begin(s, &info, &e);
+ *	session_eval(s, ids, n, MOE_PREFILL, &want, &e);      // logits come through want
+ *	session_end(s, &result, &e);
+ */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include <stdint.h>
+
+#include <moescope/hook.h>
+#include <moescope/route.h>
+
+#include "gguf/gguf.h"
+#include "kern/kern.h"
+
+struct model;
+
+/* Everything that people want to know of a model without running it. Lives as long as the model. */
+struct model_info {
+	const char *arch;    /* name of the architecture row */
+	char name[128];      /* general.name or the file's name */
+	uint32_t n_layer, n_vocab, n_embd, n_head, n_head_kv, head_dim, n_ctx_train;
+	uint32_t n_ff;            /* width of a dense layer's FFN, 0 if there is none */
+	uint32_t n_ff_expert, n_ff_shared; /* width of a routed expert, of the shared expert */
+	uint32_t n_moe_layer;
+	struct moe_layer_desc layers[MOE_MAX_LAYER]; /* [n_moe_layer] */
+	struct moe_route_spec route;       /* n_expert = 0 in a dense model */
+	uint64_t n_params;        /* all elements of all tensors used */
+	uint64_t n_params_active; /* those that one token touches: k of n_expert experts */
+	uint64_t weight_bytes;    /* of the tensors used, as stored */
+	uint64_t bytes_per_token; /* weights read to decode one token; one row of the embedding */
+	char quant[64];           /* "Q8_0" or "Q4_K+Q6_K": matrix types by share of bytes */
+};
+
+/* Refuses by name: unknown architectures, missing or misshapen tensors, types without kernels. */
+struct model *model_open(const struct gguf *g, struct moe_err *e);
+void model_close(struct model *m);
+const struct model_info *model_info(const struct model *m);
+
+/* The names of the supported architectures; NULL after the last. */
+const char *model_arch_name(size_t i);
+
+/* Where a tensor belongs, for tables by class. */
+enum model_class { MODEL_EMBED, MODEL_ATTENTION, MODEL_ROUTER, MODEL_EXPERTS, MODEL_SHARED,
+	MODEL_DENSE_FFN, MODEL_NORM, MODEL_OUTPUT, MODEL_N_CLASS };
+const char *model_class_name(enum model_class c);
+/* Calls fn for every tensor that the model uses. */
+void model_each_tensor(const struct model *m,
+	void (*fn)(void *ctx, enum model_class c, const struct gguf_tensor *t), void *ctx);
+
+struct session;
+
+struct session_opt {
+	uint32_t n_ctx;    /* positions of the KV cache; 0 = the trained context, at most 4096 */
+	uint32_t n_batch;  /* tokens evaluated together; 0 = 512 */
+	uint32_t n_threads; /* 0 = one per processor */
+	const char *isa;   /* kernel row by name; NULL = best */
+};
+
+struct session *session_new(const struct model *m, const struct session_opt *opt, struct moe_err *e);
+void session_free(struct session *s);
+/* At most 8. The hook must outlive the session. */
+int session_add_hook(struct session *s, struct moe_hook *h, struct moe_err *e);
+uint32_t session_ctx(const struct session *s);
+uint32_t session_batch(const struct session *s);
+int session_threads(const struct session *s);
+const struct kern *session_kern(const struct session *s);
+
+/* Start a sequence at position 0: the cache is empty. */
+int session_begin(struct session *s, const struct moe_seq_info *info, struct moe_err *e);
+
+/* Who wants logits: called in position order with row [n_vocab], valid during the call. Returns
+ * 0 or -1 with e filled in, which stops the evaluation. */
+struct session_want {
+	int all; /* 1: every position, 0: the last one of the call only */
+	int (*logits)(void *ctx, uint32_t pos, const float *row, struct moe_err *e);
+	void *ctx;
+};
+
+/* Feed n tokens at the next positions. `phase` is what the events will say. want may be NULL. An
+ * error from a hook or from want leaves the session usable after the next session_begin. */
+int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
+	const struct session_want *want, struct moe_err *e);
+uint32_t session_pos(const struct session *s); /* next position */
+
+/* End the sequence; nll and n_scored of r come from the caller. */
+int session_end(struct session *s, const struct moe_seq_result *r, struct moe_err *e);
+
+/* Nanoseconds spent in session_eval and tokens fed, by phase, since session_new. */
+void session_speed(const struct session *s, enum moe_phase phase, uint64_t *ns, uint64_t *tokens);
+
+#endif

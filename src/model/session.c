@@ -1,0 +1,307 @@
+/*
+ * session.c - one sequence's life: buffers, cache, batches, hooks. The arithmetic is forward.c's.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "model/forward.h"
+
+#define DEFAULT_CTX 4096
+#define DEFAULT_BATCH 512
+
+/* Zeroed, 64-byte aligned; n elements of size bytes. Sizes were range-checked by the loader, so
+ * products of three fit in 64 bits; the check here is for 32-bit size_t and absurd contexts. */
+static int get(void *pp, uint64_t n, size_t size, const char *what, struct moe_err *e)
+{
+	void *p;
+
+	if (n == 0)
+		n = 1;
+	if (n > (SIZE_MAX - 64) / size || posix_memalign(&p, 64, (size_t)n * size))
+		return err_nomem(e, n * size, what);
+	memset(p, 0, (size_t)n * size);
+	*(void **)pp = p;
+	return 0;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static int get_activations(struct session *s, struct moe_err *e)
+{
+	const struct hparams *hp = &s->m->hp;
+	uint64_t t = s->n_batch, d = hp->n_embd, qw = (uint64_t)hp->n_head * hp->head_dim;
+	uint64_t ff = max_u64(hp->n_expert ? 0 : hp->n_ff, hp->n_ff_shared);
+	uint64_t row = max_u64(max_u64(d, qw), max_u64(ff, hp->n_ff_expert));
+	uint64_t w = (uint64_t)pool_threads(s->pool);
+
+	s->scratch_n = kern_scratch((size_t)row);
+	return get(&s->x, t * d, 4, "activations", e) || get(&s->h, t * d, 4, "activations", e) ||
+		get(&s->q, t * qw, 4, "activations", e) || get(&s->att, t * qw, 4, "activations", e) ||
+		get(&s->out, t * d, 4, "activations", e) || get(&s->g, t * ff, 4, "activations", e) ||
+		get(&s->u, t * ff, 4, "activations", e) ||
+		get(&s->score, w * s->n_ctx, 4, "attention scores", e) ||
+		get(&s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
+		get(&s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
+		get(&s->vseq, t, 8, "batch", e) || get(&s->vpos, t, 4, "batch", e) ||
+		get(&s->vtok, t, 4, "batch", e) ? -1 : 0;
+}
+
+static int get_routing(struct session *s, struct moe_err *e)
+{
+	const struct hparams *hp = &s->m->hp;
+	uint64_t t = s->n_batch, tk = t * hp->k, x = hp->n_expert;
+
+	if (!x)
+		return 0;
+	/* yg also serves the shared expert, so it has at least one row a token (k >= 1) */
+	return get(&s->rlogits, t * x, 4, "router logits", e) ||
+		get(&s->experts, tk, 2, "choices", e) || get(&s->before, tk, 2, "choices", e) ||
+		get(&s->weights, tk, 4, "gate weights", e) || get(&s->margin, t, 4, "margins", e) ||
+		get(&s->flags, t, 1, "flags", e) || get(&s->rscratch, 3 * x, 4, "router", e) ||
+		get(&s->slot, tk, 4, "slots", e) || get(&s->first, x + 1, 4, "slots", e) ||
+		get(&s->xg, tk * hp->n_embd, 4, "expert inputs", e) ||
+		get(&s->gg, tk * hp->n_ff_expert, 4, "expert activations", e) ||
+		get(&s->ug, tk * hp->n_ff_expert, 4, "expert activations", e) ||
+		get(&s->yg, tk * hp->n_embd, 4, "expert outputs", e) ||
+		get(&s->shgate, t, 4, "shared gate", e) ||
+		get(&s->jobs, 2 * x + 4, sizeof *s->jobs, "jobs", e) ? -1 : 0;
+}
+
+/* cos and sin of pos * base^(-2i/n_rot), computed in double. */
+static int get_rope(struct session *s, struct moe_err *e)
+{
+	const struct hparams *hp = &s->m->hp;
+
+	if (get(&s->rope, (uint64_t)s->n_ctx * hp->n_rot, 4, "RoPE table", e))
+		return -1;
+	for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
+		double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
+
+		for (uint32_t p = 0; p < s->n_ctx; p++) {
+			float *cs = s->rope + (size_t)p * hp->n_rot + 2 * i;
+
+			cs[0] = (float)cos(p * f);
+			cs[1] = (float)sin(p * f);
+		}
+	}
+	return 0;
+}
+
+static int get_cache(struct session *s, struct moe_err *e)
+{
+	const struct hparams *hp = &s->m->hp;
+	uint64_t n = (uint64_t)hp->n_layer * s->n_ctx * hp->n_head_kv * hp->head_dim;
+
+	return get(&s->kcache, n, 4, "key cache", e) || get(&s->vcache, n, 4, "value cache", e) ? -1 : 0;
+}
+
+struct session *session_new(const struct model *m, const struct session_opt *opt, struct moe_err *e)
+{
+	struct session *s = calloc(1, sizeof *s);
+	uint32_t trained = m->hp.n_ctx_train;
+
+	if (!s) {
+		err_nomem(e, sizeof *s, "session");
+		return NULL;
+	}
+	s->m = m;
+	s->n_ctx = opt->n_ctx ? opt->n_ctx : trained < DEFAULT_CTX ? trained : DEFAULT_CTX;
+	s->n_batch = opt->n_batch ? opt->n_batch : DEFAULT_BATCH;
+	if (s->n_batch > s->n_ctx)
+		s->n_batch = s->n_ctx;
+	s->kern = kern_pick(opt->isa, e);
+	if (!s->kern)
+		goto fail;
+	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
+	if (!s->pool || get_activations(s, e) || get_routing(s, e) || get_rope(s, e) || get_cache(s, e))
+		goto fail;
+	return s;
+fail:
+	session_free(s);
+	return NULL;
+}
+
+void session_free(struct session *s)
+{
+	if (!s)
+		return;
+	pool_free(s->pool);
+	free(s->kcache);
+	free(s->vcache);
+	free(s->rope);
+	free(s->x);
+	free(s->h);
+	free(s->q);
+	free(s->att);
+	free(s->out);
+	free(s->g);
+	free(s->u);
+	free(s->score);
+	free(s->scratch);
+	free(s->logits);
+	free(s->rlogits);
+	free(s->experts);
+	free(s->before);
+	free(s->weights);
+	free(s->margin);
+	free(s->flags);
+	free(s->rscratch);
+	free(s->vseq);
+	free(s->vpos);
+	free(s->vtok);
+	free(s->slot);
+	free(s->first);
+	free(s->xg);
+	free(s->gg);
+	free(s->ug);
+	free(s->yg);
+	free(s->shgate);
+	free(s->jobs);
+	free(s);
+}
+
+int session_add_hook(struct session *s, struct moe_hook *h, struct moe_err *e)
+{
+	if (s->n_hook == MAX_HOOK)
+		return err_set(e, MOE_ERR_USAGE, "more than %d hooks", MAX_HOOK);
+	for (uint32_t i = 0; i < s->m->hp.n_layer; i++)
+		s->hook[s->n_hook].wants[i] = !h->wants || h->wants(h->ctx, (int)i);
+	s->hook[s->n_hook++].h = h;
+	s->editing |= h->edit != NULL;
+	return 0;
+}
+
+int session_begin(struct session *s, const struct moe_seq_info *info, struct moe_err *e)
+{
+	s->seq = info->seq;
+	s->pos = 0;
+	s->open = 1;
+	s->broken = 0;
+	for (size_t i = 0; i < s->n_hook; i++) {
+		struct moe_hook *h = s->hook[i].h;
+
+		if (h->seq_begin && h->seq_begin(h->ctx, info, e))
+			return err_wrap(e, "hook %s", h->name);
+	}
+	return 0;
+}
+
+static int give_logits(struct session *s, const struct session_want *want, size_t t0, size_t n,
+	struct moe_err *e)
+{
+	for (size_t t = t0; t < t0 + n; t += HEAD_ROWS) {
+		size_t rows = t0 + n - t < HEAD_ROWS ? t0 + n - t : HEAD_ROWS;
+
+		forward_head(s, t, rows);
+		for (size_t i = 0; i < rows; i++)
+			if (want->logits(want->ctx, s->pos + (uint32_t)(t + i), s->logits + i * s->m->n_vocab, e))
+				return -1;
+	}
+	return 0;
+}
+
+static int end_batch(struct session *s, size_t n, enum moe_phase phase, uint64_t ns, struct moe_err *e)
+{
+	struct moe_batch_info b = { s->seq, s->pos, (uint32_t)n, (uint8_t)phase, ns };
+
+	s->speed[phase].ns += ns;
+	s->speed[phase].tokens += n;
+	for (size_t i = 0; i < s->n_hook; i++) {
+		struct moe_hook *h = s->hook[i].h;
+
+		if (h->batch_end && h->batch_end(h->ctx, &b, e))
+			return err_wrap(e, "hook %s", h->name);
+	}
+	return 0;
+}
+
+static int check_eval(const struct session *s, const int32_t *ids, size_t n, struct moe_err *e)
+{
+	if (!s->open || s->broken)
+		return err_set(e, MOE_ERR_USAGE, "no sequence was begun");
+	if (n > s->n_ctx - s->pos)
+		return err_set(e, MOE_ERR_INPUT, "%zu tokens at position %u do not fit in a context of %u", n,
+			s->pos, s->n_ctx);
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] < 0 || (uint32_t)ids[i] >= s->m->n_vocab)
+			return err_set(e, MOE_ERR_INPUT, "token id %d at position %zu: the vocabulary has %u", ids[i],
+				s->pos + i, s->m->n_vocab);
+	return 0;
+}
+
+int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
+	const struct session_want *want, struct moe_err *e)
+{
+	if (check_eval(s, ids, n, e))
+		return -1;
+	s->broken = 1;
+	for (size_t at = 0; at < n;) {
+		size_t len = n - at < s->n_batch ? n - at : s->n_batch;
+		int64_t start = clock_mono();
+
+		if (forward_batch(s, ids + at, len, phase, e))
+			return -1;
+		if (want && want->all) {
+			if (give_logits(s, want, 0, len, e))
+				return -1;
+		} else if (want && at + len == n) {
+			if (give_logits(s, want, len - 1, 1, e))
+				return -1;
+		}
+		if (end_batch(s, len, phase, (uint64_t)(clock_mono() - start), e))
+			return -1;
+		s->pos += (uint32_t)len;
+		at += len;
+	}
+	s->broken = 0;
+	return 0;
+}
+
+int session_end(struct session *s, const struct moe_seq_result *r, struct moe_err *e)
+{
+	s->open = 0;
+	for (size_t i = 0; i < s->n_hook; i++) {
+		struct moe_hook *h = s->hook[i].h;
+
+		if (h->seq_end && h->seq_end(h->ctx, r, e))
+			return err_wrap(e, "hook %s", h->name);
+	}
+	return 0;
+}
+
+uint32_t session_pos(const struct session *s)
+{
+	return s->pos;
+}
+
+uint32_t session_ctx(const struct session *s)
+{
+	return s->n_ctx;
+}
+
+uint32_t session_batch(const struct session *s)
+{
+	return s->n_batch;
+}
+
+int session_threads(const struct session *s)
+{
+	return pool_threads(s->pool);
+}
+
+const struct kern *session_kern(const struct session *s)
+{
+	return s->kern;
+}
+
+void session_speed(const struct session *s, enum moe_phase phase, uint64_t *ns, uint64_t *tokens)
+{
+	*ns = s->speed[phase].ns;
+	*tokens = s->speed[phase].tokens;
+}

@@ -1,0 +1,146 @@
+/*
+ * fuzz_tok.c - the tokenizer with any vocabulary and any text. See fuzz.h.
+ *
+ * The first byte says what the rest is. Even: a GGUF file; if it carries a tokenizer, that encodes
+ * TEXT. Odd: a text, encoded with a small vocabulary that has all bytes; it must come back.
+ */
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "fuzz.h"
+#include "tok/tok.h"
+
+#define TEXT "It's <s>12345</s>  <|im_end|>\n\n aab abab \xc3\xa9\xff \xe4\xb8\xad\xe6\x96\x87"
+
+static const char *const pres[] = { "qwen2", "llama-bpe", "gpt-2", "gpt-4o", "deepseek-v3", "kimi-k2",
+	"deepseek-llm", "afmoe" };
+#define N_PRES (sizeof pres / sizeof *pres)
+
+static void check(int ok)
+{
+	if (!ok)
+		abort();
+}
+
+/* A vocabulary of the 256 bytes, some merges and specials. */
+static void vocabulary(struct bytes *b, const char *pre, int with_bytes)
+{
+	static const char *const token[] = { "ab", "abab", "aa", "\xc4\xa0\xc4\xa0", "<s>", "</s>", "<u>" };
+	static const char *const merge[] = { "a b", "ab ab", "a a", "\xc4\xa0 \xc4\xa0" };
+	size_t n = sizeof token / sizeof *token, i;
+	uint32_t next = 0x100, cp;
+	char s[4];
+
+	head(b, 3, 0, 8);
+	kv_str(b, "tokenizer.ggml.model", "gpt2");
+	kv_str(b, "tokenizer.ggml.pre", pre);
+	kv_array(b, "tokenizer.ggml.tokens", GGUF_STR, n + (with_bytes ? 256 : 2));
+	for (i = 0; i < n; i++)
+		put_str(b, token[i]);
+	for (i = 0; with_bytes && i < 256; i++) {
+		cp = (i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174 ? (uint32_t)i : next++;
+		put_strn(b, s, text_encode(cp, s));
+	}
+	if (!with_bytes) {
+		put_str(b, "a");
+		put_str(b, "b");
+	}
+	kv_array(b, "tokenizer.ggml.token_type", GGUF_I32, n + (with_bytes ? 256 : 2));
+	for (i = 0; i < n + (with_bytes ? 256 : 2); i++)
+		put_u32(b, i == 4 || i == 5 ? 3 : i == 6 ? 4 : 1);
+	kv_array(b, "tokenizer.ggml.merges", GGUF_STR, with_bytes ? 4 : 3);
+	for (i = 0; i < (with_bytes ? 4 : 3); i++)
+		put_str(b, merge[i]);
+	kv_u32(b, "tokenizer.ggml.bos_token_id", 4);
+	kv_u32(b, "tokenizer.ggml.eos_token_id", 5);
+	kv_raw(b, "tokenizer.ggml.add_bos_token", GGUF_BOOL, "\1", 1);
+}
+
+static struct tok *load(const void *p, size_t n)
+{
+	struct moe_err e = { 0 };
+	struct gguf *g = gguf_open_memory(p, n, "fuzz", &e);
+	struct tok *t = g ? tok_load(g, &e) : NULL;
+
+	check(t || (e.code != MOE_OK && e.msg[0]));
+	gguf_close(g);
+	return t;
+}
+
+static void fuzz_vocabulary(const uint8_t *p, size_t size)
+{
+	struct tok *t = load(p, size);
+	struct moe_err e;
+	int32_t *ids;
+	size_t n, i, k;
+
+	if (!t)
+		return;
+	check(!tok_encode(t, TEXT, sizeof TEXT - 1, TOK_SPECIAL | TOK_BOS, &ids, &n, &e));
+	for (i = 0; i < n; i++)
+		check(tok_bytes(t, ids[i], &k) != NULL);
+	free(ids);
+	for (i = 0; i < tok_n_vocab(t) && i < 1024; i++) {
+		check(tok_bytes(t, (int32_t)i, &k) != NULL);
+		tok_is_end(t, (int32_t)i);
+		tok_is_special(t, (int32_t)i);
+	}
+	tok_free(t);
+}
+
+static void fuzz_text(const struct tok *t, unsigned flags, const char *s, size_t size)
+{
+	struct moe_err e;
+	int32_t *ids;
+	size_t n, i, k, at = 0;
+
+	check(!tok_encode(t, s, size, flags, &ids, &n, &e));
+	for (i = 0; i < n; i++) {
+		const char *b = tok_bytes(t, ids[i], &k);
+
+		check(b && k <= size - at && !memcmp(b, s + at, k));
+		at += k;
+	}
+	check(at == size);
+	free(ids);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct tok *small[N_PRES];
+	size_t i;
+
+	for (i = 0; i < N_PRES && !small[i]; i++) {
+		struct bytes b = { 0 };
+
+		vocabulary(&b, pres[i], 1);
+		small[i] = load(b.p, b.n);
+		check(small[i] != NULL);
+		free(b.p);
+	}
+	if (!size)
+		return 0;
+	if (data[0] % 2)
+		fuzz_text(small[data[0] / 4 % N_PRES], data[0] & 2 ? TOK_SPECIAL : 0, (const char *)data + 1,
+			size - 1);
+	else
+		fuzz_vocabulary(data + 1, size - 1);
+	return 0;
+}
+
+int fuzz_seed(unsigned i, struct bytes *b)
+{
+	if (i < N_PRES) { /* texts */
+		uint8_t first = (uint8_t)(4 * i + 3);
+
+		put(b, &first, 1);
+		put(b, TEXT, sizeof TEXT - 1);
+		return 1;
+	}
+	if (i < 2 * N_PRES) { /* vocabularies */
+		put(b, "\0", 1);
+		vocabulary(b, pres[i - N_PRES], i % 4 == 0);
+		return 1;
+	}
+	return 0;
+}

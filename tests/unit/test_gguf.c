@@ -1,0 +1,985 @@
+/*
+ * test_gguf.c - the GGUF reader against files that are built here byte by byte, so that no writer of
+ * ours can share a mistake with it. Every hostile file must give one clear error and nothing else:
+ * the bytes lie in a block of exactly their size, so that a sanitizer sees one byte too many.
+ */
+#include <fcntl.h>
+#include <glob.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/qtype.h"
+#include "base/rng.h"
+#include "gguf/gguf.h"
+#include "gguf_build.h"
+
+/* ---- opening ---- */
+
+static struct gguf *open_copy(const uint8_t *p, size_t n, uint8_t **copy, struct moe_err *e)
+{
+	*copy = malloc(n ? n : 1);
+	assert_non_null(*copy);
+	if (n)
+		memcpy(*copy, p, n);
+	memset(e, 0, sizeof *e);
+	return gguf_open_memory(*copy, n, "test.gguf", e);
+}
+
+static int64_t slowest; /* ns of a refusal */
+
+/* The file must be refused within 100 ms with a message that has all of `parts` ("a|b"). Frees b. */
+static void refused(struct bytes *b, const char *parts)
+{
+	char part[128];
+	struct moe_err e;
+	uint8_t *copy;
+	int64_t start = clock_mono();
+	struct gguf *g = open_copy(b->p, b->n, &copy, &e);
+
+	start = clock_mono() - start;
+	slowest = start > slowest ? start : slowest;
+	assert_true(start < 1000000000); /* the goal is 100 ms; this leaves room for a busy machine */
+	if (g)
+		fail_msg("accepted, expected: %s", parts);
+	assert_int_equal(e.code, MOE_ERR_INPUT);
+	while (*parts) {
+		size_t n = strcspn(parts, "|");
+
+		snprintf(part, sizeof part, "%.*s", (int)n, parts);
+		if (!strstr(e.msg, part))
+			fail_msg("'%s' is not in: %s", part, e.msg);
+		parts += n + (parts[n] == '|');
+	}
+	assert_non_null(strstr(e.msg, "opening test.gguf: "));
+	free(copy);
+	free(b->p);
+	memset(b, 0, sizeof *b);
+}
+
+static struct gguf *accepted(struct bytes *b, uint8_t **copy)
+{
+	struct moe_err e;
+	struct gguf *g = open_copy(b->p, b->n, copy, &e);
+
+	if (!g)
+		fail_msg("refused: %s", e.msg);
+	free(b->p);
+	memset(b, 0, sizeof *b);
+	return g;
+}
+
+static void must_open(struct bytes *b)
+{
+	uint8_t *copy;
+
+	gguf_close(accepted(b, &copy));
+	free(copy);
+}
+
+/* ---- the happy path ---- */
+
+/* One key of every kind, arrays of every element kind, two tensors. Ends with the last byte of the
+ * last tensor, so that no truncation of it is a valid file. */
+static void full_file(struct bytes *b, uint32_t version)
+{
+	static const float f32 = 1.5f;
+	static const double f64 = -2.25;
+	static const uint8_t ones[8] = { 255, 255, 255, 255, 255, 255, 255, 255 };
+	static const uint64_t ne3[3] = { 64, 2, 3 };
+	int i;
+
+	head(b, version, 2, 24);
+	kv_str(b, "general.architecture", "test");
+	kv_u32(b, "general.alignment", 64);
+	kv_raw(b, "k.u8", GGUF_U8, ones, 1);
+	kv_raw(b, "k.i8", GGUF_I8, ones, 1);
+	kv_raw(b, "k.u16", GGUF_U16, ones, 2);
+	kv_raw(b, "k.i16", GGUF_I16, ones, 2);
+	kv_raw(b, "k.u32", GGUF_U32, ones, 4);
+	kv_raw(b, "k.i32", GGUF_I32, ones, 4);
+	kv_raw(b, "k.u64", GGUF_U64, ones, 8);
+	kv_raw(b, "k.i64", GGUF_I64, ones, 8);
+	kv_raw(b, "k.f32", GGUF_F32, &f32, 4);
+	kv_raw(b, "k.f64", GGUF_F64, &f64, 8);
+	kv_raw(b, "k.true", GGUF_BOOL, "\1", 1);
+	kv_raw(b, "k.false", GGUF_BOOL, "\0", 1);
+	kv_str(b, "k.empty", "");
+	kv_array(b, "a.str", GGUF_STR, 21);
+	for (i = 0; i < 21; i++)
+		put_strn(b, "abcdefghijklmnopqrstu", (size_t)i);
+	kv_array(b, "a.f32", GGUF_F32, 3);
+	for (i = 0; i < 3; i++)
+		put(b, &f32, 4);
+	kv_array(b, "a.i32", GGUF_I32, 2);
+	put(b, ones, 8);
+	kv_array(b, "a.u8", GGUF_U8, 5);
+	put(b, ones, 5);
+	kv_array(b, "a.bool", GGUF_BOOL, 2);
+	put(b, "\1\0", 2);
+	kv_array(b, "a.none", GGUF_STR, 0);
+	kv_array(b, "a.nested", GGUF_ARR, 2);
+	put_u32(b, GGUF_U8);
+	put_u64(b, 3);
+	put(b, "xyz", 3);
+	put_u32(b, GGUF_STR);
+	put_u64(b, 2);
+	put_str(b, "in");
+	put_str(b, "side");
+	kv_raw(b, "k.utf8 \xc3\xa9", GGUF_U8, "\7", 1);
+	kv_array(b, "a.f64", GGUF_F64, 1);
+	put(b, &f64, 8);
+	tensor4(b, "second", 3, ne3, QT_Q8_0, 64);
+	tensor(b, "first", 4, 1, QT_F32, 0);
+	data(b, 64, 64 + 2 * 34 * 6);
+	b->p[b->n - 1] = 0x5a;
+}
+
+static void test_scalars(void **state)
+{
+	struct bytes b = { 0 };
+	struct moe_err e = { 0 };
+	struct gguf_str s;
+	uint8_t *copy;
+	struct gguf *g;
+	uint64_t u;
+	double d;
+	int v;
+
+	(void)state;
+	full_file(&b, 3);
+	g = accepted(&b, &copy);
+	assert_int_equal(gguf_version(g), 3);
+	assert_string_equal(gguf_path(g), "test.gguf");
+	assert_int_equal(gguf_get_u64(g, "k.u8", &u, &e), 1);
+	assert_int_equal(u, 255);
+	assert_int_equal(gguf_get_u64(g, "k.u16", &u, &e), 1);
+	assert_int_equal(u, 65535);
+	assert_int_equal(gguf_get_u64(g, "k.u32", &u, &e), 1);
+	assert_int_equal(u, UINT32_MAX);
+	assert_int_equal(gguf_get_u64(g, "k.u64", &u, &e), 1);
+	assert_true(u == UINT64_MAX);
+	assert_int_equal(gguf_get_u64(g, "k.i16", &u, &e), -1);
+	assert_non_null(strstr(e.msg, "key k.i16 is -1, must not be negative"));
+	assert_int_equal(gguf_get_u64(g, "k.i64", &u, &e), -1);
+	assert_int_equal(gguf_get_u64(g, "k.f32", &u, &e), -1);
+	assert_non_null(strstr(e.msg, "key k.f32 is of kind f32, not an integer"));
+	assert_int_equal(gguf_get_u64(g, "k.true", &u, &e), -1);
+	assert_int_equal(gguf_get_u64(g, "no.such", &u, &e), 0);
+	assert_int_equal(gguf_get_f64(g, "k.f32", &d, &e), 1);
+	assert_true(d == 1.5);
+	assert_int_equal(gguf_get_f64(g, "k.f64", &d, &e), 1);
+	assert_true(d == -2.25);
+	assert_int_equal(gguf_get_f64(g, "k.i8", &d, &e), 1);
+	assert_true(d == -1);
+	assert_int_equal(gguf_get_f64(g, "k.i64", &d, &e), 1);
+	assert_true(d == -1);
+	assert_int_equal(gguf_get_f64(g, "k.u64", &d, &e), 1);
+	assert_true(d == 18446744073709551616.0);
+	assert_int_equal(gguf_get_f64(g, "k.empty", &d, &e), -1);
+	assert_int_equal(gguf_get_f64(g, "no.such", &d, &e), 0);
+	assert_int_equal(gguf_get_bool(g, "k.true", &v, &e), 1);
+	assert_int_equal(v, 1);
+	assert_int_equal(gguf_get_bool(g, "k.false", &v, &e), 1);
+	assert_int_equal(v, 0);
+	assert_int_equal(gguf_get_bool(g, "k.u8", &v, &e), -1);
+	assert_int_equal(gguf_get_bool(g, "no.such", &v, &e), 0);
+	assert_int_equal(gguf_get_str(g, "general.architecture", &s, &e), 1);
+	assert_int_equal(s.n, 4);
+	assert_memory_equal(s.s, "test", 4);
+	assert_int_equal(gguf_get_str(g, "k.empty", &s, &e), 1);
+	assert_int_equal(s.n, 0);
+	assert_int_equal(gguf_get_str(g, "a.str", &s, &e), -1);
+	assert_int_equal(gguf_get_str(g, "no.such", &s, &e), 0);
+	assert_int_equal(gguf_get_u64(g, "k.utf8 \xc3\xa9", &u, &e), 1);
+	assert_int_equal(u, 7);
+	gguf_close(g);
+	free(copy);
+}
+
+static void test_arrays(void **state)
+{
+	static const uint8_t order[] = { 20, 0, 7, 8, 9, 15, 16, 1, 19 };
+	struct bytes b = { 0 };
+	struct moe_err e = { 0 };
+	enum gguf_kind kind;
+	struct gguf_str s;
+	struct gguf *g;
+	uint8_t *copy;
+	uint64_t n;
+	size_t i;
+	double d;
+
+	(void)state;
+	full_file(&b, 2);
+	g = accepted(&b, &copy);
+	assert_int_equal(gguf_version(g), 2);
+	assert_int_equal(gguf_get_arr(g, "a.str", &kind, &n, &e), 1);
+	assert_int_equal(kind, GGUF_STR);
+	assert_int_equal(n, 21);
+	for (i = 0; i < sizeof order; i++) {
+		assert_int_equal(gguf_arr_str(g, "a.str", order[i], &s), 1);
+		assert_int_equal(s.n, order[i]);
+		assert_memory_equal(s.s, "abcdefghijklmnopqrstu", s.n);
+	}
+	assert_int_equal(gguf_arr_str(g, "a.str", 21, &s), -1);
+	assert_int_equal(gguf_arr_str(g, "a.str", UINT64_MAX, &s), -1);
+	assert_int_equal(gguf_arr_str(g, "a.none", 0, &s), -1);
+	assert_int_equal(gguf_arr_str(g, "a.f32", 0, &s), -1);
+	assert_int_equal(gguf_arr_str(g, "k.u8", 0, &s), -1);
+	assert_int_equal(gguf_arr_str(g, "no.such", 0, &s), 0);
+	assert_int_equal(gguf_arr_f64(g, "a.f32", 2, &d), 1);
+	assert_true(d == 1.5);
+	assert_int_equal(gguf_arr_f64(g, "a.i32", 1, &d), 1);
+	assert_true(d == -1);
+	assert_int_equal(gguf_arr_f64(g, "a.u8", 4, &d), 1);
+	assert_true(d == 255);
+	assert_int_equal(gguf_arr_f64(g, "a.u8", 5, &d), -1);
+	assert_int_equal(gguf_arr_f64(g, "a.bool", 0, &d), 1);
+	assert_true(d == 1);
+	assert_int_equal(gguf_arr_f64(g, "a.bool", 1, &d), 1);
+	assert_true(d == 0);
+	assert_int_equal(gguf_arr_f64(g, "a.f64", 0, &d), 1);
+	assert_true(d == -2.25);
+	assert_int_equal(gguf_arr_f64(g, "a.str", 0, &d), -1);
+	assert_int_equal(gguf_arr_f64(g, "a.nested", 0, &d), -1);
+	assert_int_equal(gguf_arr_f64(g, "no.such", 0, &d), 0);
+	assert_int_equal(gguf_get_arr(g, "a.nested", &kind, &n, &e), 1);
+	assert_int_equal(kind, GGUF_ARR);
+	assert_int_equal(n, 2);
+	assert_int_equal(gguf_get_arr(g, "k.u8", &kind, &n, &e), -1);
+	assert_int_equal(gguf_get_arr(g, "no.such", &kind, &n, &e), 0);
+	gguf_close(g);
+	free(copy);
+}
+
+static void test_listing(void **state)
+{
+	const struct gguf_tensor *t;
+	struct bytes b = { 0 };
+	struct gguf *g;
+	uint8_t *copy;
+	size_t n;
+
+	(void)state;
+	full_file(&b, 3);
+	n = b.n;
+	g = accepted(&b, &copy);
+	assert_int_equal(gguf_file_bytes(g), n);
+	assert_int_equal(gguf_n_kv(g), 24);
+	assert_string_equal(gguf_kv_name(g, 0), "general.architecture");
+	assert_string_equal(gguf_kv_name(g, 23), "a.f64");
+	assert_null(gguf_kv_name(g, 24));
+	assert_int_equal(gguf_kv_kind(g, 1), GGUF_U32);
+	assert_int_equal(gguf_kv_kind(g, 15), GGUF_ARR);
+	assert_int_equal(gguf_n_tensors(g), 2);
+	t = gguf_tensor_at(g, 0);
+	assert_string_equal(t->name, "second");
+	assert_int_equal(t->n_dims, 3);
+	assert_int_equal(t->ne[0], 64);
+	assert_int_equal(t->ne[1], 2);
+	assert_int_equal(t->ne[2], 3);
+	assert_int_equal(t->ne[3], 1);
+	assert_int_equal(t->type, QT_Q8_0);
+	assert_int_equal(t->n_bytes, 2 * 34 * 6);
+	assert_int_equal(t->offset + t->n_bytes, n);
+	assert_int_equal(((const uint8_t *)t->data)[t->n_bytes - 1], 0x5a);
+	assert_ptr_equal(gguf_tensor_find(g, "second"), t);
+	assert_ptr_equal(gguf_tensor_find(g, "first"), gguf_tensor_at(g, 1));
+	assert_int_equal(gguf_tensor_at(g, 1)->offset % 64, 0);
+	assert_null(gguf_tensor_find(g, "third"));
+	assert_null(gguf_tensor_find(g, ""));
+	assert_null(gguf_tensor_at(g, 2));
+	gguf_close(g);
+	gguf_close(NULL);
+	free(copy);
+}
+
+static void test_every_truncation(void **state)
+{
+	struct bytes b = { 0 };
+	struct moe_err e;
+	uint8_t *copy;
+	size_t n;
+
+	(void)state;
+	full_file(&b, 3);
+	for (n = 0; n < b.n; n++) {
+		struct gguf *g = open_copy(b.p, n, &copy, &e);
+
+		if (g)
+			fail_msg("accepted %zu of %zu bytes", n, b.n);
+		assert_int_equal(e.code, MOE_ERR_INPUT);
+		assert_true(strlen(e.msg) > 20);
+		free(copy);
+	}
+	must_open(&b);
+}
+
+/* Any byte changed to any of some values, and any aligned 8 bytes to extreme numbers: no crash. What
+ * is still accepted must have its tensors inside. */
+static void test_every_byte_changed(void **state)
+{
+	static const uint64_t extreme[] = { UINT64_MAX, 1ull << 63, INT64_MAX, UINT32_MAX, 0x7fffffff,
+		0x80000000u, 0, 1 };
+	struct bytes b = { 0 };
+	struct moe_err e;
+	uint8_t *copy;
+	size_t at, k;
+
+	(void)state;
+	full_file(&b, 3);
+	for (at = 0; at + 8 <= b.n; at++)
+		for (k = 0; k < sizeof extreme / sizeof *extreme; k++) {
+			uint8_t old[8];
+			struct gguf *g;
+
+			memcpy(old, b.p + at, 8);
+			memcpy(b.p + at, &extreme[k], 8);
+			g = open_copy(b.p, b.n, &copy, &e);
+			for (size_t i = 0; g && i < gguf_n_tensors(g); i++) {
+				const struct gguf_tensor *t = gguf_tensor_at(g, i);
+
+				assert_true(t->n_bytes <= b.n && t->offset <= b.n - t->n_bytes);
+				assert_ptr_equal(t->data, copy + t->offset);
+			}
+			if (!g)
+				assert_true(e.code == MOE_ERR_INPUT && e.msg[0]);
+			gguf_close(g);
+			free(copy);
+			memcpy(b.p + at, old, 8);
+		}
+	free(b.p);
+}
+
+/* ---- hostile headers ---- */
+
+static void test_magic_and_version(void **state)
+{
+	static const uint32_t bad[] = { 0, 1, 4, 5, 0xffffffff };
+	struct bytes b = { 0 };
+	char want[64];
+	size_t i;
+
+	(void)state;
+	put(&b, "GGML", 4);
+	data(&b, 1, 60);
+	refused(&b, "not a GGUF file|47 47 4d 4c");
+	put(&b, "FUGG", 4);
+	data(&b, 1, 60);
+	refused(&b, "big-endian");
+	put(&b, "GGUF\0\0\0\3", 8);
+	data(&b, 1, 60);
+	refused(&b, "big-endian");
+	refused(&b, "file has 0 bytes, a GGUF header has 24");
+	put(&b, "GGUF", 4);
+	refused(&b, "file has 4 bytes");
+	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+		head(&b, bad[i], 0, 0);
+		snprintf(want, sizeof want, "version %u is not supported, 2 and 3 are", bad[i]);
+		refused(&b, want);
+	}
+	head(&b, 3, 0, 0);
+	must_open(&b);
+}
+
+static void test_counts(void **state)
+{
+	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, 0x7fffffff, 0xffffffff, 65537, 262145, 30 };
+	struct bytes b = { 0 };
+	char want[64];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+		snprintf(want, sizeof want, "counts %llu metadata pairs", (unsigned long long)bad[i]);
+		head(&b, 3, 0, bad[i]);
+		data(&b, 1, 400);
+		refused(&b, want);
+		snprintf(want, sizeof want, "counts %llu tensors", (unsigned long long)bad[i]);
+		head(&b, 3, bad[i], 0);
+		data(&b, 1, 800);
+		refused(&b, want);
+	}
+	head(&b, 3, 0, 65537);
+	data(&b, 1, 65537 * 16);
+	refused(&b, "65537 metadata pairs, at most 65536");
+	head(&b, 3, 262145, 0);
+	data(&b, 1, 262145 * 34);
+	refused(&b, "262145 tensors, at most 262144");
+	head(&b, 3, 262144, 0);
+	data(&b, 1, 262144 * 34);
+	refused(&b, "MiB of memory");
+}
+
+static void test_string_lengths(void **state)
+{
+	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, (1ull << 63) - 1, 0xffffffff, 0x7fffffff,
+		(16u << 20) + 1, 1000 };
+	struct bytes b = { 0 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+		head(&b, 3, 0, 1); /* key */
+		put_u64(&b, bad[i]);
+		data(&b, 1, 100);
+		refused(&b, "key at offset 24|bytes");
+		head(&b, 3, 0, 1); /* value */
+		put_str(&b, "k");
+		put_u32(&b, GGUF_STR);
+		put_u64(&b, bad[i]);
+		data(&b, 1, 100);
+		refused(&b, "key k|string at offset|bytes");
+		head(&b, 3, 0, 1); /* array element */
+		kv_array(&b, "k", GGUF_STR, 3);
+		put_str(&b, "ok");
+		put_u64(&b, bad[i]);
+		data(&b, 1, 100);
+		refused(&b, "key k|element 1 of 3|bytes");
+		head(&b, 3, 1, 0); /* tensor name */
+		put_u64(&b, bad[i]);
+		data(&b, 1, 100);
+		refused(&b, "tensor name at offset 24|bytes");
+	}
+}
+
+static void test_array_counts(void **state)
+{
+	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, 1ull << 62, (1ull << 61) + 1, 0xffffffff,
+		1000 };
+	struct bytes b = { 0 };
+	uint32_t kind;
+	size_t i;
+
+	(void)state;
+	for (kind = GGUF_U8; kind <= GGUF_F64; kind++)
+		for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+			head(&b, 3, 0, 1);
+			kv_array(&b, "k", kind, bad[i]);
+			data(&b, 1, 100);
+			refused(&b, "key k: array at offset|elements of|bytes remain");
+		}
+	head(&b, 3, 0, 1); /* more strings than an index is built for */
+	kv_array(&b, "k", GGUF_STR, (4u << 20) + 1);
+	data(&b, 1, 8 * ((4u << 20) + 1));
+	refused(&b, "key k|4194305 elements|4194304 in all");
+}
+
+static void test_nested_arrays(void **state)
+{
+	struct bytes b = { 0 };
+	int i;
+
+	(void)state;
+	head(&b, 3, 0, 1);
+	put_str(&b, "deep");
+	put_u32(&b, GGUF_ARR);
+	for (i = 0; i < 10000; i++) {
+		put_u32(&b, GGUF_ARR);
+		put_u64(&b, 1);
+	}
+	put_u32(&b, GGUF_U8);
+	put_u64(&b, 0);
+	refused(&b, "key deep|nested more than 4 deep");
+	head(&b, 3, 0, 2); /* wide, and the key after it is found */
+	kv_array(&b, "wide", GGUF_ARR, 1000);
+	for (i = 0; i < 1000; i++) {
+		put_u32(&b, GGUF_U16);
+		put_u64(&b, (uint64_t)(i % 3));
+		put(&b, "123456", (size_t)(i % 3) * 2);
+	}
+	kv_u32(&b, "after", 1);
+	must_open(&b);
+	head(&b, 3, 0, 1);
+	kv_array(&b, "odd", GGUF_ARR, 1);
+	put_u32(&b, 77);
+	put_u64(&b, 1);
+	data(&b, 1, 50);
+	refused(&b, "key odd|unknown kind 77");
+}
+
+static void test_kinds(void **state)
+{
+	static const uint32_t bad[] = { 13, 14, 255, 0x7fffffff, 0xffffffff };
+	struct bytes b = { 0 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+		head(&b, 3, 0, 1);
+		kv_raw(&b, "k", bad[i], "12345678", 8);
+		refused(&b, "key k: unknown kind");
+		head(&b, 3, 0, 1);
+		kv_array(&b, "k", bad[i], 1);
+		data(&b, 1, 20);
+		refused(&b, "key k|elements of unknown kind");
+	}
+	head(&b, 3, 0, 1);
+	kv_raw(&b, "k", GGUF_BOOL, "\2", 1);
+	refused(&b, "key k: boolean|is 2");
+	head(&b, 3, 0, 1);
+	kv_array(&b, "k", GGUF_BOOL, 3);
+	put(&b, "\0\1\377", 3);
+	refused(&b, "key k: boolean|is 255");
+}
+
+static void test_keys(void **state)
+{
+	char longest[514];
+	struct bytes b = { 0 };
+
+	(void)state;
+	head(&b, 3, 0, 1);
+	kv_u32(&b, "", 1);
+	refused(&b, "key at offset 24 is empty");
+	head(&b, 3, 0, 1);
+	put_strn(&b, "a\0b", 3);
+	put_u32(&b, GGUF_U8);
+	put(&b, "1", 1);
+	refused(&b, "a NUL at byte 1");
+	head(&b, 3, 0, 1);
+	kv_u32(&b, "a\xff\x1b[2J", 1);
+	refused(&b, "invalid UTF-8 at byte 1|a\\xff\\x1b[2J");
+	head(&b, 3, 0, 1);
+	kv_u32(&b, "\xed\xa0\x80", 1); /* a surrogate */
+	refused(&b, "invalid UTF-8 at byte 0");
+	memset(longest, 'k', sizeof longest);
+	head(&b, 3, 0, 1);
+	put_strn(&b, longest, 513);
+	put_u32(&b, GGUF_U8);
+	put(&b, "1", 1);
+	refused(&b, "513 bytes, at most 512");
+	head(&b, 3, 0, 1);
+	put_strn(&b, longest, 512);
+	put_u32(&b, GGUF_U8);
+	put(&b, "1", 1);
+	must_open(&b);
+	head(&b, 3, 0, 3);
+	kv_u32(&b, "one", 1);
+	kv_u32(&b, "two", 1);
+	kv_u32(&b, "one", 2);
+	refused(&b, "key one is there twice");
+}
+
+static void test_alignment(void **state)
+{
+	static const uint32_t bad[] = { 0, 1, 2, 3, 4, 12, 13, 24, 33, 131072, 1u << 30, 0x80000000u };
+	static const uint32_t good[] = { 8, 16, 32, 4096, 65536 };
+	struct bytes b = { 0 };
+	char want[64];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+		head(&b, 3, 1, 1);
+		kv_u32(&b, "general.alignment", bad[i]);
+		tensor(&b, "t", 4, 1, QT_F32, 0);
+		data(&b, 32, 16);
+		snprintf(want, sizeof want, "general.alignment is %u", bad[i]);
+		refused(&b, want);
+	}
+	for (i = 0; i < sizeof good / sizeof *good; i++) {
+		head(&b, 3, 1, 1);
+		kv_u32(&b, "general.alignment", good[i]);
+		tensor(&b, "t", 4, 1, QT_F32, 0);
+		data(&b, good[i], 16);
+		must_open(&b);
+	}
+	head(&b, 3, 0, 1);
+	kv_str(&b, "general.alignment", "32");
+	refused(&b, "general.alignment is of kind string, not u32");
+	head(&b, 3, 0, 1);
+	kv_raw(&b, "general.alignment", GGUF_U64, "\x20\0\0\0\0\0\0\0", 8);
+	refused(&b, "general.alignment is of kind u64, not u32");
+}
+
+/* ---- hostile tensors ---- */
+
+static void test_dimensions(void **state)
+{
+	static const uint32_t counts[] = { 0, 5, 6, 0x7fffffff, 0xffffffff };
+	static const uint64_t sizes[] = { 0, 1ull << 31, (1ull << 31) + 32, (1ull << 32) + 32, 1ull << 63,
+		UINT64_MAX };
+	struct bytes b = { 0 };
+	size_t i, k;
+
+	(void)state;
+	for (i = 0; i < sizeof counts / sizeof *counts; i++) {
+		static const uint64_t ne[8] = { 4, 1, 1, 1, 1, 1, 1, 1 };
+
+		head(&b, 3, 1, 0);
+		tensor4(&b, "t", counts[i], ne, QT_F32, 0);
+		data(&b, 32, 64);
+		refused(&b, "tensor t: has|dimensions, not 1..4");
+	}
+	for (i = 0; i < sizeof sizes / sizeof *sizes; i++)
+		for (k = 0; k < 4; k++) {
+			uint64_t ne[4] = { 32, 1, 1, 1 };
+
+			ne[k] = sizes[i];
+			head(&b, 3, 1, 0);
+			tensor4(&b, "t", 4, ne, QT_F32, 0);
+			data(&b, 32, 256);
+			refused(&b, "tensor t: dimension|not 1..2147483647");
+		}
+}
+
+/* Each dimension is allowed, but not their product. */
+static void test_products(void **state)
+{
+	static const uint64_t ne[][4] = {
+		{ 0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff }, { 1 << 30, 1 << 30, 1 << 30, 1 << 30 },
+		{ 32, 1 << 30, 1 << 30, 16 }, { 1 << 16, 1 << 16, 1 << 16, 1 << 16 },
+		{ 1 << 16, 1 << 16, 1 << 16, 1 << 14 }, { 1 << 20, 1 << 20, 1 << 20, 1 }, { 64, 1, 1, 1 },
+	};
+	struct bytes b = { 0 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof ne / sizeof *ne; i++) {
+		head(&b, 3, 1, 0);
+		tensor4(&b, "t", 4, ne[i], QT_F64, 0);
+		data(&b, 32, 64 * 8 - 1);
+		refused(&b, "tensor t");
+	}
+}
+
+static void test_types(void **state)
+{
+	static const uint32_t bad[] = { 4, 5, 31, 32, 33, 36, 37, 38, 40, 255, 0x7fffffff, 0xffffffff };
+	struct bytes b = { 0 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+		head(&b, 3, 1, 0);
+		tensor(&b, "t", 32, 1, bad[i], 0);
+		data(&b, 32, 4096);
+		refused(&b, "tensor t: type|unknown or was removed");
+	}
+	head(&b, 3, 1, 0);
+	tensor(&b, "t", 33, 1, QT_Q8_0, 0);
+	data(&b, 32, 4096);
+	refused(&b, "tensor t: row of 33 elements is not a multiple of the 32 of a block of Q8_0");
+	head(&b, 3, 1, 0);
+	tensor(&b, "t", 32, 8, QT_Q4_K, 0);
+	data(&b, 32, 4096);
+	refused(&b, "tensor t: row of 32 elements is not a multiple of the 256");
+}
+
+static void test_offsets(void **state)
+{
+	static const uint64_t outside[] = { 64, 96, 1ull << 62, UINT64_MAX - 31, (1ull << 63) };
+	struct bytes b = { 0 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof outside / sizeof *outside; i++) {
+		head(&b, 3, 1, 0);
+		tensor(&b, "t", 4, 1, QT_F32, outside[i]);
+		data(&b, 32, 64);
+		refused(&b, "tensor t has 16 bytes at|file has");
+	}
+	for (i = 1; i < 32; i += 5) {
+		head(&b, 3, 1, 0);
+		tensor(&b, "t", 4, 1, QT_F32, i);
+		data(&b, 32, 64);
+		refused(&b, "tensor t has offset|not a multiple of 32");
+	}
+	head(&b, 3, 1, 0); /* ends one byte after the file */
+	tensor(&b, "t", 4, 2, QT_F32, 32);
+	data(&b, 32, 63);
+	refused(&b, "tensor t has 32 bytes at|file has 159");
+	head(&b, 3, 1, 0); /* no data at all, not even the padding */
+	tensor(&b, "t", 4, 2, QT_F32, 0);
+	refused(&b, "tensor t has 32 bytes at");
+}
+
+static void test_overlap(void **state)
+{
+	struct bytes b = { 0 };
+
+	(void)state;
+	head(&b, 3, 2, 0);
+	tensor(&b, "a", 16, 1, QT_F32, 32);
+	tensor(&b, "b", 12, 1, QT_F32, 0);
+	data(&b, 32, 128);
+	refused(&b, "tensors b and a overlap");
+	head(&b, 3, 2, 0);
+	tensor(&b, "a", 4, 1, QT_F32, 0);
+	tensor(&b, "b", 4, 1, QT_F32, 0);
+	data(&b, 32, 128);
+	refused(&b, "overlap");
+	head(&b, 3, 3, 0);
+	tensor(&b, "a", 4, 1, QT_F32, 0);
+	tensor(&b, "b", 4, 1, QT_F32, 32);
+	tensor(&b, "a", 4, 1, QT_F32, 64);
+	data(&b, 32, 128);
+	refused(&b, "tensor a is there twice");
+	head(&b, 3, 2, 0); /* a gap is allowed */
+	tensor(&b, "a", 8, 1, QT_F32, 64);
+	tensor(&b, "b", 8, 1, QT_F32, 0);
+	data(&b, 32, 96);
+	must_open(&b);
+}
+
+static void test_names(void **state)
+{
+	char name[514];
+	struct bytes b = { 0 };
+
+	(void)state;
+	memset(name, 'n', sizeof name);
+	name[513] = 0;
+	head(&b, 3, 1, 0);
+	tensor(&b, name, 4, 1, QT_F32, 0);
+	data(&b, 32, 64);
+	refused(&b, "513 bytes, at most 512");
+	name[512] = 0;
+	head(&b, 3, 1, 0);
+	tensor(&b, name, 4, 1, QT_F32, 0);
+	data(&b, 32, 64);
+	must_open(&b);
+	name[64] = 0; /* more than other readers take */
+	head(&b, 3, 1, 0);
+	tensor(&b, name, 4, 1, QT_F32, 0);
+	data(&b, 32, 64);
+	must_open(&b);
+	head(&b, 3, 1, 0);
+	tensor(&b, "", 4, 1, QT_F32, 0);
+	data(&b, 32, 64);
+	refused(&b, "tensor name at offset 24 is empty");
+	head(&b, 3, 1, 0);
+	tensor(&b, "\xc3", 4, 1, QT_F32, 0);
+	data(&b, 32, 64);
+	refused(&b, "invalid UTF-8");
+}
+
+/* ---- size and time ---- */
+
+static void test_many_keys_and_tensors(void **state)
+{
+	struct bytes b = { 0 };
+	struct gguf *g;
+	char name[600];
+	uint8_t *copy;
+	uint64_t u;
+	int64_t start;
+	size_t i;
+
+	(void)state;
+	head(&b, 3, 20000, 65536);
+	for (i = 0; i < 65536; i++) {
+		snprintf(name, sizeof name, "%0200zu", i * 7919 % 65536);
+		kv_u32(&b, name, (uint32_t)i);
+	}
+	for (i = 0; i < 20000; i++) {
+		snprintf(name, sizeof name, "%0200zu", i * 7919 % 65536);
+		tensor(&b, name, 8, 1, QT_F32, 32 * i);
+	}
+	data(&b, 32, 32 * 20000);
+	start = clock_mono();
+	g = accepted(&b, &copy);
+	assert_true(clock_mono() - start < 5000000000); /* finds what is quadratic */
+	for (i = 0; i < 65536; i += 101) {
+		snprintf(name, sizeof name, "%0200zu", i * 7919 % 65536);
+		assert_int_equal(gguf_get_u64(g, name, &u, NULL), 1);
+		assert_int_equal(u, i);
+	}
+	for (i = 0; i < 20000; i += 101) {
+		snprintf(name, sizeof name, "%0200zu", i * 7919 % 65536);
+		assert_ptr_equal(gguf_tensor_find(g, name), gguf_tensor_at(g, i));
+	}
+	gguf_close(g);
+	free(copy);
+}
+
+static void test_long_string_array(void **state)
+{
+	struct bytes b = { 0 };
+	struct gguf_str s;
+	struct gguf *g;
+	char text[32];
+	uint8_t *copy;
+	uint64_t i;
+
+	(void)state;
+	head(&b, 3, 0, 1);
+	kv_array(&b, "k", GGUF_STR, 300000);
+	for (i = 0; i < 300000; i++) {
+		snprintf(text, sizeof text, "%llu", (unsigned long long)i);
+		put_str(&b, text);
+	}
+	g = accepted(&b, &copy);
+	for (i = 0; i < 300000; i++) {
+		snprintf(text, sizeof text, "%llu", (unsigned long long)i);
+		assert_int_equal(gguf_arr_str(g, "k", i, &s), 1);
+		assert_int_equal(s.n, strlen(text));
+		assert_memory_equal(s.s, text, s.n);
+	}
+	gguf_close(g);
+	free(copy);
+}
+
+/* The claim is file size + 64 MiB: under a limit of the file's mapping, that, and what the process
+ * had before, the largest index must still open. Address space stands for memory; sanitizers reserve
+ * terabytes of it, so they skip this. */
+static void test_memory(void **state)
+{
+	struct bytes b = { 0 };
+	struct rlimit old, limit;
+	unsigned long pages = 0;
+	struct gguf *g;
+	uint8_t *copy;
+	char name[32];
+	FILE *f;
+	size_t i;
+
+	(void)state;
+#if defined(__SANITIZE_ADDRESS__)
+	skip();
+#endif
+	head(&b, 3, 80000, 1);
+	kv_array(&b, "k", GGUF_STR, 400000);
+	for (i = 0; i < 400000; i++)
+		put_str(&b, "");
+	for (i = 0; i < 80000; i++) {
+		snprintf(name, sizeof name, "%zu", i);
+		tensor(&b, name, 8, 1, QT_F32, 32 * i);
+	}
+	data(&b, 32, 32 * 80000);
+	f = fopen("/proc/self/statm", "r");
+	if (!f || fscanf(f, "%lu", &pages) != 1)
+		skip();
+	fclose(f);
+	assert_int_equal(getrlimit(RLIMIT_AS, &old), 0);
+	limit = old;
+	limit.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + b.n + (64u << 20);
+	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	g = accepted(&b, &copy);
+	assert_int_equal(setrlimit(RLIMIT_AS, &old), 0);
+	assert_int_equal(gguf_n_tensors(g), 80000);
+	gguf_close(g);
+	free(copy);
+}
+
+/* ---- files ---- */
+
+static void test_files(void **state)
+{
+	char dir[] = "/tmp/test_gguf.XXXXXX", path[64];
+	struct bytes b = { 0 };
+	struct moe_err e;
+	struct gguf *g;
+	FILE *f;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_null(gguf_open(dir, &e));
+	assert_non_null(strstr(e.msg, "it is a directory, not a regular file"));
+	assert_null(gguf_open("/dev/zero", &e));
+	assert_non_null(strstr(e.msg, "it is a device, not a regular file"));
+	snprintf(path, sizeof path, "%s/fifo", dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_null(gguf_open(path, &e)); /* must not wait for a writer */
+	assert_non_null(strstr(e.msg, "it is a FIFO, not a regular file"));
+	unlink(path);
+	snprintf(path, sizeof path, "%s/a\033]0;x.gguf", dir);
+	assert_null(gguf_open(path, &e));
+	assert_int_equal(e.code, MOE_ERR_SYS);
+	assert_non_null(strstr(e.msg, "No such file"));
+	assert_null(strchr(e.msg, '\033'));
+	f = fopen(path, "wb");
+	assert_non_null(f);
+	fclose(f);
+	assert_null(gguf_open(path, &e));
+	assert_non_null(strstr(e.msg, "file has 0 bytes"));
+	full_file(&b, 3);
+	f = fopen(path, "wb");
+	assert_non_null(f);
+	assert_int_equal(fwrite(b.p, 1, b.n, f), b.n);
+	assert_int_equal(fclose(f), 0);
+	g = gguf_open(path, &e);
+	if (!g)
+		fail_msg("%s", e.msg);
+	assert_int_equal(((const uint8_t *)gguf_tensor_find(g, "second")->data)[2 * 34 * 6 - 1], 0x5a);
+	assert_string_equal(gguf_path(g), path);
+	gguf_close(g);
+	unlink(path);
+	rmdir(dir);
+	free(b.p);
+}
+
+/* Files of an independent writer, where the tree has them. */
+static void test_committed_files(void **state)
+{
+	struct moe_err e;
+	struct gguf_str s;
+	glob_t found;
+	struct gguf *g = gguf_open("tests/data/vocab-4096.gguf", &e);
+
+	(void)state;
+	if (!g)
+		fail_msg("%s", e.msg);
+	assert_int_equal(gguf_n_tensors(g), 0);
+	assert_int_equal(gguf_arr_str(g, "tokenizer.ggml.tokens", 4093, &s), 1);
+	assert_int_equal(s.n, 13);
+	assert_memory_equal(s.s, "<|endoftext|>", 13);
+	gguf_close(g);
+	if (glob("tests/data/models/*.gguf", 0, NULL, &found))
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		g = gguf_open(found.gl_pathv[i], &e);
+		if (!g)
+			fail_msg("%s", e.msg);
+		assert_true(gguf_n_tensors(g) > 0);
+		gguf_close(g);
+	}
+	globfree(&found);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_scalars),
+		cmocka_unit_test(test_arrays),
+		cmocka_unit_test(test_listing),
+		cmocka_unit_test(test_every_truncation),
+		cmocka_unit_test(test_every_byte_changed),
+		cmocka_unit_test(test_magic_and_version),
+		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_string_lengths),
+		cmocka_unit_test(test_array_counts),
+		cmocka_unit_test(test_nested_arrays),
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_keys),
+		cmocka_unit_test(test_alignment),
+		cmocka_unit_test(test_dimensions),
+		cmocka_unit_test(test_products),
+		cmocka_unit_test(test_types),
+		cmocka_unit_test(test_offsets),
+		cmocka_unit_test(test_overlap),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_many_keys_and_tensors),
+		cmocka_unit_test(test_long_string_array),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_committed_files),
+	};
+
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	printf("slowest refusal: %.1f ms\n", (double)slowest / 1e6);
+	return failed;
+}

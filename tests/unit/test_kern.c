@@ -1,0 +1,262 @@
+/*
+ * test_kern.c - kernels: exact dequantisation against tests/data/kernels.bin (NumPy), every ISA
+ * bit for bit against the plain kernel, products against OpenBLAS, and independence of tile shape.
+ */
+#include "test_util.h"
+
+#include <cblas.h>
+#include <math.h>
+
+#include "base/num.h"
+#include "base/rng.h"
+#include "kern/kern.h"
+
+struct vec { char name[8]; uint32_t type, per_block, block_bytes, n_blocks; };
+
+static float uniform(struct rng *r)
+{
+	return (float)(2 * rng_unit(r) - 1);
+}
+
+static void dequantisation_is_exact(void **state)
+{
+	size_t len, at = 12;
+	unsigned char *data = read_file("tests/data/kernels.bin", &len);
+	uint32_t n_types;
+
+	(void)state;
+	assert_memory_equal(data, "MOEKERN1", 8);
+	memcpy(&n_types, data + 8, 4);
+	assert_true(n_types >= 7);
+	for (uint32_t i = 0; i < n_types; i++) {
+		struct vec v;
+		size_t n;
+		float *out, *want, *x;
+		double dot, absdot;
+
+		memcpy(&v, data + at, sizeof v);
+		at += sizeof v;
+		n = (size_t)v.n_blocks * v.per_block;
+		assert_int_equal(qtype_info(v.type)->bytes * v.per_block / qtype_info(v.type)->block, v.block_bytes);
+		out = malloc(n * 4);
+		want = malloc(n * 4);
+		x = malloc(n * 4);
+		memcpy(want, data + at + v.n_blocks * v.block_bytes, n * 4);
+		memcpy(x, data + at + v.n_blocks * v.block_bytes + n * 4, n * 4);
+		memcpy(&dot, data + at + v.n_blocks * v.block_bytes + n * 8, 8);
+		memcpy(&absdot, data + at + v.n_blocks * v.block_bytes + n * 8 + 8, 8);
+		for (size_t k = 0; kern_at(k); k++) {
+			float y = 0, *scratch = malloc(kern_scratch(n) * 4);
+
+			if (!kern_at(k)->supported()) {
+				free(scratch);
+				continue;
+			}
+			kern_at(k)->to_float(v.type, data + at, out, n);
+			for (size_t j = 0; j < n; j++)
+				if (memcmp(out + j, want + j, 4) && !(out[j] == 0 && want[j] == 0) &&
+				    !(isnan(out[j]) && isnan(want[j])))
+					fail_msg("%s %.8s element %zu: %a, expected %a", kern_at(k)->name, v.name, j,
+						(double)out[j], (double)want[j]);
+			if (n % 16 == 0 && isfinite(absdot)) {
+				kern_at(k)->gemm(v.type, data + at, qtype_row_bytes(v.type, n), n, 0, 1, x, n, 1, &y, 1,
+					scratch);
+				assert_true(fabs(y - dot) <= 1e-6 * absdot + 1e-30);
+			}
+			free(scratch);
+		}
+		at += v.n_blocks * v.block_bytes + n * 8 + 16;
+		free(out);
+		free(want);
+		free(x);
+	}
+	assert_int_equal(at, len);
+	free(data);
+}
+
+/* Random rows of a type: random bytes, with scales made tame (half floats of modest size). */
+static void random_rows(struct rng *r, uint32_t type, unsigned char *p, size_t bytes)
+{
+	const struct qtype_info *q = qtype_info(type);
+	size_t half_at[2] = { 0, SIZE_MAX };
+
+	for (size_t i = 0; i < bytes; i++)
+		p[i] = (unsigned char)rng_u64(r);
+	if (type == QT_F32 || type == QT_F16 || type == QT_BF16) {
+		for (size_t i = 0; i + q->bytes <= bytes; i += q->bytes) {
+			float f = uniform(r);
+
+			if (type == QT_F32)
+				memcpy(p + i, &f, 4);
+			else
+				p[i + 1] = (unsigned char)(type == QT_F16 ? 0x2c + (p[i + 1] & 0x83) : 0x3c + (p[i + 1] & 0x81));
+		}
+		return;
+	}
+	if (type == QT_MXFP4) {
+		for (size_t b = 0; b < bytes; b += q->bytes)
+			p[b] = (unsigned char)(120 + (p[b] & 7));
+		return;
+	}
+	if (type == QT_Q6_K)
+		half_at[0] = 208;
+	if (type == QT_Q4_1 || type == QT_Q5_1 || type == QT_Q4_K || type == QT_Q5_K)
+		half_at[1] = 2;
+	for (size_t b = 0; b < bytes; b += q->bytes)
+		for (int h = 0; h < 2; h++)
+			if (half_at[h] != SIZE_MAX)
+				p[b + half_at[h] + 1] = (unsigned char)(0x20 + (p[b + half_at[h] + 1] & 7));
+}
+
+/* All shapes and all ISAs give the bits of the plain kernel computed one row and token at a time. */
+static void one_type(struct rng *r, uint32_t type, size_t n)
+{
+	enum { ROWS = 11, TOK = 71 };
+	size_t rb = qtype_row_bytes(type, n);
+	unsigned char *w = malloc(ROWS * rb);
+	float *x = malloc(TOK * n * 4), *scratch = malloc(kern_scratch(n) * 4);
+	static float want[TOK][ROWS], got[TOK][ROWS];
+	const struct kern *plain = NULL;
+
+	assert_true(kern_type_ok(type, n));
+	random_rows(r, type, w, ROWS * rb);
+	for (size_t i = 0; i < TOK * n; i++)
+		x[i] = uniform(r);
+	for (size_t k = 0; kern_at(k); k++)
+		plain = kern_at(k);
+	for (size_t t = 0; t < TOK; t++)
+		for (size_t i = 0; i < ROWS; i++)
+			plain->gemm(type, w, rb, n, i, i + 1, x + t * n, n, 1, want[t], ROWS, scratch);
+	for (size_t k = 0; kern_at(k); k++) {
+		static const size_t toks[] = { 1, 2, 3, 4, 7, 64, 65, 71 };
+
+		if (!kern_at(k)->supported())
+			continue;
+		for (size_t i = 0; i < sizeof toks / sizeof toks[0]; i++) {
+			memset(got, 0xff, sizeof got);
+			kern_at(k)->gemm(type, w, rb, n, 0, 6, x, n, toks[i], got[0], ROWS, scratch);
+			kern_at(k)->gemm(type, w, rb, n, 6, ROWS, x, n, toks[i], got[0], ROWS, scratch);
+			if (memcmp(got, want, toks[i] * sizeof got[0]))
+				fail_msg("%s %s, %zu tokens: bits differ from plain", kern_at(k)->name,
+					qtype_info(type)->name, toks[i]);
+		}
+	}
+	free(w);
+	free(x);
+	free(scratch);
+}
+
+static void every_isa_and_shape_gives_the_same_bits(void **state)
+{
+	struct rng r;
+	int types = 0;
+
+	(void)state;
+	rng_seed(&r, 7);
+	for (uint32_t t = 0; t < QT_MAX; t++)
+		if (kern_type_ok(t, 256)) {
+			one_type(&r, t, 512);
+			if (qtype_info(t)->block == 1) {
+				one_type(&r, t, 8);
+				one_type(&r, t, 300);
+			}
+			types++;
+		}
+	assert_true(types >= 7);
+}
+
+static void vector_kernels_give_the_same_bits(void **state)
+{
+	static float a[300], b[300], c[2][300];
+	const struct kern *plain = NULL;
+	struct rng r;
+
+	(void)state;
+	rng_seed(&r, 11);
+	for (size_t k = 0; kern_at(k); k++)
+		plain = kern_at(k);
+	for (size_t n = 0; n <= 300; n++) {
+		for (size_t i = 0; i < n; i++)
+			a[i] = 8 * uniform(&r), b[i] = uniform(&r);
+		for (size_t k = 0; kern_at(k); k++) {
+			const struct kern *q = kern_at(k);
+			float d[2] = { plain->dot(a, b, n), q->supported() ? q->dot(a, b, n) : 0 };
+			float s[2] = { plain->sum(a, n), q->supported() ? q->sum(a, n) : 0 };
+
+			if (!q->supported())
+				continue;
+			assert_memory_equal(&d[0], &d[1], 4);
+			assert_memory_equal(&s[0], &s[1], 4);
+#define BOTH(stmt) do { for (int z = 0; z < 2; z++) { const struct kern *K = z ? q : plain; \
+	memcpy(c[z], b, sizeof b); stmt; } assert_memory_equal(c[0], c[1], n * 4); } while (0)
+			BOTH(K->axpy(0.3f, a, c[z], n));
+			BOTH(K->silu_mul(c[z], a, n));
+			BOTH(K->exp_shift(c[z], 0.5f, n));
+#undef BOTH
+		}
+	}
+}
+
+static void products_agree_with_blas(void **state)
+{
+	enum { M = 33, N = 29, K = 640 };
+	static float w[M * K], x[N * K], got[N * M], want[N * M], scratch[4 * K];
+	struct moe_err e;
+	struct rng r;
+
+	(void)state;
+	rng_seed(&r, 3);
+	for (int i = 0; i < M * K; i++)
+		w[i] = uniform(&r);
+	for (int i = 0; i < N * K; i++)
+		x[i] = uniform(&r);
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, M, K, 1, x, K, w, K, 0, want, M);
+	kern_pick(NULL, &e)->gemm(QT_F32, w, K * 4, K, 0, M, x, K, N, got, M, scratch);
+	for (int i = 0; i < N * M; i++)
+		assert_true(fabsf(got[i] - want[i]) < 1e-4f);
+}
+
+static void exponential_is_accurate(void **state)
+{
+	double worst = 0;
+
+	(void)state;
+	for (float x = -86; x < 88; x += 0.00137f) {
+		double want = exp((double)x), err = fabs((double)num_exp(x) - want) / want;
+
+		worst = err > worst ? err : worst;
+	}
+	assert_true(worst < 2.5e-7); /* about two units in the last place */
+	assert_true(num_exp(-200) == 0 && num_exp(-INFINITY) == 0);
+	assert_true(isinf(num_exp(100)) && isinf(num_exp(INFINITY)));
+	assert_true(isnan(num_exp(NAN)));
+	assert_true(num_exp(0) == 1);
+}
+
+static void kernels_are_chosen_by_name(void **state)
+{
+	struct moe_err e;
+
+	(void)state;
+	assert_non_null(kern_pick(NULL, &e));
+	assert_string_equal(kern_pick("plain", &e)->name, "plain");
+	assert_null(kern_pick("mmx", &e));
+	assert_non_null(strstr(e.msg, "mmx"));
+	assert_false(kern_type_ok(QT_Q4_K, 128));
+	assert_false(kern_type_ok(QT_Q8_0, 24));
+	assert_false(kern_type_ok(QT_IQ1_S, 256));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(dequantisation_is_exact),
+		cmocka_unit_test(every_isa_and_shape_gives_the_same_bits),
+		cmocka_unit_test(vector_kernels_give_the_same_bits),
+		cmocka_unit_test(products_agree_with_blas),
+		cmocka_unit_test(exponential_is_accurate),
+		cmocka_unit_test(kernels_are_chosen_by_name),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

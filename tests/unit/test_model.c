@@ -1,0 +1,513 @@
+/*
+ * test_model.c - the engine against the independent NumPy forward (tests/ref/forward.py): logits,
+ * every router choice, weights and margins, for a model of each architecture row and of each
+ * quantisation; then the same bits for any thread count, batch size and kernel row; hooks; refusals.
+ */
+#include "test_util.h"
+
+#include <math.h>
+
+#include "model/model.h"
+
+/* ---- expected values: tests/data/README.md, ".vec" ---- */
+
+struct vec {
+	uint32_t n_tok, n_vocab, n_layer, n_expert, k, n_moe;
+	int32_t *tokens;
+	float *logits;
+	struct vec_layer { uint32_t layer; float *logits; int32_t *experts; float *weights, *margin; } *layer;
+	unsigned char *file;
+};
+
+static void *next(unsigned char **p, size_t bytes)
+{
+	void *at = *p;
+
+	*p += bytes;
+	return at;
+}
+
+static void vec_load(const char *name, struct vec *v)
+{
+	char path[256];
+	size_t len;
+	unsigned char *p;
+
+	snprintf(path, sizeof path, "tests/data/models/%s.vec", name);
+	v->file = p = read_file(path, &len);
+	assert_memory_equal(next(&p, 8), "MOEVEC1\n", 8);
+	memcpy(&v->n_tok, next(&p, 24), 24);
+	v->tokens = next(&p, 4 * v->n_tok);
+	v->logits = next(&p, 4ul * v->n_tok * v->n_vocab);
+	v->layer = calloc(v->n_moe + 1, sizeof *v->layer);
+	for (uint32_t i = 0; i < v->n_moe; i++) {
+		v->layer[i].layer = *(uint32_t *)next(&p, 4);
+		v->layer[i].logits = next(&p, 4ul * v->n_tok * v->n_expert);
+		v->layer[i].experts = next(&p, 4ul * v->n_tok * v->k);
+		v->layer[i].weights = next(&p, 4ul * v->n_tok * v->k);
+		v->layer[i].margin = next(&p, 4ul * v->n_tok);
+	}
+	assert_int_equal(p - v->file, len);
+}
+
+static void vec_free(struct vec *v)
+{
+	free(v->layer);
+	free(v->file);
+}
+
+/* ---- what a run of the engine gave ---- */
+
+struct got {
+	uint32_t n_vocab, k, n_expert, n_tok;
+	float *logits;     /* [n_tok][n_vocab] */
+	float *rlogits;    /* [layer][n_tok][n_expert] */
+	uint16_t *experts; /* [layer][n_tok][k] */
+	float *weights, *margin;
+	unsigned calls[MOE_MAX_LAYER], batches;
+};
+
+static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
+{
+	struct got *g = ctx;
+
+	(void)e;
+	memcpy(g->logits + (size_t)pos * g->n_vocab, row, g->n_vocab * 4ul);
+	return 0;
+}
+
+static int on_route(void *ctx, const struct moe_route_view *v, struct moe_err *e)
+{
+	struct got *g = ctx;
+
+	(void)e;
+	for (uint32_t i = 0; i < v->n_tok; i++) {
+		size_t at = (size_t)v->layer * g->n_tok + v->pos[i];
+
+		memcpy(g->experts + at * g->k, v->experts + i * g->k, g->k * 2ul);
+		memcpy(g->weights + at * g->k, v->weights + i * g->k, g->k * 4ul);
+		memcpy(g->rlogits + at * g->n_expert, v->logits + i * g->n_expert, g->n_expert * 4ul);
+		g->margin[at] = v->margin[i];
+		g->calls[v->layer]++;
+	}
+	return 0;
+}
+
+static int on_batch(void *ctx, const struct moe_batch_info *b, struct moe_err *e)
+{
+	(void)e;
+	assert_true(b->n_tok > 0);
+	((struct got *)ctx)->batches++;
+	return 0;
+}
+
+static void got_init(struct got *g, const struct vec *v)
+{
+	size_t cells = (size_t)(v->n_layer ? v->n_layer : 1) * v->n_tok;
+
+	memset(g, 0, sizeof *g);
+	g->n_vocab = v->n_vocab;
+	g->k = v->k;
+	g->n_expert = v->n_expert;
+	g->n_tok = v->n_tok;
+	g->logits = calloc((size_t)v->n_tok * v->n_vocab, 4);
+	g->rlogits = calloc(cells * v->n_expert + 1, 4);
+	g->experts = calloc(cells * v->k + 1, 2);
+	g->weights = calloc(cells * v->k + 1, 4);
+	g->margin = calloc(cells, 4);
+}
+
+static void got_free(struct got *g)
+{
+	free(g->logits);
+	free(g->rlogits);
+	free(g->experts);
+	free(g->weights);
+	free(g->margin);
+}
+
+/* Run the tokens; the last n_decode of them one at a time. */
+static void run(const struct model *m, const struct vec *v, struct got *g, struct session_opt opt,
+	uint32_t n_decode)
+{
+	struct moe_hook h = { .name = "test", .ctx = g, .route = on_route, .batch_end = on_batch };
+	struct session_want want = { 1, on_logits, g };
+	struct moe_seq_info info = { .seq = 5 };
+	struct moe_seq_result res = { .seq = 5 };
+	struct moe_err e = { 0 };
+	struct session *s = session_new(m, &opt, &e);
+	uint32_t n = v->n_tok - n_decode;
+
+	got_init(g, v);
+	ok_or_fail(s != NULL, &e);
+	ok_or_fail(!session_add_hook(s, &h, &e), &e);
+	ok_or_fail(!session_begin(s, &info, &e), &e);
+	ok_or_fail(!session_eval(s, v->tokens, n, MOE_PREFILL, &want, &e), &e);
+	for (; n < v->n_tok; n++)
+		ok_or_fail(!session_eval(s, v->tokens + n, 1, MOE_DECODE, &want, &e), &e);
+	ok_or_fail(!session_end(s, &res, &e), &e);
+	session_free(s);
+}
+
+static double rms(const float *x, size_t n)
+{
+	double s = 0;
+
+	for (size_t i = 0; i < n; i++)
+		s += (double)x[i] * x[i];
+	return sqrt(s / (double)n);
+}
+
+static void compare(const struct vec *v, const struct got *g, const char *name)
+{
+	size_t n = (size_t)v->n_tok * v->n_vocab;
+	double scale = rms(v->logits, n), worst = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		double d = fabs((double)g->logits[i] - v->logits[i]);
+
+		worst = d > worst ? d : worst;
+	}
+	if (!(worst <= 1e-3 * scale))
+		fail_msg("%s: logits differ by %g, rms %g", name, worst, scale);
+	for (uint32_t i = 0; i < v->n_moe; i++) {
+		const struct vec_layer *l = &v->layer[i];
+
+		assert_int_equal(g->calls[l->layer], v->n_tok);
+		for (uint32_t t = 0; t < v->n_tok; t++) {
+			size_t at = (size_t)l->layer * v->n_tok + t;
+
+			if (l->margin[t] < 1e-5f)
+				continue;
+			assert_true(fabsf(g->margin[at] - l->margin[t]) < 1e-3f);
+			for (uint32_t r = 0; r < v->k; r++) {
+				/* the set must agree; the order too where weights are not nearly equal */
+				int found = 0;
+
+				for (uint32_t q = 0; q < v->k; q++)
+					found |= g->experts[at * v->k + r] == l->experts[t * v->k + q] &&
+						fabsf(g->weights[at * v->k + r] - l->weights[t * v->k + q]) < 1e-3f;
+				if (!found)
+					fail_msg("%s layer %u token %u rank %u: expert %u weight %g not expected", name,
+						l->layer, t, r, g->experts[at * v->k + r], (double)g->weights[at * v->k + r]);
+			}
+		}
+	}
+	printf("             %s: logits within %.1e of rms %.2f\n", name, worst, scale);
+}
+
+static struct gguf *open_file(const char *path, struct model **m)
+{
+	struct moe_err e = { 0 };
+	struct gguf *g = gguf_open(path, &e);
+
+	ok_or_fail(g != NULL, &e);
+	*m = model_open(g, &e);
+	ok_or_fail(*m != NULL, &e);
+	return g;
+}
+
+static struct gguf *open_model(const char *name, struct model **m)
+{
+	char path[256];
+
+	snprintf(path, sizeof path, "%s/%s.gguf",
+		!strcmp(name, "balanced") || !strcmp(name, "collapsed") ? "models" : "tests/data/models", name);
+	return open_file(path, m);
+}
+
+static void agrees(const char *name)
+{
+	struct session_opt opt = { .n_threads = 2 };
+	struct model *m;
+	struct gguf *f = open_model(name, &m);
+	struct vec v;
+	struct got g;
+
+	vec_load(name, &v);
+	assert_int_equal(model_info(m)->n_vocab, v.n_vocab);
+	assert_int_equal(model_info(m)->n_moe_layer, v.n_moe);
+	run(m, &v, &g, opt, 0);
+	compare(&v, &g, name);
+	got_free(&g);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
+#define AGREES(fn, name) static void fn(void **state) { (void)state; agrees(name); }
+AGREES(llama, "llama")
+AGREES(mixtral, "mixtral")
+AGREES(olmoe, "olmoe")
+AGREES(qwen2moe, "qwen2moe")
+AGREES(qwen3moe, "qwen3moe")
+AGREES(all_quantisations, "quant")
+
+/* Threads, batch sizes, decode against prefill, kernel rows: equal bits everywhere. */
+static void same_bits(const char *name)
+{
+	static const struct { uint32_t threads, batch, decode; const char *isa; } how[] = {
+		{ 1, 512, 0, NULL }, { 2, 512, 0, NULL }, { 3, 512, 0, NULL }, { 1, 1, 0, NULL },
+		{ 2, 7, 0, NULL }, { 3, 1, 0, NULL }, { 2, 512, 9, NULL }, { 8, 7, 23, NULL },
+		{ 2, 512, 3, "plain" }, { 1, 7, 0, "avx2" }, { 3, 7, 0, "avx512" },
+	};
+	struct model *m;
+	struct gguf *f = open_model(name, &m);
+	struct got first, g;
+	struct vec v;
+
+	vec_load(name, &v);
+	for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
+		struct session_opt opt = { 0, how[i].batch, how[i].threads, how[i].isa };
+		size_t cells = (size_t)v.n_layer * v.n_tok;
+
+		if (how[i].isa && !kern_pick(how[i].isa, NULL))
+			continue;
+		run(m, &v, i ? &g : &first, opt, how[i].decode);
+		if (!i)
+			continue;
+		if (memcmp(first.logits, g.logits, 4ul * v.n_tok * v.n_vocab))
+			fail_msg("%s: %u threads, batch %u, %u decoded, %s: other bits", name, how[i].threads,
+				how[i].batch, how[i].decode, how[i].isa ? how[i].isa : "best");
+		assert_memory_equal(first.experts, g.experts, cells * v.k * 2);
+		assert_memory_equal(first.weights, g.weights, cells * v.k * 4);
+		assert_memory_equal(first.rlogits, g.rlogits, cells * v.n_expert * 4);
+		got_free(&g);
+	}
+	got_free(&first);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
+static void same_bits_however_run(void **state)
+{
+	(void)state;
+	same_bits("llama");
+	same_bits("mixtral");
+	same_bits("olmoe");
+	same_bits("qwen2moe");
+	same_bits("qwen3moe");
+	same_bits("quant");
+}
+
+/* ---- hooks ---- */
+
+static int mask_expert(void *ctx, int layer, uint64_t seq, uint32_t pos, int32_t token, float *logits,
+	int n, struct moe_err *e)
+{
+	(void)layer, (void)seq, (void)pos, (void)token, (void)e;
+	assert_in_range(*(int *)ctx, 0, n - 1);
+	logits[*(int *)ctx] = -INFINITY;
+	return 1;
+}
+
+static int only_layer_1(void *ctx, int layer)
+{
+	(void)ctx;
+	return layer == 1;
+}
+
+struct seen { int masked, edited, changed, calls; };
+
+static int check_edit(void *ctx, const struct moe_route_view *v, struct moe_err *e)
+{
+	struct seen *s = ctx;
+	struct moe_event ev;
+
+	(void)e;
+	assert_string_equal(v->editor, "mask");
+	for (uint32_t i = 0; i < v->n_tok; i++) {
+		moe_event_at(v, i, &ev);
+		s->calls++;
+		s->edited += !!(ev.flags & MOE_EV_EDITED);
+		assert_int_equal(!!(ev.flags & MOE_EV_EDITED), v->layer == 1);
+		if (!ev.before) {
+			assert_int_not_equal(v->layer, 1);
+			continue;
+		}
+		s->changed += memcmp(ev.before, ev.experts, ev.k * sizeof *ev.experts) != 0;
+		if (v->layer == 1)
+			for (int r = 0; r < ev.k; r++)
+				assert_int_not_equal(ev.experts[r], s->masked);
+	}
+	return 0;
+}
+
+static void an_editing_hook_is_declared_and_seen(void **state)
+{
+	struct model *m;
+	struct gguf *f = open_model("qwen3moe", &m);
+	struct seen seen = { .masked = 3 };
+	struct moe_hook mask = { .name = "mask", .ctx = &seen.masked, .wants = only_layer_1,
+		.edit = mask_expert };
+	struct moe_hook watch = { .name = "watch", .ctx = &seen, .route = check_edit };
+	struct session_opt opt = { .n_threads = 1 };
+	struct moe_seq_info info = { 0 };
+	struct moe_err e = { 0 };
+	struct session *s = session_new(m, &opt, &e);
+	struct vec v;
+
+	(void)state;
+	vec_load("qwen3moe", &v);
+	ok_or_fail(s && !session_add_hook(s, &mask, &e) && !session_add_hook(s, &watch, &e), &e);
+	ok_or_fail(!session_begin(s, &info, &e), &e);
+	ok_or_fail(!session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), &e);
+	assert_int_equal(seen.calls, v.n_tok * v.n_moe);
+	assert_int_equal(seen.edited, v.n_tok);
+	assert_true(seen.changed > 0 && seen.changed <= (int)v.n_tok);
+	session_free(s);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
+static int fail_at_3(void *ctx, const struct moe_route_view *v, struct moe_err *e)
+{
+	(void)ctx;
+	if (v->pos[0] >= 3) {
+		snprintf(e->msg, sizeof e->msg, "disk full");
+		e->code = MOE_ERR_SYS;
+		return -1;
+	}
+	return 0;
+}
+
+static void a_failing_hook_stops_the_engine(void **state)
+{
+	struct model *m;
+	struct gguf *f = open_model("mixtral", &m);
+	struct moe_hook h = { .name = "writer", .route = fail_at_3 };
+	struct session_opt opt = { .n_threads = 1, .n_batch = 1 };
+	struct moe_seq_info info = { 0 };
+	struct moe_err e = { 0 };
+	struct session *s = session_new(m, &opt, &e);
+	struct vec v;
+
+	(void)state;
+	vec_load("mixtral", &v);
+	ok_or_fail(s && !session_add_hook(s, &h, &e) && !session_begin(s, &info, &e), &e);
+	assert_int_equal(session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), -1);
+	assert_string_equal(e.msg, "hook writer: disk full");
+	assert_int_equal(e.code, MOE_ERR_SYS);
+	assert_int_equal(session_pos(s), 3);
+	assert_int_equal(session_eval(s, v.tokens, 1, MOE_PREFILL, NULL, &e), -1);
+	session_free(s);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
+/* ---- refusals ---- */
+
+static void bad_input_is_refused(void **state)
+{
+	struct model *m;
+	struct gguf *f = open_model("mixtral", &m);
+	struct session_opt opt = { .n_ctx = 8, .n_threads = 1 };
+	struct session_want none = { 0 };
+	struct moe_seq_info info = { 0 };
+	struct moe_err e = { 0 };
+	struct session *s = session_new(m, &opt, &e);
+	int32_t ids[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+
+	(void)state;
+	(void)none;
+	ok_or_fail(s != NULL, &e);
+	assert_int_equal(session_eval(s, ids, 1, MOE_PREFILL, NULL, &e), -1);
+	assert_int_equal(session_begin(s, &info, &e), 0);
+	assert_int_equal(session_eval(s, ids, 9, MOE_PREFILL, NULL, &e), -1);
+	assert_string_equal(e.msg, "9 tokens at position 0 do not fit in a context of 8");
+	ids[2] = 1 << 20;
+	assert_int_equal(session_eval(s, ids, 4, MOE_PREFILL, NULL, &e), -1);
+	assert_non_null(strstr(e.msg, "1048576"));
+	ids[2] = -1;
+	assert_int_equal(session_eval(s, ids, 4, MOE_PREFILL, NULL, &e), -1);
+	session_free(s);
+	opt.isa = "riscv";
+	assert_null(session_new(m, &opt, &e));
+	opt.isa = NULL;
+	opt.n_threads = 1000;
+	assert_null(session_new(m, &opt, &e));
+	model_close(m);
+	gguf_close(f);
+}
+
+/* A copy of a model file with some bytes replaced: `find` (with its length) by `put`. */
+static void patched(const char *find, size_t nf, const char *put, size_t np, const char *want)
+{
+	size_t len, at;
+	char *data = read_file("tests/data/models/qwen3moe.gguf", &len);
+	struct moe_err e = { 0 };
+	struct gguf *g;
+
+	for (at = 0; at + nf <= len && memcmp(data + at, find, nf); at++)
+		;
+	assert_true(at + nf <= len);
+	memcpy(data + at + nf - np, put, np);
+	g = gguf_open_memory(data, len, "patched.gguf", &e);
+	ok_or_fail(g != NULL, &e);
+	assert_null(model_open(g, &e));
+	if (!strstr(e.msg, want))
+		fail_msg("'%s' does not contain '%s'", e.msg, want);
+	gguf_close(g);
+	free(data);
+}
+
+
+static void patched_u32(const char *key, uint32_t value, const char *want)
+{
+	size_t len, n = strlen(key), at;
+	char *data = read_file("tests/data/models/qwen3moe.gguf", &len);
+	struct moe_err e = { 0 };
+	struct gguf *g;
+
+	for (at = 0; at + n + 8 <= len && memcmp(data + at, key, n); at++)
+		;
+	assert_true(at + n + 8 <= len);
+	memcpy(data + at + n + 4, &value, 4);
+	g = gguf_open_memory(data, len, "patched.gguf", &e);
+	ok_or_fail(g != NULL, &e);
+	assert_null(model_open(g, &e));
+	if (!strstr(e.msg, want))
+		fail_msg("'%s' does not contain '%s'", e.msg, want);
+	gguf_close(g);
+	free(data);
+}
+
+static void impossible_models_are_refused(void **state)
+{
+	(void)state;
+	patched("qwen3moe", 8, "qwen9moe", 8, "'qwen9moe' is not supported; supported are llama, olmoe");
+	patched_u32("qwen3moe.block_count", 0, "block_count = 0");
+	patched_u32("qwen3moe.block_count", 513, "block_count = 513");
+	patched_u32("qwen3moe.block_count", 0xffffffff, "block_count = 4294967295");
+	patched_u32("qwen3moe.block_count", 4, "blk.3.attn_norm.weight is missing");
+	patched_u32("qwen3moe.expert_count", 0, "expert_count is missing or 0");
+	patched_u32("qwen3moe.expert_count", 9, "the hyperparameters say 9");
+	patched_u32("qwen3moe.expert_used_count", 0, "expert_used_count 0");
+	patched_u32("qwen3moe.expert_used_count", 9, "expert_used_count 9 of expert_count 8");
+	patched_u32("qwen3moe.attention.head_count", 0, "head_count = 0");
+	patched_u32("qwen3moe.attention.head_count", 5, "5 heads cannot share");
+	patched_u32("qwen3moe.attention.key_length", 64, "key length 64 and value length 32");
+	patched_u32("qwen3moe.embedding_length", 128, "the hyperparameters say 128");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(llama),
+		cmocka_unit_test(mixtral),
+		cmocka_unit_test(olmoe),
+		cmocka_unit_test(qwen2moe),
+		cmocka_unit_test(qwen3moe),
+		cmocka_unit_test(all_quantisations),
+		cmocka_unit_test(same_bits_however_run),
+		cmocka_unit_test(an_editing_hook_is_declared_and_seen),
+		cmocka_unit_test(a_failing_hook_stops_the_engine),
+		cmocka_unit_test(bad_input_is_refused),
+		cmocka_unit_test(impossible_models_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
