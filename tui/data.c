@@ -123,6 +123,11 @@ void tui_spec_free(struct tui_spec *s)
 	memset(s, 0, sizeof *s);
 }
 
+double tui_spec_clear(const struct view_spec_cell *c)
+{
+	return c->null_p95 > 0 ? c->rel / c->null_p95 : NAN;
+}
+
 int tui_spec_best(const struct view_spec *spec, size_t d)
 {
 	int best = -1;
@@ -130,10 +135,11 @@ int tui_spec_best(const struct view_spec *spec, size_t d)
 	for (size_t i = 0; i < spec->n_layer; i++) {
 		const struct view_spec_cell *c = &spec->layer[i].cell[d], *b;
 
-		if (isnan(c->rel))
+		if (isnan(tui_spec_clear(c)))
 			continue;
 		b = best < 0 ? NULL : &spec->layer[best].cell[d];
-		if (!b || c->proven > b->proven || (c->proven == b->proven && c->rel > b->rel))
+		if (!b || c->proven > b->proven ||
+		    (c->proven == b->proven && tui_spec_clear(c) > tui_spec_clear(b)))
 			best = (int)i;
 	}
 	return best;
