@@ -56,7 +56,7 @@ static int run_row(const struct run_info *u, struct view_table *t, struct moe_er
 		state = "stopped"; /* never closed, and nobody writes to it any more */
 	view_set_int(c, u->id);
 	view_set_int(c + 6, u->n_moe_layer);
-	view_set_real(c + 9, end > u->started ? (double)(end - u->started) / 1e9 : 0);
+	view_set_real(c + 9, fmax(0, ((double)end - (double)u->started) / 1e9));
 	view_set_int(c + 10, (int64_t)u->n_seq);
 	view_set_int(c + 11, (int64_t)u->n_prompt);
 	view_set_int(c + 12, (int64_t)u->n_generated);
