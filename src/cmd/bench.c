@@ -18,6 +18,7 @@
 #include "base/pool.h"
 #include "base/rng.h"
 #include "cmd/load.h"
+#include "cmd/show.h"
 
 void openblas_set_num_threads(int n); /* cblas.h of OpenBLAS declares it under some settings only */
 
@@ -244,8 +245,8 @@ static void report(const struct bench *b)
 	size_t n[2] = { b->n_pre, b->n_dec };
 
 	if (!json)
-		printf("%s, %s, %d threads, %s kernels, %lld pairs\n\n%-8s %7s %10s %18s %12s %8s\n", in->name,
-			in->quant, threads, session_kern(b->plain.s)->name, pairs, "", "tokens", "tokens/s",
+		printf("%s, %s, %d threads, %s kernels, %lld pairs\n\n%-8s %7s %10s %18s %12s %8s\n",
+			show(in->name).s, in->quant, threads, session_kern(b->plain.s)->name, pairs, "", "tokens", "tokens/s",
 			"(quartiles)", "limit", "of limit");
 	for (int p = 0; p < 2; p++) {
 		struct stat3 t = quartiles(b->t[p][0], NULL, pairs);

@@ -5,10 +5,12 @@
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "cmd/load.h"
@@ -97,14 +99,18 @@ static int add_text(struct corpus *c, const char *domain, const char *name, cons
 static char *read_whole(const char *path, size_t *len, struct moe_err *e)
 {
 	struct stat st;
-	FILE *f = fopen(path, "rb");
+	/* O_NONBLOCK: opening a FIFO must not wait for its writer */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
 	char *p = NULL;
 
 	if (!f) {
 		err_errno(e, "opening %s", path);
+		if (fd >= 0)
+			close(fd);
 		return NULL;
 	}
-	if (fstat(fileno(f), &st) || !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
 		err_set(e, MOE_ERR_INPUT, "%s is not a regular file", path);
 	} else if ((size_t)st.st_size > MAX_FILE) {
 		err_set(e, MOE_ERR_INPUT, "%s has %lld bytes: at most %zu are read", path,
@@ -114,6 +120,11 @@ static char *read_whole(const char *path, size_t *len, struct moe_err *e)
 	} else {
 		*len = fread(p, 1, (size_t)st.st_size, f);
 		p[*len] = 0;
+		if (ferror(f)) {
+			err_errno(e, "reading %s", path);
+			free(p);
+			p = NULL;
+		}
 	}
 	fclose(f);
 	return p;
@@ -134,14 +145,17 @@ static void base_name(const char *path, char *out, size_t size)
 static int add_json_line(struct corpus *c, const char *path, size_t no, const char *line, size_t len,
 	struct moe_err *e)
 {
-	cJSON *j = cJSON_ParseWithLength(line, len), *d, *t, *n;
+	const char *end = line;
+	cJSON *j = cJSON_ParseWithLengthOpts(line, len, &end, 0), *d, *t, *n;
 	char label[512];
 	int failed;
 
+	while (end < line + len && strchr(" \t\r", *end))
+		end++;
 	d = cJSON_GetObjectItemCaseSensitive(j, "domain");
 	t = cJSON_GetObjectItemCaseSensitive(j, "text");
 	n = cJSON_GetObjectItemCaseSensitive(j, "name");
-	if (!cJSON_IsString(d) || !cJSON_IsString(t) || (n && !cJSON_IsString(n))) {
+	if (end != line + len || !cJSON_IsString(d) || !cJSON_IsString(t) || (n && !cJSON_IsString(n))) {
 		cJSON_Delete(j);
 		return err_set(e, MOE_ERR_INPUT, "%s line %zu: expected {\"domain\": \"...\", \"text\": \"...\"}",
 			path, no);
@@ -202,13 +216,15 @@ static int add_folder(struct corpus *c, const char *path, const char *domain, st
 		char sub[4096];
 		struct stat st;
 
-		snprintf(sub, sizeof sub, "%s/%s", path, list[i]->d_name);
-		if (!failed && !lstat(sub, &st)) {
-			if (S_ISREG(st.st_mode))
-				failed = add_file(c, sub, domain, e);
-			else if (S_ISDIR(st.st_mode))
-				failed = add_folder(c, sub, domain ? domain : list[i]->d_name, e);
-		}
+		if (!failed && snprintf(sub, sizeof sub, "%s/%s", path, list[i]->d_name) >= (int)sizeof sub)
+			failed = err_set(e, MOE_ERR_INPUT, "%s: the path of %s in it is longer than %zu bytes", path,
+				list[i]->d_name, sizeof sub - 1);
+		else if (!failed && lstat(sub, &st))
+			failed = err_errno(e, "opening %s", sub);
+		else if (!failed && S_ISREG(st.st_mode))
+			failed = add_file(c, sub, domain, e);
+		else if (!failed && S_ISDIR(st.st_mode))
+			failed = add_folder(c, sub, domain ? domain : list[i]->d_name, e);
 		free(list[i]);
 	}
 	free(list);

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "cmd/cmd.h"
+#include "cmd/show.h"
 #include "version.h"
 
 const char *cmd_program = "moescope";
@@ -108,7 +109,8 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		c = argc > 2 ? find(argv[2]) : NULL;
 		if (argc > 2 && !c) {
-			fprintf(stderr, "moescope: no command '%s'; `moescope help` lists them\n", argv[2]);
+			fprintf(stderr, "moescope: no command '%s'; `moescope help` lists them\n",
+				show(argv[2]).s);
 			return MOE_ERR_USAGE;
 		}
 		if (c)
@@ -119,7 +121,7 @@ int main(int argc, char **argv)
 	}
 	c = find(argv[1]);
 	if (!c) {
-		fprintf(stderr, "moescope: no command '%s'; `moescope help` lists them\n", argv[1]);
+		fprintf(stderr, "moescope: no command '%s'; `moescope help` lists them\n", show(argv[1]).s);
 		return MOE_ERR_USAGE;
 	}
 	return run_command(c, argc - 1, argv + 1);

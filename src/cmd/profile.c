@@ -17,6 +17,7 @@
 #include "cmd/corpus.h"
 #include "cmd/load.h"
 #include "cmd/progress.h"
+#include "cmd/show.h"
 #include "cmd/summary.h"
 #include "model/sampler.h"
 
@@ -226,9 +227,12 @@ static int run(int argc, char **argv, struct moe_err *e)
 		return -1;
 	if (!quiet && summary_print(po.db, id, e))
 		return -1;
-	if (!quiet)
-		printf("\nrun %lld is in %s: `%s top %s`, `%s report %s`, `%s stat %s`\n", (long long)id, po.db,
-			cmd_program, po.db, cmd_program, po.db, cmd_program, po.db);
+	if (!quiet) {
+		struct shown d = show(po.db);
+
+		printf("\nrun %lld is in %s: `%s top %s`, `%s report %s`, `%s stat %s`\n", (long long)id, d.s,
+			cmd_program, d.s, cmd_program, d.s, cmd_program, d.s);
+	}
 	return load_interrupted() ? 130 : 0;
 }
 

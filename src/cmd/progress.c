@@ -12,14 +12,18 @@
 static void draw(const struct progress *p, uint64_t done, const char *note, double s)
 {
 	double share = p->total ? (double)done / (double)p->total : 1, rate = s > 0 ? (double)done / s : 0;
-	int fill = (int)(share * BAR), left = rate > 0 ? (int)((double)(p->total - done) / rate + 0.5) : 0;
-	char bar[BAR + 1];
+	double left = rate > 0 && done < p->total ? (double)(p->total - done) / rate : 0;
+	int fill = (int)(share * BAR);
+	char bar[BAR + 1], safe[13] = "";
+
+	for (size_t i = 0; i < 12 && note[i]; i++)
+		safe[i] = note[i] >= 0x20 && note[i] < 0x7f ? note[i] : '?';
 
 	memset(bar, '-', BAR);
 	memset(bar, '#', (size_t)(fill < 0 ? 0 : fill > BAR ? BAR : fill));
 	bar[BAR] = 0;
-	fprintf(stderr, "\r%s [%s] %3.0f %%  %.0f/s  %ds left  %-12.12s", p->what, bar, 100 * share, rate, left,
-		note);
+	fprintf(stderr, "\r%s [%s] %3.0f %%  %.0f/s  %.0fs left  %-12s", p->what, bar, 100 * share, rate,
+		left < 999999 ? left : 999999, safe);
 	fflush(stderr);
 }
 

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "cmd/cmd.h"
 #include "cmd/report.h"
+#include "cmd/show.h"
 #include "reports/report.h"
 #include "version.h"
 
@@ -57,7 +58,7 @@ static int make(struct reader *r, const struct report_opt *o, struct report_plot
 static void say_done(const char *path, const struct buf *page, const struct report_plotter *plotter,
 	int64_t start)
 {
-	fprintf(stderr, "Wrote %s: %.0f kB, %u pictures, %.1f s.\n", path, (double)page->len / 1000,
+	fprintf(stderr, "Wrote %s: %.0f kB, %u pictures, %.1f s.\n", show(path).s, (double)page->len / 1000,
 		plotter->n_drawn, (double)(clock_mono() - start) / 1e9);
 	if (plotter->failed)
 		fprintf(stderr, "Some pictures are left out: %s.\n", plotter->why.msg);
@@ -110,7 +111,8 @@ const struct cmd cmd_report = {
 	.name = "report",
 	.args = "DB",
 	.summary = "Write a self-contained page about a run",
-	.text = "The page opens with a verdict and five figures, goes on to load, balance, domains and\n"
+	.text =
+		"The page opens with a verdict and five figures, goes on to load, balance, domains and\n"
 		"the router, each claim with its evidence, and ends with where everything comes from.\n"
 		"It loads nothing from elsewhere. Pictures are drawn by gnuplot; without it the page has\n"
 		"its tables only.\n",

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "cmd/load.h"
+#include "cmd/show.h"
 #include "model/sampler.h"
 
 static struct load_opts lo;
@@ -45,7 +46,7 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 
 /* Print a token's bytes; on a terminal control characters become escapes, and a code point that is
  * split over tokens waits for its end. */
-static void show(struct gen *g, int32_t id)
+static void print_token(struct gen *g, int32_t id)
 {
 	size_t n, cut;
 	const char *p = tok_bytes(g->l.tok, id, &n);
@@ -107,7 +108,7 @@ static int generate(struct gen *g, struct moe_err *e)
 	for (i = 0; i < n_predict && !load_interrupted(); i++) {
 		if (tok_is_end(g->l.tok, g->next) && !ignore_end)
 			break;
-		show(g, g->next);
+		print_token(g, g->next);
 		sampler_seen(g->sampler, g->next);
 		g->result.n_generated++;
 		if (session_pos(g->s) == session_ctx(g->s)) {
@@ -157,7 +158,7 @@ static int open_trace(struct gen *g, struct moe_err *e)
 		return 0;
 	if (!model_info(g->l.model)->n_moe_layer) {
 		fprintf(stderr, "moescope run: %s is dense: it has no routers, so nothing is logged\n",
-			model_info(g->l.model)->name);
+			show(model_info(g->l.model)->name).s);
 		return 0;
 	}
 	load_describe(&g->l, g->s, "run", &d);
@@ -179,9 +180,12 @@ static void print_speed(const struct gen *g)
 		fprintf(stderr, "; decode %llu tokens, %.0f tokens/s", (unsigned long long)n[1],
 			ns[1] ? (double)n[1] * 1e9 / (double)ns[1] : 0.0);
 	fprintf(stderr, "; %d threads, %s\n", session_threads(g->s), session_kern(g->s)->name);
-	if (g->t)
+	if (g->t) {
+		struct shown d = show(db);
+
 		fprintf(stderr, "run %lld logged to %s: look with `%s top %s`, `%s stat %s`\n",
-			(long long)moe_trace_run(g->t), db, cmd_program, db, cmd_program, db);
+			(long long)moe_trace_run(g->t), d.s, cmd_program, d.s, cmd_program, d.s);
+	}
 }
 
 static int go(struct gen *g, const char *text, struct moe_err *e)

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/text.h"
+#include "cmd/show.h"
 #include "view/view.h"
 
 static void put(const char *s)
@@ -47,7 +48,7 @@ static void head(const struct view_summary *s)
 {
 	printf("\n");
 	put(s->run.model_name);
-	printf(" (%s, %s): %u MoE layers, ", s->run.arch, s->run.quant, s->run.n_moe_layer);
+	printf(" (%s, %s): %u MoE layers, ", show(s->run.arch).s, show(s->run.quant).s, s->run.n_moe_layer);
 	put(s->run.router);
 	printf("\n%llu tokens, %llu decisions; prefill", (unsigned long long)s->tokens,
 		(unsigned long long)s->decisions);
@@ -83,7 +84,7 @@ static void domains(const struct view_spec *sp)
 	printf("\nExperts by domain (load relative to fair share, 95 %% interval by document; shuffled: what "
 	       "shuffled labels reach)\n");
 	if (!sp->n_layer) {
-		printf("  %s\n", sp->why);
+		printf("  %s\n", show(sp->why).s);
 		return;
 	}
 	for (size_t d = 0; d < sp->n_domain; d++) {
@@ -149,7 +150,7 @@ int summary_print(const char *db, int64_t run, struct moe_err *e)
 	domains(&sp);
 	alarms(&a);
 	if (!view_verdict(&s, &l, &a, &sp, verdict, sizeof verdict))
-		printf("\n%s\n", verdict);
+		printf("\n%s\n", show(verdict).s);
 	failed = 0;
 out:
 	view_spec_free(&sp);
