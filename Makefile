@@ -56,9 +56,6 @@ deps:
 demo: deps
 	@$(MAKE) --no-print-directory -j2 all
 	@./$(BUILD)/moescope demo
-	@echo
-	@echo "Here the program is $(BUILD)/moescope; to have it as moescope in this shell:"
-	@echo '  PATH=$$PWD/$(BUILD):$$PATH'
 
 check: deps
 	@$(MAKE) --no-print-directory -j2 all
