@@ -1,7 +1,8 @@
 # moescope - build, demo and tests. `make demo` and `make check` need nothing but git, make and a
 # C compiler: install-deps.sh fetches the distribution's packages that are missing.
 #
-#   make            build build/moescope and build/libmoescope.a
+#   make            build build/moescope, build/libmoescope.a and build/moescope_routing.so (the
+#                   `routing` table function for any sqlite3 shell)
 #   make demo       profile the embedded sample model, write a report, say what to do next
 #   make check      every test; ends with a line that counts them
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviourSanitizer, in build/san
@@ -89,7 +90,7 @@ $(BUILD)/%.o: %.c $(GEN)
 
 $(BUILD)/libmoescope.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	ar qcs $@ $^
 
 $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@

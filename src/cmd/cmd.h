@@ -11,6 +11,9 @@
 
 #include "base/opt.h"
 
+/* How the user called this program, for the commands that messages suggest. */
+extern const char *cmd_program;
+
 struct cmd {
 	const char *name;
 	const char *args;    /* "MODEL [PROMPT]": what follows the options */

@@ -175,6 +175,7 @@ static int add_jsonl(struct corpus *c, const char *path, const char *text, size_
 	for (const char *p = text; p < end; no++) {
 		const char *nl = memchr(p, '\n', (size_t)(end - p)), *stop = nl ? nl : end;
 
+		p += strspn(p, " \t\r"); /* ends at the NUL behind the text at the latest */
 		if (stop > p && add_json_line(c, path, no, p, (size_t)(stop - p), e))
 			return -1;
 		p = nl ? nl + 1 : end;
@@ -231,6 +232,47 @@ static int add_folder(struct corpus *c, const char *path, const char *domain, st
 	return failed;
 }
 
+struct place { size_t rank, index; struct doc doc; };
+
+static int by_place(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	if (x->rank != y->rank)
+		return x->rank < y->rank ? -1 : 1;
+	return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* Domains take turns: first documents of all, second documents of all, ... so that a run is
+ * representative from its first seconds, and stays so if it is cut short. */
+static int interleave(struct corpus *c, struct moe_err *e)
+{
+	struct place *p = calloc(c->n, sizeof *p);
+	struct { const char *name; size_t n; } *dom = calloc(c->n, sizeof *dom);
+	size_t n_dom = 0, d;
+
+	if (!p || !dom) {
+		free(p);
+		free(dom);
+		return err_nomem(e, c->n * sizeof *p, "corpus");
+	}
+	for (size_t i = 0, last = 0; i < c->n; i++) { /* neighbours mostly share their domain */
+		for (d = 0; d < n_dom; d++)
+			if (!strcmp(dom[(last + d) % n_dom].name, c->doc[i].domain))
+				break;
+		last = d < n_dom ? (last + d) % n_dom : n_dom;
+		if (d == n_dom)
+			dom[n_dom++].name = c->doc[i].domain;
+		p[i] = (struct place){ dom[last].n++, i, c->doc[i] };
+	}
+	qsort(p, c->n, sizeof *p, by_place);
+	for (size_t i = 0; i < c->n; i++)
+		c->doc[i] = p[i].doc;
+	free(p);
+	free(dom);
+	return 0;
+}
+
 int corpus_read(struct corpus *c, char **paths, int n, struct moe_err *e)
 {
 	struct stat st;
@@ -241,15 +283,20 @@ int corpus_read(struct corpus *c, char **paths, int n, struct moe_err *e)
 			goto fail;
 	for (int i = 0; i < n; i++) {
 		if (stat(paths[i], &st)) {
+			int missing = errno == ENOENT || errno == ENOTDIR;
+
 			err_errno(e, "opening %s", paths[i]);
+			if (missing)
+				e->code = MOE_ERR_INPUT;
 			goto fail;
 		}
 		if (S_ISDIR(st.st_mode) ? add_folder(c, paths[i], NULL, e) : add_file(c, paths[i], NULL, e))
 			goto fail;
 	}
-	if (c->n)
+	if (c->n && !interleave(c, e))
 		return 0;
-	err_set(e, MOE_ERR_INPUT, "the corpus has no documents");
+	if (!c->n)
+		err_set(e, MOE_ERR_INPUT, "the corpus has no documents");
 fail:
 	corpus_free(c);
 	return -1;

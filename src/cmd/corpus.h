@@ -21,7 +21,8 @@ struct doc {
 
 struct corpus { struct doc *doc; size_t n, cap; };
 
-/* paths [n]; n = 0 takes the embedded texts. Documents come ordered by path. */
+/* paths [n]; n = 0 takes the embedded texts. Documents come with the domains taking turns, those of
+ * one domain in the order of their paths. */
 int corpus_read(struct corpus *c, char **paths, int n, struct moe_err *e);
 void corpus_free(struct corpus *c);
 

@@ -2,6 +2,7 @@
  * demo.c - `moescope demo`: the first thing that a new user runs. Profiles the embedded sample
  * model over the embedded texts, prints what was found, writes the report, says what to do next.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,10 +16,38 @@
 
 static const char *db = "demo.db", *html = "demo.html", *model = "sample:balanced";
 
+/* A command to copy, and what it gives. */
+static void suggest(const char *what, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void suggest(const char *what, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("  %s\n      ", what);
+	if (*fmt != '/')
+		printf("%s ", cmd_program);
+	va_start(ap, fmt);
+	vprintf(*fmt == '/' ? fmt + 1 : fmt, ap);
+	va_end(ap);
+	putchar('\n');
+}
+
+static void say_next(void)
+{
+	printf("\nNow look at it:\n");
+	suggest("the dashboard (q quits, ? helps)", "top %s", show(db).s);
+	suggest("the report, in any browser", "/xdg-open %s", show(html).s);
+	suggest("every figure as text or JSON", "stat %s --by expert", show(db).s);
+	suggest("your own question", "sql %s \"SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2\"",
+		show(db).s);
+	suggest("a router that collapsed, for comparison",
+		"demo --model sample:collapsed --db collapsed.db --html collapsed.html");
+	printf("Then your own model (GGUF: Mixtral, OLMoE, Qwen2-MoE, Qwen3-MoE) over your own texts:\n");
+	suggest("a folder per domain, or a .jsonl file", "profile model.gguf my-texts/ --db mine.db");
+}
+
 static int run(int argc, char **argv, struct moe_err *e)
 {
 	struct profile_opt po = { .detail = MOE_DETAIL_FULL, .max_tokens = 1LL << 40, .generate = 24 };
-	struct shown d = show(db), h = show(html);
 	int64_t id = 0;
 
 	(void)argv;
@@ -27,7 +56,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	po.model = model;
 	po.db = db;
 	printf("Profiling %s, a small Mixture-of-Experts model trained for this purpose, over short held-out\n"
-	       "texts of 13 domains. Every routing decision goes to %s.\n\n", show(model).s, d.s);
+	       "texts of 13 domains. Every routing decision goes to %s.\n\n", show(model).s, show(db).s);
 	fflush(stdout);
 	if (profile_run(&po, NULL, 0, &id, e))
 		return -1;
@@ -35,16 +64,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 		return 130;
 	if (summary_print(db, id, e) || report_write(db, id, html, e))
 		return -1;
-	printf("\nNow look at it:\n"
-	       "  moescope top %s                    the dashboard (q quits, ? helps)\n"
-	       "  xdg-open %s                     the report, or open it in any browser\n"
-	       "  moescope stat %s --by expert       every figure, also --json\n"
-	       "  moescope sql %s \"SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2\"\n"
-	       "And with a model of yours (GGUF; Mixtral, OLMoE, Qwen2-MoE, Qwen3-MoE):\n"
-	       "  moescope profile model.gguf my-texts/ --db mine.db\n"
-	       "A router that collapsed, for comparison:\n"
-	       "  moescope demo --model sample:collapsed --db collapsed.db --html collapsed.html\n",
-		d.s, h.s, d.s, d.s);
+	say_next();
 	return 0;
 }
 

@@ -12,6 +12,8 @@
 #include "cmd/show.h"
 #include "version.h"
 
+const char *cmd_program = "moescope";
+
 /* To add a command: a file in src/cmd/, a declaration and a row here. Order is that of `help`. */
 extern const struct cmd cmd_inspect, cmd_run, cmd_profile, cmd_top, cmd_report, cmd_stat, cmd_sql,
 	cmd_bench, cmd_demo;
@@ -94,6 +96,8 @@ int main(int argc, char **argv)
 {
 	const struct cmd *c;
 
+	if (argc > 0 && argv[0][0])
+		cmd_program = argv[0];
 	if (argc < 2) {
 		help_all(stderr);
 		return MOE_ERR_USAGE;

@@ -230,8 +230,8 @@ static int run(int argc, char **argv, struct moe_err *e)
 	if (!quiet) {
 		struct shown d = show(po.db);
 
-		printf("\nrun %lld is in %s: `moescope top %s`, `moescope report %s`, `moescope stat %s`\n",
-			(long long)id, d.s, d.s, d.s, d.s);
+		printf("\nrun %lld is in %s: `%s top %s`, `%s report %s`, `%s stat %s`\n", (long long)id, d.s,
+			cmd_program, d.s, cmd_program, d.s, cmd_program, d.s);
 	}
 	return load_interrupted() ? 130 : 0;
 }

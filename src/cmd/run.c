@@ -183,8 +183,8 @@ static void print_speed(const struct gen *g)
 	if (g->t) {
 		struct shown d = show(db);
 
-		fprintf(stderr, "run %lld logged to %s: look with `moescope top %s`, `moescope stat %s`\n",
-			(long long)moe_trace_run(g->t), d.s, d.s, d.s);
+		fprintf(stderr, "run %lld logged to %s: look with `%s top %s`, `%s stat %s`\n",
+			(long long)moe_trace_run(g->t), d.s, cmd_program, d.s, cmd_program, d.s);
 	}
 }
 

@@ -102,12 +102,23 @@ static int x_disconnect(sqlite3_vtab *t)
 	return SQLITE_OK;
 }
 
+/* Is it a GROUP BY or DISTINCT, which needs equal rows beside each other but in no order? Known since
+ * SQLite 3.38; the host that loads the extension may be older than its header. */
+static int is_grouping(sqlite3_index_info *x)
+{
+#if SQLITE_VERSION_NUMBER >= 3038000
+	if (sqlite3_libversion_number() >= 3038000)
+		return sqlite3_vtab_distinct(x) == 1 || sqlite3_vtab_distinct(x) == 2;
+#endif
+	(void)x;
+	return 0;
+}
+
 /* Does the histogram's order (layer, expert) answer the query's ORDER BY or GROUP BY? Columns that
  * an equality fixes do not matter. */
 static int in_order(sqlite3_index_info *x, int fixed)
 {
-	int grouped = sqlite3_vtab_distinct(x) == 1 || sqlite3_vtab_distinct(x) == 2;
-	int col[2] = { -1, -1 }, n = 0;
+	int grouped = is_grouping(x), col[2] = { -1, -1 }, n = 0;
 
 	for (int i = 0; i < x->nOrderBy; i++) {
 		const struct sqlite3_index_orderby *o = &x->aOrderBy[i];

@@ -90,7 +90,9 @@ int schema_prepare(sqlite3 *db, const char *path, struct moe_err *e)
 	while (version < SCHEMA_VERSION)
 		if (migrate(db, path, (int)version++, e))
 			return -1;
-	if (sqlite3_exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL", NULL, NULL, NULL))
+	/* The limit gives disk space back after somebody's old snapshot made the log grow. */
+	if (sqlite3_exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; "
+		"PRAGMA journal_size_limit = 67108864", NULL, NULL, NULL))
 		return sql_fail(db, path, e);
 	return 0;
 }

@@ -30,6 +30,7 @@
 
 static char dir[] = "/tmp/moescope-test-XXXXXX";
 
+/* Valid until the next call. */
 static const char *path_of(const char *name)
 {
 	static char p[256];
@@ -875,6 +876,82 @@ static void test_corrupt(void **state)
 	}
 }
 
+static void spill(const char *path, const unsigned char *p, size_t n)
+{
+	FILE *f = fopen(path, "wb");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(p, 1, n, f), n);
+	fclose(f);
+}
+
+/* Read all there is, whatever it says. */
+static void read_all(const char *path)
+{
+	struct load_filter f = { .run = 1, .domain = -1, .phase = -1 };
+	struct run_info *info = malloc(sizeof *info);
+	struct domain_info *d;
+	struct cursor_chunk c;
+	struct cursor *cur;
+	struct load_set s;
+	struct moe_err e;
+	struct note *note;
+	size_t n;
+	struct reader *r = reader_open(path, &e);
+
+	if (r) {
+		reader_run(r, 0, info, &e);
+		if (!reader_domains(r, 1, &d, &n, &e))
+			free(d);
+		if (!reader_notes(r, 1, 0, &note, &n, &e))
+			free(note);
+		if (!reader_load(r, &f, &s, &e))
+			load_set_free(&s);
+		cur = cursor_open(r, &f, &e);
+		while (cur && cursor_next(cur, &c, &e) == 1)
+			;
+		cursor_close(cur);
+		sqlite3_exec(reader_db(r), "SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2; "
+			"SELECT sum(weight), sum(margin), sum(domain) FROM routing", NULL, NULL, NULL);
+	}
+	reader_close(r);
+	free(info);
+}
+
+/* Random damage to the file, and cuts: errors are fine, crashes and sanitizer reports are not. */
+static void test_damage(void **state)
+{
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_FULL };
+	char good[256], bad[256];
+	unsigned char *p, *q;
+	struct engine g;
+	struct rng r;
+	size_t n;
+
+	(void)state;
+	snprintf(good, sizeof good, "%s", path_of("whole.db"));
+	snprintf(bad, sizeof bad, "%s", path_of("damaged.db"));
+	engine_open(&g, good, model_a, 3, &o, 1);
+	drive(&g, 1, 2, 3);
+	engine_close(&g);
+	engine_free(&g);
+	p = slurp(good, &n);
+	q = malloc(n);
+	rng_seed(&r, 99);
+	for (int i = 0; i < 300; i++) {
+		size_t len = i % 5 ? n : rng_below(&r, n);
+
+		memcpy(q, p, n);
+		for (uint64_t k = 1 + rng_below(&r, 40); k > 0; k--) /* mostly where structure is */
+			q[rng_below(&r, k & 1 ? 4096 : n)] = (unsigned char)rng_u64(&r);
+		memcpy(q, p, i & 1 ? 100 : 0); /* half of them keep the file's head */
+		spill(bad, q, len);
+		read_all(bad);
+	}
+	free(p);
+	free(q);
+}
+
 /* The engine stops between two layers and never ends its sequence: whole batches stay. */
 static void test_broken_batch(void **state)
 {
@@ -1031,6 +1108,50 @@ static void test_live(void **state)
 	free(info);
 }
 
+/* A reader that sits on a finished database sees the next run begin, live and end. */
+static void test_next_run(void **state)
+{
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES, .commit_ms = 10 };
+	struct run_info *info = calloc(1, sizeof *info);
+	struct engine g;
+	struct reader *r;
+	struct moe_err e;
+	int64_t *ids;
+	char path[256];
+	size_t n;
+
+	(void)state;
+	snprintf(path, sizeof path, "%s", path_of("next.db"));
+	engine_open(&g, path, model_a, 3, &o, 1);
+	drive(&g, 1, 1, 3);
+	engine_close(&g);
+	engine_free(&g);
+	assert_int_equal(access(path_of("next.db-wal"), F_OK), -1);
+	r = reader_open(path, &e);
+	assert_non_null(r);
+	assert_int_equal(reader_run(r, 0, info, &e), 0);
+	assert_int_equal(info->id, 1);
+	engine_open(&g, path, model_b, 4, &o, 2); /* another model */
+	drive(&g, 1, 2, 3);
+	assert_int_equal(reader_run(r, 0, info, &e), 0);
+	assert_int_equal(info->id, 2);
+	assert_int_equal(info->model, 2);
+	assert_string_equal(info->state, "live");
+	engine_close(&g);
+	assert_int_equal(reader_run(r, 0, info, &e), 0);
+	assert_string_equal(info->state, "done");
+	assert_int_equal(info->n_moe_layer, 4);
+	check_load(&g, r, 2);
+	check_cursor(&g, r, 2, 0);
+	check_routing(&g, r, 2);
+	assert_int_equal(reader_runs(r, &ids, &n, &e), 0);
+	assert_int_equal(n, 2);
+	free(ids);
+	reader_close(r);
+	engine_free(&g);
+	free(info);
+}
+
 /* ---- the ring alone ---- */
 
 static void *consume(void *arg)
@@ -1103,9 +1224,10 @@ int main(void)
 		cmocka_unit_test(test_full), cmocka_unit_test(test_bounds), cmocka_unit_test(test_mixed),
 		cmocka_unit_test(test_wait), cmocka_unit_test(test_drop),
 		cmocka_unit_test(test_second_writer), cmocka_unit_test(test_foreign),
-		cmocka_unit_test(test_migration), cmocka_unit_test(test_corrupt),
+		cmocka_unit_test(test_migration), cmocka_unit_test(test_corrupt), cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_broken_batch), cmocka_unit_test(test_contract),
 		cmocka_unit_test(test_disk_full), cmocka_unit_test(test_live),
+		cmocka_unit_test(test_next_run),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
