@@ -29,6 +29,7 @@ struct session {
 	const struct kern *kern;
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
+	uint64_t mem_left; /* bytes that buffers may still take, while they are made */
 
 	struct { struct moe_hook *h; unsigned char wants[MOE_MAX_LAYER]; } hook[MAX_HOOK];
 	size_t n_hook;
