@@ -7,6 +7,7 @@
 #   make check      every test; ends with a line that counts them
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviourSanitizer, in build/san
 #   make install    PREFIX=/usr/local by default
+#   make V=1 ...    shows every command of the compiler
 #
 # A new .c file in an existing folder is found by itself; so are tests/unit/test_*.c and
 # tests/cli/*.sh.
@@ -20,13 +21,18 @@ OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefin
 # No -ffast-math, no contraction: the order and rounding of every sum belong to the source.
 BASE_CFLAGS := -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -g $(OPT) -ffp-contract=off \
 	-fvisibility=hidden -pthread $(WARN) -Iinclude -Isrc -I. -I$(BUILD)/gen
-ifneq ($(wildcard /usr/include/utf8proc.h),)
 PC := pkg-config
-BASE_CFLAGS += $(shell $(PC) --cflags openblas sqlite3 ncursesw libpcre2-8 2>/dev/null)
-LIBS := $(shell $(PC) --libs openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium 2>/dev/null)
+DEPS := openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium
+ifeq ($(shell $(PC) --exists $(DEPS) 2>/dev/null && echo yes),yes)
+BASE_CFLAGS += $(shell $(PC) --cflags $(DEPS))
+LIBS := $(shell $(PC) --libs $(DEPS))
+else ifeq ($(filter deps demo check lint clean,$(MAKECMDGOALS)),)
+$(error libraries are missing. `./install-deps.sh` installs them; `make demo` and `make check` call it)
 endif
 LIBS += -lm -pthread
 ALL_CFLAGS = $(BASE_CFLAGS) $(CFLAGS)
+Q := $(if $(V),,@)
+say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 
 SRC := $(sort $(wildcard src/*/*.c tui/*.c reports/*.c))
 CMD_SRC := $(filter src/cmd/%,$(SRC))
@@ -69,7 +75,8 @@ $(BUILD)/gen/embed.c: src/cmd/embed.sh $(EMBED)
 	@mkdir -p $(@D)
 	@src/cmd/embed.sh > $@
 $(BUILD)/gen/embed.o: $(BUILD)/gen/embed.c
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 # Rewritten only when it changes, so that a commit does not rebuild the world.
 $(BUILD)/gen/version.h: FORCE
@@ -86,32 +93,39 @@ $(BUILD)/src/kern/%.o: OPT_KERN := $(if $(SAN),,-O3)
 
 $(BUILD)/%.o: %.c $(GEN)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA) -MMD -MP -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA) -MMD -MP -c $< -o $@
 
 $(BUILD)/libmoescope.a: $(LIB_OBJ)
 	@rm -f $@
-	ar qcs $@ $^
+	$(call say,AR)
+	$(Q)ar qcs $@ $^
 
 $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
-	$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
 
 # `routing` for any sqlite3 shell: `.load build/moescope_routing`. Never sanitized: the shell is not.
 $(BUILD)/moescope_routing.so: $(EXT_SRC) $(GEN)
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -fsanitize% -fno-sanitize%,$(ALL_CFLAGS)) -DMOE_SQLITE_EXT -fPIC -shared -MMD -MP -MF $@.d $(EXT_SRC) -lm -o $@
+	$(call say,LD)
+	$(Q)$(CC) $(filter-out -fsanitize% -fno-sanitize%,$(ALL_CFLAGS)) -DMOE_SQLITE_EXT -fPIC -shared -MMD -MP -MF $@.d $(EXT_SRC) -lm -o $@
 
 $(BUILD)/tests/%: tests/tools/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP $< $(BUILD)/libmoescope.a $(LIBS) -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP $< $(BUILD)/libmoescope.a $(LIBS) -o $@
 
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
 
 # Fuzz targets with a driver of their own; tests/cli/fuzz.sh runs each for a second.
 $(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/main.c tests/fuzz/fuzz.h tests/unit/gguf_build.h $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests/unit -Itests/fuzz $< tests/fuzz/main.c $(BUILD)/libmoescope.a $(LIBS) -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -Itests/fuzz $< tests/fuzz/main.c $(BUILD)/libmoescope.a $(LIBS) -o $@
 
 # The same targets with clang's libFuzzer: build/fuzz/fuzz_gguf CORPUS_DIR
 FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c)
@@ -130,7 +144,7 @@ unit: $(UNIT) tools
 tools: $(TOOLS)
 
 lint:
-	@tests/lint/layers.sh
+	@for t in tests/lint/*.sh; do sh $$t || exit 1; done
 
 install: all
 	install -D -m 755 $(BUILD)/moescope $(DESTDIR)$(PREFIX)/bin/moescope

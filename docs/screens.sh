@@ -1,6 +1,7 @@
 #!/bin/sh
 # screens.sh - remakes docs/img/top-*.png from the real program: tmux runs it, chromium draws what
-# the terminal showed. Needs tmux and chromium, which only makers of documentation need.
+# the terminal showed. Needs tmux and chromium, and uses pngquant if it is there;
+# only makers of documentation need them.
 #
 # Usage: docs/screens.sh DB [OUTDIR]      (OUTDIR is docs/img unless given)
 # MOESCOPE names the program (build/moescope), SIZE the terminal (120x36), KEYS the screens (12345).
@@ -84,5 +85,6 @@ for key in $(printf '%s' "${KEYS:-12345}" | sed 's/./& /g'); do
 		--user-data-dir="$tmp/chromium" --hide-scrollbars \
 		--window-size="$((w * 843 / 100 + 16)),$((h * 17 + 16))" \
 		--screenshot="$out/top-$name.png" "file://$tmp/$key.html" >/dev/null 2>&1
+	! command -v pngquant >/dev/null || pngquant --force --ext .png 128 "$out/top-$name.png"
 	echo "$out/top-$name.png"
 done

@@ -18,7 +18,11 @@
 #define N_CLAIM 12    /* claims in the table of the strongest */
 #define NAME_COLUMNS 18
 
-struct claim { const struct view_spec_layer *layer; const struct view_spec_cell *cell; size_t domain; };
+struct claim {
+	const struct view_spec_layer *layer;
+	const struct view_spec_cell *cell;
+	size_t domain; /* index */
+};
 
 static size_t n_rows(const struct view_spec *s)
 {
@@ -95,8 +99,8 @@ static void map_table(struct report_page *p, size_t at)
 	const struct view_spec *s = &p->d->spec;
 	const struct view_spec_layer *l = &s->layer[at];
 
-	buf_printf(p->b, "<div class=\"scroll\" tabindex=\"0\"><table class=\"dense\">\n<caption>Load at "
-		"layer %u as a multiple of the fair share; rows are domains, columns experts</caption>\n"
+	buf_printf(p->b, "<div class=\"scroll\" tabindex=\"0\"><table class=\"dense\">\n<caption>Load "
+		"at layer %u as a multiple of the fair share; rows are domains, columns experts</caption>\n"
 		"<thead><tr><th></th>", l->layer);
 	for (unsigned x = 0; x < l->n_expert; x++)
 		buf_printf(p->b, "<th scope=\"col\">%u</th>", x);
@@ -117,8 +121,10 @@ static void map_table(struct report_page *p, size_t at)
 
 static void show_map(struct report_page *p, size_t at)
 {
-	static const char alt[] = "Heat map of load relative to fair share: domains down, experts across";
-	const struct report_figure f = { "domain-expert", alt, REPORT_PLOT_HEAT, map_draw, map_table, at };
+	static const char alt[] = "Heat map of load relative to fair share: domains down, "
+		"experts across";
+	const struct report_figure f = { "domain-expert", alt, REPORT_PLOT_HEAT, map_draw, map_table,
+		at };
 	const struct view_spec *s = &p->d->spec;
 	const struct view_spec_layer *l = &s->layer[at];
 	size_t n = 0, best = s->n_domain;
@@ -142,9 +148,9 @@ static void show_map(struct report_page *p, size_t at)
 	} else
 		buf_printf(&finding, "Even at layer %u, which differs most, no domain has an expert that "
 			"shuffled labels do not match", l->layer);
-	buf_printf(&caption, "Each row is a domain: how its picks at layer %u spread over the experts, as "
-		"multiples of the fair share. Same colours as above. A column that is red in every row is "
-		"merely a busy expert. n = %s tokens in %zu domains.", l->layer,
+	buf_printf(&caption, "Each row is a domain: how its picks at layer %u spread over the "
+		"experts, as multiples of the fair share. Same colours as above. A column that is red in "
+		"every row is merely a busy expert. n = %s tokens in %zu domains.", l->layer,
 		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s, s->n_domain);
 	if (s->n_domain > MAX_ROWS)
 		buf_printf(&caption, " The picture shows the first %d domains, the table all.", MAX_ROWS);
@@ -207,8 +213,9 @@ static void claims_table(struct report_page *p, size_t most)
 {
 	static const struct report_col cols[] = {
 		{ "Domain", NULL, 0 }, { "Layer", NULL, 1 }, { "Expert", NULL, 1 }, { "Load", "fair", 1 },
-		{ "95 % interval", "interval", 1 }, { "Shuffled labels reach", "null", 1 },
-		{ "On all text", "fair", 1 }, { "", NULL, 0 },
+		{ "95 % interval", "interval", 1 }, { "Shuffled reach", "null", 1 },
+		{ "All text", "fair", 1 }, { "Shared tokens", "control", 1 },
+		{ "elsewhere", "control", 1 }, { "", NULL, 0 },
 	};
 	const struct view_spec *s = &p->d->spec;
 	size_t n = s->n_layer * s->n_domain;
@@ -232,6 +239,8 @@ static void claims_table(struct report_page *p, size_t most)
 		buf_printf(p->b, "<td>%s</td>", report_interval(REPORT_TIMES, v->lo, v->hi).s);
 		report_cell(p, REPORT_TIMES, v->null_p95);
 		report_cell(p, REPORT_TIMES, report_overall(p->d, c[i].layer->layer, v->expert));
+		report_cell(p, REPORT_TIMES, v->token_rel);
+		report_cell(p, REPORT_TIMES, v->token_control);
 		buf_printf(p->b, "<td class=\"l\">%s</td>", v->proven ? "" : "unproven");
 		report_row_close(p);
 	}
@@ -247,9 +256,10 @@ static void every_claim(struct report_page *p, size_t at)
 
 static void show_claims(struct report_page *p, size_t at)
 {
-	static const char alt[] = "Dots with intervals: load of the strongest expert of each domain, beside "
-		"what shuffled labels reach";
-	const struct report_figure f = { "strongest", alt, REPORT_PLOT_DOTS, dots_draw, every_claim, at };
+	static const char alt[] = "Dots with intervals: load of the strongest expert of each domain, "
+		"beside what shuffled labels reach";
+	const struct report_figure f = { "strongest", alt, REPORT_PLOT_DOTS, dots_draw, every_claim,
+		at };
 	const struct view_spec *s = &p->d->spec;
 	size_t n = 0, total = s->n_layer * s->n_domain;
 	struct buf finding, caption;
@@ -261,19 +271,21 @@ static void show_claims(struct report_page *p, size_t at)
 			n += s->layer[i].cell[j].proven != 0;
 	buf_printf(&finding, "%zu of %zu pairs of layer and domain have an expert that beats shuffled "
 		"labels%s", n, total, n ? "" : ": no specialisation is shown");
-	buf_printf(&caption, "Layer %u. <span class=\"key main\"></span> strongest expert of the domain "
-		"with its <a class=\"term\" href=\"#def-interval\">95 %% interval</a>; small and grey "
-		"where unproven. <span class=\"key pale\"></span> what <a class=\"term\" href=\"#def-null\">shuffled "
-		"labels</a> reach (95th percentile). <span class=\"key fair\"></span> fair share. A dot whose "
-		"interval touches the grey proves nothing. %u resamplings of documents, %u shuffles.",
-		s->layer[at].layer, s->n_boot, s->n_shuffle);
+	buf_printf(&caption, "Layer %u. <span class=\"key main\"></span> strongest expert of the "
+		"domain with its <a class=\"term\" href=\"#def-interval\">95 %% interval</a>; small and "
+		"grey where unproven. <span class=\"key pale\"></span> what <a class=\"term\" "
+		"href=\"#def-null\">shuffled labels</a> reach (95th percentile). <span class=\"key "
+		"fair\"></span> fair share. A dot whose interval touches the grey proves nothing. n = %s "
+		"sequences; %u resamplings of documents, %u shuffles.", s->layer[at].layer,
+		report_num(REPORT_COUNT, (double)p->d->sum.run.n_seq).s, s->n_boot, s->n_shuffle);
 	report_figure(p, &f, &finding, &caption);
 	buf_printf(p->b, "<h3>The %zu clearest claims of all layers</h3>\n",
 		total < N_CLAIM ? total : (size_t)N_CLAIM);
 	claims_table(p, N_CLAIM);
 	if (total > N_CLAIM)
 		buf_printf(p->b, "<p class=\"small\">All %zu are in the table of the figure above. Greyed "
-			"claims are unproven: they may be chance.</p>\n", total);
+			"claims are unproven: they may be chance. Where shared tokens take as much elsewhere "
+			"as here, it is the words, not the domain.</p>\n", total);
 	buf_free(&finding);
 	buf_free(&caption);
 }
@@ -348,16 +360,17 @@ static void show_mi(struct report_page *p, size_t at)
 	for (size_t i = 0; i < s->n_layer; i++)
 		n += s->layer[i].mi_lo > s->layer[i].null_p95;
 	if (n)
-		buf_printf(&finding, "Experts tell domains apart in %zu of %zu layer%s, most in layer %u: %s "
-			"bits, where shuffled labels give %s", n, s->n_layer, report_plural(s->n_layer), l->layer,
-			report_num(REPORT_BITS, l->mi).s, report_num(REPORT_BITS, l->null_mean).s);
+		buf_printf(&finding, "Experts tell domains apart in %zu of %zu layer%s, most in layer %u: "
+			"%s bits, where shuffled labels give %s", n, s->n_layer, report_plural(s->n_layer),
+			l->layer, report_num(REPORT_BITS, l->mi).s, report_num(REPORT_BITS, l->null_mean).s);
 	else
 		buf_str(&finding, "In no layer do experts tell domains apart better than shuffled labels");
-	buf_printf(&caption, "<span class=\"key main\"></span> <a class=\"term\" href=\"#def-mi\">mutual "
-		"information</a> of domain and expert, with its 95 %% interval over documents. <span "
-		"class=\"key pale\"></span> what <a class=\"term\" href=\"#def-null\">shuffled labels</a> reach, "
-		"up to their 95th percentile. Layers are to be judged each against its own grey. %u "
-		"resamplings, %u shuffles.", s->n_boot, s->n_shuffle);
+	buf_printf(&caption, "<span class=\"key main\"></span> <a class=\"term\" "
+		"href=\"#def-mi\">mutual information</a> of domain and expert, with its 95 %% interval "
+		"over documents. <span class=\"key pale\"></span> what <a class=\"term\" "
+		"href=\"#def-null\">shuffled labels</a> reach, up to their 95th percentile. Layers are to "
+		"be judged each against its own grey. n = %s sequences; %u resamplings, %u shuffles.",
+		report_num(REPORT_COUNT, (double)p->d->sum.run.n_seq).s, s->n_boot, s->n_shuffle);
 	report_figure(p, &f, &finding, &caption);
 	buf_free(&finding);
 	buf_free(&caption);
@@ -448,10 +461,11 @@ static void show_jsd(struct report_page *p, size_t at)
 		buf_printf(&finding, " are the most alike: %s", report_num(REPORT_BITS,
 			v[near_i * n + near_j]).s);
 	}
-	buf_printf(&caption, "<a class=\"term\" href=\"#def-jsd\">Jensen–Shannon divergence</a> of the loads "
-		"of two domains at layer %u; 0 is the same, 1 bit is no expert in common. Columns are in the "
-		"order of the rows. Two halves of one domain would not give exactly 0 either.",
-		s->layer[at].layer);
+	buf_printf(&caption, "<a class=\"term\" href=\"#def-jsd\">Jensen–Shannon divergence</a> of "
+		"the loads of two domains at layer %u; 0 is the same, 1 bit is no expert in common. "
+		"Columns are in the order of the rows. Two halves of one domain would not give exactly 0 "
+		"either. n = %s tokens.", s->layer[at].layer,
+		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
 	report_figure(p, &f, &finding, &caption);
 	buf_free(&finding);
 	buf_free(&caption);

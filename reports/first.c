@@ -58,8 +58,8 @@ static void dead(struct report_page *p)
 		expected += l->layer[i].p_dead_chance * l->layer[i].n_expert;
 	}
 	snprintf(unit, sizeof unit, "of %s experts", report_num(REPORT_COUNT, of).s);
-	figure_open(p, "fig-dead", "Never picked", of ? n : NAN, report_num(REPORT_COUNT, of ? n : NAN).s,
-		of ? unit : "");
+	figure_open(p, "fig-dead", "Never picked", of ? n : NAN,
+		report_num(REPORT_COUNT, of ? n : NAN).s, of ? unit : "");
 	if (!of)
 		buf_str(p->b, "No decisions were logged.");
 	else if (!n)
@@ -111,7 +111,8 @@ static void overflow(struct report_page *p)
 		buf_str(p->b, "With ");
 		report_term(p->b, "capacity", "capacity factor 1.25");
 		buf_str(p->b, v > 0 ?
-			" at least this share of the worst layer's picks would be dropped; more with small batches." :
+			" at least this share of the worst layer's picks would be dropped; more with "
+			"small batches." :
 			" no layer would drop a pick if all tokens were one batch; small batches drop more.");
 	}
 	figure_close(p);
@@ -148,7 +149,8 @@ static void strongest(struct report_page *p)
 		report_term(p->b, "null", "shuffled labels");
 		buf_char(p->b, '.');
 	} else {
-		buf_printf(p->b, "Clearest: expert %u of layer %u takes %s its fair share on ", best->expert,
+		buf_printf(p->b, "Clearest: expert %u of layer %u takes %s its fair share on ",
+			best->expert,
 			s->layer[at_layer].layer, report_num(REPORT_TIMES, best->rel).s);
 		report_domain(p->b, &s->domain[at_domain]);
 		buf_printf(p->b, " (95 %% interval %s; ",
@@ -157,6 +159,13 @@ static void strongest(struct report_page *p)
 		buf_printf(p->b, " reach %s); on all text it takes %s.",
 			report_num(REPORT_TIMES, best->null_p95).s, report_num(REPORT_TIMES,
 			report_overall(p->d, s->layer[at_layer].layer, best->expert)).s);
+		if (isfinite(best->token_control)) {
+			buf_str(p->b, " On ");
+			report_term(p->b, "control", "tokens that other domains have too");
+			buf_printf(p->b, ": %s here, %s elsewhere.",
+				report_num(REPORT_TIMES, best->token_rel).s,
+				report_num(REPORT_TIMES, best->token_control).s);
+		}
 	}
 	figure_close(p);
 }
@@ -169,8 +178,8 @@ static void alarm(struct report_page *p, const struct view_alarm *x)
 
 	buf_printf(p->b, "<div class=\"alarm-row %s\"><p><b>%s:</b> ", cls[s], word[s]);
 	report_text(p->b, x->text);
-	buf_printf(p->b, "</p>\n<details><summary>Evidence</summary><p>Since %s. Figure %.4g, threshold "
-		"%.4g, rule <code>", report_date(x->since).s, x->value, x->threshold);
+	buf_printf(p->b, "</p>\n<details><summary>Evidence</summary><p>Since %s. Figure %.4g, "
+		"threshold %.4g, rule <code>", report_date(x->since).s, x->value, x->threshold);
 	report_text(p->b, x->kind);
 	buf_str(p->b, "</code>.</p>");
 	if (x->sql[0]) {
@@ -210,7 +219,8 @@ static void fact_close(struct report_page *p)
 	buf_str(p->b, "</dd></div>\n");
 }
 
-static void fact(struct report_page *p, const char *name, const char *untrusted, const char *if_empty)
+static void fact(struct report_page *p, const char *name, const char *untrusted,
+	const char *if_empty)
 {
 	fact_open(p, name);
 	report_text_or(p->b, untrusted, if_empty);
@@ -309,8 +319,8 @@ void report_first_page(struct report_page *p)
 		buf_str(p->b, "</p>\n");
 	}
 	if (!d->sum.run.ended && !strcmp(d->sum.run.state, "live"))
-		buf_printf(p->b, "<p class=\"note\">The run was not finished: this is what it had written by "
-			"%s, and figures read a moment apart may differ slightly.</p>\n",
+		buf_printf(p->b, "<p class=\"note\">The run was not finished: this is what it had written "
+			"by %s, and figures read a moment apart may differ slightly.</p>\n",
 			report_date(d->sum.run.heartbeat).s);
 	buf_str(p->b, "</header>\n<div class=\"cards\">\n");
 	busiest(p, w);

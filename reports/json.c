@@ -52,5 +52,6 @@ int report_json(const struct report_data *d, struct buf *out, struct moe_err *e)
 			return err_wrap(e, "table %s", parts[i].key);
 	}
 	buf_str(out, "}\n");
-	return out->failed ? err_set(e, MOE_ERR_SYS, "the report is larger than %zu bytes", out->max) : 0;
+	return !out->failed ? 0 :
+		err_set(e, MOE_ERR_SYS, "the report is larger than %zu bytes", out->max);
 }

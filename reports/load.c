@@ -58,8 +58,9 @@ static void map_table(struct report_page *p, size_t arg)
 
 	(void)arg;
 	report_csv_link(p, "experts.csv", &p->d->experts);
-	buf_str(p->b, "<div class=\"scroll\" tabindex=\"0\"><table class=\"dense\">\n<caption>Load as a "
-		"multiple of the fair share; rows are layers, columns experts</caption>\n<thead><tr><th></th>");
+	buf_str(p->b, "<div class=\"scroll\" tabindex=\"0\"><table class=\"dense\">\n<caption>Load as "
+		"a multiple of the fair share; rows are layers, columns experts</caption>\n"
+		"<thead><tr><th></th>");
 	for (unsigned x = 0; x < columns; x++)
 		buf_printf(p->b, "<th scope=\"col\">%u</th>", x);
 	buf_str(p->b, "</tr></thead>\n<tbody>\n");
@@ -78,8 +79,8 @@ static void map_table(struct report_page *p, size_t arg)
 
 void report_load_map(struct report_page *p)
 {
-	static const struct report_figure f = { "load", "Heat map of load relative to fair share: layers "
-		"down, experts across", REPORT_PLOT_HEAT, map_draw, map_table, 0 };
+	static const struct report_figure f = { "load", "Heat map of load relative to fair share: "
+		"layers down, experts across", REPORT_PLOT_HEAT, map_draw, map_table, 0 };
 	const struct view_layers *l = &p->d->layers;
 	size_t worst = report_worst_layer(l), over = 0, cells = 0;
 	struct buf finding, caption;
@@ -92,20 +93,22 @@ void report_load_map(struct report_page *p)
 	if (worst == l->n)
 		buf_str(&finding, "No decisions were logged, so there is no load to show");
 	else if (!over)
-		buf_printf(&finding, "No expert takes twice its fair share: the busiest is expert %u of layer "
-			"%u at %s", l->layer[worst].top_expert, l->layer[worst].layer,
+		buf_printf(&finding, "No expert takes twice its fair share: the busiest is expert %u of "
+			"layer %u at %s", l->layer[worst].top_expert, l->layer[worst].layer,
 			report_num(REPORT_TIMES, l->layer[worst].max_mean).s);
 	else
 		buf_printf(&finding, "%s of %s experts take more than twice their fair share; expert %u of "
 			"layer %u takes %s", report_num(REPORT_COUNT, (double)over).s,
-			report_num(REPORT_COUNT, (double)cells).s, l->layer[worst].top_expert, l->layer[worst].layer,
+			report_num(REPORT_COUNT, (double)cells).s, l->layer[worst].top_expert,
+			l->layer[worst].layer,
 			report_num(REPORT_TIMES, l->layer[worst].max_mean).s);
 	buf_printf(&caption, "Each cell is one expert of one layer: its picks over the ");
 	report_term(&caption, "fair", "fair share");
-	buf_printf(&caption, ". The colours are the same in every report: white at the fair share, blue "
-		"below, red above, full colour from a quarter down and from four times up; grey is no data. "
-		"Columns with the same number in different layers have nothing to do with each other. n = "
-		"%s decisions of %s tokens.", report_num(REPORT_COUNT, (double)p->d->sum.decisions).s,
+	buf_printf(&caption, ". The colours are the same in every report: white at the fair share, "
+		"blue below, red above, full colour from a quarter down and from four times up; grey is "
+		"no data. Columns with the same number in different layers have nothing to do with each "
+		"other. n = %s decisions of %s tokens.",
+		report_num(REPORT_COUNT, (double)p->d->sum.decisions).s,
 		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
 	if (l->n)
 		report_figure(p, &f, &finding, &caption);
@@ -175,34 +178,33 @@ static void balance_table(struct report_page *p, size_t arg)
 
 void report_balance(struct report_page *p)
 {
-	static const struct report_figure f = { "balance", "Bars: load of the busiest expert of each layer "
-		"as a multiple of the fair share, with lines at 1 and at 1.25", REPORT_PLOT_BARS, bars_draw,
-		balance_table, 0 };
+	static const struct report_figure f = { "balance", "Bars: load of the busiest expert of each "
+		"layer as a multiple of the fair share, with lines at 1 and at 1.25", REPORT_PLOT_BARS,
+		bars_draw, balance_table, 0 };
 	const struct view_layers *l = &p->d->layers;
 	size_t worst = report_worst_layer(l), over = 0;
 	struct buf finding, caption;
 
-	if (!l->n)
-		return;
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
 	for (size_t i = 0; i < l->n; i++)
 		over += l->layer[i].tokens && l->layer[i].max_mean > CAPACITY;
-	if (worst == l->n)
-		buf_str(&finding, "No layer has decisions");
+	if (l->n == 1)
+		buf_printf(&finding, "The one layer, %u, %s capacity factor 1.25 at %s", l->layer[0].layer,
+			over ? "exceeds" : "stays within", report_num(REPORT_TIMES, l->layer[0].max_mean).s);
 	else if (!over)
-		buf_printf(&finding, "All %zu layer%s stay%s within capacity factor 1.25; the worst, layer %u, "
-			"reaches %s", l->n, report_plural(l->n), l->n == 1 ? "s" : "", l->layer[worst].layer,
+		buf_printf(&finding, "All %zu layers stay within capacity factor 1.25; the worst, layer "
+			"%u, reaches %s", l->n, l->layer[worst].layer,
 			report_num(REPORT_TIMES, l->layer[worst].max_mean).s);
 	else
-		buf_printf(&finding, "%zu of %zu layers exceed capacity factor 1.25; layer %u is the worst at "
-			"%s", over, l->n, l->layer[worst].layer,
+		buf_printf(&finding, "%zu of %zu layers exceed capacity factor 1.25; layer %u is the "
+			"worst at %s", over, l->n, l->layer[worst].layer,
 			report_num(REPORT_TIMES, l->layer[worst].max_mean).s);
 	buf_str(&caption, "Load of the busiest expert of each layer (");
 	report_term(&caption, "maxmean", "max/mean");
-	buf_str(&caption, "). <span class=\"key fair\"></span> fair share, 1. <span class=\"key limit\">"
-		"</span> <a class=\"term\" href=\"#def-capacity\">capacity factor</a> 1.25; <span class=\"key "
-		"over\"></span> what lies above it.");
+	buf_str(&caption, "). <span class=\"key fair\"></span> fair share, 1. <span class=\"key "
+		"limit\"></span> <a class=\"term\" href=\"#def-capacity\">capacity factor</a> 1.25; <span "
+		"class=\"key over\"></span> what lies above it.");
 	buf_printf(&caption, " n = %s tokens in each layer.",
 		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
 	report_figure(p, &f, &finding, &caption);
@@ -232,7 +234,8 @@ static double *ranked(const struct view_layer *l)
 	return r;
 }
 
-static void sorted_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void sorted_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
 	const struct view_layers *l = &d->layers;
 	unsigned experts = report_max_experts(l);
@@ -272,7 +275,8 @@ static void sorted_table(struct report_page *p, size_t arg)
 {
 	static const struct report_col cols[] = {
 		{ "Layer", NULL, 1 }, { "Busiest", NULL, 1 }, { "2nd", NULL, 1 }, { "Median", NULL, 1 },
-		{ "Idlest", NULL, 1 }, { "Busiest eighth takes", NULL, 1 }, { "Busiest half takes", NULL, 1 },
+		{ "Idlest", NULL, 1 }, { "Busiest eighth takes", NULL, 1 }, 
+		{ "Busiest half takes", NULL, 1 },
 	};
 	const struct view_layers *l = &p->d->layers;
 
@@ -313,16 +317,16 @@ static unsigned half_of(const double *ranks, unsigned experts)
 
 void report_sorted(struct report_page *p)
 {
-	static const struct report_figure f = { "ranks", "Lines: load of the experts of each layer from "
-		"busiest to idlest, as a multiple of the fair share", REPORT_PLOT_SORTED, sorted_draw,
+	static const struct report_figure f = { "ranks", "Lines: load of the experts of each layer "
+		"from busiest to idlest, as a multiple of the fair share", REPORT_PLOT_SORTED, sorted_draw,
 		sorted_table, 0 };
 	const struct view_layers *l = &p->d->layers;
 	size_t worst = report_worst_layer(l);
 	struct buf finding, caption;
 	double *r = worst < l->n ? ranked(&l->layer[worst]) : NULL;
 
-	if (!r) {
-		buf_str(p->b, "<p>No decisions were logged.</p>\n");
+	if (!r) { /* shown only with load: no memory */
+		p->b->failed = 1;
 		return;
 	}
 	buf_init(&finding, 4096);

@@ -56,7 +56,8 @@ static void percent(char *out, size_t size, double v)
 struct report_str report_num(enum report_unit u, double v)
 {
 	static const char *const bytes[] = { " B", " kB", " MB", " GB", " TB", NULL };
-	static const char *const amount[] = { "", " thousand", " million", " billion", " trillion", NULL };
+	static const char *const amount[] = { "", " thousand", " million", " billion", " trillion",
+		NULL };
 	struct report_str r;
 
 	if (!isfinite(v)) {

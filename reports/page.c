@@ -28,8 +28,8 @@ static const struct section {
 	void (*write)(struct report_page *);
 } sections[] = {
 	{ "load", "Where the load is", NULL, report_load_map },
-	{ "balance", "Balance of each layer", NULL, report_balance },
-	{ "ranks", "Load by rank", NULL, report_sorted },
+	{ "balance", "Balance of each layer", report_has_load, report_balance },
+	{ "ranks", "Load by rank", report_has_load, report_sorted },
 	{ "domains", "Domains and experts", NULL, report_domains },
 	{ "router", "How sure the router is", report_has_scores, report_router },
 	{ "quality", "How well the model predicts the text", report_has_text, report_quality },
@@ -227,6 +227,11 @@ unsigned report_column_step(unsigned columns, int narrow)
 
 /* ---- findings ---- */
 
+int report_has_load(const struct report_data *d)
+{
+	return report_worst_layer(&d->layers) < d->layers.n;
+}
+
 size_t report_worst_layer(const struct view_layers *l)
 {
 	size_t worst = l->n;
@@ -307,7 +312,8 @@ static void put_contents(struct report_page *p)
 	buf_str(p->b, "<nav aria-label=\"Sections\"><ul>\n");
 	for (size_t i = 0; i < N_SECTION; i++)
 		if (shown(p, i))
-			buf_printf(p->b, "<li><a href=\"#%s\">%s</a></li>\n", sections[i].id, sections[i].title);
+			buf_printf(p->b, "<li><a href=\"#%s\">%s</a></li>\n", sections[i].id,
+				sections[i].title);
 	buf_str(p->b, "</ul></nav>\n");
 }
 
@@ -330,5 +336,6 @@ int report_html(const struct report_data *d, struct report_plotter *plotter, str
 		buf_str(out, "</section>\n");
 	}
 	buf_str(out, "</main>\n</body>\n</html>\n");
-	return out->failed ? err_set(e, MOE_ERR_SYS, "the report is larger than %zu bytes", out->max) : 0;
+	return !out->failed ? 0 :
+		err_set(e, MOE_ERR_SYS, "the report is larger than %zu bytes", out->max);
 }

@@ -51,7 +51,7 @@ const char *report_plural(size_t n); /* "" or "s" */
 
 /* ---- tables ---- */
 
-struct report_col { const char *title; const char *term; int number; }; /* term: definition or NULL */
+struct report_col { const char *title, *term; int number; }; /* term: a definition or NULL */
 void report_table_open(struct report_page *p, const struct report_col *cols, size_t n,
 	const char *caption);
 void report_table_close(struct report_page *p);
@@ -109,6 +109,7 @@ void report_speed(struct report_page *p);       /* router.c */
 void report_definitions(struct report_page *p); /* notes.c */
 void report_limits(struct report_page *p);      /* notes.c */
 void report_origin(struct report_page *p);      /* notes.c */
+int report_has_load(const struct report_data *d);
 int report_has_scores(const struct report_data *d);
 int report_has_text(const struct report_data *d);
 

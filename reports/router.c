@@ -51,7 +51,8 @@ static void confidence_draw(const struct report_data *d, size_t arg, int narrow,
 	report_plot_var(plot, "TOP", top > 0.5 ? 1 : top * 1.15);
 }
 
-static void margin_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void margin_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
 	const struct view_layers *l = &d->layers;
 	double top = 0;
@@ -136,14 +137,15 @@ static void show_confidence(struct report_page *p)
 		return;
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
-	buf_printf(&finding, "The selected experts hold %s of the router's probability at layer %u, the "
-		"least sure", report_num(REPORT_PERCENT, l->layer[a].confidence).s, l->layer[a].layer);
+	buf_printf(&finding, "The selected experts hold %s of the router's probability at layer %u, "
+		"the least sure", report_num(REPORT_PERCENT, l->layer[a].confidence).s, l->layer[a].layer);
 	if (a != b)
 		buf_printf(&finding, ", and %s at layer %u, the surest",
 			report_num(REPORT_PERCENT, l->layer[b].confidence).s, l->layer[b].layer);
-	buf_printf(&caption, "Mean over tokens of the <a class=\"term\" href=\"#def-confidence\">softmax "
-		"probability of the selected experts</a>. <span class=\"key fair\"></span> what even scores "
-		"would give (%u of %u experts: %s). n = %s tokens.", l->layer[a].k, l->layer[a].n_expert,
+	buf_printf(&caption, "Mean over tokens of the <a class=\"term\" "
+		"href=\"#def-confidence\">softmax probability of the selected experts</a>. <span "
+		"class=\"key fair\"></span> what even scores would give (%u of %u experts: %s). n = %s "
+		"tokens.", l->layer[a].k, l->layer[a].n_expert,
 		report_num(REPORT_PERCENT, even(&l->layer[a])).s,
 		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
 	report_figure(p, &f, &finding, &caption);
@@ -153,8 +155,9 @@ static void show_confidence(struct report_page *p)
 
 void report_router(struct report_page *p)
 {
-	static const struct report_figure f = { "margin", "Bars: mean margin between the last selected and "
-		"the first rejected expert at each layer", REPORT_PLOT_LEVEL, margin_draw, router_table, 0 };
+	static const struct report_figure f = { "margin", "Bars: mean margin between the last "
+		"selected and the first rejected expert at each layer", REPORT_PLOT_LEVEL, margin_draw,
+		router_table, 0 };
 	const struct view_layers *l = &p->d->layers;
 	struct buf finding, caption;
 	size_t a, b;
@@ -165,13 +168,13 @@ void report_router(struct report_page *p)
 		return;
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
-	buf_printf(&finding, "Choices are closest at layer %u: the last selected expert leads the next by "
-		"%s on average", l->layer[a].layer, report_num(REPORT_SHARE, l->layer[a].margin).s);
+	buf_printf(&finding, "Choices are closest at layer %u: the last selected expert leads the "
+		"next by %s on average", l->layer[a].layer, report_num(REPORT_SHARE, l->layer[a].margin).s);
 	buf_printf(&caption, "<a class=\"term\" href=\"#def-margin\">Margin</a> on the scores that the "
 		"selection used (");
 	report_text_or(&caption, p->d->sum.run.score, "score function unknown");
-	buf_printf(&caption, "). Where it is near 0, rounding or quantisation can flip a choice. Margins of "
-		"different score functions cannot be compared. n = %s tokens.",
+	buf_printf(&caption, "). Where it is near 0, rounding or quantisation can flip a choice. "
+		"Margins of different score functions cannot be compared. n = %s tokens.",
 		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
 	report_figure(p, &f, &finding, &caption);
 	buf_free(&finding);
@@ -224,7 +227,7 @@ static void text_table(struct report_page *p, size_t arg)
 {
 	static const struct report_col cols[] = {
 		{ "Domain", NULL, 0 }, { "Bits per byte", "bpb", 1 }, { "Perplexity per token", "bpb", 1 },
-		{ "Scored tokens", NULL, 1 }, { "Bytes", NULL, 1 }, { "Documents", NULL, 1 },
+		{ "Scored tokens", NULL, 1 }, { "Bytes", NULL, 1 }, { "Sequences", NULL, 1 },
 	};
 	const struct report_data *d = p->d;
 
@@ -254,8 +257,8 @@ static void text_table(struct report_page *p, size_t arg)
 
 void report_quality(struct report_page *p)
 {
-	static const struct report_figure f = { "text", "Bars: bits per byte of text of each domain, with "
-		"the figure of all text", REPORT_PLOT_TEXT, text_draw, text_table, 0 };
+	static const struct report_figure f = { "text", "Bars: bits per byte of text of each domain, "
+		"with the figure of all text", REPORT_PLOT_TEXT, text_draw, text_table, 0 };
 	const struct report_data *d = p->d;
 	size_t hard = d->n_domain, n = 0;
 	struct buf finding, caption;
@@ -277,9 +280,9 @@ void report_quality(struct report_page *p)
 		buf_printf(&finding, " is the hardest at %s",
 			report_num(REPORT_SHARE, domain_bpb(&d->domain[hard])).s);
 	}
-	buf_printf(&caption, "<a class=\"term\" href=\"#def-bpb\">Bits per byte</a>: lower is better, and it "
-		"can be compared between tokenizers. <span class=\"key fair\"></span> all text. n = %s scored "
-		"tokens, %s bytes.", report_num(REPORT_COUNT, (double)d->sum.run.n_scored).s,
+	buf_printf(&caption, "<a class=\"term\" href=\"#def-bpb\">Bits per byte</a>: lower is better, "
+		"and it can be compared between tokenizers. <span class=\"key fair\"></span> all text. "
+		"n = %s scored tokens, %s bytes.", report_num(REPORT_COUNT, (double)d->sum.run.n_scored).s,
 		report_num(REPORT_COUNT, (double)d->sum.run.n_bytes).s);
 	if (hard < d->n_domain)
 		report_figure(p, &f, &finding, &caption);
@@ -318,8 +321,9 @@ void report_speed(struct report_page *p)
 			report_num(REPORT_SPEED, isnan(tps[0]) ? tps[1] : tps[0]).s, name[isnan(tps[0])],
 			name[!isnan(tps[0])]);
 	else
-		buf_printf(p->b, "<p>Reading text (prefill) ran at %s tokens per second, writing it (decode) "
-			"at %s.</p>\n", report_num(REPORT_SPEED, tps[0]).s, report_num(REPORT_SPEED, tps[1]).s);
+		buf_printf(p->b, "<p>Reading text (prefill) ran at %s tokens per second, writing it "
+			"(decode) at %s.</p>\n", report_num(REPORT_SPEED, tps[0]).s,
+			report_num(REPORT_SPEED, tps[1]).s);
 	report_table_open(p, cols, sizeof cols / sizeof *cols, NULL);
 	for (int i = 0; i < 2; i++) {
 		size_t w = report_worst_layer(&d->phase[i]);

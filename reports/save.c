@@ -34,7 +34,8 @@ int report_may_write(const char *path, struct moe_err *e)
 	if (S_ISDIR(st.st_mode))
 		return err_set(e, MOE_ERR_USAGE, "%s is a directory; name a file in it", path);
 	if (!S_ISREG(st.st_mode))
-		return err_set(e, MOE_ERR_USAGE, "%s is not a regular file; `-o -` writes to standard output",
+		return err_set(e, MOE_ERR_USAGE, "%s is not a regular file; `-o -` writes to standard "
+		"output",
 			path);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)

@@ -64,7 +64,8 @@ static int is(struct slice a, const char *b)
 
 static int bad(struct cleaner *c, const char *what, struct slice s)
 {
-	return err_set(c->e, MOE_ERR_INPUT, "picture: %s '%.*s'", what, (int)(s.n < 60 ? s.n : 60), s.s);
+	return err_set(c->e, MOE_ERR_INPUT, "picture: %s '%.*s'", what, (int)(s.n < 60 ? s.n : 60),
+		s.s);
 }
 
 static void skip_space(struct cleaner *c)
@@ -133,7 +134,7 @@ static struct slice value(const struct tag *t, const char *key)
 	return none;
 }
 
-/* Letters, digits and the punctuation of numbers, paths and transforms; no reference to anything. */
+/* Letters, digits and the punctuation of numbers, paths and transforms; no reference. */
 static int harmless(struct slice v)
 {
 	for (size_t i = 0; i < v.n; i++)
@@ -410,7 +411,8 @@ static int run(struct cleaner *c)
 int report_svg_clean(const char *svg, size_t n, const struct report_labels *labels, const char *alt,
 	struct buf *out, struct moe_err *e)
 {
-	struct cleaner c = { .p = svg, .end = svg + n, .labels = labels, .alt = alt, .out = out, .e = e };
+	struct cleaner c = { .p = svg, .end = svg + n, .labels = labels, .alt = alt, .out = out,
+		.e = e };
 	size_t before = out->len;
 	int rc;
 

@@ -39,10 +39,14 @@ static void draw_detail(struct tui_ctx *c, struct tui_rect r, const struct view_
 
 static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 {
-	const struct view_alarms *a = &c->d->alarms;
+	const struct view_alarms *a = c->alarms;
 	struct tui_rect in = { r.x + 1, r.y, r.w - 2, r.h };
 	int detail = r.h >= 10 ? (r.h >= 18 ? 8 : 6) : 0, rows = r.h - detail;
 
+	if (!a) {
+		tui_say(c->g, r, TUI_DIM, "looking for alarms \xe2\x80\xa6");
+		return;
+	}
 	if (!a->n) {
 		char t[96], n[TUI_FMT];
 
@@ -62,15 +66,15 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 
 static int key(struct tui_ctx *c, int k, int *mem)
 {
-	if (k == TUI_KEY_ENTER && c->d->alarms.n) { /* to the layer that it is about */
+	if (k == TUI_KEY_ENTER && c->alarms && c->alarms->n) { /* to the layer that it is about */
 		for (size_t i = 0; i < c->d->layers.n; i++)
-			if (c->d->layers.layer[i].layer == c->d->alarms.alarm[c->s->alarm].layer) {
+			if (c->d->layers.layer[i].layer == c->alarms->alarm[c->s->alarm].layer) {
 				c->s->layer = i;
 				c->s->screen = 2;
 			}
 		return 1;
 	}
-	return tui_move(k, NULL, 0, &c->s->alarm, c->d->alarms.n, (size_t)mem[PAGE]);
+	return tui_move(k, NULL, 0, &c->s->alarm, c->alarms ? c->alarms->n : 0, (size_t)mem[PAGE]);
 }
 
 const struct tui_panel tui_panel_alarms = {

@@ -24,6 +24,7 @@ struct app {
 	struct tui_state state;
 	struct tui_feed *feed;
 	struct tui_data *data;
+	struct tui_alarms *alarms;
 	struct tui_spec *spec;
 	struct tui_grid grid;
 	int stale; /* the selection changed; what is shown is still the old one */
@@ -88,6 +89,14 @@ static void free_data(struct app *a)
 	a->data = NULL;
 }
 
+static void free_alarms(struct app *a)
+{
+	if (a->alarms)
+		tui_alarms_free(a->alarms);
+	free(a->alarms);
+	a->alarms = NULL;
+}
+
 static void free_spec(struct app *a)
 {
 	if (a->spec)
@@ -102,11 +111,19 @@ static const struct tui_spec *fitting_spec(const struct app *a)
 	return a->spec && a->data && a->spec->run == a->data->sum.run.id ? a->spec : NULL;
 }
 
+/* The alarms, if they are those of the selection on the screen. */
+static const struct view_alarms *fitting_alarms(const struct app *a)
+{
+	return a->alarms && a->data && tui_same_want(&a->alarms->want, &a->data->want) ?
+		&a->alarms->list : NULL;
+}
+
 static void judge(struct app *a)
 {
 	const struct tui_spec *sp = fitting_spec(a);
+	const struct view_alarms *alarms = fitting_alarms(a);
 
-	if (!a->data || view_verdict(&a->data->sum, &a->data->layers, &a->data->alarms,
+	if (!alarms || view_verdict(&a->data->sum, &a->data->layers, alarms,
 		sp ? &sp->spec : NULL, a->state.verdict, sizeof a->state.verdict))
 		a->state.verdict[0] = 0;
 }
@@ -114,6 +131,7 @@ static void judge(struct app *a)
 static void take(struct app *a)
 {
 	struct tui_data *d = NULL;
+	struct tui_alarms *l;
 	struct tui_spec *s;
 
 	tui_feed_status(a->feed, a->state.message, sizeof a->state.message, &a->state.spec_busy);
@@ -124,12 +142,17 @@ static void take(struct app *a)
 		a->data = d;
 		a->stale = 0;
 	}
+	l = a->state.paused && fitting_alarms(a) ? NULL : tui_feed_alarms(a->feed);
+	if (l) {
+		free_alarms(a);
+		a->alarms = l;
+	}
 	s = a->state.paused && fitting_spec(a) ? NULL : tui_feed_spec(a->feed);
 	if (s) {
 		free_spec(a);
 		a->spec = s;
 	}
-	if (d || s)
+	if (d || l || s)
 		judge(a);
 }
 
@@ -137,7 +160,8 @@ static void take(struct app *a)
 
 static struct tui_ctx context(struct app *a)
 {
-	return (struct tui_ctx){ &a->grid, &a->state, a->data, fitting_spec(a) };
+	return (struct tui_ctx){ &a->grid, &a->state, a->data, fitting_alarms(a),
+		fitting_spec(a) };
 }
 
 /* 0, or -1 without memory for the grid. */
@@ -235,6 +259,7 @@ int tui_run(const char *path, const struct tui_opt *opt, struct moe_err *e)
 out:
 	tui_grid_free(&a.grid);
 	free_data(&a);
+	free_alarms(&a);
 	free_spec(&a);
 	if (!a.feed) { /* else a thread may still write to the pipe */
 		close(wake_pipe[0]);

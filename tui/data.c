@@ -29,27 +29,43 @@ void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t w
 	*bucket1 = end;
 }
 
+int tui_same_want(const struct tui_want *a, const struct tui_want *b)
+{
+	return a->run == b->run && a->domain == b->domain && a->window_ns == b->window_ns;
+}
+
+/* The selection that a wish comes to now. */
+static int select_load(struct reader *r, const struct tui_want *want, struct run_info *run,
+	struct load_filter *f, struct moe_err *e)
+{
+	int64_t n_buckets = 0;
+
+	if (reader_run(r, want->run, run, e))
+		return -1;
+	if (want->window_ns && reader_n_buckets(r, run->id, &n_buckets, e))
+		return -1;
+	*f = (struct load_filter){ .run = run->id, .domain = want->domain, .phase = -1 };
+	tui_window_buckets(run, n_buckets, want->window_ns, clock_wall(), &f->bucket0, &f->bucket1);
+	return 0;
+}
+
 int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data *out,
 	struct moe_err *e)
 {
-	int64_t start = clock_mono(), n_buckets, buckets;
+	int64_t start = clock_mono(), buckets;
 	struct run_info *run = &out->sum.run;
 	struct load_filter *f = &out->filter;
 
 	memset(out, 0, sizeof *out);
 	out->want = *want;
 	out->loaded = clock_wall();
-	if (reader_run(r, want->run, run, e))
+	if (select_load(r, want, run, f, e))
 		return -1;
-	*f = (struct load_filter){ .run = run->id, .domain = want->domain, .phase = -1 };
-	if (reader_n_buckets(r, run->id, &n_buckets, e))
-		return -1;
-	tui_window_buckets(run, n_buckets, want->window_ns, out->loaded, &f->bucket0, &f->bucket1);
 	buckets = f->bucket1 - f->bucket0;
 	out->window_ns = !buckets ? 0 : buckets > INT64_MAX / run->bucket_ns ? INT64_MAX :
 		buckets * run->bucket_ns;
 	if (view_summary(r, f, &out->sum, e) || view_layers(r, f, &out->layers, e) ||
-	    view_alarms(r, f, &out->alarms, e) || reader_runs(r, &out->runs, &out->n_runs, e) ||
+	    reader_runs(r, &out->runs, &out->n_runs, e) ||
 	    reader_domains(r, run->id, &out->domain, &out->n_domain, e)) {
 		tui_data_free(out);
 		return -1;
@@ -61,10 +77,30 @@ int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data
 void tui_data_free(struct tui_data *d)
 {
 	view_layers_free(&d->layers);
-	view_alarms_free(&d->alarms);
 	free(d->domain);
 	free(d->runs);
 	memset(d, 0, sizeof *d);
+}
+
+int tui_alarms_load(struct reader *r, const struct tui_want *want, struct tui_alarms *out,
+	struct moe_err *e)
+{
+	int64_t start = clock_mono();
+	struct load_filter f;
+	struct run_info run;
+
+	memset(out, 0, sizeof *out);
+	out->want = *want;
+	if (select_load(r, want, &run, &f, e) || view_alarms(r, &f, &out->list, e))
+		return -1;
+	out->cost_ns = clock_mono() - start;
+	return 0;
+}
+
+void tui_alarms_free(struct tui_alarms *a)
+{
+	view_alarms_free(&a->list);
+	memset(a, 0, sizeof *a);
 }
 
 int tui_spec_load(struct reader *r, int64_t run, struct tui_spec *out, struct moe_err *e)
@@ -87,6 +123,11 @@ void tui_spec_free(struct tui_spec *s)
 	memset(s, 0, sizeof *s);
 }
 
+double tui_spec_clear(const struct view_spec_cell *c)
+{
+	return c->null_p95 > 0 ? c->rel / c->null_p95 : NAN;
+}
+
 int tui_spec_best(const struct view_spec *spec, size_t d)
 {
 	int best = -1;
@@ -94,10 +135,11 @@ int tui_spec_best(const struct view_spec *spec, size_t d)
 	for (size_t i = 0; i < spec->n_layer; i++) {
 		const struct view_spec_cell *c = &spec->layer[i].cell[d], *b;
 
-		if (isnan(c->rel))
+		if (isnan(tui_spec_clear(c)))
 			continue;
 		b = best < 0 ? NULL : &spec->layer[best].cell[d];
-		if (!b || c->proven > b->proven || (c->proven == b->proven && c->rel > b->rel))
+		if (!b || c->proven > b->proven ||
+		    (c->proven == b->proven && tui_spec_clear(c) > tui_spec_clear(b)))
 			best = (int)i;
 	}
 	return best;

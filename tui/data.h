@@ -2,7 +2,8 @@
  * data.h - what the screens show, as plain data taken from the views in one go.
  *
  * A snapshot is made by a loader (data.c), handed over whole and then only read; drawing never
- * touches the database. The specialisation is a snapshot of its own because it costs much more.
+ * touches the database. Alarms and specialisation are snapshots of their own because on a large
+ * database they cost much more than the figures.
  */
 #ifndef TUI_DATA_H
 #define TUI_DATA_H
@@ -21,7 +22,6 @@ struct tui_data {
 	struct load_filter filter;  /* what that came to */
 	struct view_summary sum;
 	struct view_layers layers;
-	struct view_alarms alarms;
 	struct domain_info *domain; /* [n_domain], of the run */
 	size_t n_domain;
 	int64_t *runs;              /* [n_runs], all ids, ascending */
@@ -31,16 +31,28 @@ struct tui_data {
 	int64_t cost_ns;            /* time that loading took */
 };
 
+struct tui_alarms {
+	struct tui_want want;       /* what was asked for */
+	struct view_alarms list;
+	int64_t cost_ns;
+};
+
 struct tui_spec {
 	int64_t run;
 	struct view_spec spec;
 	int64_t loaded, cost_ns;
 };
 
-/* Read everything but the specialisation; on -1 nothing is left allocated. */
+/* Read all figures; on -1 nothing is left allocated. */
 int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data *out,
 	struct moe_err *e);
 void tui_data_free(struct tui_data *d);
+
+int tui_alarms_load(struct reader *r, const struct tui_want *want, struct tui_alarms *out,
+	struct moe_err *e);
+void tui_alarms_free(struct tui_alarms *a);
+
+int tui_same_want(const struct tui_want *a, const struct tui_want *b);
 
 /* Of the whole run and all domains, whatever the filter. */
 int tui_spec_load(struct reader *r, int64_t run, struct tui_spec *out, struct moe_err *e);
@@ -51,8 +63,12 @@ void tui_spec_free(struct tui_spec *s);
 void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t window_ns,
 	int64_t now, int64_t *bucket0, int64_t *bucket1);
 
-/* The strongest proven expert of domain d over the layers, else the strongest; -1 if none. Returns
- * the index of the layer in spec->layer. Pure. */
+/* How far the strongest expert of a domain stands out: its relative load over what shuffled labels
+ * reach. In a collapsed layer every domain's strongest expert is far above fair share; its null is
+ * too. NAN where there is no data. Pure. */
+double tui_spec_clear(const struct view_spec_cell *c);
+/* The layer where domain d has its clearest proven expert, else its clearest: an index in
+ * spec->layer; -1 if none. Pure. */
 int tui_spec_best(const struct view_spec *spec, size_t d);
 
 /* Share of a layer's picks over capacity `factor` if the selection were one batch: the sum of

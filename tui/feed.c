@@ -20,8 +20,7 @@
 #include "base/err.h"
 
 #define MS INT64_C(1000000)
-#define POLL_NS (500 * MS)       /* how often the cheap figures are looked for */
-#define SPEC_POLL_NS (1000 * MS)
+#define POLL_NS (500 * MS)       /* how often each thread looks whether something changed */
 #define SPEC_MIN_NS (5000 * MS)  /* between two computations of the specialisation */
 #define STOP_NS (300 * MS)       /* how long stopping waits for a computation */
 
@@ -40,6 +39,7 @@ struct worker {
 	struct tui_want last;   /* selection of the last result */
 	int64_t run, cost_ns, finished;
 };
+enum { FIGURES, ALARMS, SPEC, N_WORKER };
 
 struct tui_feed {
 	const char *path;
@@ -48,11 +48,12 @@ struct tui_feed {
 	pthread_cond_t cond;
 	struct tui_want want;
 	int stop, busy;
-	int64_t run; /* that the cheap figures are of; 0 = none yet */
+	int64_t run; /* that the figures are of; 0 = none yet */
 	struct tui_data *data;
+	struct tui_alarms *alarms;
 	struct tui_spec *spec;
 	char msg[512];
-	struct worker cheap, slow;
+	struct worker worker[N_WORKER];
 };
 
 static void wake(struct tui_feed *f)
@@ -130,12 +131,26 @@ static int64_t data_version(struct reader *r)
 	return v;
 }
 
-static int same_want(const struct tui_want *a, const struct tui_want *b)
+/* Is there something new to read, and has the thread rested long enough since it last read? */
+static int due(struct worker *w, const struct tui_want *want, int64_t version)
 {
-	return a->run == b->run && a->domain == b->domain && a->window_ns == b->window_ns;
+	if (w->version < 0 || !tui_same_want(want, &w->last))
+		return 1;
+	/* A window of a live run moves on even when nothing is written. */
+	return (version != w->version || want->window_ns) &&
+		clock_mono() - w->finished >= w->cost_ns * 4;
 }
 
-static void step_cheap(struct worker *w, const struct tui_want *want)
+static void note_done(struct worker *w, const struct tui_want *want, int64_t version,
+	int64_t cost_ns)
+{
+	w->version = version;
+	w->last = *want;
+	w->cost_ns = cost_ns;
+	w->finished = clock_mono();
+}
+
+static void step_figures(struct worker *w, const struct tui_want *want)
 {
 	struct tui_feed *f = w->feed;
 	struct moe_err e = { 0 };
@@ -147,8 +162,7 @@ static void step_cheap(struct worker *w, const struct tui_want *want)
 		return;
 	}
 	version = data_version(w->reader);
-	/* A window of a live run moves on even when nothing is written. */
-	if (version == w->version && same_want(want, &w->last) && !want->window_ns)
+	if (!due(w, want, version))
 		return;
 	d = calloc(1, sizeof *d);
 	if (!d || tui_data_load(w->reader, want, d, &e)) {
@@ -157,19 +171,59 @@ static void step_cheap(struct worker *w, const struct tui_want *want)
 		w->version = -1;
 		return;
 	}
-	w->version = version;
-	w->last = *want;
-	w->cost_ns = d->cost_ns;
+	note_done(w, want, version, d->cost_ns);
 	pthread_mutex_lock(&f->lock);
 	old = f->data;
 	f->data = d;
+	if (f->run != d->sum.run.id) /* the others wait for the first figures, or for a new run */
+		f->worker[ALARMS].next = f->worker[SPEC].next = 0;
 	f->run = d->sum.run.id;
 	f->msg[0] = 0;
-	f->slow.next = f->run != f->slow.run ? 0 : f->slow.next;
 	pthread_cond_broadcast(&f->cond);
 	pthread_mutex_unlock(&f->lock);
 	if (old) {
 		tui_data_free(old);
+		free(old);
+	}
+	wake(f);
+}
+
+/* The run that the figures are of; 0 before the first. */
+static int64_t shown_run(struct tui_feed *f)
+{
+	int64_t run;
+
+	pthread_mutex_lock(&f->lock);
+	run = f->run;
+	pthread_mutex_unlock(&f->lock);
+	return run;
+}
+
+static void step_alarms(struct worker *w, const struct tui_want *want)
+{
+	struct tui_feed *f = w->feed;
+	struct moe_err e = { 0 };
+	struct tui_alarms *a, *old;
+	int64_t version;
+
+	if (!shown_run(f) || open_reader(w, &e))
+		return; /* the figures' thread says why */
+	version = data_version(w->reader);
+	if (!due(w, want, version))
+		return;
+	a = calloc(1, sizeof *a);
+	if (!a || tui_alarms_load(w->reader, want, a, &e)) {
+		free(a);
+		w->version = -1;
+		return;
+	}
+	note_done(w, want, version, a->cost_ns);
+	pthread_mutex_lock(&f->lock);
+	old = f->alarms;
+	f->alarms = a;
+	pthread_mutex_unlock(&f->lock);
+	if (old) {
+		tui_alarms_free(old);
 		free(old);
 	}
 	wake(f);
@@ -182,17 +236,14 @@ static void set_busy(struct tui_feed *f, int busy)
 	pthread_mutex_unlock(&f->lock);
 }
 
-static void step_slow(struct worker *w, const struct tui_want *want)
+static void step_spec(struct worker *w, const struct tui_want *want)
 {
 	struct tui_feed *f = w->feed;
 	struct moe_err e = { 0 };
 	struct tui_spec *s, *old;
 	int64_t run, version, pause = w->cost_ns * 9 > SPEC_MIN_NS ? w->cost_ns * 9 : SPEC_MIN_NS;
 
-	(void)want;
-	pthread_mutex_lock(&f->lock);
-	run = f->run;
-	pthread_mutex_unlock(&f->lock);
+	run = shown_run(f);
 	if (!run || open_reader(w, &e))
 		return;
 	version = data_version(w->reader);
@@ -206,11 +257,9 @@ static void step_slow(struct worker *w, const struct tui_want *want)
 		s->run = run;
 		snprintf(s->spec.why, sizeof s->spec.why, "%.250s", e.msg);
 	}
-	w->version = version;
-	w->cost_ns = s->cost_ns;
-	w->finished = clock_mono();
-	pthread_mutex_lock(&f->lock);
+	note_done(w, want, version, s->cost_ns);
 	w->run = run;
+	pthread_mutex_lock(&f->lock);
 	f->busy = 0;
 	old = f->spec;
 	f->spec = s;
@@ -226,10 +275,9 @@ static void *work(void *arg)
 {
 	struct worker *w = arg;
 	struct tui_feed *f = w->feed;
-	int64_t period = w == &f->cheap ? POLL_NS : SPEC_POLL_NS, rest;
 	struct tui_want want;
 
-	if (w == &f->slow && nice(10) < 0) /* on Linux, of this thread: the engine comes first */
+	if (w != &f->worker[FIGURES] && nice(10) < 0) /* on Linux, of this thread: the engine comes first */
 		errno = 0;
 	pthread_mutex_lock(&f->lock);
 	while (!f->stop) {
@@ -244,9 +292,8 @@ static void *work(void *arg)
 		pthread_mutex_unlock(&f->lock);
 		w->step(w, &want);
 		pthread_mutex_lock(&f->lock);
-		rest = w == &f->cheap && w->cost_ns * 4 > period ? w->cost_ns * 4 : period;
 		if (w->next)
-			w->next = clock_mono() + rest;
+			w->next = clock_mono() + POLL_NS;
 	}
 	pthread_mutex_unlock(&f->lock);
 	close_reader(w);
@@ -302,7 +349,9 @@ struct tui_feed *tui_feed_start(const char *path, int wait, const struct tui_wan
 	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	pthread_cond_init(&f->cond, &a);
 	pthread_condattr_destroy(&a);
-	if (start(f, &f->cheap, step_cheap, e) || start(f, &f->slow, step_slow, e)) {
+	if (start(f, &f->worker[FIGURES], step_figures, e) ||
+	    start(f, &f->worker[ALARMS], step_alarms, e) ||
+	    start(f, &f->worker[SPEC], step_spec, e)) {
 		tui_feed_stop(f);
 		return NULL;
 	}
@@ -334,27 +383,29 @@ static int join(struct tui_feed *f, struct worker *w, int64_t until)
 void tui_feed_stop(struct tui_feed *f)
 {
 	int64_t until = clock_mono() + STOP_NS;
-	int a, b;
+	int all = 1;
 
 	if (!f)
 		return;
 	pthread_mutex_lock(&f->lock);
 	f->stop = 1;
-	if (f->cheap.db)
-		sqlite3_interrupt(f->cheap.db);
-	if (f->slow.db)
-		sqlite3_interrupt(f->slow.db);
+	for (int i = 0; i < N_WORKER; i++)
+		if (f->worker[i].db)
+			sqlite3_interrupt(f->worker[i].db);
 	pthread_cond_broadcast(&f->cond);
 	pthread_mutex_unlock(&f->lock);
-	a = join(f, &f->cheap, until);
-	b = join(f, &f->slow, until);
-	if (!a || !b)
+	for (int i = 0; i < N_WORKER; i++)
+		all &= join(f, &f->worker[i], until);
+	if (!all)
 		return; /* still in use by a thread that ends with the process */
 	if (f->data)
 		tui_data_free(f->data);
+	if (f->alarms)
+		tui_alarms_free(f->alarms);
 	if (f->spec)
 		tui_spec_free(f->spec);
 	free(f->data);
+	free(f->alarms);
 	free(f->spec);
 	pthread_cond_destroy(&f->cond);
 	pthread_mutex_destroy(&f->lock);
@@ -365,7 +416,7 @@ void tui_feed_want(struct tui_feed *f, const struct tui_want *want)
 {
 	pthread_mutex_lock(&f->lock);
 	f->want = *want;
-	f->cheap.next = 0;
+	f->worker[FIGURES].next = f->worker[ALARMS].next = 0;
 	pthread_cond_broadcast(&f->cond);
 	pthread_mutex_unlock(&f->lock);
 }
@@ -379,6 +430,17 @@ struct tui_data *tui_feed_data(struct tui_feed *f)
 	f->data = NULL;
 	pthread_mutex_unlock(&f->lock);
 	return d;
+}
+
+struct tui_alarms *tui_feed_alarms(struct tui_feed *f)
+{
+	struct tui_alarms *a;
+
+	pthread_mutex_lock(&f->lock);
+	a = f->alarms;
+	f->alarms = NULL;
+	pthread_mutex_unlock(&f->lock);
+	return a;
 }
 
 struct tui_spec *tui_feed_spec(struct tui_feed *f)

@@ -1,10 +1,10 @@
 /*
  * feed.h - the snapshots that the dashboard shows, read in the background.
  *
- * Two threads, each with its own reader: one for what is cheap (looked for twice a second, read
- * when the database changed or the selection did), one for the specialisation (at most every few
- * seconds, and never more than a tenth of the time). The thread that draws never waits for the
- * database. Functions here are called by that thread.
+ * Three threads, each with its own reader: figures, alarms, specialisation. Each looks twice a
+ * second whether the database or the selection changed, but is never busy for more than a share of
+ * the time (a fifth; a tenth for the specialisation, and that at most every five seconds). The
+ * thread that draws never waits for the database. Functions here are called by that thread.
  */
 #ifndef TUI_FEED_H
 #define TUI_FEED_H
@@ -24,6 +24,7 @@ void tui_feed_want(struct tui_feed *f, const struct tui_want *want);
 
 /* Newest snapshots, or NULL if nothing newer; the caller owns and frees (tui_..._free, free). */
 struct tui_data *tui_feed_data(struct tui_feed *f);
+struct tui_alarms *tui_feed_alarms(struct tui_feed *f);
 struct tui_spec *tui_feed_spec(struct tui_feed *f);
 /* "" or what is waited for or went wrong last; busy: the specialisation is being computed. */
 void tui_feed_status(struct tui_feed *f, char *msg, size_t size, int *busy);

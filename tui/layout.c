@@ -23,7 +23,8 @@ struct tui_layout tui_layout(int w, int h)
 	};
 }
 
-struct tui_overview tui_layout_overview(struct tui_rect b, int n_layer, int n_expert, int want)
+struct tui_overview tui_layout_overview(struct tui_rect b, int n_layer, int n_expert, int want,
+	int n_alarm)
 {
 	struct tui_overview o = { 0 };
 	int verdict = min_of(want, b.h >= 28 ? 3 : b.h >= 16 ? 2 : b.h >= 9);
@@ -43,11 +44,15 @@ struct tui_overview tui_layout_overview(struct tui_rect b, int n_layer, int n_ex
 	/* Wide enough for the map at up to four columns an expert, but leave the right side room. */
 	left = clamp(5 + n_expert * (n_expert > 20 ? 2 : 4) + 2, b.w * 45 / 100,
 		b.w >= 140 ? b.w * 60 / 100 : b.w * 52 / 100);
+	/* Both rows as high as their layers; more for alarms where the map can spare it. */
+	bottom = n_layer + 4 > 7 ? n_layer + 4 : 7;
 	top = clamp(n_layer + 2, 5, h * 45 / 100 > 5 ? h * 45 / 100 : 5);
-	bottom = min_of(h - top, n_layer + 4);
+	if (n_alarm * 4 + 2 > top)
+		top = clamp(n_alarm * 4 + 2, top, min_of(h - bottom, h / 2) > top ?
+			min_of(h - bottom, h / 2) : top);
 	if (h < 14) /* no room for two rows */
 		top = h, bottom = 0;
-	else if (bottom < h - top) /* few layers: the rest is for alarms and balance */
+	else
 		bottom = h - top;
 	o.balance = (struct tui_rect){ b.x, y, left, top };
 	o.alarms = (struct tui_rect){ b.x + left, y, b.w - left, top };

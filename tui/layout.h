@@ -22,9 +22,9 @@ struct tui_layout tui_layout(int w, int h);
 struct tui_overview {
 	struct tui_rect verdict, balance, alarms, heat, domains;
 };
-/* verdict: lines that the verdict would like. */
+/* verdict, n_alarm: lines that the verdict would like, and alarms. */
 struct tui_overview tui_layout_overview(struct tui_rect body, int n_layer, int n_expert,
-	int verdict);
+	int verdict, int n_alarm);
 
 /* How a layer x expert map fits: columns of `cell` characters, each for `group` experts. */
 struct tui_mapfit {

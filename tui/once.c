@@ -16,6 +16,7 @@
 struct once {
 	struct reader *reader;
 	struct tui_data data;
+	struct tui_alarms alarms;
 	struct tui_spec spec;
 	struct tui_state state;
 };
@@ -38,12 +39,13 @@ static int load(struct once *o, const char *path, const struct tui_opt *opt, str
 	if (!o->reader)
 		return -1;
 	if (tui_data_load(o->reader, &opt->want, &o->data, e) ||
+	    tui_alarms_load(o->reader, &opt->want, &o->alarms, e) ||
 	    tui_spec_load(o->reader, o->data.sum.run.id, &o->spec, e))
 		return err_wrap(e, "%s", path);
 	o->state.path = path;
 	o->state.want = opt->want;
 	o->state.now = clock_wall();
-	if (view_verdict(&o->data.sum, &o->data.layers, &o->data.alarms, &o->spec.spec,
+	if (view_verdict(&o->data.sum, &o->data.layers, &o->alarms.list, &o->spec.spec,
 		o->state.verdict, sizeof o->state.verdict))
 		o->state.verdict[0] = 0;
 	return 0;
@@ -52,6 +54,7 @@ static int load(struct once *o, const char *path, const struct tui_opt *opt, str
 static void unload(struct once *o)
 {
 	tui_spec_free(&o->spec);
+	tui_alarms_free(&o->alarms);
 	tui_data_free(&o->data);
 	reader_close(o->reader);
 }
@@ -72,7 +75,7 @@ int tui_once_text(const char *path, const struct tui_opt *opt, int w, int h, voi
 		err_nomem(e, (unsigned long long)w * (unsigned long long)h, "the screen");
 		goto out;
 	}
-	tui_render(&(struct tui_ctx){ &g, &o.state, &o.data, &o.spec });
+	tui_render(&(struct tui_ctx){ &g, &o.state, &o.data, &o.alarms.list, &o.spec });
 	tui_grid_dump(&g, &text);
 	if (text.failed)
 		err_nomem(e, text.len, "the text");
@@ -199,7 +202,7 @@ static int put_alarms(const struct once *o, FILE *f, struct moe_err *e)
 	struct view_table t = { 0 };
 	int rc = -1;
 
-	if (!view_alarms_table(&o->data.alarms, &t, e)) {
+	if (!view_alarms_table(&o->alarms.list, &t, e)) {
 		fputs("\"alarms\":", f);
 		rc = view_table_print(&t, VIEW_JSON, f, e);
 	}

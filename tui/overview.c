@@ -75,7 +75,7 @@ out:
 
 static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 {
-	const struct view_alarms *a = &c->d->alarms;
+	const struct view_alarms *a = c->alarms;
 	struct tui_rect in;
 	size_t i = 0;
 	char t[64];
@@ -83,17 +83,19 @@ static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 	in = tui_frame(c->g, r, "Alarms", NULL);
 	if (in.h < 1 || in.w < 8)
 		return;
+	if (!a) {
+		tui_text(c->g, in.x + 1, in.y, in.w - 2, TUI_DIM, "looking \xe2\x80\xa6");
+		return;
+	}
 	if (!a->n) {
-		int x = in.x + tui_text(c->g, in.x, in.y, 2, TUI_GOOD, "\xe2\x9c\x93 ") + 1;
-
-		tui_wrap(c->g, (struct tui_rect){ x + 1, in.y, in.x + in.w - x - 1, in.h }, TUI_TEXT,
-			"none in this selection");
+		tui_put(c->g, in.x, in.y, TUI_GOOD, 0x2713);
+		tui_text(c->g, in.x + 2, in.y, in.w - 2, TUI_TEXT, "none: no rule fires");
 		return;
 	}
 	for (int y = 0; i < a->n && y < in.h; i++) {
 		int left = in.h - y, more = i + 1 < a->n;
 
-		if (left == 1 && more && i) { /* the rest does not fit: say how many */
+		if (left <= 3 && more && i) { /* the rest does not fit: say how many */
 			snprintf(t, sizeof t, "and %zu more: key 5", a->n - i);
 			tui_text(c->g, in.x, in.y + y, in.w, TUI_DIM, t);
 			break;
@@ -161,13 +163,37 @@ static void domain_row(struct tui_grid *g, struct tui_rect r, const struct view_
 	tui_right(g, x + (wide ? 26 : 21), r.y, wide ? 6 : 5, TUI_DIM, t);
 }
 
+/* Domains with the clearest first; [n_domain], the caller frees. */
+static size_t *clearest_first(const struct view_spec *sp)
+{
+	size_t *row = malloc((sp->n_domain ? sp->n_domain : 1) * sizeof *row);
+	double *key = malloc((sp->n_domain ? sp->n_domain : 1) * sizeof *key);
+
+	for (size_t i = 0; row && key && i < sp->n_domain; i++) {
+		int best = tui_spec_best(sp, i);
+		const struct view_spec_cell *k = best < 0 ? NULL : &sp->layer[best].cell[i];
+		size_t j = i;
+
+		key[i] = !k ? -1 : k->proven ? 1 + tui_spec_clear(k) : 0;
+		while (j && key[row[j - 1]] < key[i])
+			row[j] = row[j - 1], j--;
+		row[j] = i;
+	}
+	if (!key) {
+		free(row);
+		row = NULL;
+	}
+	free(key);
+	return row;
+}
+
 static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 {
 	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
 	struct tui_rect in = tui_frame(c->g, r, r.w >= 58 ? "Domains: strongest expert" : "Domains",
 		sp && sp->n_layer ? r.w >= 48 ? "strongest   95 %    null" : "strongest  95 %  null" :
 		NULL);
-	size_t shown;
+	size_t shown, *row;
 
 	if (in.h < 1)
 		return;
@@ -178,17 +204,21 @@ static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 		return;
 	}
 	shown = sp->n_domain <= (size_t)in.h ? sp->n_domain : (size_t)in.h - 1;
-	for (size_t i = 0; i < shown; i++) {
-		int best = tui_spec_best(sp, i);
+	row = clearest_first(sp);
+	for (size_t i = 0; row && i < shown; i++) {
+		int best = tui_spec_best(sp, row[i]);
 
 		if (best >= 0)
-			domain_row(c->g, (struct tui_rect){ in.x, in.y + (int)i, in.w, 1 }, sp, i, best);
+			domain_row(c->g, (struct tui_rect){ in.x, in.y + (int)i, in.w, 1 }, sp, row[i],
+				best);
 		else
-			tui_text(c->g, in.x + 2, in.y + (int)i, in.w - 2, TUI_NODATA, sp->domain[i].name);
+			tui_text(c->g, in.x + 2, in.y + (int)i, in.w - 2, TUI_NODATA,
+				sp->domain[row[i]].name);
 	}
 	if (shown < sp->n_domain)
 		tui_textf(c->g, in.x, in.y + in.h - 1, in.w, TUI_DIM, "and %zu more: key 4",
 			sp->n_domain - shown);
+	free(row);
 }
 
 /* As many whole clauses of the verdict as fit on the lines; better short than cut. */
@@ -221,7 +251,8 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 {
 	int n_expert = tui_map_experts(&c->d->layers);
 	int want = tui_wrap_lines(c->g, r.w - 2, c->s->verdict);
-	struct tui_overview o = tui_layout_overview(r, (int)c->d->layers.n, n_expert, want);
+	struct tui_overview o = tui_layout_overview(r, (int)c->d->layers.n, n_expert, want,
+		c->alarms ? (int)(c->alarms->n < 8 ? c->alarms->n : 8) : 0);
 
 	(void)mem;
 	if (o.verdict.h > 0)

@@ -211,12 +211,12 @@ static void head_figures(struct tui_ctx *c, int y, int w)
 
 /* ---- tabs and last line ---- */
 
-static void count_alarms(const struct tui_data *d, size_t *alarms, size_t *warnings)
+static void count_alarms(const struct view_alarms *a, size_t *alarms, size_t *warnings)
 {
 	*alarms = *warnings = 0;
-	for (size_t i = 0; d && i < d->alarms.n; i++) {
-		*alarms += d->alarms.alarm[i].severity == VIEW_ALARM;
-		*warnings += d->alarms.alarm[i].severity == VIEW_WARNING;
+	for (size_t i = 0; a && i < a->n; i++) {
+		*alarms += a->alarm[i].severity == VIEW_ALARM;
+		*warnings += a->alarm[i].severity == VIEW_WARNING;
 	}
 }
 
@@ -226,7 +226,7 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 	char badge[32] = "";
 	int x = r.x + 1, wide = 2;
 
-	count_alarms(c->d, &alarms, &warnings);
+	count_alarms(c->alarms, &alarms, &warnings);
 	if (alarms + warnings)
 		snprintf(badge, sizeof badge, "\xe2\x96\xb2%zu", alarms + warnings);
 	for (int i = 0; tui_panels[i]; i++)
@@ -249,7 +249,7 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 		x += 1;
 	}
 	if (badge[0])
-		x += 1 + tui_text(c->g, x, r.y, r.x + r.w - x, alarms ? TUI_ALARM : TUI_WARN, badge);
+		x += 2 + tui_text(c->g, x + 1, r.y, r.x + r.w - x - 1, alarms ? TUI_ALARM : TUI_WARN, badge);
 	if (x + 8 < r.x + r.w) {
 		tui_text(c->g, r.x + r.w - 7, r.y, 1, TUI_KEY, "?");
 		tui_text(c->g, r.x + r.w - 5, r.y, 4, TUI_DIM, "help");
@@ -293,7 +293,7 @@ static void clamp_cursors(struct tui_ctx *c)
 	s->layer = n ? (s->layer < n ? s->layer : n - 1) : 0;
 	n = n ? c->d->layers.layer[s->layer].n_expert : 0;
 	s->expert = n ? (s->expert < n ? s->expert : n - 1) : 0;
-	n = c->d->alarms.n;
+	n = c->alarms ? c->alarms->n : 0;
 	s->alarm = n ? (s->alarm < n ? s->alarm : n - 1) : 0;
 	n = c->spec ? c->spec->spec.n_domain : 0;
 	s->domain = n ? (s->domain < n ? s->domain : n - 1) : 0;

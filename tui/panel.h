@@ -37,11 +37,12 @@ struct tui_state {
 	char message[512];     /* "" or what went wrong, or what is being waited for */
 };
 
-/* One frame. d and spec may be NULL: not read yet. */
+/* One frame. d, alarms and spec may be NULL: not read yet. */
 struct tui_ctx {
 	struct tui_grid *g;
 	struct tui_state *s;
 	const struct tui_data *d;
+	const struct view_alarms *alarms;
 	const struct tui_spec *spec;
 };
 

@@ -11,7 +11,7 @@ set xtics scale 0 offset 0,0.3
 set border 1
 set ytics scale 0
 set grid xtics noytics linecolor rgb GRID linewidth 1 dashtype solid
-set arrow 1 from first 1, graph 0 to first 1, graph 1 nohead back linecolor rgb FAIR linewidth 2
+set arrow 1 from first 1, graph 0 to first 1, graph 1 nohead front linecolor rgb FAIR linewidth 2
 h = 0.3
 plot DATA using 2:1:(0):5:($1 - h):($1 + h) with boxxyerror linecolor rgb PALE, \
 	DATA using 5:($1 - h):(0):(2 * h) with vectors nohead linecolor rgb FAIR linewidth 2, \

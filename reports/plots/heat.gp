@@ -2,7 +2,7 @@
 # Rows "column row rel". NC, NR: columns and rows; LEFT: px for row names; NUM: figures in cells;
 # STEP: every how many columns a name; NAMES: 1 = rows are layers.
 lg(r) = r <= 0.25 ? -2 : r >= 4 ? 2 : log(r) / log(2)
-set palette defined (-2 '#134b8a', -1 '#5b9bcf', -0.5 '#b5d3e7', 0 '#f7f7f5', 0.5 '#f6c4ac', 1 '#dc6f58', 2 '#8f0d25') maxcolors 64
+set palette defined (-2 '#134b8a', -1 '#5b9bcf', -0.5 '#b5d3e7', 0 '#f7f7f7', 0.5 '#f6c4ac', 1 '#dc6f58', 2 '#8f0d25') maxcolors 65
 set cbrange [-2:2]
 set cbtics ('≤ ¼×' -2, '½×' -1, 'fair share' 0, '2×' 1, '≥ 4×' 2) scale 0 offset 0,0.3
 set colorbox horizontal user origin screen (W < 500 ? 0.30 : 0.40), screen 1.0 - 20.0 / H size screen (W < 500 ? 0.56 : 0.42), screen 9.0 / H
@@ -24,9 +24,9 @@ if (NC <= 64) { do for [i = 1:NC - 1] { set arrow from i - 0.5, graph 0 to i - 0
 if (NR <= 64) { do for [i = 1:NR - 1] { set arrow from graph 0, first i - 0.5 to graph 1, first i - 0.5 nohead front linecolor rgb PAPER linewidth 1 } }
 fig(r) = r >= 9.95 ? sprintf('%.0f', r) : sprintf('%.1f', r)
 ink(r) = abs(lg(r)) > 0.9 ? 0xffffff : 0x1a1a1a
-if (NUM) {
-	plot DATA using 1:2:(lg($3)) with image, \
-		DATA using 1:2:(fig($3)):(ink($3)) with labels font ',11' textcolor rgb variable
-} else {
-	plot DATA using 1:2:(lg($3)) with image
-}
+# gnuplot draws no image of a single row or column; boxes do for so few cells.
+BOXES = NR == 1 || NC == 1
+plot DATA using 1:2:(BOXES ? NaN : lg($3)) with image, \
+	DATA using (BOXES ? $1 : NaN):2:($1 - 0.5):($1 + 0.5):($2 - 0.5):($2 + 0.5):(lg($3)) with boxxyerror \
+		linecolor palette, \
+	DATA using (NUM ? $1 : NaN):2:(fig($3)):(ink($3)) with labels font ',11' textcolor rgb variable

@@ -1,6 +1,6 @@
 # jsd.gp - how differently domains use the experts, in bits. Rows "column row bits"; N domains;
 # MAX: top of the scale; NUM: figures in cells; LEFT: px for names.
-set palette defined (0 '#f7f7f5', 0.5 '#a48bc4', 1 '#40205f') maxcolors 64
+set palette defined (0 '#f7f7f7', 0.5 '#a48bc4', 1 '#40205f') maxcolors 65
 set cbrange [0:MAX]
 set cbtics 0, MAX / 2.0, MAX format '%.2g bits' scale 0 offset 0,0.3
 set colorbox horizontal user origin screen (W < 500 ? 0.45 : 0.55), screen 1.0 - 20.0 / H size screen (W < 500 ? 0.42 : 0.30), screen 9.0 / H

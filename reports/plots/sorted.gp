@@ -10,7 +10,7 @@ set yrange [0:TOP]
 set xlabel 'expert, by rank of load' textcolor rgb INK offset 0,0.7
 set label 1 'load, × fair share' at screen 6.0 / W, screen 1.0 - 11.0 / H textcolor rgb INK
 set xtics scale 0 offset 0,0.3
-set xtics add ('1' 1)
+if (E <= 20) { set xtics 1 } else { set xtics add ('1' 1) }
 set arrow 1 from graph 0, first 1 to graph 1, first 1 nohead front linecolor rgb FAIR linewidth 2
 set arrow 2 from graph 0, first 1.25 to graph 1, first 1.25 nohead front linecolor rgb LIMIT linewidth 1.5 dashtype (6,4)
 PS = E <= 40 ? 0.45 : 0.001

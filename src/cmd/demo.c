@@ -17,37 +17,40 @@
 static const char *db = "demo.db", *html = "demo.html", *model = "sample:balanced";
 
 /* A command to copy, and what it gives. */
-static void suggest(const char *what, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void suggest(const char *what, const char *fmt, ...)
+static void suggest(const char *what, const char *program, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+static void suggest(const char *what, const char *program, const char *fmt, ...)
 {
 	va_list ap;
 
-	printf("  %s\n      ", what);
-	if (*fmt != '/')
-		printf("%s ", cmd_program);
+	printf("  %s\n      %s ", what, program);
 	va_start(ap, fmt);
-	vprintf(*fmt == '/' ? fmt + 1 : fmt, ap);
+	vprintf(fmt, ap);
 	va_end(ap);
 	putchar('\n');
 }
 
-static void say_next(void)
+static void say_next(const struct shown *d, const struct shown *h)
 {
+	const char *me = cmd_program;
+
 	printf("\nNow look at it:\n");
-	suggest("the dashboard (q quits, ? helps)", "top %s", show(db).s);
-	suggest("the report, in any browser", "/xdg-open %s", show(html).s);
-	suggest("every figure as text or JSON", "stat %s --by expert", show(db).s);
-	suggest("your own question", "sql %s \"SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2\"",
-		show(db).s);
-	suggest("a router that collapsed, for comparison",
+	suggest("the dashboard (q quits, ? helps)", me, "top %s", d->s);
+	suggest("the report, in any browser", "xdg-open", "%s", h->s);
+	suggest("every figure as text or JSON", me, "stat %s --by expert", d->s);
+	suggest("your own question", me,
+		"sql %s \"SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2\"", d->s);
+	suggest("a router that collapsed, for comparison", me,
 		"demo --model sample:collapsed --db collapsed.db --html collapsed.html");
 	printf("Then your own model (GGUF: Mixtral, OLMoE, Qwen2-MoE, Qwen3-MoE) over your own texts:\n");
-	suggest("a folder per domain, or a .jsonl file", "profile model.gguf my-texts/ --db mine.db");
+	suggest("a folder per domain, or a .jsonl file", me,
+		"profile model.gguf my-texts/ --db mine.db");
 }
 
 static int run(int argc, char **argv, struct moe_err *e)
 {
 	struct profile_opt po = { .detail = MOE_DETAIL_FULL, .max_tokens = 1LL << 40, .generate = 24 };
+	struct shown d = show(db), h = show(html);
 	int64_t id = 0;
 
 	(void)argv;
@@ -56,7 +59,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	po.model = model;
 	po.db = db;
 	printf("Profiling %s, a small Mixture-of-Experts model trained for this purpose, over short held-out\n"
-	       "texts of 13 domains. Every routing decision goes to %s.\n\n", show(model).s, show(db).s);
+	       "texts of 13 domains. Every routing decision goes to %s.\n\n", show(model).s, d.s);
 	fflush(stdout);
 	if (profile_run(&po, NULL, 0, &id, e))
 		return -1;
@@ -64,7 +67,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 		return 130;
 	if (summary_print(db, id, e) || report_write(db, id, html, e))
 		return -1;
-	say_next();
+	say_next(&d, &h);
 	return 0;
 }
 

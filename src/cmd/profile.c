@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/num.h"
 #include "cmd/corpus.h"
 #include "cmd/load.h"
 #include "cmd/progress.h"
@@ -46,15 +45,20 @@ struct profile {
 };
 
 /* -ln p(token) under logits [n]. */
-static double surprise(const float *logits, size_t n, int32_t token)
+static double surprise(const struct kern *k, const float *logits, size_t n, int32_t token)
 {
-	float max = logits[0];
+	float max = logits[0], part[1024];
 	double sum = 0;
 
 	for (size_t i = 1; i < n; i++)
 		max = logits[i] > max ? logits[i] : max;
-	for (size_t i = 0; i < n; i++)
-		sum += (double)num_exp(logits[i] - max);
+	for (size_t i = 0; i < n; i += 1024) {
+		size_t len = n - i < 1024 ? n - i : 1024;
+
+		memcpy(part, logits + i, len * sizeof *part);
+		k->exp_shift(part, max, len);
+		sum += (double)k->sum(part, len);
+	}
 	return log(sum) + (double)max - (double)logits[token];
 }
 
@@ -69,7 +73,7 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 
 		if (p->o->no_perplexity)
 			return 0;
-		p->result.nll += surprise(row, model_info(p->l.model)->n_vocab, token);
+		p->result.nll += surprise(session_kern(p->s), row, model_info(p->l.model)->n_vocab, token);
 		p->result.n_scored++;
 		if (!tok_is_special(p->l.tok, token) && tok_bytes(p->l.tok, token, &len))
 			p->result.n_bytes += len;

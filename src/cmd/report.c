@@ -111,7 +111,8 @@ const struct cmd cmd_report = {
 	.name = "report",
 	.args = "DB",
 	.summary = "Write a self-contained page about a run",
-	.text = "The page opens with a verdict and five figures, goes on to load, balance, domains and\n"
+	.text =
+		"The page opens with a verdict and five figures, goes on to load, balance, domains and\n"
 		"the router, each claim with its evidence, and ends with where everything comes from.\n"
 		"It loads nothing from elsewhere. Pictures are drawn by gnuplot; without it the page has\n"
 		"its tables only.\n",

@@ -369,7 +369,7 @@ out:
 const struct cmd cmd_sql = {
 	.name = "sql",
 	.args = "DB [SQL]",
-	.summary = "run SQL on a database, with the routing table function",
+	.summary = "Run SQL on a database, with the routing table function",
 	.text = "Reads SQL from standard input when none is given. The database is opened read-only; a\n"
 		"live run may be read while it is written. The tables are described in docs/TRACE.md; the\n"
 		"table function `routing` has one row per pick:\n\n"

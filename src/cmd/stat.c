@@ -144,6 +144,8 @@ static void remark(const struct view_table *t)
 
 	if (o.alarms && !t->n_row)
 		fputs("no alarms\n", stderr);
+	else if (o.alarms && !o.json && !o.csv)
+		fputs("note: --json and --csv have the SQL that shows each one's evidence\n", stderr);
 	if (!*t->why)
 		return;
 	buf_init(&b, 4096);

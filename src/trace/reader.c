@@ -382,23 +382,36 @@ static int add_row(struct layer_load *l, sqlite3_stmt *st, struct moe_err *e)
 	return 0;
 }
 
+#define LOAD_COLS "SELECT layer, tokens, counts, weights, probs, lse2, entropy, confidence, margin, " \
+	"n_margin, n_nan, n_edited, bucket FROM "
+static const char load_all[] = LOAD_COLS "load WHERE run = ?1 AND (?2 < 0 OR phase = ?2)";
+/* A domain or some buckets of a long run: a search by key per domain and phase, not a scan. */
+static const char load_part[] = LOAD_COLS
+	"(SELECT 0 AS id UNION ALL SELECT id FROM domain) d "
+	"CROSS JOIN (SELECT 0 AS id UNION ALL SELECT 1) p CROSS JOIN load ON run = ?1 "
+	"AND domain = d.id AND phase = p.id AND bucket >= ?3 AND bucket < ?4 "
+	"WHERE (?2 < 0 OR p.id = ?2) AND (?5 < 0 OR d.id = ?5)";
+
 int reader_load(struct reader *r, const struct load_filter *f, struct load_set *out,
 	struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
 	struct layout lay = { 0 };
-	int rc = SQLITE_DONE, bad = -1;
+	int rc = SQLITE_DONE, bad = -1, window = f->bucket0 < f->bucket1;
 
 	memset(out, 0, sizeof *out);
 	if (load_alloc(r, f, &lay, out, e))
 		goto out;
-	st = prepare(r, "load", "SELECT layer, tokens, counts, weights, probs, lse2, entropy, "
-		"confidence, margin, n_margin, n_nan, n_edited, bucket FROM load" FILTER
-		" AND (?5 < 0 OR domain = ?5)", e);
+	st = prepare(r, "load", window || f->domain >= 0 ? load_part : load_all, e);
 	if (!st)
 		goto out;
-	bind_filter(st, f);
-	sqlite3_bind_int64(st, 5, f->domain);
+	sqlite3_bind_int64(st, 1, f->run);
+	sqlite3_bind_int(st, 2, f->phase);
+	if (window || f->domain >= 0) {
+		sqlite3_bind_int64(st, 3, window ? f->bucket0 : INT64_MIN);
+		sqlite3_bind_int64(st, 4, window ? f->bucket1 : INT64_MAX);
+		sqlite3_bind_int64(st, 5, f->domain);
+	}
 	bad = 0;
 	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		sqlite3_int64 layer = sqlite3_column_int64(st, 0);

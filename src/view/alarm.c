@@ -383,7 +383,7 @@ static int stopped(struct finding *x)
 {
 	const struct run_info *u = x->s->run;
 
-	x->value = (double)(clock_wall() - u->heartbeat) / 1e9;
+	x->value = ((double)clock_wall() - (double)u->heartbeat) / 1e9;
 	return !strcmp(u->state, "live") && !u->alive;
 }
 
@@ -407,7 +407,7 @@ static int lag(struct finding *x)
 static void say_lag(struct finding *x)
 {
 	say(x, "the log is %.1f s behind the engine", x->value / 1e3);
-	x->out->since = x->s->run->heartbeat - x->s->run->lag_ns;
+	x->out->since = x->s->run->heartbeat; /* of the commit that was late */
 	sql_run(x);
 }
 
@@ -461,13 +461,22 @@ static int64_t spell(struct scene *s, const struct rule *rule, int layer, int64_
 		if (!w[layer].tokens || rule->again(w + layer) >= least) {
 			found = w[layer].tokens ? a : found;
 			lo = a;
-			width = shrinking ? width : width * 2;
+			width = shrinking || width > INT64_MAX / 2 ? width : width * 2;
 		} else {
 			shrinking = 1;
 			width = (lo - a) / 2;
 		}
 	}
 	return found;
+}
+
+/* When a bucket begins. The numbers come from a file: what would overflow is the run's start. */
+static int64_t bucket_time(const struct run_info *u, int64_t bucket)
+{
+	if (u->started < 0 || u->bucket_ns <= 0 || bucket < 0 ||
+	    bucket > (INT64_MAX - u->started) / u->bucket_ns)
+		return u->started;
+	return u->started + bucket * u->bucket_ns;
 }
 
 static int64_t since(struct scene *s, const struct rule *rule, int layer)
@@ -482,7 +491,7 @@ static int64_t since(struct scene *s, const struct rule *rule, int layer)
 	end = end < n ? end : n;
 	if (rule->again && end > first)
 		first = spell(s, rule, layer, first, end);
-	return s->run->started + first * s->run->bucket_ns;
+	return bucket_time(s->run, first);
 }
 
 /* ---- putting it together ---- */
@@ -506,12 +515,13 @@ static void where(struct scene *s)
 /* Keep the notes of the filter's buckets. */
 static void select_notes(struct scene *s)
 {
-	int64_t width = s->run->bucket_ns, from = s->run->started + s->f->bucket0 * width, to;
+	int64_t from, to;
 	size_t keep = 0;
 
 	if (s->f->bucket0 >= s->f->bucket1)
 		return;
-	to = s->run->started + s->f->bucket1 * width;
+	from = bucket_time(s->run, s->f->bucket0);
+	to = bucket_time(s->run, s->f->bucket1);
 	for (size_t i = 0; i < s->n_notes; i++)
 		if (s->notes[i].time >= from && s->notes[i].time < to)
 			s->notes[keep++] = s->notes[i];
@@ -653,24 +663,24 @@ int view_alarms_table(const struct view_alarms *v, struct view_table *out, struc
 	struct view_cell *c;
 	char at[32];
 
-	table_init(out, cols, sizeof cols / sizeof *cols);
+	view_table_init(out, cols, sizeof cols / sizeof *cols);
 	for (size_t i = 0; i < v->n; i++) {
 		const struct view_alarm *a = v->alarm + i;
 		time_t s = (time_t)(a->since / 1000000000);
 		struct tm tm;
 
-		c = table_row(out, e);
+		c = view_table_row(out, e);
 		if (!c)
 			goto fail;
 		if (a->layer >= 0)
-			table_int(c + 2, a->layer);
+			view_set_int(c + 2, a->layer);
 		if (a->since && gmtime_r(&s, &tm) && strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%SZ", &tm) &&
-		    table_text(c + 3, at, e))
+		    view_set_text(c + 3, at, e))
 			goto fail;
-		table_real(c + 4, a->value);
-		table_real(c + 5, a->threshold);
-		if (table_text(c, severity[a->severity], e) || table_text(c + 1, a->kind, e) ||
-		    table_text(c + 6, a->text, e) || table_text(c + 7, a->sql, e))
+		view_set_real(c + 4, a->value);
+		view_set_real(c + 5, a->threshold);
+		if (view_set_text(c, severity[a->severity], e) || view_set_text(c + 1, a->kind, e) ||
+		    view_set_text(c + 6, a->text, e) || view_set_text(c + 7, a->sql, e))
 			goto fail;
 	}
 	return 0;

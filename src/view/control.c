@@ -11,7 +11,8 @@
 #define VOCAB_GUESS ((size_t)1 << 18)
 #define CELLS_MOST ((size_t)16 << 20) /* token ids x domains */
 
-int control_init(struct control *c, const struct run_info *u, size_t n_domain, struct moe_err *e)
+int view_control_init(struct view_control *c, const struct run_info *u, size_t n_domain,
+	struct moe_err *e)
 {
 	c->n_vocab = u->n_vocab ? u->n_vocab : VOCAB_GUESS;
 	c->n_domain = n_domain;
@@ -23,20 +24,20 @@ int control_init(struct control *c, const struct run_info *u, size_t n_domain, s
 		"tokens by domain");
 }
 
-void control_free(struct control *c)
+void view_control_free(struct view_control *c)
 {
 	free(c->count);
 	c->count = NULL;
 }
 
-void control_add(struct control *c, const struct cursor_chunk *k, size_t domain)
+void view_control_add(struct view_control *c, const struct cursor_chunk *k, size_t domain)
 {
 	for (uint32_t t = 0; c->count && t < k->n; t++)
 		if (k->tokens[t] >= 0 && (size_t)k->tokens[t] < c->n_vocab)
 			c->count[(size_t)k->tokens[t] * c->n_domain + domain]++;
 }
 
-void control_keep(struct control *c, const size_t *kept, size_t n)
+void view_control_keep(struct view_control *c, const size_t *kept, size_t n)
 {
 	for (size_t x = 0; c->count && x < c->n_vocab; x++)
 		for (size_t d = 0; d < n; d++) /* kept[d] >= d: nothing is overwritten too early */
@@ -64,7 +65,7 @@ static void sums_free(struct sums *s, size_t n_layer)
 	free(s->shared);
 }
 
-static int sums_init(struct sums *s, const struct control *c, const struct view_spec *v,
+static int sums_init(struct sums *s, const struct view_control *c, const struct view_spec *v,
 	struct moe_err *e)
 {
 	size_t cells = v->n_layer * v->n_domain, bytes = cells * sizeof(double);
@@ -119,7 +120,7 @@ static void note(struct sums *s, const uint32_t *n, size_t n_domain, uint64_t sh
 	}
 }
 
-static void scan_chunk(struct sums *s, const struct control *c, const struct cursor_chunk *k,
+static void scan_chunk(struct sums *s, const struct view_control *c, const struct cursor_chunk *k,
 	size_t own)
 {
 	for (uint32_t t = 0; t < k->n; t++) {
@@ -130,7 +131,7 @@ static void scan_chunk(struct sums *s, const struct control *c, const struct cur
 		for (size_t l = 0; l < k->n_layer; l++) {
 			const uint16_t *set = k->experts + t * k->k_row + k->k_at[l];
 
-			for (unsigned i = 0; i < k->layers[l].k && !decisions_nan(k, t, l); i++)
+			for (unsigned i = 0; i < k->layers[l].k && !view_decisions_nan(k, t, l); i++)
 				if (s->star[l][set[i]] & s->shared[x])
 					note(s, c->count + x * c->n_domain, c->n_domain, s->shared[x], own,
 						s->star[l][set[i]], l);
@@ -152,7 +153,7 @@ static void conclude(const struct sums *s, struct view_spec *v)
 		}
 }
 
-int control_scan(const struct control *c, struct reader *r, const struct load_filter *f,
+int view_control_scan(const struct view_control *c, struct reader *r, const struct load_filter *f,
 	struct view_spec *v, struct moe_err *e)
 {
 	struct cursor *cur = NULL;
@@ -170,7 +171,7 @@ int control_scan(const struct control *c, struct reader *r, const struct load_fi
 	if (sums_init(&s, c, v, e) || !(cur = cursor_open(r, f, e)))
 		goto out;
 	while ((got = cursor_next(cur, &k, e)) > 0) {
-		own = decisions_domain(v->domain, v->n_domain, k.domain);
+		own = view_decisions_domain(v->domain, v->n_domain, k.domain);
 		if (own < v->n_domain)
 			scan_chunk(&s, c, &k, own);
 	}

@@ -3,9 +3,9 @@
  * claim; for spec.c.
  *
  * A domain may favour an expert merely because its token ids do: "mitosis" goes where it goes in
- * any text. So for a cell (layer, domain d) with strongest expert e, look only at d's tokens whose id x
- * also occurs in other domains, and compare how often they pick e with how often the other domains'
- * tokens of the same ids do:
+ * any text. So for a cell (layer, domain d) with strongest expert e, look only at d's tokens whose
+ * id x also occurs in other domains, and compare how often they pick e with how often the other
+ * domains' tokens of the same ids do:
  *
  *	observed = picks of e by those tokens of d / their number
  *	control  = sum over x of n(d,x) * [share of the others' tokens x that pick e] / their number
@@ -19,23 +19,24 @@
 
 #include "view/view.h"
 
-struct control {
+struct view_control {
 	size_t n_vocab, n_domain;
 	uint32_t *count; /* [n_vocab][n_domain] tokens; NULL: too large, no control */
 };
 
 /* Sized by the run's vocabulary; without one by a guess, and ids beyond it count as unmatched. */
-int control_init(struct control *c, const struct run_info *u, size_t n_domain, struct moe_err *e);
-void control_free(struct control *c);
+int view_control_init(struct view_control *c, const struct run_info *u, size_t n_domain,
+	struct moe_err *e);
+void view_control_free(struct view_control *c);
 
 /* First pass: the tokens of a chunk of domain `domain` (index). */
-void control_add(struct control *c, const struct cursor_chunk *k, size_t domain);
+void view_control_add(struct view_control *c, const struct cursor_chunk *k, size_t domain);
 
 /* Domains that were dropped since: column d is now what was column kept[d]. */
-void control_keep(struct control *c, const size_t *kept, size_t n);
+void view_control_keep(struct view_control *c, const size_t *kept, size_t n);
 
 /* Second pass: fills in token_* of every cell of v; NAN where it cannot be told. */
-int control_scan(const struct control *c, struct reader *r, const struct load_filter *f,
+int view_control_scan(const struct view_control *c, struct reader *r, const struct load_filter *f,
 	struct view_spec *v, struct moe_err *e);
 
 #endif

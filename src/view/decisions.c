@@ -16,7 +16,7 @@
 
 #define N_COLS(a) (sizeof(a) / sizeof *(a))
 
-int decisions_missing(const struct run_info *u, char *why, size_t size)
+int view_decisions_missing(const struct run_info *u, char *why, size_t size)
 {
 	if (strcmp(u->detail, "counts"))
 		return 0;
@@ -53,7 +53,7 @@ static void locality_chunk(struct locality *s, const struct cursor_chunk *c)
 
 		for (size_t l = 0; l < c->n_layer; l++) {
 			size_t at = c->k_at[l];
-			int nan = decisions_nan(c, t, l);
+			int nan = view_decisions_nan(c, t, l);
 
 			if (next && !nan && !s->nan[l])
 				metrics_locality_add(s->sum + l, s->last + at, row + at,
@@ -97,23 +97,23 @@ static int locality_row(const struct load_filter *f, const char *domain,
 	struct moe_err *e)
 {
 	struct metrics_locality_rates got, uni;
-	struct view_cell *c = table_row(out, e);
+	struct view_cell *c = view_table_row(out, e);
 
-	if (!c || table_head(c, f->run, domain, f->phase, e))
+	if (!c || view_table_head(c, f->run, domain, f->phase, e))
 		return -1;
 	metrics_locality_rates(s, &got);
 	metrics_locality_uniform(d->n_expert, d->k, &uni);
 	c += VIEW_N_HEAD;
-	table_int(c, d->layer);
-	table_int(c + 1, (int64_t)s->pairs);
-	table_real(c + 2, got.first);
-	table_real(c + 3, uni.first);
-	table_real(c + 4, got.any);
-	table_real(c + 5, uni.any);
-	table_real(c + 6, got.overlap);
-	table_real(c + 7, uni.overlap);
-	table_real(c + 8, got.jaccard);
-	table_real(c + 9, uni.jaccard);
+	view_set_int(c, d->layer);
+	view_set_int(c + 1, (int64_t)s->pairs);
+	view_set_real(c + 2, got.first);
+	view_set_real(c + 3, uni.first);
+	view_set_real(c + 4, got.any);
+	view_set_real(c + 5, uni.any);
+	view_set_real(c + 6, got.overlap);
+	view_set_real(c + 7, uni.overlap);
+	view_set_real(c + 8, got.jaccard);
+	view_set_real(c + 9, uni.jaccard);
 	return 0;
 }
 
@@ -127,7 +127,7 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 	uint64_t pairs = 0;
 	int status = -1;
 
-	table_init(out, locality_cols, N_COLS(locality_cols));
+	view_table_init(out, locality_cols, N_COLS(locality_cols));
 	if (!u) {
 		err_nomem(e, sizeof *u, "a run");
 		goto out;
@@ -135,7 +135,7 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 	if (reader_run(r, f->run, u, e))
 		goto out;
 	status = 0;
-	if (decisions_missing(u, out->why, sizeof out->why))
+	if (view_decisions_missing(u, out->why, sizeof out->why))
 		goto out;
 	status = -1;
 	s.sum = calloc(u->n_moe_layer + 1, sizeof *s.sum);
@@ -145,7 +145,7 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 	}
 	if (locality_scan(r, f, u, &s, e))
 		goto out;
-	domain = table_domain(r, f, name, sizeof name);
+	domain = view_domain_name(r, f, name, sizeof name);
 	for (uint32_t l = 0; l < u->n_moe_layer; l++) {
 		if (locality_row(f, domain, u->layers + l, s.sum + l, out, e))
 			goto out;
@@ -154,6 +154,8 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 	if (!pairs)
 		snprintf(out->why, sizeof out->why, "no two consecutive tokens of one sequence in this "
 			"selection");
+	else if (f->bucket0 < f->bucket1)
+		snprintf(out->why, sizeof out->why, DECISIONS_NO_TIME);
 	status = 0;
 out:
 	free(s.sum);
@@ -215,7 +217,7 @@ static int coact_scan(struct reader *r, const struct load_filter *f, struct coac
 			for (uint32_t t = 0; t < c.n; t++) {
 				const uint16_t *set = c.experts + t * c.k_row + c.k_at[l];
 
-				if (decisions_nan(&c, t, l))
+				if (view_decisions_nan(&c, t, l))
 					continue;
 				metrics_coact_add(s->all + at, n_expert, set, c.layers[l].k);
 				metrics_coact_add_adjacent(s->adjacent + at, n_expert, set,
@@ -247,19 +249,19 @@ static int64_t coact_rows(const struct load_filter *f, const char *domain,
 				(uint16_t)(ij % n_expert) };
 	qsort(p, n, sizeof *p, by_count);
 	for (size_t x = 0; x < n && x < most; x++) {
-		struct view_cell *c = table_row(out, e);
+		struct view_cell *c = view_table_row(out, e);
 		double base = (double)picked[p[x].i];
 
-		if (!c || table_head(c, f->run, domain, f->phase, e))
+		if (!c || view_table_head(c, f->run, domain, f->phase, e))
 			goto out;
 		c += VIEW_N_HEAD;
-		table_int(c, d->layer);
-		table_int(c + 1, p[x].i);
-		table_int(c + 2, p[x].j);
-		table_int(c + 3, (int64_t)p[x].count);
-		table_real(c + 4, (double)p[x].count / base);
-		table_real(c + 5, (double)adj[p[x].i * n_expert + p[x].j] / base);
-		table_real(c + 6, metrics_coact_uniform(n_expert, d->k));
+		view_set_int(c, d->layer);
+		view_set_int(c + 1, p[x].i);
+		view_set_int(c + 2, p[x].j);
+		view_set_int(c + 3, (int64_t)p[x].count);
+		view_set_real(c + 4, (double)p[x].count / base);
+		view_set_real(c + 5, (double)adj[p[x].i * n_expert + p[x].j] / base);
+		view_set_real(c + 6, metrics_coact_uniform(n_expert, d->k));
 	}
 	status = n > most ? (int64_t)(n - most) : 0;
 out:
@@ -319,7 +321,7 @@ int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct
 	char name[64];
 	int status = -1;
 
-	table_init(out, coact_cols, N_COLS(coact_cols));
+	view_table_init(out, coact_cols, N_COLS(coact_cols));
 	if (!u) {
 		err_nomem(e, sizeof *u, "a run");
 		goto out;
@@ -327,9 +329,9 @@ int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct
 	if (reader_run(r, f->run, u, e))
 		goto out;
 	status = 0;
-	if (decisions_missing(u, out->why, sizeof out->why))
+	if (view_decisions_missing(u, out->why, sizeof out->why))
 		goto out;
-	domain = table_domain(r, f, name, sizeof name);
+	domain = view_domain_name(r, f, name, sizeof name);
 	for (size_t l = 0; l < u->n_moe_layer && !status;)
 		status = coact_pass(r, f, domain, u, l, &l, &left_out, out, e);
 	if (!status && left_out)
@@ -338,6 +340,8 @@ int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct
 			COACT_ROWS / u->n_moe_layer);
 	else if (!status && !out->n_row)
 		snprintf(out->why, sizeof out->why, "no token in this selection picks two experts");
+	else if (!status && f->bucket0 < f->bucket1)
+		snprintf(out->why, sizeof out->why, DECISIONS_NO_TIME);
 out:
 	free(u);
 	if (status)

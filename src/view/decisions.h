@@ -5,17 +5,20 @@
 
 #include "trace/reader.h"
 
+/* What to remark where a filter selects buckets. */
+#define DECISIONS_NO_TIME "single decisions carry no time: this covers the whole run"
+
 /* 1 and a reason in why if the run keeps no single decisions. */
-int decisions_missing(const struct run_info *u, char *why, size_t size);
+int view_decisions_missing(const struct run_info *u, char *why, size_t size);
 
 /* Were the logits of token t at MoE layer l (index into c->layers) not numbers? */
-static inline int decisions_nan(const struct cursor_chunk *c, uint32_t t, size_t l)
+static inline int view_decisions_nan(const struct cursor_chunk *c, uint32_t t, size_t l)
 {
 	return c->flags && (c->flags[t * c->n_layer + l] & MOE_EV_NAN) != 0;
 }
 
 /* Index of a domain in d [n], n if it is not there. */
-static inline size_t decisions_domain(const struct domain_info *d, size_t n, int64_t id)
+static inline size_t view_decisions_domain(const struct domain_info *d, size_t n, int64_t id)
 {
 	size_t i = 0;
 

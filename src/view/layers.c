@@ -148,6 +148,6 @@ int view_summary(struct reader *r, const struct load_filter *f, struct view_summ
 	load_set_free(&s);
 	out->lag_ms = (double)out->run.lag_ns / 1e6;
 	end = out->run.ended ? out->run.ended : out->run.alive ? clock_wall() : out->run.heartbeat;
-	out->elapsed_s = end > out->run.started ? (double)(end - out->run.started) / 1e9 : 0;
+	out->elapsed_s = fmax(0, ((double)end - (double)out->run.started) / 1e9);
 	return 0;
 }

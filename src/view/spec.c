@@ -12,6 +12,7 @@
  * `why` says so. Sequences without a domain and decisions with NaN logits are left out.
  */
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@
 #define DOC_CELLS ((size_t)8 << 20)    /* documents x (sum of experts over layers) */
 #define DOMAIN_MOST 64                 /* the largest domains; control.c has a bit for each */
 #define RESAMPLES 200                  /* default for n_boot and n_shuffle */
-#define RESAMPLES_MOST 10000
+#define RESAMPLES_MOST 2000
 
 struct docs {
 	size_t n_domain, n_layer, width; /* width: experts summed over the layers */
@@ -37,7 +38,7 @@ struct docs {
 	uint32_t *count;     /* [n_doc][width] */
 	uint32_t *label;     /* [n_doc] */
 	size_t n_doc;        /* set by docs_pack */
-	struct control control;
+	struct view_control control;
 };
 
 static void docs_free(struct docs *d)
@@ -47,10 +48,25 @@ static void docs_free(struct docs *d)
 	free(d->seen);
 	free(d->count);
 	free(d->label);
-	control_free(&d->control);
+	view_control_free(&d->control);
 }
 
 /* ---- counting ---- */
+
+static void remark(char *why, size_t size, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Put a remark behind those that are there. */
+static void remark(char *why, size_t size, const char *fmt, ...)
+{
+	size_t n = strlen(why);
+	va_list ap;
+
+	if (n && n + 3 < size)
+		n += (size_t)snprintf(why + n, size - n, "; ");
+	va_start(ap, fmt);
+	vsnprintf(why + n, size - n, fmt, ap);
+	va_end(ap);
+}
 
 static int by_tokens(const void *a, const void *b)
 {
@@ -78,10 +94,10 @@ static size_t choose_domains(struct domain_info *d, size_t n, char *why, size_t 
 		snprintf(why, size, "specialisation needs at least two domains with two documents each; "
 			"this run has %zu such domain%s", keep, keep == 1 ? "" : "s");
 	else if (few)
-		snprintf(why, size, "%zu domain%s with a single document left out", few,
+		remark(why, size, "%zu domain%s with a single document left out", few,
 			few == 1 ? "" : "s");
 	if (keep > DOMAIN_MOST) {
-		snprintf(why, size, "of %zu domains the %d largest are compared", keep, DOMAIN_MOST);
+		remark(why, size, "of %zu domains the %d largest are compared", keep, DOMAIN_MOST);
 		qsort(d, keep, sizeof *d, by_tokens);
 		keep = DOMAIN_MOST;
 		qsort(d, keep, sizeof *d, by_name);
@@ -121,14 +137,14 @@ static int docs_init(struct docs *s, const struct run_info *u, const struct doma
 		s->first[i + 1] = s->first[i] + room;
 	}
 	if (total > most)
-		snprintf(why, size, "%llu documents were put together in %zu groups",
+		remark(why, size, "%llu documents were put together in %zu groups",
 			(unsigned long long)total, s->first[n_domain]);
 	s->count = calloc(s->first[n_domain] * s->width + 1, sizeof *s->count);
 	s->label = calloc(s->first[n_domain] + 1, sizeof *s->label);
 	if (!s->count || !s->label)
 		return err_nomem(e, s->first[n_domain] * s->width * sizeof *s->count,
 			"picks per document");
-	return control_init(&s->control, u, n_domain, e);
+	return view_control_init(&s->control, u, n_domain, e);
 }
 
 static void count_chunk(uint32_t *row, const size_t *at, const struct cursor_chunk *c)
@@ -137,7 +153,7 @@ static void count_chunk(uint32_t *row, const size_t *at, const struct cursor_chu
 		for (size_t l = 0; l < c->n_layer; l++) {
 			const uint16_t *set = c->experts + t * c->k_row + c->k_at[l];
 
-			if (decisions_nan(c, t, l))
+			if (view_decisions_nan(c, t, l))
 				continue;
 			for (unsigned i = 0; i < c->layers[l].k; i++)
 				row[at[l] + set[i]]++;
@@ -156,7 +172,7 @@ static int docs_scan(struct docs *s, struct reader *r, const struct load_filter 
 	if (!cur)
 		return -1;
 	while ((got = cursor_next(cur, &c, e)) > 0) {
-		dom = decisions_domain(d, s->n_domain, c.domain);
+		dom = view_decisions_domain(d, s->n_domain, c.domain);
 		if (dom == s->n_domain)
 			continue;
 		if (c.document != document) {
@@ -164,7 +180,7 @@ static int docs_scan(struct docs *s, struct reader *r, const struct load_filter 
 			doc = s->first[dom] + s->seen[dom]++ % (s->first[dom + 1] - s->first[dom]);
 		}
 		count_chunk(s->count + doc * s->width, s->at, &c);
-		control_add(&s->control, &c, dom);
+		view_control_add(&s->control, &c, dom);
 	}
 	cursor_close(cur);
 	return got < 0 ? -1 : 0;
@@ -188,7 +204,7 @@ static size_t docs_pack(struct docs *s, struct domain_info *d)
 		kept[keep] = i;
 		d[keep++] = d[i];
 	}
-	control_keep(&s->control, kept, keep);
+	view_control_keep(&s->control, kept, keep);
 	return s->n_domain = keep;
 }
 
@@ -436,7 +452,7 @@ static int prepare(struct reader *r, const struct load_filter *f, const struct r
 {
 	size_t n = 0;
 
-	if (decisions_missing(u, v->why, sizeof v->why))
+	if (view_decisions_missing(u, v->why, sizeof v->why))
 		return 0;
 	if (f->domain >= 0) {
 		snprintf(v->why, sizeof v->why, "one domain is selected; specialisation compares domains");
@@ -487,7 +503,9 @@ int view_specialisation(struct reader *r, const struct load_filter *f, unsigned 
 		status = 0;
 		goto out;
 	}
-	status = analyse(&s, u, seed, out, e) || control_scan(&s.control, r, f, out, e) ? -1 : 0;
+	if (f->bucket0 < f->bucket1)
+		remark(out->why, sizeof out->why, DECISIONS_NO_TIME);
+	status = analyse(&s, u, seed, out, e) || view_control_scan(&s.control, r, f, out, e) ? -1 : 0;
 out:
 	docs_free(&s);
 	free(u);
@@ -544,7 +562,7 @@ static int spec_columns(const struct view_spec *v, struct view_table *t, struct 
 			snprintf(key, SPEC_KEY, "jsd[%s/%s]", v->domain[a].name, v->domain[b].name);
 			cols[n++] = (struct view_col){ key, NULL, VIEW_REAL, 4 };
 		}
-	table_init(t, cols, n);
+	view_table_init(t, cols, n);
 	t->own = cols;
 	return 0;
 }
@@ -565,42 +583,42 @@ static size_t best_cell(const struct view_spec_layer *l, size_t n_domain)
 static int spec_row(const struct load_filter *f, const struct view_spec *v,
 	const struct view_spec_layer *l, struct view_table *out, struct moe_err *e)
 {
-	struct view_cell *c = table_row(out, e);
+	struct view_cell *c = view_table_row(out, e);
 	size_t most = 0, at = SPEC_COLS, best = best_cell(l, v->n_domain), n = v->n_domain;
 	const double real[] = { l->mi, l->mi_lo, l->mi_hi, l->nmi, l->null_mean, l->null_p95,
 		l->bias };
 	char pair[SPEC_KEY];
 	int64_t proven = 0;
 
-	if (!c || table_head(c, f->run, NULL, f->phase, e))
+	if (!c || view_table_head(c, f->run, NULL, f->phase, e))
 		return -1;
-	table_int(c + 3, l->layer);
+	view_set_int(c + 3, l->layer);
 	for (size_t i = 0; i < sizeof real / sizeof *real; i++)
-		table_real(c + 4 + i, real[i]);
+		view_set_real(c + 4 + i, real[i]);
 	for (size_t a = 0; a < n; a++) {
 		proven += l->cell[a].proven;
 		for (size_t b = a + 1; b < n; b++) {
-			table_real(c + at++, l->jsd[a * n + b]);
+			view_set_real(c + at++, l->jsd[a * n + b]);
 			if (!most || l->jsd[a * n + b] > l->jsd[most])
 				most = a * n + b;
 		}
 	}
-	table_real(c + 11, l->jsd[most]);
+	view_set_real(c + 11, l->jsd[most]);
 	snprintf(pair, sizeof pair, "%s/%s", v->domain[most / n].name, v->domain[most % n].name);
-	if (table_text(c + 12, pair, e))
+	if (view_set_text(c + 12, pair, e))
 		return -1;
-	table_int(c + 13, proven);
+	view_set_int(c + 13, proven);
 	if (best == n)
 		return 0;
-	table_int(c + 15, l->cell[best].expert);
-	table_real(c + 16, l->cell[best].rel);
-	table_real(c + 17, l->cell[best].lo);
-	table_real(c + 18, l->cell[best].hi);
-	table_real(c + 19, l->cell[best].null_p95);
-	table_real(c + 20, l->cell[best].token_share);
-	table_real(c + 21, l->cell[best].token_rel);
-	table_real(c + 22, l->cell[best].token_control);
-	return table_text(c + 14, v->domain[best].name, e);
+	view_set_int(c + 15, l->cell[best].expert);
+	view_set_real(c + 16, l->cell[best].rel);
+	view_set_real(c + 17, l->cell[best].lo);
+	view_set_real(c + 18, l->cell[best].hi);
+	view_set_real(c + 19, l->cell[best].null_p95);
+	view_set_real(c + 20, l->cell[best].token_share);
+	view_set_real(c + 21, l->cell[best].token_rel);
+	view_set_real(c + 22, l->cell[best].token_control);
+	return view_set_text(c + 14, v->domain[best].name, e);
 }
 
 static int spec_table(const struct view_spec *v, const struct load_filter *f,

@@ -45,7 +45,7 @@ static const char *known(const char *s)
 
 static int run_row(const struct run_info *u, struct view_table *t, struct moe_err *e)
 {
-	struct view_cell *c = table_row(t, e);
+	struct view_cell *c = view_table_row(t, e);
 	int64_t end = u->ended ? u->ended : u->heartbeat;
 	const char *state = u->state;
 	char buf[32];
@@ -54,19 +54,19 @@ static int run_row(const struct run_info *u, struct view_table *t, struct moe_er
 		return -1;
 	if (!strcmp(state, "live") && !u->alive)
 		state = "stopped"; /* never closed, and nobody writes to it any more */
-	table_int(c, u->id);
-	table_int(c + 6, u->n_moe_layer);
-	table_real(c + 9, end > u->started ? (double)(end - u->started) / 1e9 : 0);
-	table_int(c + 10, (int64_t)u->n_seq);
-	table_int(c + 11, (int64_t)u->n_prompt);
-	table_int(c + 12, (int64_t)u->n_generated);
-	table_int(c + 13, (int64_t)u->n_gap);
-	table_real(c + 14, u->n_bytes && u->n_scored ? u->nll / log(2) / (double)u->n_bytes : NAN);
-	return table_text(c + 1, state, e) || table_text(c + 2, known(u->command), e) ||
-		table_text(c + 3, known(u->model_name), e) ||
-		table_text(c + 4, known(u->quant), e) || table_text(c + 5, known(u->router), e) ||
-		table_text(c + 7, known(u->detail), e) ||
-		table_text(c + 8, when(u->started, buf), e) ? -1 : 0;
+	view_set_int(c, u->id);
+	view_set_int(c + 6, u->n_moe_layer);
+	view_set_real(c + 9, fmax(0, ((double)end - (double)u->started) / 1e9));
+	view_set_int(c + 10, (int64_t)u->n_seq);
+	view_set_int(c + 11, (int64_t)u->n_prompt);
+	view_set_int(c + 12, (int64_t)u->n_generated);
+	view_set_int(c + 13, (int64_t)u->n_gap);
+	view_set_real(c + 14, u->n_bytes && u->n_scored ? u->nll / log(2) / (double)u->n_bytes : NAN);
+	return view_set_text(c + 1, state, e) || view_set_text(c + 2, known(u->command), e) ||
+		view_set_text(c + 3, known(u->model_name), e) ||
+		view_set_text(c + 4, known(u->quant), e) || view_set_text(c + 5, known(u->router), e) ||
+		view_set_text(c + 7, known(u->detail), e) ||
+		view_set_text(c + 8, when(u->started, buf), e) ? -1 : 0;
 }
 
 int view_runs(struct reader *r, struct view_table *out, struct moe_err *e)
@@ -76,7 +76,7 @@ int view_runs(struct reader *r, struct view_table *out, struct moe_err *e)
 	size_t n = 0;
 	int status = -1;
 
-	table_init(out, runs_cols, N_COLS(runs_cols));
+	view_table_init(out, runs_cols, N_COLS(runs_cols));
 	if (!u) {
 		err_nomem(e, sizeof *u, "a run");
 		goto out;
@@ -123,19 +123,19 @@ static void layer_cells(struct view_cell *c, const struct view_layer *v)
 	const double more[] = { v->top_rate, v->aux_loss, v->z_loss, v->token_entropy, v->mi_token,
 		v->confidence, v->margin };
 
-	table_int(c++, v->layer);
-	table_int(c++, (int64_t)v->tokens);
-	table_int(c++, v->n_expert);
-	table_int(c++, v->k);
+	view_set_int(c++, v->layer);
+	view_set_int(c++, (int64_t)v->tokens);
+	view_set_int(c++, v->n_expert);
+	view_set_int(c++, v->k);
 	for (size_t i = 0; i < N_COLS(real); i++)
-		table_real(c++, real[i]);
+		view_set_real(c++, real[i]);
 	if (seen) {
-		table_int(c, v->coverage90);
-		table_int(c + 1, v->top_expert);
+		view_set_int(c, v->coverage90);
+		view_set_int(c + 1, v->top_expert);
 	}
 	c += 2;
 	for (size_t i = 0; i < N_COLS(more); i++)
-		table_real(c++, more[i]);
+		view_set_real(c++, more[i]);
 }
 
 /* Say once what the whole table lacks. */
@@ -167,8 +167,8 @@ static int add_layers(struct reader *r, const struct load_filter *f, const char 
 	if (view_layers(r, f, &v, e))
 		return -1;
 	for (size_t i = 0; i < v.n; i++) {
-		c = table_row(out, e);
-		if (!c || table_head(c, f->run, domain, f->phase, e))
+		c = view_table_row(out, e);
+		if (!c || view_table_head(c, f->run, domain, f->phase, e))
 			goto out;
 		layer_cells(c + VIEW_N_HEAD, v.layer + i);
 	}
@@ -185,8 +185,8 @@ int view_stat(struct reader *r, const struct load_filter *f, struct view_table *
 {
 	char name[64];
 
-	table_init(out, layer_cols, N_COLS(layer_cols));
-	if (add_layers(r, f, table_domain(r, f, name, sizeof name), out, e)) {
+	view_table_init(out, layer_cols, N_COLS(layer_cols));
+	if (add_layers(r, f, view_domain_name(r, f, name, sizeof name), out, e)) {
 		view_table_free(out);
 		return -1;
 	}
@@ -198,18 +198,17 @@ int view_stat_domain(struct reader *r, const struct load_filter *f, struct view_
 {
 	struct load_filter one = *f;
 	struct domain_info *d = NULL;
-	char name[64];
 	size_t n = 0;
 	int status = -1;
 
-	table_init(out, domain_cols, N_COLS(domain_cols));
+	view_table_init(out, domain_cols, N_COLS(domain_cols));
 	if (reader_domains(r, f->run, &d, &n, e))
 		goto out;
 	for (size_t i = 0; i < n; i++) {
 		if (f->domain >= 0 && d[i].id != f->domain)
 			continue;
 		one.domain = d[i].id;
-		if (add_layers(r, &one, table_domain(r, &one, name, sizeof name), out, e))
+		if (add_layers(r, &one, d[i].id ? d[i].name : "(none)", out, e))
 			goto out;
 	}
 	if (!out->n_row)
@@ -234,17 +233,17 @@ static const struct view_col expert_cols[] = {
 static int expert_row(const struct load_filter *f, const char *domain, const struct view_layer *v,
 	unsigned expert, struct view_table *out, struct moe_err *e)
 {
-	struct view_cell *c = table_row(out, e);
+	struct view_cell *c = view_table_row(out, e);
 
-	if (!c || table_head(c, f->run, domain, f->phase, e))
+	if (!c || view_table_head(c, f->run, domain, f->phase, e))
 		return -1;
 	c += VIEW_N_HEAD;
-	table_int(c, v->layer);
-	table_int(c + 1, expert);
-	table_int(c + 2, (int64_t)v->counts[expert]);
-	table_real(c + 3, v->tokens ? (double)v->counts[expert] / (double)v->tokens : NAN);
-	table_real(c + 4, v->rel[expert]);
-	table_real(c + 5, v->tokens ? v->weights[expert] : NAN);
+	view_set_int(c, v->layer);
+	view_set_int(c + 1, expert);
+	view_set_int(c + 2, (int64_t)v->counts[expert]);
+	view_set_real(c + 3, v->tokens ? (double)v->counts[expert] / (double)v->tokens : NAN);
+	view_set_real(c + 4, v->rel[expert]);
+	view_set_real(c + 5, v->tokens ? v->weights[expert] : NAN);
 	return 0;
 }
 
@@ -256,10 +255,10 @@ int view_stat_expert(struct reader *r, const struct load_filter *f, struct view_
 	char name[64];
 	int status = -1;
 
-	table_init(out, expert_cols, N_COLS(expert_cols));
+	view_table_init(out, expert_cols, N_COLS(expert_cols));
 	if (view_layers(r, f, &v, e))
 		return -1;
-	domain = table_domain(r, f, name, sizeof name);
+	domain = view_domain_name(r, f, name, sizeof name);
 	for (size_t i = 0; i < v.n; i++)
 		for (unsigned x = 0; x < v.layer[i].n_expert; x++)
 			if (expert_row(f, domain, v.layer + i, x, out, e))

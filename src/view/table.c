@@ -20,14 +20,14 @@
 
 #define PRINT_MAX ((size_t)1 << 30) /* bytes of one printed table held in memory */
 
-void table_init(struct view_table *t, const struct view_col *cols, size_t n_col)
+void view_table_init(struct view_table *t, const struct view_col *cols, size_t n_col)
 {
 	memset(t, 0, sizeof *t);
 	t->cols = cols;
 	t->n_col = n_col;
 }
 
-struct view_cell *table_row(struct view_table *t, struct moe_err *e)
+struct view_cell *view_table_row(struct view_table *t, struct moe_err *e)
 {
 	struct view_cell *p;
 	size_t cap;
@@ -56,19 +56,19 @@ void view_table_free(struct view_table *t)
 	memset(t, 0, sizeof *t);
 }
 
-void table_int(struct view_cell *c, int64_t v)
+void view_set_int(struct view_cell *c, int64_t v)
 {
 	c->set = 1;
 	c->i = v;
 }
 
-void table_real(struct view_cell *c, double v)
+void view_set_real(struct view_cell *c, double v)
 {
 	c->set = isfinite(v) != 0;
 	c->r = c->set ? v : 0;
 }
 
-int table_text(struct view_cell *c, const char *s, struct moe_err *e)
+int view_set_text(struct view_cell *c, const char *s, struct moe_err *e)
 {
 	if (!s)
 		return 0;
@@ -80,16 +80,16 @@ int table_text(struct view_cell *c, const char *s, struct moe_err *e)
 	return 0;
 }
 
-int table_head(struct view_cell *row, int64_t run, const char *domain, int phase,
+int view_table_head(struct view_cell *row, int64_t run, const char *domain, int phase,
 	struct moe_err *e)
 {
-	table_int(row, run);
-	if (table_text(row + 1, domain, e))
+	view_set_int(row, run);
+	if (view_set_text(row + 1, domain, e))
 		return -1;
-	return table_text(row + 2, phase < 0 ? NULL : phase ? "decode" : "prefill", e);
+	return view_set_text(row + 2, phase < 0 ? NULL : phase ? "decode" : "prefill", e);
 }
 
-const char *table_domain(struct reader *r, const struct load_filter *f, char *buf, size_t size)
+const char *view_domain_name(struct reader *r, const struct load_filter *f, char *buf, size_t size)
 {
 	struct domain_info *d = NULL;
 	struct moe_err ignored;
@@ -136,6 +136,20 @@ static void json_string(struct buf *out, const char *s)
 	buf_char(out, '"');
 }
 
+/* With a point whatever the locale says: the dashboard may have set one. */
+static void real(struct buf *out, const struct view_col *col, double r, enum view_format f)
+{
+	char text[400], *p;
+
+	if (f == VIEW_PRETTY)
+		snprintf(text, sizeof text, "%.*f", col->digits, r);
+	else
+		snprintf(text, sizeof text, "%.10g", r);
+	for (p = text; *p; p++)
+		*p = *p == ',' ? '.' : *p;
+	buf_str(out, text);
+}
+
 static void cell(struct buf *out, const struct view_col *col, const struct view_cell *c,
 	enum view_format f)
 {
@@ -144,10 +158,7 @@ static void cell(struct buf *out, const struct view_col *col, const struct view_
 	} else if (col->type == VIEW_INT) {
 		buf_printf(out, "%lld", (long long)c->i);
 	} else if (col->type == VIEW_REAL) {
-		if (f == VIEW_PRETTY)
-			buf_printf(out, "%.*f", col->digits, c->r);
-		else
-			buf_printf(out, "%.10g", c->r);
+		real(out, col, c->r, f);
 	} else if (f == VIEW_JSON) {
 		json_string(out, c->s);
 	} else if (f == VIEW_CSV) {

@@ -11,20 +11,20 @@
 enum { VIEW_N_HEAD = 3 };
 
 /* An empty table with these columns; cols must outlive it. */
-void table_init(struct view_table *t, const struct view_col *cols, size_t n_col);
+void view_table_init(struct view_table *t, const struct view_col *cols, size_t n_col);
 
 /* A new row of unset cells, valid until the next call; NULL if there is no memory. */
-struct view_cell *table_row(struct view_table *t, struct moe_err *e);
+struct view_cell *view_table_row(struct view_table *t, struct moe_err *e);
 
-void table_int(struct view_cell *c, int64_t v);
-void table_real(struct view_cell *c, double v); /* NaN and infinities leave the cell unset */
-int table_text(struct view_cell *c, const char *s, struct moe_err *e); /* NULL: unset */
+void view_set_int(struct view_cell *c, int64_t v);
+void view_set_real(struct view_cell *c, double v); /* NaN and infinities leave the cell unset */
+int view_set_text(struct view_cell *c, const char *s, struct moe_err *e); /* NULL: unset */
 
 /* Fill in run, domain (NULL = all) and phase (-1 = both) of a row that starts with VIEW_HEAD. */
-int table_head(struct view_cell *row, int64_t run, const char *domain, int phase,
+int view_table_head(struct view_cell *row, int64_t run, const char *domain, int phase,
 	struct moe_err *e);
 
 /* The name of the domain that a filter selects, into buf; NULL if it selects all. */
-const char *table_domain(struct reader *r, const struct load_filter *f, char *buf, size_t size);
+const char *view_domain_name(struct reader *r, const struct load_filter *f, char *buf, size_t size);
 
 #endif

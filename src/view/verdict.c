@@ -56,7 +56,8 @@ static void balance(struct words *w, const struct view_summary *s, const struct 
 		experts += l->layer[i].n_expert;
 	}
 	state = alarms ? "has collapsed in part" : warnings ? "is uneven" : v->max_mean < 1.5 ?
-		"is balanced" : "shows no collapse";
+		"is balanced" : v->max_mean < 2 ? "shows no collapse" :
+		"cannot be judged yet, on so few tokens"; /* else there would be a warning */
 	add(w, "Routing %s: ", state);
 	if (alarms + warnings)
 		add(w, "%zu of %zu MoE layers load single experts far above their fair share; ",

@@ -3,7 +3,9 @@
  *
  * `stat`, the dashboard, the report and --json only print what these functions return, so a number
  * has one source. Definitions: docs/METRICS.md. Every view takes a filter and computes afresh; it
- * holds no state but the reader it is given and no read transaction after it returns.
+ * holds no state but the reader it is given and no read transaction after it returns. Views that
+ * read single decisions (specialisation, locality, co-activation) ignore the filter's buckets and
+ * say so in `why`.
  *
  * A figure that the data cannot give is NAN in a struct and an empty cell in a table (null in
  * JSON), never zero; `why` says what is missing.

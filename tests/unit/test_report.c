@@ -57,7 +57,8 @@ static void fill_layer(struct view_layer *v, const struct shape *s, unsigned i, 
 	v->rel = doubles(s->n_expert);
 	v->weights = doubles(s->n_expert);
 	for (unsigned x = 0; x < s->n_expert; x++) {
-		w[x] = 0.85 + 0.3 * rng_unit(r) + (i == s->n_layer / 2 && x < 2 ? s->skew * s->n_expert : 0);
+		w[x] = 0.85 + 0.3 * rng_unit(r) + (i == s->n_layer / 2 && x < 2 ? s->skew * s->n_expert :
+			0);
 		if (s->skew > 0 && i == s->n_layer / 2 && x == s->n_expert - 1)
 			w[x] = 0;
 		sum += w[x];
@@ -116,6 +117,7 @@ static void fill_spec(struct report_data *d, const struct shape *s, struct rng *
 			c->rel = 1.2 + s->spec * 4 * rng_unit(r);
 			c->lo = c->rel * 0.9, c->hi = c->rel * 1.1, c->null_p95 = 1.5;
 			c->proven = c->lo > c->null_p95;
+			c->token_share = 0.3, c->token_rel = c->rel * 0.8, c->token_control = j % 3 ? 1.1 : NAN;
 			l->rel[j * s->n_expert + c->expert] = c->rel;
 		}
 	}
@@ -185,7 +187,8 @@ static void make_data(struct report_data *d, const struct shape *s)
 /* Elements and attributes that load, run or style anything. */
 static int forbidden(const char *s, size_t n)
 {
-	static const char *const never[] = { "script", "iframe", "object", "embed", "link", "form", "img",
+	static const char *const never[] = { "script", "iframe", "object", "embed", "link", "form",
+		"img",
 		"base", "foreignobject", "src", "srcset", "action", "formaction", "xlink:href",
 		"background", "poster", NULL };
 
@@ -375,7 +378,8 @@ static void test_shapes(void **state)
 
 static int clean(const char *svg, struct buf *out, struct moe_err *e)
 {
-	static const char *const names[] = { "<script>alert(1)</script>", "a name that is too long by far" };
+	static const char *const names[] = { "<script>alert(1)</script>", "a name that is too long by "
+		"far" };
 	const struct report_labels labels = { names, 2, 12 };
 
 	memset(e, 0, sizeof *e);
@@ -385,11 +389,11 @@ static int clean(const char *svg, struct buf *out, struct moe_err *e)
 
 static void test_svg_keeps_what_it_knows(void **state)
 {
-	static const char svg[] = "<?xml version=\"1.0\"?>\n<svg viewBox=\"0 0 9 9\" xmlns=\"http://x\">\n"
-		"<title>Gnuplot</title><defs><circle id='gpDot' r='0.5'/></defs>\n"
-		"<g id=\"a\" color=\"black\"></g><g fill=\"none\" stroke=\"rgb( 4, 4, 4)\" stroke-width=\"1.00\">"
-		"<path d='M1,2 L3,4'/><use xlink:href='#gpPt6' transform='translate(1,2)' "
-		"color='rgb(  6,   6,   6)'/></g>"
+	static const char svg[] = "<?xml version=\"1.0\"?>\n<svg viewBox=\"0 0 9 9\" "
+		"xmlns=\"http://x\">\n<title>Gnuplot</title><defs><circle id='gpDot' r='0.5'/></defs>\n"
+		"<g id=\"a\" color=\"black\"></g><g fill=\"none\" stroke=\"rgb( 4, 4, 4)\" "
+		"stroke-width=\"1.00\"><path d='M1,2 L3,4'/><use xlink:href='#gpPt6' "
+		"transform='translate(1,2)' color='rgb(  6,   6,   6)'/></g>"
 		"<text><tspan>LABEL000</tspan></text><text>LABEL001</text><text> 0.5</text></svg>";
 	struct moe_err e;
 	struct buf b;
@@ -423,7 +427,8 @@ static void test_svg_refuses_the_rest(void **state)
 		"<svg viewBox='0 0 9 9'><image xlink:href='data:image/png;base64,A\"A'/></svg>",
 		"<svg viewBox='0 0 9 9'><path fill='url(#x)' d='M0,0'/></svg>",
 		"<svg viewBox='0 0 9 9'><path d='M0,0\" onload=\"x'/></svg>",
-		"<svg viewBox='0 0 9 9'><path d=M0,0/></svg>", "<svg viewBox='0 0 9 9'><path d='M0,0/></svg>",
+		"<svg viewBox='0 0 9 9'><path d=M0,0/></svg>", "<svg viewBox='0 0 9 9'><path "
+		"d='M0,0/></svg>",
 		"<svg viewBox='0 0 9 9'><use xlink:href='#other'/></svg>",
 		"<svg viewBox='0 0 9 9'><text>LABEL009</text></svg>",
 		"<svg viewBox='0 0 9 9'><text>&x;</text></svg>", "<svg viewBox='0 0 9 9'><!-- x --></svg>",
@@ -507,12 +512,14 @@ static void write_document(struct moe_hook *h, const struct world *w, unsigned d
 	static float weights[N * 8], margin[N], logits[N * 256];
 	static uint8_t flags[N];
 	unsigned d = w->n_domain ? doc % w->n_domain : 0;
+	char name[128]; /* a document each: parts of one document count as one */
 	struct moe_seq_info s = { .seq = doc + 1, .domain = w->n_domain ? w->domain[d] : NULL,
-		.name = w->model, .n_prompt = w->n_tok };
+		.name = name, .n_prompt = w->n_tok };
 	struct moe_seq_result r = { .seq = doc + 1, .n_prompt = w->n_tok, .n_scored = w->n_tok,
 		.nll = w->n_tok * (1.5 + d), .n_bytes = w->n_tok * 4 };
 	struct moe_err e = { 0 };
 
+	snprintf(name, sizeof name, "%s %u", w->model, doc);
 	assert_int_equal(h->seq_begin(h->ctx, &s, &e), 0);
 	for (unsigned p0 = 0; p0 < w->n_tok; p0 += N) {
 		unsigned n = w->n_tok - p0 < N ? w->n_tok - p0 : N;
@@ -520,8 +527,10 @@ static void write_document(struct moe_hook *h, const struct world *w, unsigned d
 			.phase = p0 + n == w->n_tok ? MOE_DECODE : MOE_PREFILL };
 
 		for (unsigned l = 0; l < w->n_layer; l++) {
-			struct moe_route_view v = { .layer = (uint16_t)(l + 1), .n_expert = (uint16_t)w->n_expert,
-				.k = (uint16_t)w->k, .phase = b.phase, .n_tok = n, .seq = seq, .pos = pos, .token = tok,
+			struct moe_route_view v = { .layer = (uint16_t)(l + 1), .n_expert =
+				(uint16_t)w->n_expert,
+				.k = (uint16_t)w->k, .phase = b.phase, .n_tok = n, .seq = seq, .pos = pos,
+				.token = tok,
 				.experts = experts, .weights = weights, .margin = margin, .logits = logits,
 				.flags = flags };
 
@@ -701,7 +710,8 @@ static void test_figures_are_the_views(void **state)
 
 static void test_hostile_names(void **state)
 {
-	static const char *const names[] = { "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>",
+	static const char *const names[] = { "<script>alert(1)</script>", "\"><img src=x "
+		"onerror=alert(1)>",
 		"\x1b]0;x\x07`reboot`", "';system('touch /tmp/moescope-owned')#", "</style></svg>&lt;",
 		"\xff\xfe broken \xe2\x80", "@LABEL000 $0 {/*=99 x}", "LABEL001" };
 	const struct world w = { 2, 8, 2, 16, 40, MOE_DETAIL_ROUTES, names, 8,
@@ -733,7 +743,8 @@ static void test_databases(void **state)
 {
 	static const char *const names[] = { "a", "b" };
 	static const struct { const char *name; struct world w; const char *says; } cases[] = {
-		{ "db-empty", { 2, 8, 2, 0, 0, MOE_DETAIL_ROUTES, names, 2, "m" }, "No decisions were logged" },
+		{ "db-empty", { 2, 8, 2, 0, 0, MOE_DETAIL_ROUTES, names, 2, "m" }, "No decisions were "
+			"logged" },
 		{ "db-counts", { 2, 8, 2, 8, 40, MOE_DETAIL_COUNTS, names, 2, "m" }, "counts only" },
 		{ "db-one-domain", { 2, 8, 2, 8, 40, MOE_DETAIL_ROUTES, names, 1, "m" }, "about domains" },
 		{ "db-no-domain", { 2, 8, 2, 8, 40, MOE_DETAIL_ROUTES, names, 0, "m" }, "about domains" },
@@ -803,7 +814,8 @@ static void test_bad_gnuplot(void **state)
 {
 	static const struct { const char *script, *says; } cases[] = {
 		{ "", "gnuplot is not installed" },
-		{ "#!/bin/sh\necho first; echo 'line 3: no such thing' >&2; exit 1\n", "line 3: no such thing" },
+		{ "#!/bin/sh\necho first; echo 'line 3: no such thing' >&2; exit 1\n", "line 3: no such "
+		"thing" },
 		{ "#!/bin/sh\nexit 0\n", "reading " },
 		{ "#!/bin/sh\nkill -9 $$\n", "ended by signal 9" },
 		{ "#!/bin/sh\nwhile :; do /bin/sleep 1; done\n", "longer than 300 ms" },
@@ -824,7 +836,8 @@ static void test_bad_gnuplot(void **state)
 		fake_gnuplot(dir, cases[i].script);
 		setenv("PATH", dir, 1);
 		assert_int_equal(report_plotter_open(&plotter, NULL, &e), 0);
-		plotter.limit_ms = 300;
+		if (strstr(cases[i].says, "300 ms")) /* only there: a busy machine may be slow */
+			plotter.limit_ms = 300;
 		buf_init(&b, REPORT_MAX_PAGE);
 		assert_int_equal(report_html(&d, &plotter, &b, &e), 0);
 		report_plotter_close(&plotter);
@@ -876,7 +889,7 @@ static void test_save(void **state)
 	assert_int_equal(report_save("", &b, &e), -1);
 	snprintf(path, sizeof path, "%s/missing/r.html", dir);
 	assert_int_equal(report_save(path, &b, &e), -1);
-	snprintf(cmd, sizeof cmd, "test \"$(ls -A %s)\" = r.html && rm -r %s", dir, dir); /* no leftovers */
+	snprintf(cmd, sizeof cmd, "test \"$(ls -A %s)\" = r.html && rm -r %s", dir, dir); /* alone */
 	assert_int_equal(system(cmd), 0);
 	buf_free(&b);
 }

@@ -57,7 +57,7 @@ static void overview_never_overlaps(void **state)
 				for (size_t j = 0; j < 6; j++) {
 					struct tui_rect body = tui_layout(w, h).body;
 					struct tui_overview o = tui_layout_overview(body, layers[i], experts[j],
-						(int)i);
+						(int)i, (int)(i + j) % 9);
 					struct tui_rect r[] = { o.verdict, o.balance, o.alarms, o.heat, o.domains };
 
 					check_rects(r, 5, body);
@@ -66,7 +66,7 @@ static void overview_never_overlaps(void **state)
 
 static void overview_shows_all_at_80x24(void **state)
 {
-	struct tui_overview o = tui_layout_overview(tui_layout(80, 24).body, 6, 16, 2);
+	struct tui_overview o = tui_layout_overview(tui_layout(80, 24).body, 6, 16, 2, 2);
 
 	(void)state;
 	assert_true(o.verdict.h == 2);

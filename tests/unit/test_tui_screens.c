@@ -38,7 +38,7 @@ static void check_cells(const struct tui_grid *g)
 
 static struct tui_ctx context(struct sample *s, struct tui_grid *g)
 {
-	return (struct tui_ctx){ g, &s->state, &s->data, &s->spec };
+	return (struct tui_ctx){ g, &s->state, &s->data, &s->alarms, &s->spec };
 }
 
 static void draw_everywhere(struct sample *s)
@@ -56,6 +56,7 @@ static void draw_everywhere(struct sample *s)
 				tui_render(&c);
 				check_cells(&g);
 				c.spec = NULL;
+				c.alarms = NULL;
 				tui_render(&c);
 				check_cells(&g);
 				tui_grid_free(&g);
@@ -81,7 +82,7 @@ static void empty_and_missing_data(void **state)
 {
 	struct sample *s = sample_make(6, 16, 2, 5);
 	struct tui_grid g;
-	struct tui_ctx c = { &g, &s->state, NULL, NULL };
+	struct tui_ctx c = { &g, &s->state, NULL, NULL, NULL };
 
 	(void)state;
 	for (size_t i = 0; i < N_SIZES; i++) {
@@ -116,9 +117,9 @@ static void hostile_text_stays_text(void **state)
 	snprintf(r->state, sizeof r->state, "\033[31mx");
 	sample_copy(s->state.verdict, sizeof s->state.verdict, hostile);
 	sample_copy(s->state.message, sizeof s->state.message, hostile);
-	sample_copy(s->data.alarms.alarm[0].text, sizeof s->data.alarms.alarm[0].text, hostile);
-	sample_copy(s->data.alarms.alarm[0].sql, sizeof s->data.alarms.alarm[0].sql, hostile);
-	snprintf(s->data.alarms.alarm[0].kind, sizeof s->data.alarms.alarm[0].kind, "\033]0;x\007");
+	sample_copy(s->alarms.alarm[0].text, sizeof s->alarms.alarm[0].text, hostile);
+	sample_copy(s->alarms.alarm[0].sql, sizeof s->alarms.alarm[0].sql, hostile);
+	snprintf(s->alarms.alarm[0].kind, sizeof s->alarms.alarm[0].kind, "\033]0;x\007");
 	for (size_t d = 0; d < s->spec.spec.n_domain; d++)
 		sample_copy(s->spec.spec.domain[d].name, sizeof s->spec.spec.domain[d].name, hostile);
 	s->state.path = hostile;
@@ -144,7 +145,7 @@ static void odd_numbers(void **state)
 		s->data.sum.prefill_tps = s->data.sum.lag_ms = s->data.sum.elapsed_s = odd[i];
 		s->spec.spec.layer[1].cell[2].rel = s->spec.spec.layer[0].mi = odd[i];
 		s->spec.spec.layer[1].cell[1].hi = odd[i];
-		s->data.alarms.alarm[0].value = odd[i];
+		s->alarms.alarm[0].value = odd[i];
 		s->state.layer = 1;
 		draw_everywhere(s);
 	}
@@ -245,9 +246,9 @@ static void states_of_a_run(void **state)
 	snprintf(r->state, sizeof r->state, "failed");
 	s->state.paused = 1;
 	assert_shows(s, 0, 120, 30, (const char *const[]){ "failed 12 min ago", "paused", NULL });
-	s->data.alarms.n = 0;
+	s->alarms.n = 0;
 	assert_shows(s, 4, 80, 24, (const char *const[]){ "No alarm", NULL });
-	s->data.alarms.n = 3;
+	s->alarms.n = 3;
 	sample_free(s);
 }
 

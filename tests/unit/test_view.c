@@ -570,6 +570,74 @@ static void test_unknown_run(void **state)
 	reader_close(r);
 }
 
+/* Every view on a database that somebody tampered with: an error or a figure, never a crash. */
+static void ask_everything(int fails)
+{
+	int (*const tables[])(struct reader *, const struct load_filter *, struct view_table *,
+		struct moe_err *) = { view_stat, view_stat_expert, view_stat_domain,
+		view_stat_specialisation, view_stat_locality, view_stat_coactivation };
+	struct load_filter f = all;
+	struct view_summary s;
+	struct view_alarms a;
+	struct view_table t;
+	struct reader *r = open_db();
+	int failed = 0;
+
+	for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+		int bad = tables[i](r, &f, &t, &err);
+
+		failed += bad != 0;
+		if (!bad) {
+			free(print(&t, VIEW_JSON));
+			free(print(&t, VIEW_PRETTY));
+			view_table_free(&t);
+		}
+	}
+	for (f.bucket1 = 0; f.bucket1 < 3; f.bucket1++) {
+		failed += view_alarms(r, &f, &a, &err) != 0;
+		view_alarms_free(&a);
+	}
+	failed += view_summary(r, &all, &s, &err) != 0;
+	if (!fails != !failed)
+		fail_msg("%d views failed, %s", failed, err.msg);
+	reader_close(r);
+}
+
+static void test_damaged(void **state)
+{
+	static const char *const harmless[] = {
+		"UPDATE run SET started = -9223372036854775807, bucket_ns = 9223372036854775807",
+		"UPDATE run SET started = 9223372036854775807, heartbeat = -9223372036854775807",
+		"UPDATE run SET lag_ns = -9223372036854775807, state = 'live', ended = NULL",
+		"UPDATE run SET bucket_ns = -1, state = 'nonsense', detail = 'what'",
+		"UPDATE load SET tokens = 9223372036854775807, lse2 = 9e999, margin = -9e999",
+		"UPDATE load SET probs = zeroblob(64), n_nan = -1, n_margin = -5",
+		"UPDATE load SET counts = randomblob(64), weights = randomblob(64), probs = randomblob(64)",
+		"UPDATE load SET bucket = bucket + 9223372036854775000",
+		"UPDATE chunk SET tokens = randomblob(length(tokens)), flags = NULL",
+		"UPDATE sequence SET nll = 9e999, n_bytes = -1, n_prompt = 9223372036854775807",
+		"UPDATE model SET n_vocab = -1, name = CAST(randomblob(500) AS TEXT)",
+		"INSERT INTO event(run, time, kind, value) VALUES (1, -9223372036854775807, 'gap', -9e999)",
+	}, *const fatal[] = {
+		"UPDATE load SET counts = zeroblob(63)", "UPDATE load SET layer = layer + 400",
+		"UPDATE chunk SET experts = randomblob(length(experts))",
+		"UPDATE chunk SET experts = NULL", "DELETE FROM moe_layer", "DELETE FROM model",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof harmless / sizeof *harmless +
+	    sizeof fatal / sizeof *fatal; i++) {
+		int fails = i >= sizeof harmless / sizeof *harmless;
+
+		begin(MOE_DETAIL_FULL, 70 + i);
+		for (int d = 0; d < 4; d++)
+			doc(d % 2 ? "a" : "b", 80, 2, collapsed);
+		end();
+		edit("%s", fails ? fatal[i - sizeof harmless / sizeof *harmless] : harmless[i]);
+		ask_everything(fails);
+	}
+}
+
 /* ---- printing ---- */
 
 static void test_hostile_names(void **state)
@@ -1199,6 +1267,7 @@ int main(void)
 		cmocka_unit_test(test_counts_only),
 		cmocka_unit_test(test_live_run),
 		cmocka_unit_test(test_unknown_run),
+		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_hostile_names),
 		cmocka_unit_test(test_print_numbers),
 		cmocka_unit_test(test_balanced_is_silent),

@@ -30,6 +30,7 @@ static void sample_copy(char *dst, size_t size, const char *src)
 
 struct sample {
 	struct tui_data data;
+	struct view_alarms alarms;
 	struct tui_spec spec;
 	struct tui_state state;
 };
@@ -136,7 +137,7 @@ static struct sample *sample_make(int n_layer, int n_expert, int k, int n_domain
 		r->layers[i] = (struct moe_layer_desc){ (uint16_t)i, (uint16_t)n_expert, (uint16_t)k };
 		sample_layer(&s->data.layers.layer[i], i, n_expert, k, i == 2);
 	}
-	sample_alarms(&s->data.alarms);
+	sample_alarms(&s->alarms);
 	sample_spec(&s->spec.spec, n_layer, n_expert, n_domain);
 	s->spec.run = 14;
 	s->state.now = SAMPLE_NOW;
@@ -157,7 +158,7 @@ static void sample_free(struct sample *s)
 	for (size_t i = 0; i < s->spec.spec.n_layer; i++)
 		free(s->spec.spec.layer[i].cell);
 	free(s->data.layers.layer);
-	free(s->data.alarms.alarm);
+	free(s->alarms.alarm);
 	free(s->spec.spec.layer);
 	free(s->spec.spec.domain);
 	free(s);

@@ -1,0 +1,90 @@
+#!/bin/sh
+# report: the command, its errors, without gnuplot, --keep, both formats.
+set -eu
+cd "$(dirname "$0")/../.."
+bin=$(dirname "$MOESCOPE")
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+feed=$bin/tests/feed
+fail() { echo "report.sh: $*"; exit 1; }
+
+# refused STATUS WORDS ARGUMENTS...: the command fails with that status and says those words
+refused() {
+	want=$1 words=$2
+	shift 2
+	set +e
+	"$MOESCOPE" report "$@" >"$dir/out" 2>"$dir/err"
+	got=$?
+	set -e
+	[ "$got" = "$want" ] || fail "report $*: exit $got, not $want: $(cat "$dir/err")"
+	grep -q -- "$words" "$dir/err" || fail "report $* does not say '$words': $(cat "$dir/err")"
+	[ "$(wc -l <"$dir/err")" = 1 ] || fail "report $*: the error is not one line"
+}
+
+cd "$dir"
+"$feed" run.db --tokens 3000 --layers 2 --experts 8 >/dev/null
+"$feed" run.db --tokens 2000 --layers 3 --experts 8 >/dev/null
+
+# the default: report.html, newest run
+"$MOESCOPE" report run.db 2>err
+[ -s report.html ] || fail "no report.html"
+grep -q '^Wrote report.html' err || fail "does not say what it wrote: $(cat err)"
+grep -q 'moescope report run.db --run 2 -o report.html' report.html || fail "no command"
+grep -q "Content-Security-Policy.*default-src 'none'" report.html || fail "no policy"
+[ "$(ls)" = "$(printf 'err\nreport.html\nrun.db\nrun.db-shm\nrun.db-wal')" ] ||
+	[ "$(ls)" = "$(printf 'err\nreport.html\nrun.db')" ] || fail "leaves files: $(ls)"
+
+# the command on the page makes the page again
+cp report.html before.html
+"$MOESCOPE" report run.db --run 2 -o report.html 2>/dev/null
+cmp -s before.html report.html || fail "the same command gives another page"
+
+# another run, standard output, JSON
+"$MOESCOPE" report run.db --run 1 -o - 2>/dev/null | grep -q 'run 1</title>' || fail "run 1"
+"$MOESCOPE" report run.db --format json 2>/dev/null
+[ -s report.json ] || fail "no report.json"
+if command -v python3 >/dev/null; then
+	"$MOESCOPE" report run.db --format json -o - | python3 -c '
+import json, sys
+r = json.load(sys.stdin)
+assert r["run"] == 2, r["run"]
+assert len(r["layers"]) == 3, r["layers"]
+assert len(r["experts"]) == 24
+assert sum(x["count"] for x in r["experts"]) == 2000 * 3 * 2
+assert {"runs", "domains", "specialisation", "locality", "alarms"} <= set(r)
+' || fail "JSON"
+fi
+
+# errors
+refused 2 'one database' # none named
+refused 2 'one database' run.db run.db
+refused 2 'is a database' run.db -o run.db
+refused 2 'is a directory' run.db -o "$dir"
+refused 2 'not a regular file' run.db -o /dev/null
+refused 2 'format' run.db --format pdf
+refused 2 'keep' run.db --format json --keep kept
+refused 3 '99' run.db --run 99
+set +e
+"$MOESCOPE" report missing.db 2>err
+[ $? -ge 3 ] || fail "missing.db: $(cat err)"
+set -e
+echo 'no database' >text.db
+refused 3 'text.db' text.db
+[ ! -e missing.db ] || fail "made missing.db"
+
+# without gnuplot: tables and a note
+mkdir empty
+PATH=$dir/empty "$MOESCOPE" report run.db -o bare.html 2>err
+grep -q 'gnuplot is not installed' bare.html || fail "no note on the page"
+grep -q 'gnuplot is not installed' err || fail "no note on stderr"
+grep -q '<svg' bare.html && fail "pictures without gnuplot"
+grep -q '<details open>' bare.html || fail "tables are folded"
+
+# --keep: data and scripts that gnuplot can run again
+if command -v gnuplot >/dev/null; then
+	"$MOESCOPE" report run.db -o kept.html --keep kept 2>/dev/null
+	[ -s kept/load.gp ] && [ -s kept/load.dat ] && [ -s kept/load.svg ] || fail "kept: $(ls kept)"
+	grep -q '<svg' kept.html || fail "no pictures"
+	(cd kept && cp load.svg old.svg && gnuplot -d load.gp && cmp -s old.svg load.svg) ||
+		fail "kept/load.gp does not draw load.svg"
+fi
