@@ -14,8 +14,7 @@
 #define DEFAULT_BATCH 512
 
 /* Zeroed, 64-byte aligned; n elements of size bytes. Sizes were range-checked by the loader, so
- * their products fit in 64 bits. What the machine does not have is refused here: the kernel would
- * promise it, and end the process when it is written to. */
+ * their products fit in 64 bits. The first round only counts. */
 static int get(struct session *s, void *pp, uint64_t n, size_t size, const char *what,
 	struct moe_err *e)
 {
@@ -23,13 +22,12 @@ static int get(struct session *s, void *pp, uint64_t n, size_t size, const char 
 
 	if (n == 0)
 		n = 1;
-	if (n > s->mem_left / size)
-		return err_set(e, MOE_ERR_SYS, "a context of %u tokens in batches of %u takes too much memory: "
-			"%llu MiB for %s, %llu MiB are left (see --ctx, --batch)", s->n_ctx, s->n_batch,
-			(unsigned long long)(n * size >> 20), what, (unsigned long long)(s->mem_left >> 20));
+	if (s->counting) {
+		s->bytes += n * size;
+		return 0;
+	}
 	if (posix_memalign(&p, 64, (size_t)n * size))
 		return err_nomem(e, n * size, what);
-	s->mem_left -= n * size;
 	memset(p, 0, (size_t)n * size);
 	*(void **)pp = p;
 	return 0;
@@ -88,6 +86,8 @@ static int get_rope(struct session *s, struct moe_err *e)
 
 	if (get(s, &s->rope, (uint64_t)s->n_ctx * hp->n_rot, 4, "RoPE table", e))
 		return -1;
+	if (s->counting)
+		return 0;
 	for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
 		double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
 
@@ -109,6 +109,23 @@ static int get_cache(struct session *s, struct moe_err *e)
 	return get(s, &s->kcache, n, 4, "key cache", e) || get(s, &s->vcache, n, 4, "value cache", e) ? -1 : 0;
 }
 
+/* All buffers, counted first: the kernel promises memory that it does not have, and ends the process
+ * that writes to it. */
+static int get_all(struct session *s, struct moe_err *e)
+{
+	uint64_t have = mem_available();
+
+	for (s->counting = 1; s->counting >= 0; s->counting--) {
+		if (get_activations(s, e) || get_routing(s, e) || get_rope(s, e) || get_cache(s, e))
+			return -1;
+		if (s->counting && s->bytes > have)
+			return err_set(e, MOE_ERR_SYS, "a context of %u tokens in batches of %u takes %llu MiB of "
+				"memory, %llu MiB are available (see --ctx, --batch)", s->n_ctx, s->n_batch,
+				(unsigned long long)(s->bytes >> 20), (unsigned long long)(have >> 20));
+	}
+	return 0;
+}
+
 struct session *session_new(const struct model *m, const struct session_opt *opt, struct moe_err *e)
 {
 	struct session *s = calloc(1, sizeof *s);
@@ -119,7 +136,6 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 		return NULL;
 	}
 	s->m = m;
-	s->mem_left = mem_available();
 	s->n_ctx = opt->n_ctx ? opt->n_ctx : trained < DEFAULT_CTX ? trained : DEFAULT_CTX;
 	s->n_batch = opt->n_batch ? opt->n_batch : DEFAULT_BATCH;
 	if (s->n_batch > s->n_ctx)
@@ -128,7 +144,7 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	if (!s->kern)
 		goto fail;
 	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
-	if (!s->pool || get_activations(s, e) || get_routing(s, e) || get_cache(s, e) || get_rope(s, e))
+	if (!s->pool || get_all(s, e))
 		goto fail;
 	return s;
 fail:

@@ -29,8 +29,8 @@ size=$(wc -c <"$tiny")
 at=0 n=0
 while [ $at -lt "$size" ]; do
 	head -c $at "$tiny" >cut.gguf
-	refuse 3 'cut.gguf' inspect cut.gguf
-	[ $((n % 20)) != 0 ] || refuse 3 'cut.gguf' run cut.gguf hello --db run.db
+	refuse_only 3 'cut.gguf' inspect cut.gguf
+	[ $((n % 20)) != 0 ] || refuse_only 3 'cut.gguf' run cut.gguf hello --db run.db
 	n=$((n + 1))
 	at=$((at + (at < 14000 ? 97 : (size - 14000) / 60)))
 done
