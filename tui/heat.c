@@ -28,9 +28,9 @@ double tui_heat_bound(int level)
 
 uint32_t tui_heat_glyph(int level, struct tui_look look)
 {
-	/* With 256 colours the colour is the value and the sign of the character repeats its side
-	 * of fair share; with fewer, height or darkness is the value. */
-	static const uint32_t sign[] = { '=', '-', '-', ' ', ' ', ' ', '+', '+', '#' };
+	/* With 256 colours the colour is the value, and beyond a factor of two the sign of the
+	 * character repeats its side of fair share; with fewer, height or darkness is the value. */
+	static const uint32_t sign[] = { '=', '-', ' ', ' ', ' ', ' ', ' ', '+', '#' };
 	static const uint32_t height[] = { ' ', 0x2581, 0x2582, 0x2583, 0x2584, 0x2585, 0x2586,
 		0x2587, 0x2588 };
 	static const uint32_t ascii[] = { ' ', '.', ':', '-', '=', '+', '*', '#', '@' };

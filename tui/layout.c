@@ -48,7 +48,8 @@ struct tui_overview tui_layout_overview(struct tui_rect b, int n_layer, int n_ex
 	bottom = n_layer + 4 > 7 ? n_layer + 4 : 7;
 	top = clamp(n_layer + 2, 5, h * 45 / 100 > 5 ? h * 45 / 100 : 5);
 	if (n_alarm * 4 + 2 > top)
-		top = clamp(n_alarm * 4 + 2, top, h - bottom > top ? h - bottom : top);
+		top = clamp(n_alarm * 4 + 2, top, min_of(h - bottom, h / 2) > top ?
+			min_of(h - bottom, h / 2) : top);
 	if (h < 14) /* no room for two rows */
 		top = h, bottom = 0;
 	else

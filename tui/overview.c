@@ -95,7 +95,7 @@ static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 	for (int y = 0; i < a->n && y < in.h; i++) {
 		int left = in.h - y, more = i + 1 < a->n;
 
-		if (left == 1 && more && i) { /* the rest does not fit: say how many */
+		if (left <= 3 && more && i) { /* the rest does not fit: say how many */
 			snprintf(t, sizeof t, "and %zu more: key 5", a->n - i);
 			tui_text(c->g, in.x, in.y + y, in.w, TUI_DIM, t);
 			break;

@@ -60,7 +60,9 @@ static void one(struct buf *b, const char *s, size_t len, uint32_t c, enum text_
 			buf_str(b, "\\n");
 		else if (c == '\t')
 			buf_str(b, "\\t");
-		else if (c < 0x20 || c == 0x7f || (c >= 0x80 && c < 0xa0) || c == 0x2028 || c == 0x2029)
+		else if (invisible(c) && c > 0xffff)
+			buf_printf(b, "\\u%04x\\u%04x", 0xd7c0 + (c >> 10), 0xdc00 + (c & 0x3ff));
+		else if (invisible(c))
 			buf_printf(b, "\\u%04x", c);
 		else
 			buf_add(b, s, len);

@@ -175,6 +175,7 @@ static int add_jsonl(struct corpus *c, const char *path, const char *text, size_
 	for (const char *p = text; p < end; no++) {
 		const char *nl = memchr(p, '\n', (size_t)(end - p)), *stop = nl ? nl : end;
 
+		p += strspn(p, " \t\r"); /* ends at the NUL behind the text at the latest */
 		if (stop > p && add_json_line(c, path, no, p, (size_t)(stop - p), e))
 			return -1;
 		p = nl ? nl + 1 : end;
@@ -282,7 +283,11 @@ int corpus_read(struct corpus *c, char **paths, int n, struct moe_err *e)
 			goto fail;
 	for (int i = 0; i < n; i++) {
 		if (stat(paths[i], &st)) {
+			int missing = errno == ENOENT || errno == ENOTDIR;
+
 			err_errno(e, "opening %s", paths[i]);
+			if (missing)
+				e->code = MOE_ERR_INPUT;
 			goto fail;
 		}
 		if (S_ISDIR(st.st_mode) ? add_folder(c, paths[i], NULL, e) : add_file(c, paths[i], NULL, e))

@@ -622,7 +622,11 @@ struct gguf *gguf_open(const char *path, struct moe_err *e)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
 	if (fd < 0 || fstat(fd, &st)) {
+		int missing = errno == ENOENT || errno == ENOTDIR;
+
 		err_errno(e, "opening %s", name.s);
+		if (e && missing)
+			e->code = MOE_ERR_INPUT;
 		goto out;
 	}
 	if (!S_ISREG(st.st_mode)) {

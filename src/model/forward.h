@@ -29,6 +29,8 @@ struct session {
 	const struct kern *kern;
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
+	int counting;     /* while buffers are made: only add their sizes up in bytes */
+	uint64_t bytes;   /* of all buffers */
 
 	struct { struct moe_hook *h; unsigned char wants[MOE_MAX_LAYER]; } hook[MAX_HOOK];
 	size_t n_hook;

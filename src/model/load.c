@@ -92,6 +92,8 @@ static int relate_hp(struct model *m, struct moe_err *e)
 	if (hp->n_rot % 2 || hp->n_rot > hp->head_dim)
 		return err_set(e, MOE_ERR_INPUT, "rope.dimension_count %u: must be even and at most the head's %u",
 			hp->n_rot, hp->head_dim);
+	if (!(m->arch->features & F_SHARED_GATED))
+		hp->n_ff_shared = 0; /* a width without tensors must not size anything */
 	if (!hp->n_expert && m->arch->experts == EXPERTS_ALWAYS)
 		return err_set(e, MOE_ERR_INPUT, "%s.expert_count is missing or 0", m->arch->name);
 	if (!hp->n_expert) {

@@ -7,20 +7,26 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "model/forward.h"
 
 #define DEFAULT_CTX 4096
 #define DEFAULT_BATCH 512
 
 /* Zeroed, 64-byte aligned; n elements of size bytes. Sizes were range-checked by the loader, so
- * products of three fit in 64 bits; the check here is for 32-bit size_t and absurd contexts. */
-static int get(void *pp, uint64_t n, size_t size, const char *what, struct moe_err *e)
+ * their products fit in 64 bits. The first round only counts. */
+static int get(struct session *s, void *pp, uint64_t n, size_t size, const char *what,
+	struct moe_err *e)
 {
 	void *p;
 
 	if (n == 0)
 		n = 1;
-	if (n > (SIZE_MAX - 64) / size || posix_memalign(&p, 64, (size_t)n * size))
+	if (s->counting) {
+		s->bytes += n * size;
+		return 0;
+	}
+	if (posix_memalign(&p, 64, (size_t)n * size))
 		return err_nomem(e, n * size, what);
 	memset(p, 0, (size_t)n * size);
 	*(void **)pp = p;
@@ -41,15 +47,15 @@ static int get_activations(struct session *s, struct moe_err *e)
 	uint64_t w = (uint64_t)pool_threads(s->pool);
 
 	s->scratch_n = kern_scratch((size_t)row);
-	return get(&s->x, t * d, 4, "activations", e) || get(&s->h, t * d, 4, "activations", e) ||
-		get(&s->q, t * qw, 4, "activations", e) || get(&s->att, t * qw, 4, "activations", e) ||
-		get(&s->out, t * d, 4, "activations", e) || get(&s->g, t * ff, 4, "activations", e) ||
-		get(&s->u, t * ff, 4, "activations", e) ||
-		get(&s->score, w * s->n_ctx, 4, "attention scores", e) ||
-		get(&s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
-		get(&s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
-		get(&s->vseq, t, 8, "batch", e) || get(&s->vpos, t, 4, "batch", e) ||
-		get(&s->vtok, t, 4, "batch", e) ? -1 : 0;
+	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
+		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * qw, 4, "activations", e) ||
+		get(s, &s->out, t * d, 4, "activations", e) || get(s, &s->g, t * ff, 4, "activations", e) ||
+		get(s, &s->u, t * ff, 4, "activations", e) ||
+		get(s, &s->score, w * s->n_ctx, 4, "attention scores", e) ||
+		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
+		get(s, &s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
+		get(s, &s->vseq, t, 8, "batch", e) || get(s, &s->vpos, t, 4, "batch", e) ||
+		get(s, &s->vtok, t, 4, "batch", e) ? -1 : 0;
 }
 
 static int get_routing(struct session *s, struct moe_err *e)
@@ -60,17 +66,17 @@ static int get_routing(struct session *s, struct moe_err *e)
 	if (!x)
 		return 0;
 	/* yg also serves the shared expert, so it has at least one row a token (k >= 1) */
-	return get(&s->rlogits, t * x, 4, "router logits", e) ||
-		get(&s->experts, tk, 2, "choices", e) || get(&s->before, tk, 2, "choices", e) ||
-		get(&s->weights, tk, 4, "gate weights", e) || get(&s->margin, t, 4, "margins", e) ||
-		get(&s->flags, t, 1, "flags", e) || get(&s->rscratch, 3 * x, 4, "router", e) ||
-		get(&s->slot, tk, 4, "slots", e) || get(&s->first, x + 1, 4, "slots", e) ||
-		get(&s->xg, tk * hp->n_embd, 4, "expert inputs", e) ||
-		get(&s->gg, tk * hp->n_ff_expert, 4, "expert activations", e) ||
-		get(&s->ug, tk * hp->n_ff_expert, 4, "expert activations", e) ||
-		get(&s->yg, tk * hp->n_embd, 4, "expert outputs", e) ||
-		get(&s->shgate, t, 4, "shared gate", e) ||
-		get(&s->jobs, 2 * x + 4, sizeof *s->jobs, "jobs", e) ? -1 : 0;
+	return get(s, &s->rlogits, t * x, 4, "router logits", e) ||
+		get(s, &s->experts, tk, 2, "choices", e) || get(s, &s->before, tk, 2, "choices", e) ||
+		get(s, &s->weights, tk, 4, "gate weights", e) || get(s, &s->margin, t, 4, "margins", e) ||
+		get(s, &s->flags, t, 1, "flags", e) || get(s, &s->rscratch, 3 * x, 4, "router", e) ||
+		get(s, &s->slot, tk, 4, "slots", e) || get(s, &s->first, x + 1, 4, "slots", e) ||
+		get(s, &s->xg, tk * hp->n_embd, 4, "expert inputs", e) ||
+		get(s, &s->gg, tk * hp->n_ff_expert, 4, "expert activations", e) ||
+		get(s, &s->ug, tk * hp->n_ff_expert, 4, "expert activations", e) ||
+		get(s, &s->yg, tk * hp->n_embd, 4, "expert outputs", e) ||
+		get(s, &s->shgate, t, 4, "shared gate", e) ||
+		get(s, &s->jobs, 2 * x + 4, sizeof *s->jobs, "jobs", e) ? -1 : 0;
 }
 
 /* cos and sin of pos * base^(-2i/n_rot), computed in double. */
@@ -78,8 +84,10 @@ static int get_rope(struct session *s, struct moe_err *e)
 {
 	const struct hparams *hp = &s->m->hp;
 
-	if (get(&s->rope, (uint64_t)s->n_ctx * hp->n_rot, 4, "RoPE table", e))
+	if (get(s, &s->rope, (uint64_t)s->n_ctx * hp->n_rot, 4, "RoPE table", e))
 		return -1;
+	if (s->counting)
+		return 0;
 	for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
 		double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
 
@@ -98,7 +106,24 @@ static int get_cache(struct session *s, struct moe_err *e)
 	const struct hparams *hp = &s->m->hp;
 	uint64_t n = (uint64_t)hp->n_layer * s->n_ctx * hp->n_head_kv * hp->head_dim;
 
-	return get(&s->kcache, n, 4, "key cache", e) || get(&s->vcache, n, 4, "value cache", e) ? -1 : 0;
+	return get(s, &s->kcache, n, 4, "key cache", e) || get(s, &s->vcache, n, 4, "value cache", e) ? -1 : 0;
+}
+
+/* All buffers, counted first: the kernel promises memory that it does not have, and ends the process
+ * that writes to it. */
+static int get_all(struct session *s, struct moe_err *e)
+{
+	uint64_t have = mem_available();
+
+	for (s->counting = 1; s->counting >= 0; s->counting--) {
+		if (get_activations(s, e) || get_routing(s, e) || get_rope(s, e) || get_cache(s, e))
+			return -1;
+		if (s->counting && s->bytes > have)
+			return err_set(e, MOE_ERR_SYS, "a context of %u tokens in batches of %u takes %llu MiB of "
+				"memory, %llu MiB are available (see --ctx, --batch)", s->n_ctx, s->n_batch,
+				(unsigned long long)(s->bytes >> 20), (unsigned long long)(have >> 20));
+	}
+	return 0;
 }
 
 struct session *session_new(const struct model *m, const struct session_opt *opt, struct moe_err *e)
@@ -119,7 +144,7 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	if (!s->kern)
 		goto fail;
 	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
-	if (!s->pool || get_activations(s, e) || get_routing(s, e) || get_rope(s, e) || get_cache(s, e))
+	if (!s->pool || get_all(s, e))
 		goto fail;
 	return s;
 fail:

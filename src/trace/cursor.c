@@ -40,8 +40,8 @@ static const char sql_chunk[] =
 
 static int fail(struct cursor *c, struct moe_err *e)
 {
-	return err_set(e, MOE_ERR_INPUT, "reading chunks of run %lld: %s", (long long)c->f.run,
-		sqlite3_errmsg(c->db));
+	return err_set(e, MOE_ERR_INPUT, "%s: reading chunks of run %lld: %s",
+		sqlite3_db_filename(c->db, "main"), (long long)c->f.run, sqlite3_errmsg(c->db));
 }
 
 struct cursor *cursor_open(struct reader *r, const struct load_filter *f, struct moe_err *e)

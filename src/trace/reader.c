@@ -56,7 +56,8 @@ static int fail(struct reader *r, const char *what, struct moe_err *e)
 	int kind = sqlite3_errcode(r->db) & 0xff;
 
 	return err_set(e, kind == SQLITE_BUSY || kind == SQLITE_NOMEM || kind == SQLITE_IOERR ?
-		MOE_ERR_SYS : MOE_ERR_INPUT, "reading %s: %s", what, sqlite3_errmsg(r->db));
+		MOE_ERR_SYS : MOE_ERR_INPUT, "%s: reading %s: %s", sqlite3_db_filename(r->db, "main"), what,
+		sqlite3_errmsg(r->db));
 }
 
 static sqlite3_stmt *prepare(struct reader *r, const char *what, const char *sql, struct moe_err *e)

@@ -315,6 +315,7 @@ static void test_text_escapes_for_each_place(void **state)
 	escapes("a\"\\\n\t\r\x01", 7, TEXT_JSON, "a\\\"\\\\\\n\\t\\u000d\\u0001");
 	escapes("\x7f\xc2\x85\xe2\x80\xa8\xff", 7, TEXT_JSON, "\\u007f\\u0085\\u2028\xef\xbf\xbd");
 	escapes("\0x", 2, TEXT_JSON, "\\u0000x");
+	escapes("\xe2\x80\xae\xf3\xa0\x80\x81", 7, TEXT_JSON, "\\u202e\\udb40\\udc01"); /* U+E0001 */
 }
 
 /* Whatever goes in, what comes out has no byte that acts on a terminal and is valid UTF-8. */

@@ -897,7 +897,7 @@ static void test_files(void **state)
 	unlink(path);
 	snprintf(path, sizeof path, "%s/a\033]0;x.gguf", dir);
 	assert_null(gguf_open(path, &e));
-	assert_int_equal(e.code, MOE_ERR_SYS);
+	assert_int_equal(e.code, MOE_ERR_INPUT);
 	assert_non_null(strstr(e.msg, "No such file"));
 	assert_null(strchr(e.msg, '\033'));
 	f = fopen(path, "wb");
