@@ -113,6 +113,7 @@ void load_catch_interrupt(void)
 
 	sigaction(SIGINT, &a, NULL);
 	sigaction(SIGTERM, &a, NULL);
+	signal(SIGPIPE, SIG_IGN); /* so that the run is closed when nobody reads the text any more */
 }
 
 int load_interrupted(void)
