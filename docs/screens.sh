@@ -3,16 +3,19 @@
 # the terminal showed. Needs tmux and chromium, and uses pngquant if it is there;
 # only makers of documentation need them.
 #
-# Usage: docs/screens.sh DB [OUTDIR]      (OUTDIR is docs/img unless given)
-# MOESCOPE names the program (build/moescope), SIZE the terminal (120x36), KEYS the screens (12345).
+# Usage: docs/screens.sh [BALANCED_DB COLLAPSED_DB]
+# Without databases it profiles the two sample models. top.png and most screens are of the first,
+# the screens with alarms (top-alarms.png, top-collapsed.png) of the second.
+# MOESCOPE names the program (build/moescope), SIZE the terminal (110x32), OUT the folder (docs/img).
 set -eu
-db=$1
-out=${2:-$(dirname "$0")/img}
-program=${MOESCOPE:-$(dirname "$0")/../build/moescope}
-size=${SIZE:-120x36}
+here=$(dirname "$0")
+out=${OUT:-$here/img}
+program=${MOESCOPE:-$here/../build/moescope}
+size=${SIZE:-110x32}
 w=${size%x*} h=${size#*x}
 tmp=$(mktemp -d)
-tm() { LC_ALL=C.UTF-8 tmux -L "moescope-screens-$$" -f /dev/null "$@"; }
+session=0
+tm() { LC_ALL=C.UTF-8 tmux -L "moescope-screens-$$-$session" -f /dev/null "$@"; }
 trap 'tm kill-server 2>/dev/null || true; rm -rf "$tmp"' EXIT
 
 # Terminal text with colours (capture-pane -e) to HTML. Colours of the 256-colour cube and greys.
@@ -72,19 +75,31 @@ to_html() {
 	END { print "</pre>" }'
 }
 
+# shoot DB KEY=NAME...: press each key and keep what the screen then shows as NAME.png.
+shoot() {
+	session=$((session + 1))
+	tm new-session -d -x "$w" -y "$h" "TERM=${SCREEN_TERM:-tmux-256color} '$program' top '$1'"
+	sleep "${SETTLE:-3}"
+	shift
+	for shot; do
+		tm send-keys "${shot%%=*}"
+		sleep 0.4
+		name=${shot#*=}
+		tm capture-pane -p -e -N | to_html >"$tmp/$name.html"
+		chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
+			--disable-background-networking --disable-component-update --disable-sync \
+			--user-data-dir="$tmp/chromium" --hide-scrollbars \
+			--window-size="$((w * 843 / 100 + 16)),$((h * 17 + 16))" \
+			--screenshot="$out/$name.png" "file://$tmp/$name.html" >/dev/null 2>&1
+		! command -v pngquant >/dev/null || pngquant --force --ext .png 128 "$out/$name.png"
+		echo "$out/$name.png: $(wc -c <"$out/$name.png") bytes"
+	done
+	tm kill-server
+}
+
 mkdir -p "$out"
-tm new-session -d -x "$w" -y "$h" "TERM=${SCREEN_TERM:-tmux-256color} '$program' top '$db'"
-sleep "${SETTLE:-3}"
-for key in $(printf '%s' "${KEYS:-12345}" | sed 's/./& /g'); do
-	tm send-keys "$key"
-	sleep 0.4
-	tm capture-pane -p -e -N | to_html >"$tmp/$key.html"
-	name=$(printf 'x\noverview\nheatmap\nlayer\ndomains\nalarms' | sed -n "$((key + 1))p")
-	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
-		--disable-background-networking --disable-component-update --disable-sync \
-		--user-data-dir="$tmp/chromium" --hide-scrollbars \
-		--window-size="$((w * 843 / 100 + 16)),$((h * 17 + 16))" \
-		--screenshot="$out/top-$name.png" "file://$tmp/$key.html" >/dev/null 2>&1
-	! command -v pngquant >/dev/null || pngquant --force --ext .png 128 "$out/top-$name.png"
-	echo "$out/top-$name.png"
-done
+good=${1:-$tmp/balanced.db} bad=${2:-$tmp/collapsed.db}
+[ $# -ge 1 ] || "$program" profile --quiet --db "$good" sample:balanced
+[ $# -ge 2 ] || "$program" profile --quiet --db "$bad" sample:collapsed
+shoot "$good" 1=top 2=top-heatmap 3=top-layer 4=top-domains
+shoot "$bad" 1=top-collapsed 5=top-alarms

@@ -26,6 +26,21 @@ static void add(struct words *w, const char *fmt, ...)
 	w->len += n > 0 ? (size_t)n : 0;
 }
 
+/* 1234567 -> "1,234,567" */
+static const char *grouped(uint64_t n, char out[32])
+{
+	char digits[24];
+	int len = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n), at = 0;
+
+	for (int i = 0; i < len; i++) {
+		if (i && (len - i) % 3 == 0)
+			out[at++] = ',';
+		out[at++] = digits[i];
+	}
+	out[at] = 0;
+	return out;
+}
+
 /* The layer whose busiest expert is furthest above its fair share; NULL without data. */
 static const struct view_layer *worst_layer(const struct view_layers *l)
 {
@@ -45,6 +60,7 @@ static void balance(struct words *w, const struct view_summary *s, const struct 
 	size_t alarms = 0, warnings = 0;
 	unsigned dead = 0, experts = 0;
 	const char *state;
+	char tokens[32];
 
 	for (size_t i = 0; i < a->n; i++)
 		if (!strcmp(a->alarm[i].kind, "collapse")) {
@@ -63,8 +79,7 @@ static void balance(struct words *w, const struct view_summary *s, const struct 
 		add(w, "%zu of %zu MoE layers load single experts far above their fair share; ",
 			alarms + warnings, l->n);
 	add(w, "the busiest expert of the worst layer (expert %u of layer %u) takes %.2f times its fair "
-		"share over %llu tokens", v->top_expert, v->layer, v->max_mean,
-		(unsigned long long)v->tokens);
+		"share over %s tokens", v->top_expert, v->layer, v->max_mean, grouped(v->tokens, tokens));
 	if (dead)
 		add(w, ", and %u of %u experts were never picked", dead, experts);
 	add(w, ". ");
@@ -85,7 +100,9 @@ static void specialisation(struct words *w, const struct view_spec *sp)
 			const struct view_spec_cell *c = sp->layer[l].cell + d;
 
 			proven += c->proven != 0;
-			if (c->proven && (!best || c->rel > best->rel))
+			/* the clearest claim, not the busiest expert: in a collapsed layer one expert is
+			 * busy in every domain, and so in every shuffled one */
+			if (c->proven && (!best || c->lo - c->null_p95 > best->lo - best->null_p95))
 				best = c, layer = sp->layer + l, domain = sp->domain[d].name;
 		}
 	if (!cells) {
@@ -96,7 +113,7 @@ static void specialisation(struct words *w, const struct view_spec *sp)
 			"%zu layer-and-domain cells beats shuffled labels. ", cells);
 	} else {
 		add(w, "Experts specialise by domain: %zu of %zu layer-and-domain cells beat shuffled "
-			"labels; strongest, expert %u of layer %u takes %.1f times its fair share on %s text "
+			"labels; clearest, expert %u of layer %u takes %.1f times its fair share on %s text "
 			"(95 %% interval %.1f-%.1f; shuffled labels reach %.1f). ", proven, cells,
 			best->expert, layer->layer, best->rel, domain, best->lo, best->hi,
 			best->null_p95);
