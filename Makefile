@@ -121,6 +121,11 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	$(call say,CC)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
 
+# Libraries that tests load before a program's own.
+$(BUILD)/tests/%.so: tests/preload/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O2 $(WARN) -fPIC -shared $< -o $@
+
 # Fuzz targets with a driver of their own; tests/cli/fuzz.sh runs each for a second.
 $(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/main.c tests/fuzz/fuzz.h tests/unit/gguf_build.h $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
