@@ -57,7 +57,7 @@ same "run as text" "$("$MOESCOPE" sql "$db" --csv "SELECT count(*) FROM routing 
 same "no such layer" "$("$MOESCOPE" sql "$db" --csv "SELECT count(*) FROM routing WHERE layer = 3.5 OR layer = -1" | tail -1)" 0
 same "fixed columns" "$("$MOESCOPE" sql "$db" --csv "SELECT DISTINCT run, phase FROM routing WHERE run = 1 AND phase = 1" | tail -1)" 1,1
 if command -v sqlite3 >/dev/null; then
-	sqlite3 -csv -cmd ".load $build/moescope_routing" "$db" "$by_routing" | tr -d '\r' >"$tmp/c"
+	sqlite3 -csv -cmd ".load '$build/moescope_routing'" "$db" "$by_routing" | tr -d '\r' >"$tmp/c"
 	sed 1d "$tmp/a" | cmp - "$tmp/c"
 fi
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 map=docs/ARCHITECTURE.md
 bad=0
 
-modules=$(git ls-files -co --exclude-standard 'src/*.c' 'tui/*.c' 'reports/*.c' |
+modules=$(find src tui reports -name '*.c' |
 	sed -n -e 's/^\(src\/[^/]*\)\/.*/\1/p' -e 's/^\(tui\|reports\)\/.*/\1/p' | sort -u)
 for m in $modules; do
 	row=$(grep "^| \`$m\` |" $map || true)
@@ -32,7 +32,7 @@ for f in $(grep -o '[A-Za-z0-9_.-]*\(/[A-Za-z0-9_.-]*\)*/[A-Za-z0-9_.-]*' $map |
 	[ -e "$f" ] || { echo "$map: $f does not exist"; bad=1; }
 done
 
-for page in $(git ls-files -co --exclude-standard '*.md'); do
+for page in $(find . -name '*.md' ! -path './.git/*' ! -path '*/build/*' | sed 's/^\.\///'); do
 	dir=$(dirname "$page")
 	for link in $(sed '/^```/,/^```/d' "$page" | grep -o '](\([^)]*\))' | sed 's/^](//; s/[)#].*//'); do
 		case $link in http:* | https:* | mailto:*) continue ;; esac
