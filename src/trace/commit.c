@@ -120,7 +120,7 @@ static void *grown(void *p, size_t n, size_t size, struct moe_err *e)
 	void *q = n & (n - 1) ? p : realloc(p, (n ? 2 * n : 1) * size);
 
 	if (!q)
-		err_nomem(e, (unsigned long long)n * size, "the writer's tables");
+		err_nomem(e, (unsigned long long)(n ? 2 * n : 1) * size, "the writer's tables");
 	return q;
 }
 
