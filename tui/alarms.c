@@ -17,7 +17,8 @@ static void draw_row(struct tui_ctx *c, struct tui_rect r, const struct view_ala
 
 	tui_put(c->g, r.x, r.y, here ? TUI_KEY : TUI_TEXT, here ? '>' : ' ');
 	tui_put(c->g, r.x + 1, r.y, st, sign);
-	x += 1 + tui_text(c->g, x + 1, r.y, 19, TUI_DIM, tui_fmt_time(t, sizeof t, a->since, c->s->now));
+	tui_fmt_time(t, sizeof t, a->since, c->s->now);
+	x += 1 + tui_text(c->g, x + 1, r.y, 19, TUI_DIM, t);
 	x += 1;
 	tui_textf(c->g, x + 1, r.y, 10, st, "%s", a->kind);
 	tui_text(c->g, x + 12, r.y, r.x + r.w - x - 12, here ? TUI_STRONG : TUI_TEXT, a->text);

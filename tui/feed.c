@@ -277,7 +277,7 @@ static void *work(void *arg)
 	struct tui_feed *f = w->feed;
 	struct tui_want want;
 
-	if (w != &f->worker[FIGURES] && nice(10) < 0) /* on Linux, of this thread: the engine comes first */
+	if (w != &f->worker[FIGURES] && nice(10) < 0) /* of this thread: the engine first */
 		errno = 0;
 	pthread_mutex_lock(&f->lock);
 	while (!f->stop) {

@@ -111,7 +111,8 @@ void tui_map_draw(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit 
 		const struct view_layer *v = &l->layer[m->row[i]];
 		int y = r.y + 1 + (int)i * m->tall, here = m->cursor && m->row[i] == c->s->layer;
 
-		tui_textf(c->g, r.x, y + (m->tall - 1) / 2, fit->label - 1, here ? TUI_STRONG : TUI_DIM, "L%u", v->layer);
+		tui_textf(c->g, r.x, y + (m->tall - 1) / 2, fit->label - 1,
+			here ? TUI_STRONG : TUI_DIM, "L%u", v->layer);
 		for (int j = 0; j < fit->visible; j++) {
 			int col = m->first_col + j, e = col * fit->group;
 

@@ -249,7 +249,8 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 		x += 1;
 	}
 	if (badge[0])
-		x += 2 + tui_text(c->g, x + 1, r.y, r.x + r.w - x - 1, alarms ? TUI_ALARM : TUI_WARN, badge);
+		x += 2 + tui_text(c->g, x + 1, r.y, r.x + r.w - x - 1,
+			alarms ? TUI_ALARM : TUI_WARN, badge);
 	if (x + 8 < r.x + r.w) {
 		tui_text(c->g, r.x + r.w - 7, r.y, 1, TUI_KEY, "?");
 		tui_text(c->g, r.x + r.w - 5, r.y, 4, TUI_DIM, "help");

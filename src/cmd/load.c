@@ -4,11 +4,46 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
+#include "cmd/show.h"
 #include "version.h"
 
 static volatile sig_atomic_t interrupted;
+
+/*
+ * A file that another process cuts while it is mapped raises SIGBUS on access; nothing that was read
+ * before can be trusted then. So the program says which file it was and ends: what the trace has
+ * committed stays, and the next writer marks the run failed. One model a process.
+ */
+static struct { char text[1200]; size_t len; const struct gguf *g; int opening; } bus;
+
+static void on_bus(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	if (bus.opening || (bus.g && gguf_holds(bus.g, info->si_addr))) {
+		if (write(STDERR_FILENO, bus.text, bus.len) < 0)
+			_exit(MOE_ERR_SYS);
+		_exit(MOE_ERR_INPUT);
+	}
+	signal(sig, SIG_DFL); /* somebody else's: happens again on return */
+}
+
+static struct gguf *open_file(const char *path, struct moe_err *e)
+{
+	struct sigaction a = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO };
+	struct gguf *g;
+
+	bus.len = (size_t)snprintf(bus.text, sizeof bus.text,
+		"moescope: %s: the file was cut, or its disk failed, while it was in use\n", show(path).s);
+	bus.opening = 1;
+	sigaction(SIGBUS, &a, NULL);
+	g = gguf_open(path, e);
+	bus.g = g;
+	bus.opening = 0;
+	return g;
+}
 
 static const struct embedded *find_sample(const char *name, struct moe_err *e)
 {
@@ -32,7 +67,7 @@ int load_gguf(const char *name, struct gguf **out, struct moe_err *e)
 
 		*out = m ? gguf_open_memory(m->data, (size_t)(m->end - m->data), name, e) : NULL;
 	} else {
-		*out = gguf_open(name, e);
+		*out = open_file(name, e);
 	}
 	return *out ? 0 : -1;
 }
@@ -60,6 +95,8 @@ void load_free(struct loaded *l)
 {
 	tok_free(l->tok);
 	model_close(l->model);
+	if (bus.g == l->gguf)
+		bus.g = NULL;
 	gguf_close(l->gguf);
 	memset(l, 0, sizeof *l);
 }
@@ -113,6 +150,7 @@ void load_catch_interrupt(void)
 
 	sigaction(SIGINT, &a, NULL);
 	sigaction(SIGTERM, &a, NULL);
+	signal(SIGPIPE, SIG_IGN); /* so that the run is closed when nobody reads the text any more */
 }
 
 int load_interrupted(void)

@@ -4,6 +4,7 @@
  * Exit status: 0 success; 1 a check that was asked for found something; 2 wrong usage; 3 bad
  * input (file, database, text); 4 the system refused (memory, disk, permission); 130 interrupted.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,6 +97,7 @@ int main(int argc, char **argv)
 {
 	const struct cmd *c;
 
+	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is a full disk: an error, not the end */
 	if (argc > 0 && argv[0][0])
 		cmd_program = argv[0];
 	if (argc < 2) {

@@ -197,7 +197,10 @@ int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_
 		progress_start(&p.bar, "profile", p.total);
 		for (size_t i = 0; i < p.n_part && !failed && !load_interrupted(); i++)
 			failed = run_part(&p, i, e);
-		progress_end(&p.bar, p.done);
+		if (failed)
+			progress_stop(&p.bar);
+		else
+			progress_end(&p.bar, p.done);
 	}
 	if (p.t) {
 		struct moe_err late = { 0 };

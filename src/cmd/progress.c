@@ -46,12 +46,17 @@ void progress_to(struct progress *p, uint64_t done, const char *note)
 	draw(p, done, note, (double)(now - p->start) * 1e-9);
 }
 
+void progress_stop(struct progress *p)
+{
+	if (p->tty)
+		fprintf(stderr, "\r\x1b[K");
+}
+
 void progress_end(struct progress *p, uint64_t done)
 {
 	double s = (double)(clock_mono() - p->start) * 1e-9;
 
-	if (p->tty)
-		fprintf(stderr, "\r\x1b[K");
+	progress_stop(p);
 	fprintf(stderr, "%s: %llu tokens in %.1f s, %.0f tokens/s\n", p->what, (unsigned long long)done, s,
 		s > 0 ? (double)done / s : 0.0);
 }

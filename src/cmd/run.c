@@ -105,7 +105,7 @@ static int generate(struct gen *g, struct moe_err *e)
 		sampler_seen(g->sampler, g->ids[j]);
 	if (session_eval(g->s, g->ids, g->n_ids, MOE_PREFILL, &want, e))
 		return -1;
-	for (i = 0; i < n_predict && !load_interrupted(); i++) {
+	for (i = 0; i < n_predict && !load_interrupted() && !ferror(stdout); i++) {
 		if (tok_is_end(g->l.tok, g->next) && !ignore_end)
 			break;
 		print_token(g, g->next);

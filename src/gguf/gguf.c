@@ -11,7 +11,7 @@
  * So a bad file costs at most its mapping, MAX_MEM and a fraction of a second.
  *
  * What cannot be checked here: a file that another process cuts while it is mapped raises SIGBUS on
- * access. Big-endian files, version 1 and split files (shards) are refused, not converted.
+ * access (src/cmd/load.c answers that). Big-endian files, version 1 and split files (shards) are refused, not converted.
  */
 #include "gguf/gguf.h"
 

@@ -50,6 +50,8 @@ void gguf_close(struct gguf *g);
 const char *gguf_path(const struct gguf *g);
 uint64_t gguf_file_bytes(const struct gguf *g);
 uint32_t gguf_version(const struct gguf *g);
+/* Does p point into the file's bytes? Safe in a signal handler. */
+int gguf_holds(const struct gguf *g, const void *p);
 
 /* Metadata. 1 = found, 0 = no such key, -1 = there but of another kind or out of range (e says). */
 int gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out, struct moe_err *e);

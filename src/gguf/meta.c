@@ -25,6 +25,13 @@ uint32_t gguf_version(const struct gguf *g)
 	return g->version;
 }
 
+int gguf_holds(const struct gguf *g, const void *p)
+{
+	uintptr_t at = (uintptr_t)p, start = (uintptr_t)g->data;
+
+	return at >= start && at - start < g->size;
+}
+
 static const struct gguf_kv *find(const struct gguf *g, const char *key)
 {
 	size_t lo = 0, hi = g->n_kv;

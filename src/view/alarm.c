@@ -98,17 +98,18 @@ static double again_nan(const struct figures *);
  *   worth a look; a layer that has collapsed has 4 and more (our collapsed sample: 4.7-6.9), so 3
  *   is an alarm. One hot expert among many is a placement problem, not a collapse: below 10 % of
  *   picks over capacity it stays a warning.
- * dead: share of experts never picked. Any is worth a warning, 10 % wasted parameters an alarm.
+ * dead: share of experts never picked. Any is worth a warning (one of the most that a layer can
+ *   have, 1024, is above .0005), 10 % wasted parameters an alarm.
  * cold: experts below a tenth of their fair share, but alive.
  * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.
  */
 static const struct rule rules[] = {
 	/* kind      note      warning   alarm     layer measure   describe      again */
 	{ "collapse", INFINITY, 2,       3,        1, collapse, say_collapse, again_max_mean },
-	{ "dead",     INFINITY, 1e-9,    .10,      1, dead,     say_dead,     NULL },
+	{ "dead",     INFINITY, .0005,   .10,      1, dead,     say_dead,     NULL },
 	{ "cold",     1,        INFINITY, INFINITY, 1, cold,    say_cold,     NULL },
 	{ "nan",      INFINITY, INFINITY, 1,       1, nan_seen, say_nan,      again_nan },
-	{ "gap",      INFINITY, 1e-9,    .01,      0, gap,      say_gap,      NULL },
+	{ "gap",      INFINITY, 1e-6,    .01,      0, gap,      say_gap,      NULL },
 	{ "recovery", INFINITY, 1,       INFINITY, 0, recovery, say_recovery, NULL },
 	{ "failed",   INFINITY, INFINITY, 1,       0, failed,   say_failed,   NULL },
 	{ "stopped",  INFINITY, INFINITY, 5,       0, stopped,  say_stopped,  NULL },

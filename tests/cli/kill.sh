@@ -114,4 +114,17 @@ for how in run profile full; do
 		done
 	done
 done
+
+# ---- nobody reads the text any more ----
+mkfifo text
+"$MOESCOPE" run "$tiny" 'Once upon a time' --db pipe.db -n 16000000 --ctx 16000 --ignore-end --seed 1 >text 2>err &
+pid=$!
+head -c 2000 text >/dev/null
+wait $pid
+same 'a closed pipe: exit' $? 4
+same 'a closed pipe: state' "$(q pipe.db 'SELECT state FROM run')" done
+same 'a closed pipe: tokens' "$(q pipe.db 'SELECT n_prompt + n_generated FROM sequence')" \
+	"$(q pipe.db 'SELECT sum(n) FROM chunk')"
+grep -q 'standard output' err || no "a closed pipe: $(cat err)"
+check 'a closed pipe' pipe.db
 finish
