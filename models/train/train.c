@@ -1,0 +1,312 @@
+/* train.c - trains the sample models on two CPU cores.
+ *
+ *   train --data DIR --out PREFIX --variant balanced|collapsed --minutes M [--resume] ...
+ *
+ * AdamW (0.9, 0.95), weight decay 0.1 on matrices, gradient clipped to norm 1, warm-up, then a
+ * cosine down to 5 % of the peak rate by wall clock: the schedule's end is fixed at the first
+ * start, so that a resumed run ends when the first one would have. Writes
+ *   PREFIX.ckpt       everything, every few minutes        PREFIX.best.ckpt  weights, best held-out
+ *   PREFIX.log.tsv    one row every 20 steps               PREFIX.eval.tsv   bits per byte by domain
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <xmmintrin.h>
+
+#include "ckpt.h"
+#include "data.h"
+#include "gemm.h"
+#include "rng.h"
+
+static const double beta1 = 0.9, beta2 = 0.95, adam_eps = 1e-8, decay = 0.1, clip = 1.0;
+
+enum { WARM_UP = 150, LOG_EVERY = 20, EVAL_WINDOWS = 32, CHUNK = 1 << 16 };
+
+struct options {
+	const char *dir, *out, *variant;
+	double minutes, lr, alpha, eval_minutes, save_minutes, small_until;
+	size_t seqs, len;
+	uint64_t seed, max_steps;
+	int resume;
+};
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double gradient_norm(const float *g, size_t size)
+{
+	double s = 0;
+#pragma omp parallel for schedule(static) reduction(+ : s)
+	for (size_t c = 0; c < size; c += CHUNK) {
+		size_t end = size - c < CHUNK ? size : c + CHUNK;
+		float part[16] = { 0 };
+		for (size_t i = c; i + 16 <= end; i += 16)
+			for (size_t j = 0; j < 16; j++)
+				part[j] += g[i + j] * g[i + j];
+		for (size_t j = 0; j < 16; j++)
+			s += (double)part[j];
+	}
+	return sqrt(s);
+}
+
+static void adamw(struct net *n, float *m, float *v, double lr, double scale, uint64_t step)
+{
+	size_t count;
+	const struct net_tensor *t = net_tensors(n, &count);
+	float *w = net_weights(n);
+	const float *g = net_grads(n);
+	float rate = (float)(lr / (1 - pow(beta1, (double)step)));
+	float v_fix = (float)(1 / (1 - pow(beta2, (double)step))), k = (float)scale;
+	float b1 = (float)beta1, b2 = (float)beta2, eps = (float)adam_eps;
+#pragma omp parallel
+	for (size_t i = 0; i < count; i++) {
+		size_t lo = t[i].off, hi = lo + t[i].count * t[i].rows * t[i].cols;
+		float keep = (float)(1 - (t[i].decay ? lr * decay : 0));
+#pragma omp for schedule(static) nowait
+		for (size_t c = lo; c < hi; c += CHUNK) {
+			size_t end = hi - c < CHUNK ? hi : c + CHUNK;
+#pragma omp simd
+			for (size_t j = c; j < end; j++) {
+				float x = g[j] * k;
+				m[j] = b1 * m[j] + (1 - b1) * x;
+				v[j] = b2 * v[j] + (1 - b2) * x * x;
+				w[j] = w[j] * keep - rate * m[j] / (sqrtf(v[j] * v_fix) + eps);
+			}
+		}
+	}
+}
+
+/* Bits per byte of each domain on windows spread evenly over its held-out stream. */
+static double evaluate(struct net *n, const struct data *d, size_t len, size_t seqs, double *bpb)
+{
+	uint16_t *in = malloc(3 * seqs * len * sizeof *in), *target = in + seqs * len;
+	uint16_t *seg = target + seqs * len;
+	float *loss = malloc(seqs * len * sizeof *loss);
+	struct net_stats st;
+	double mean = 0;
+	if (!in || !loss)
+		abort();
+	for (int i = 0; i < DATA_DOMAINS; i++) {
+		const struct data_domain *m = &d->domain[i];
+		double nats = 0, bytes = 0;
+		for (size_t w = 0; w < EVAL_WINDOWS; w += seqs) {
+			for (size_t b = 0; b < seqs; b++)
+				data_window(m->held, (m->held_size - len - 1) * (w + b) /
+					    EVAL_WINDOWS, len, in + b * len, target + b * len,
+					    seg + b * len);
+			net_step(n, seqs, len, in, target, seg, 0, loss, &st);
+			for (size_t t = 0; t < seqs * len; t++) {
+				nats += (double)loss[t];
+				bytes += d->bytes[target[t]];
+			}
+		}
+		bpb[i] = nats / log(2) / bytes;
+		mean += bpb[i] / DATA_DOMAINS;
+	}
+	free(in);
+	free(loss);
+	return mean;
+}
+
+static FILE *open_log(const char *prefix, const char *name, int resume)
+{
+	char path[1024];
+	snprintf(path, sizeof path, "%s.%s.tsv", prefix, name);
+	FILE *f = fopen(path, resume ? "a" : "w");
+	if (!f)
+		perror(path);
+	return f;
+}
+
+static void log_eval(FILE *f, const struct ckpt_state *st, double seconds, double mean,
+		     const double *bpb)
+{
+	fprintf(f, "%llu\t%llu\t%.0f\t%.4f", (unsigned long long)st->step,
+		(unsigned long long)st->tokens, seconds, mean);
+	for (int i = 0; i < DATA_DOMAINS; i++)
+		fprintf(f, "\t%.4f", bpb[i]);
+	fprintf(f, "\n");
+	fflush(f);
+}
+
+static int train(const struct options *o)
+{
+	struct net_config cfg = { .layers = 4, .dim = 256, .heads = 4, .kv_heads = 2,
+				  .head_dim = 64, .experts = 16, .expert_dim = 256, .picks = 2,
+				  .vocab = DATA_VOCAB, .rope_base = 10000, .eps = 1e-6f,
+				  .balance = 0.01f, .zloss = 0.001f };
+	char full[1024], best[1024];
+	struct ckpt_state st = { .rng = o->seed + 1, .seed = o->seed };
+	struct data data;
+	struct net_stats stats;
+	double bpb[DATA_DOMAINS];
+	int rc = -1;
+
+	if (!strcmp(o->variant, "collapsed")) {
+		cfg.layers = 3;
+		cfg.balance = cfg.zloss = 0;
+	}
+	snprintf(full, sizeof full, "%s.ckpt", o->out);
+	snprintf(best, sizeof best, "%s.best.ckpt", o->out);
+	if (data_open(&data, o->dir, o->alpha))
+		return -1;
+	struct net *n = net_open(&cfg, o->seqs, o->len);
+	float *m = gemm_alloc(net_size(n) * sizeof *m), *v = gemm_alloc(net_size(n) * sizeof *v);
+	uint16_t *in = gemm_alloc(3 * o->seqs * o->len * sizeof *in);
+	uint16_t *target = in + o->seqs * o->len, *seg = target + o->seqs * o->len;
+	FILE *log = open_log(o->out, "log", o->resume);
+	FILE *evals = open_log(o->out, "eval", o->resume);
+	if (!log || !evals)
+		goto out;
+	if (o->resume) {
+		if (ckpt_read(full, n, &st, m, v))
+			goto out;
+	} else {
+		net_init(n, o->seed);
+		st.start = now();
+		st.deadline = st.start + 60 * o->minutes;
+		fprintf(log, "step\ttokens\tseconds\tlr\tloss\tbalance\tz\tnorm");
+		for (int l = 0; l < cfg.layers; l++)
+			fprintf(log, "\tmax_mean_%d", l);
+		fprintf(log, "\n");
+		fprintf(evals, "step\ttokens\tseconds\tmean");
+		for (int i = 0; i < DATA_DOMAINS; i++)
+			fprintf(evals, "\t%s", data.domain[i].name);
+		fprintf(evals, "\n");
+	}
+	printf("%s: %zu parameters, %s, step %llu, ends in %.0f s\n", o->variant, net_size(n),
+	       gemm_backend, (unsigned long long)st.step, st.deadline - now());
+	fflush(stdout);
+
+	double span = st.deadline - st.start, last = now(), last_eval = last, last_save = last;
+	double loss = 0, balance = 0, z = 0;
+	for (;;) {
+		double t = now(), part = (t - st.start) / span;
+		int end = part >= 1 || (o->max_steps && st.step >= o->max_steps);
+		if (end || t - last_eval > 60 * o->eval_minutes) {
+			double mean = evaluate(n, &data, o->len, o->seqs, bpb);
+			log_eval(evals, &st, t - st.start, mean, bpb);
+			if (st.best <= 0 || mean < st.best) {
+				st.best = mean;
+				ckpt_write(best, n, &st, NULL, NULL);
+			}
+			last_eval = now();
+		}
+		if (end || t - last_save > 60 * o->save_minutes) {
+			ckpt_write(full, n, &st, m, v);
+			last_save = now();
+		}
+		if (end)
+			break;
+		double begin = now();
+		size_t seqs = part < o->small_until ? (o->seqs + 1) / 2 : o->seqs;
+		double warm = st.step < WARM_UP ? (double)(st.step + 1) / WARM_UP : 1;
+		double lr = o->lr * warm * (0.05 + 0.95 * 0.5 * (1 + cos(3.14159265358979 * part)));
+		data_batch(&data, &st.rng, seqs, o->len, in, target, seg);
+		net_step(n, seqs, o->len, in, target, seg, 1, NULL, &stats);
+		double norm = gradient_norm(net_grads(n), net_size(n));
+		if (!isfinite(norm)) {
+			fprintf(stderr, "step %llu: gradient norm %g\n",
+				(unsigned long long)st.step, norm);
+			goto out;
+		}
+		st.step++;
+		st.tokens += seqs * o->len;
+		adamw(n, m, v, lr, norm > clip ? clip / norm : 1, st.step);
+		st.busy += now() - begin;
+		loss += stats.ce / LOG_EVERY;
+		balance += stats.balance / LOG_EVERY;
+		z += stats.z / LOG_EVERY;
+		if (st.step % LOG_EVERY == 0) {
+			fprintf(log, "%llu\t%llu\t%.1f\t%.6f\t%.4f\t%.4f\t%.4f\t%.3f",
+				(unsigned long long)st.step, (unsigned long long)st.tokens,
+				now() - st.start, lr, loss, balance / cfg.layers, z / cfg.layers,
+				norm);
+			for (int l = 0; l < cfg.layers; l++)
+				fprintf(log, "\t%.2f", stats.max_mean[l]);
+			fprintf(log, "\n");
+			fflush(log);
+			loss = balance = z = 0;
+		}
+	}
+	printf("done: %llu steps, %llu tokens, %.0f s busy, best %.4f bits per byte\n",
+	       (unsigned long long)st.step, (unsigned long long)st.tokens, st.busy, st.best);
+	rc = 0;
+out:
+	if (log)
+		fclose(log);
+	if (evals)
+		fclose(evals);
+	free(m);
+	free(v);
+	free(in);
+	net_close(n);
+	data_close(&data);
+	return rc;
+}
+
+static int usage(void)
+{
+	fprintf(stderr,
+		"usage: train --data DIR --out PREFIX [--variant balanced|collapsed] [--resume]\n"
+		"  --minutes M (90)   --lr R (0.003)      --alpha A (0.25)  --seed S (1)\n"
+		"  --seqs N (16)      --len T (256)       --small-until F (0.1)  --steps N\n"
+		"  --eval-minutes M (10)                  --save-minutes M (5)\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .variant = "balanced", .minutes = 90, .lr = 3e-3, .alpha = 0.25,
+			     .eval_minutes = 10, .save_minutes = 5, .small_until = 0.1,
+			     .seqs = 16, .len = 256, .seed = 1 };
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--resume")) {
+			o.resume = 1;
+			continue;
+		}
+		if (i + 1 == argc)
+			return usage();
+		const char *k = argv[i++], *a = argv[i];
+		if (!strcmp(k, "--data"))
+			o.dir = a;
+		else if (!strcmp(k, "--out"))
+			o.out = a;
+		else if (!strcmp(k, "--variant"))
+			o.variant = a;
+		else if (!strcmp(k, "--minutes"))
+			o.minutes = atof(a);
+		else if (!strcmp(k, "--lr"))
+			o.lr = atof(a);
+		else if (!strcmp(k, "--alpha"))
+			o.alpha = atof(a);
+		else if (!strcmp(k, "--seed"))
+			o.seed = strtoull(a, NULL, 10);
+		else if (!strcmp(k, "--seqs"))
+			o.seqs = strtoull(a, NULL, 10);
+		else if (!strcmp(k, "--len"))
+			o.len = strtoull(a, NULL, 10);
+		else if (!strcmp(k, "--small-until"))
+			o.small_until = atof(a);
+		else if (!strcmp(k, "--steps"))
+			o.max_steps = strtoull(a, NULL, 10);
+		else if (!strcmp(k, "--eval-minutes"))
+			o.eval_minutes = atof(a);
+		else if (!strcmp(k, "--save-minutes"))
+			o.save_minutes = atof(a);
+		else
+			return usage();
+	}
+	if (!o.dir || !o.out || !o.seqs || o.len < 2 ||
+	    (strcmp(o.variant, "balanced") && strcmp(o.variant, "collapsed")))
+		return usage();
+	/* denormal moments would slow every step down */
+#pragma omp parallel
+	_mm_setcsr(_mm_getcsr() | 0x8040);
+	return train(&o) ? 1 : 0;
+}
