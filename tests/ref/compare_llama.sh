@@ -1,0 +1,50 @@
+#!/bin/sh
+# Compares the vectors under tests/data/models with llama.cpp, and the token ids of its tokenizer.
+#
+#	LLAMA_CPP=DIR tests/ref/compare_llama.sh [SAMPLE_DIR]
+#
+# DIR has include/ and lib/ (tests/ref/README.md says how to get it). SAMPLE_DIR holds
+# balanced.gguf and collapsed.gguf (default: models/). Quantised models are compared twice: with
+# their weights dequantised to F32, which must agree, and as they are, where llama.cpp also rounds
+# the activations to 8 bits, for information.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+if [ -z "${LLAMA_CPP:-}" ]; then
+	echo "compare_llama: skipped, LLAMA_CPP is not set"
+	exit 0
+fi
+export OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
+python=${PYTHON:-/usr/bin/python3}		# Debian's, which has its NumPy
+samples=${1:-models}
+ref=tests/ref
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+cc -std=c11 -O2 -I"$LLAMA_CPP/include" $ref/llama_dump.c -o "$tmp/llama_dump" \
+	"$LLAMA_CPP"/lib/libllama.*so "$LLAMA_CPP"/lib/libggml.*so "$LLAMA_CPP"/lib/libggml-base.*so \
+	-Wl,-rpath,"$LLAMA_CPP/lib" -lm || exit 1
+
+bad=0
+# against LABEL GGUF VEC: evaluate and compare; the label says where a difference is expected
+against()
+{
+	printf '%-24s ' "$1"
+	"$tmp/llama_dump" "$2" "$3" "$tmp/peer.vec" && "$python" $ref/compare.py "$3" "$tmp/peer.vec"
+}
+for vec in tests/data/models/*.vec; do
+	name=$(basename "$vec" .vec)
+	gguf=tests/data/models/$name.gguf
+	[ -f "$gguf" ] || gguf=$samples/$name.gguf
+	[ -f "$gguf" ] || { echo "$name: no model, skipped"; continue; }
+	case $name in
+	quant | balanced | collapsed)
+		"$python" $ref/to_f32.py "$gguf" "$tmp/f32.gguf" || bad=1
+		against "$name, as F32" "$tmp/f32.gguf" "$vec" || bad=1
+		against "$name, for information" "$gguf" "$vec" || :
+		;;
+	*)
+		against "$name" "$gguf" "$vec" || bad=1
+		;;
+	esac
+	"$python" $ref/compare_tokens.py "$tmp/llama_dump" "$gguf" || bad=1
+done
+exit $bad

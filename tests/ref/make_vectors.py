@@ -1,0 +1,108 @@
+"""Remakes every expected value under tests/data: one command, nothing else writes there.
+
+    make_vectors.py [SAMPLE_DIR]
+
+models/NAME.txt, NAME.vec   text, and what forward.py makes of it, for each tests/data/models/*.gguf
+models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gguf
+                            (default: models/ of the repository; skipped where absent)
+kernels.bin                 blocks of every quantisation type and the values they stand for
+router.txt                  the pure routing function
+metrics.txt                 choice tables and their metrics
+The layouts are in tests/data/README.md.
+"""
+import glob
+import os
+import struct
+import sys
+
+import numpy as np
+
+from bpe import Tokenizer
+from forward import Model, write_vec
+from gguf_io import CODEC, TYPES, dequantise, quantise
+from metrics import make_metric_vectors
+from router import make_router_vectors
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DATA = os.path.normpath(os.path.join(HERE, "..", "data"))
+SAMPLES = os.path.normpath(os.path.join(HERE, "..", "..", "models"))
+
+TINY_TEXT = "Route 42 tokens: 'naïve' load; x[i] += 7\n"
+SAMPLE_TEXT = ("The court held that the patient's claim, filed in 1984, was void: int main(void) "
+               "{ return 0; } und der Vertrag bleibt in Kraft")
+SAMPLE_TOKENS = 16                      # a vocabulary of 4096 makes long vectors
+
+
+def model_vectors(gguf, text, limit=None):
+    """Writes NAME.txt and NAME.vec; with a limit, as many whole words as fit in it."""
+    name = os.path.splitext(os.path.basename(gguf))[0]
+    model = Model(gguf)
+    tok = Tokenizer(model.g.kv)
+    while limit and len(tok.encode(text)) > limit:
+        text = text.rsplit(" ", 1)[0]
+    ids = tok.encode(text)
+    logits, routing = model.forward(ids)
+    stem = os.path.join(DATA, "models", name)
+    with open(stem + ".txt", "wb") as f:
+        f.write(text.encode("utf-8"))
+    write_vec(stem + ".vec", ids, logits, model.layers, routing)
+    least = min((float(m.min()) for *_, m in routing.values()), default=float("nan"))
+    print(f"{name}: {model.arch}, {len(ids)} tokens, logit std {logits.std():.2f}, "
+          f"least margin {least:.1e}, {os.path.getsize(stem + '.vec')} bytes")
+
+
+# Byte offsets of the half-precision fields in a block, for blocks of random bytes.
+HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2],
+          "Q5_K": [0, 2], "Q6_K": [208]}
+
+
+def kernel_blocks(kind, rng):
+    """A few blocks as bytes: quantised values, then bytes at random, then zeros and extremes."""
+    per, size = TYPES[kind][1:]
+    if per == 1:
+        x = np.concatenate([rng.standard_normal(59), [0, -0.0, 65504, 6e-8, -1.5e-5]])
+        return quantise(x, kind)
+    out = quantise(rng.standard_normal((4, per)), kind)
+    b = rng.integers(0, 256, (4, size), dtype=np.uint8)
+    for at in HALVES.get(kind, []):
+        d = rng.standard_normal(4).astype("<f2")
+        d[3] = 6e-6                                     # a subnormal half
+        b[:, at:at + 2] = d.view(np.uint8).reshape(4, 2)
+    if kind == "MXFP4":
+        b[:, 0] = [120, 131, 1, 0]                      # 1 and 0: subnormal floats
+    return out + b.tobytes() + quantise(np.zeros((1, per)), kind)
+
+
+def make_kernels(path):
+    rng = np.random.default_rng(7)
+    with open(path, "wb") as f:
+        f.write(b"MOEKERN1" + struct.pack("<I", len(CODEC)))
+        for kind in CODEC:
+            ident, per, size = TYPES[kind]
+            raw = kernel_blocks(kind, rng)
+            y = dequantise(raw, kind)
+            x = rng.standard_normal(len(y)).astype("<f4")
+            terms = y.astype(np.float64) * x
+            f.write(struct.pack("<8sIIII", kind.encode(), ident, per, size, len(raw) // size))
+            f.write(raw + y.astype("<f4").tobytes() + x.tobytes())
+            f.write(struct.pack("<dd", terms.sum(), np.abs(terms).sum()))
+    print(f"{path}: {os.path.getsize(path)} bytes, {len(CODEC)} types")
+
+
+def main():
+    samples = sys.argv[1] if len(sys.argv) > 1 else SAMPLES
+    for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
+        model_vectors(gguf, TINY_TEXT)
+    for name in ("balanced", "collapsed"):
+        gguf = os.path.join(samples, name + ".gguf")
+        if os.path.exists(gguf):
+            model_vectors(gguf, SAMPLE_TEXT, SAMPLE_TOKENS)
+        else:
+            print(f"{gguf}: absent, skipped")
+    make_kernels(os.path.join(DATA, "kernels.bin"))
+    make_router_vectors(os.path.join(DATA, "router.txt"))
+    make_metric_vectors(os.path.join(DATA, "metrics.txt"))
+
+
+if __name__ == "__main__":
+    main()
