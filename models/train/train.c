@@ -4,11 +4,13 @@
  *
  * AdamW (0.9, 0.95), weight decay 0.1 on matrices, gradient clipped to norm 1, warm-up, then a
  * cosine down to 5 % of the peak rate by wall clock: the schedule's end is fixed at the first
- * start, so that a resumed run ends when the first one would have. Writes
+ * start, so that a resumed run ends when the first one would have.
+ * SIGTERM and SIGINT save and stop; --resume goes on, also with other --len and --seqs. Writes
  *   PREFIX.ckpt       everything, every few minutes        PREFIX.best.ckpt  weights, best held-out
  *   PREFIX.log.tsv    one row every 20 steps               PREFIX.eval.tsv   bits per byte by domain
  */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -30,6 +32,14 @@ struct options {
 	uint64_t seed, max_steps;
 	int resume;
 };
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	stopped = 1;
+}
 
 static double now(void)
 {
@@ -197,11 +207,11 @@ static int train(const struct options *o)
 			}
 			last_eval = now();
 		}
-		if (end || t - last_save > 60 * o->save_minutes) {
+		if (end || stopped || t - last_save > 60 * o->save_minutes) {
 			ckpt_write(full, n, &st, m, v);
 			last_save = now();
 		}
-		if (end)
+		if (end || stopped)
 			break;
 		double begin = now();
 		size_t seqs = part < o->small_until ? (o->seqs + 1) / 2 : o->seqs;
@@ -234,8 +244,8 @@ static int train(const struct options *o)
 			loss = balance = z = 0;
 		}
 	}
-	printf("done: %llu steps, %llu tokens, %.0f s busy, best %.4f bits per byte\n",
-	       (unsigned long long)st.step, (unsigned long long)st.tokens, st.busy, st.best);
+	printf("%s: %llu steps, %llu tokens, %.0f s busy, best %.4f bits per byte\n",
+	       stopped ? "stopped" : "done", (unsigned long long)st.step, (unsigned long long)st.tokens, st.busy, st.best);
 	rc = 0;
 out:
 	if (log)
@@ -308,5 +318,7 @@ int main(int argc, char **argv)
 	/* denormal moments would slow every step down */
 #pragma omp parallel
 	_mm_setcsr(_mm_getcsr() | 0x8040);
+	signal(SIGTERM, on_signal);
+	signal(SIGINT, on_signal);
 	return train(&o) ? 1 : 0;
 }
