@@ -1,9 +1,10 @@
 /* evaluate.c - measures a checkpoint on the complete held-out sets.
  *
  *   evaluate --data DIR --ckpt FILE [--manifest MANIFEST.tsv] [--json FILE] [--windows N]
+ *            [--len L]
  *
- * Bits per byte: a window of 256 tokens slides over the stream by 128; a target is scored once,
- * with at least 128 tokens of context or back to the start of its document. The cost of
+ * Bits per byte: a window of L tokens (256) slides over the stream by L/2; a target is scored once,
+ * with at least L/2 tokens of context or back to the start of its document. The cost of
  * <|endoftext|> is in the nats; its bytes are none.
  * Routing, per layer, over the same tokens: load, entropy, dead experts; MI(domain; expert), each
  * domain counted alike, against a null in which the domain labels of the documents are permuted
@@ -18,7 +19,7 @@
 #include "gemm.h"
 #include "rng.h"
 
-enum { LEN = 256, STRIDE = 128, SEQS = 16, PERMUTATIONS = 100, MAX_DOCS = 4096 };
+enum { SEQS = 16, PERMUTATIONS = 100, MAX_DOCS = 4096, MAX_LEN = 1024 };
 
 struct tally {
 	const struct net_config *cfg;
@@ -34,7 +35,7 @@ struct tally {
 
 struct layer_figures {
 	double max_mean, entropy, mi_domain, null_mean, null_p95, mi_token_id, mi_token;
-	int dead;
+	int dead, cold;			/* experts with no pick; with less than a tenth of the mean */
 };
 
 static double *cell(const struct tally *t, size_t doc, size_t layer)
@@ -63,13 +64,15 @@ static void count_token(struct tally *t, const struct net *n, size_t at, uint16_
 }
 
 /* Scores one domain's stream; `limit` windows at most when it is not 0. */
-static int score(struct tally *t, struct net *n, const struct data *d, int domain, size_t limit)
+static int score(struct tally *t, struct net *n, const struct data *d, int domain, size_t len,
+		 size_t limit)
 {
 	const struct data_domain *m = &d->domain[domain];
-	static uint16_t in[SEQS * LEN], target[SEQS * LEN], seg[SEQS * LEN];
-	static float loss[SEQS * LEN];
+	static uint16_t in[SEQS * MAX_LEN], target[SEQS * MAX_LEN], seg[SEQS * MAX_LEN];
+	static float loss[SEQS * MAX_LEN];
 	struct net_stats st;
-	size_t windows = m->held_size <= LEN ? 0 : (m->held_size - LEN - 1) / STRIDE + 1;
+	size_t stride = len / 2;
+	size_t windows = m->held_size <= len ? 0 : (m->held_size - len - 1) / stride + 1;
 	size_t doc = t->docs, batches;
 	if (!windows) {
 		fprintf(stderr, "%s: held-out set too short\n", m->name);
@@ -81,12 +84,12 @@ static int score(struct tally *t, struct net *n, const struct data *d, int domai
 	for (size_t i = 0; i < batches; i++) {
 		size_t seqs = windows - i * SEQS < SEQS ? windows - i * SEQS : SEQS;
 		for (size_t b = 0; b < seqs; b++)
-			data_window(m->held, (i * SEQS + b) * STRIDE, LEN, in + b * LEN,
-				    target + b * LEN, seg + b * LEN);
-		net_step(n, seqs, LEN, in, target, seg, 0, loss, &st);
+			data_window(m->held, (i * SEQS + b) * stride, len, in + b * len,
+				    target + b * len, seg + b * len);
+		net_step(n, seqs, len, in, target, seg, 0, loss, &st);
 		for (size_t b = 0; b < seqs; b++)
-			for (size_t p = i + b ? LEN - STRIDE : 0; p < LEN; p++) {
-				size_t at = b * LEN + p;
+			for (size_t p = i + b ? stride : 0; p < len; p++) {
+				size_t at = b * len + p;
 				if (in[at] == DATA_EOT && t->count[domain] > 0) {
 					if (++doc == MAX_DOCS) {
 						fprintf(stderr, "too many documents\n");
@@ -167,6 +170,7 @@ static struct layer_figures figures(const struct tally *t, size_t l)
 		double p = load[j] / all, q = t->prob[l * e + j] / t->tokens;
 		f.max_mean = p * (double)e > f.max_mean ? p * (double)e : f.max_mean;
 		f.dead += load[j] <= 0;
+		f.cold += p * (double)e < 0.1;
 		h -= p > 0 ? p * log2(p) : 0;
 		hp -= q > 0 ? q * log2(q) : 0;
 	}
@@ -232,17 +236,17 @@ static void report(FILE *js, const struct tally *t, const struct data *d,
 	printf("%-10s %9s %9s %9.4f %9.4f\n\n", "mean", "", "", mean, mean_xz);
 	fprintf(js, "\t],\n\t\"mean_bits_per_byte\": %.4f, \"mean_xz9\": %.4f,\n\t\"layers\": [\n",
 		mean, mean_xz);
-	printf("%-5s %8s %8s %4s %10s %9s %9s %12s %10s\n", "layer", "max/mean", "entropy", "dead",
-	       "MI(domain)", "null", "null p95", "MI(token id)", "MI(token)");
+	printf("%-5s %8s %8s %4s %4s %10s %9s %9s %12s %10s\n", "layer", "max/mean", "entropy", "dead",
+	       "cold", "MI(domain)", "null", "null p95", "MI(token id)", "MI(token)");
 	for (int l = 0; l < c->layers; l++) {
 		struct layer_figures f = figures(t, (size_t)l);
-		printf("%-5d %8.3f %8.4f %4d %10.4f %9.4f %9.4f %12.4f %10.4f\n", l, f.max_mean,
-		       f.entropy, f.dead, f.mi_domain, f.null_mean, f.null_p95, f.mi_token_id,
-		       f.mi_token);
+		printf("%-5d %8.3f %8.4f %4d %4d %10.4f %9.4f %9.4f %12.4f %10.4f\n", l, f.max_mean,
+		       f.entropy, f.dead, f.cold, f.mi_domain, f.null_mean, f.null_p95,
+		       f.mi_token_id, f.mi_token);
 		fprintf(js, "\t\t{\"layer\": %d, \"max_mean\": %.4f, \"entropy_norm\": %.4f, "
-			"\"dead\": %d, \"mi_domain\": %.4f, \"null_mean\": %.4f, "
+			"\"dead\": %d, \"cold\": %d, \"mi_domain\": %.4f, \"null_mean\": %.4f, "
 			"\"null_p95\": %.4f, \"mi_token_id\": %.4f, \"mi_token\": %.4f}%s\n", l,
-			f.max_mean, f.entropy, f.dead, f.mi_domain, f.null_mean, f.null_p95,
+			f.max_mean, f.entropy, f.dead, f.cold, f.mi_domain, f.null_mean, f.null_p95,
 			f.mi_token_id, f.mi_token, l + 1 < c->layers ? "," : "");
 	}
 	fprintf(js, "\t]\n}\n");
@@ -251,7 +255,7 @@ static void report(FILE *js, const struct tally *t, const struct data *d,
 int main(int argc, char **argv)
 {
 	const char *dir = NULL, *ckpt = NULL, *manifest = NULL, *json = "/dev/null";
-	size_t windows = 0;
+	size_t windows = 0, len = 256;
 	for (int i = 1; i + 1 < argc; i += 2) {
 		if (!strcmp(argv[i], "--data"))
 			dir = argv[i + 1];
@@ -263,10 +267,12 @@ int main(int argc, char **argv)
 			json = argv[i + 1];
 		else if (!strcmp(argv[i], "--windows"))
 			windows = strtoull(argv[i + 1], NULL, 10);
+		else if (!strcmp(argv[i], "--len"))
+			len = strtoull(argv[i + 1], NULL, 10);
 	}
-	if (!dir || !ckpt) {
+	if (!dir || !ckpt || len < 2 || len > MAX_LEN) {
 		fprintf(stderr, "usage: evaluate --data DIR --ckpt FILE [--manifest FILE] "
-			"[--json FILE] [--windows N]\n");
+			"[--json FILE] [--windows N] [--len L]\n");
 		return 2;
 	}
 	struct data data;
@@ -275,7 +281,7 @@ int main(int argc, char **argv)
 	double xz[DATA_DOMAINS];
 	if (data_open(&data, dir, 0) || ckpt_peek(ckpt, &cfg, &st))
 		return 1;
-	struct net *n = net_open(&cfg, SEQS, LEN);
+	struct net *n = net_open(&cfg, SEQS, len);
 	if (ckpt_read(ckpt, n, &st, NULL, NULL))
 		return 1;
 	size_t le = (size_t)(cfg.layers * cfg.experts);
@@ -286,7 +292,7 @@ int main(int argc, char **argv)
 	t->prob = gemm_alloc(le * sizeof *t->prob);
 	int rc = 0;
 	for (int i = 0; i < DATA_DOMAINS && !rc; i++)
-		rc = score(t, n, &data, i, windows);
+		rc = score(t, n, &data, i, len, windows);
 	read_xz(manifest, &data, xz);
 	FILE *js = rc ? NULL : fopen(json, "w");
 	if (js) {

@@ -1,11 +1,12 @@
 """Writes a trainer's checkpoint as a GGUF v3 file that llama.cpp loads as qwen3moe.
 
-    export.py CKPT TOK_DIR OUT.gguf --name NAME [--rest TYPE] [--experts TYPE] [--check OUT.ckpt]
+    export.py CKPT TOK_DIR OUT.gguf --name NAME [--rest TYPE] [--experts TYPE] [--context N]
+              [--check OUT.ckpt]
 
 TOK_DIR holds tokens.txt and merges.txt. --rest is the type of the embedding and the attention
-matrices, --experts that of the experts; norms and routers stay F32. --check also writes the
-dequantised weights as a checkpoint, so that `evaluate` can measure what the quantisation costs.
-The checkpoint's layout is in ckpt.h.
+matrices, --experts that of the experts; norms and routers stay F32. --context is the longest
+window of the training. --check also writes the dequantised weights as a checkpoint, so that
+`evaluate` can measure what the quantisation costs. The checkpoint's layout is in ckpt.h.
 """
 import argparse
 import os
@@ -20,7 +21,6 @@ from gguf_io import read_gguf, write_gguf  # noqa: E402
 CONFIG = "layers dim heads kv_heads head_dim experts expert_dim picks vocab".split()
 SPECIALS = 3            # the last ids of the vocabulary
 EOT = 4093
-CONTEXT = 256           # the longest window seen in training
 # values of general.file_type, by the type most weights have
 FILE_TYPE = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "Q4_K": 15, "Q6_K": 18, "BF16": 32}
 
@@ -79,7 +79,7 @@ def lines(path):
         return f.read().rstrip("\n").split("\n")
 
 
-def metadata(cfg, tok_dir, name, file_type):
+def metadata(cfg, tok_dir, name, file_type, context):
     tokens = lines(os.path.join(tok_dir, "tokens.txt"))
     merges = [m for m in lines(os.path.join(tok_dir, "merges.txt")) if m]
     assert len(tokens) == cfg["vocab"] and tokens[EOT] == "<|endoftext|>"
@@ -95,7 +95,7 @@ def metadata(cfg, tok_dir, name, file_type):
         "general.file_type": FILE_TYPE[file_type],
         "general.quantization_version": 2,
         p + "block_count": cfg["layers"],
-        p + "context_length": CONTEXT,
+        p + "context_length": context,
         p + "embedding_length": cfg["dim"],
         p + "feed_forward_length": cfg["expert_dim"],
         p + "attention.head_count": cfg["heads"],
@@ -126,13 +126,14 @@ def main():
     a.add_argument("--name", required=True)
     a.add_argument("--rest", default="Q8_0", choices=FILE_TYPE)
     a.add_argument("--experts", default="Q8_0", choices=FILE_TYPE)
+    a.add_argument("--context", type=int, default=256)
     a.add_argument("--check")
     o = a.parse_args()
     cfg, state, tensors, frame, w = read_ckpt(o.ckpt)
     views = gguf_tensors(cfg, tensors)
     kinds = {"F32": "F32", "rest": o.rest, "experts": o.experts}
     tmp = o.out + ".new"
-    write_gguf(tmp, metadata(cfg, o.tok_dir, o.name, o.experts),
+    write_gguf(tmp, metadata(cfg, o.tok_dir, o.name, o.experts, o.context),
                [(name, view, kinds[kind]) for name, view, kind in views])
     os.replace(tmp, o.out)
     if o.check:
