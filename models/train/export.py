@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Writes a trainer's checkpoint as a GGUF v3 file that llama.cpp loads as qwen3moe.
 
     export.py CKPT TOK_DIR OUT.gguf --name NAME [--rest TYPE] [--experts TYPE] [--context N]

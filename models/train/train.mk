@@ -1,6 +1,6 @@
 # Trainer of the sample models; TRAINING.md says how to run it. Targets: all, check, clean.
-#   make -f Makefile.train              bfloat16 kernel where the compiler's -march has it
-#   make -f Makefile.train BLAS=1       OpenBLAS instead
+#   make -f train.mk                    bfloat16 kernel where the compiler's -march has it
+#   make -f train.mk BLAS=1             OpenBLAS instead
 CC ?= cc
 ARCH ?= native
 B ?= build/train
