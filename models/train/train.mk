@@ -13,7 +13,7 @@ endif
 SHARED = net.c gemm.c data.c ckpt.c
 HEADERS = real.h gemm.h net.h data.h ckpt.h rng.h
 
-all: $(B)/train $(B)/evaluate $(B)/sample $(B)/gradcheck
+all: $(B)/train $(B)/evaluate $(B)/sample $(B)/gradcheck $(B)/gemmcheck
 
 $(B)/train $(B)/evaluate $(B)/sample: $(B)/%: %.c $(SHARED) $(HEADERS)
 	@mkdir -p $(B)
@@ -23,7 +23,12 @@ $(B)/gradcheck: gradcheck.c net.c gemm.c $(HEADERS)
 	@mkdir -p $(B)
 	$(CC) $(CFLAGS) -DREAL_DOUBLE -o $@ gradcheck.c net.c gemm.c -lm
 
-check: $(B)/gradcheck
+$(B)/gemmcheck: gemmcheck.c gemm.c $(HEADERS)
+	@mkdir -p $(B)
+	$(CC) $(CFLAGS) -o $@ gemmcheck.c gemm.c $(LDLIBS)
+
+check: $(B)/gradcheck $(B)/gemmcheck
+	$(B)/gemmcheck
 	$(B)/gradcheck
 
 clean:
