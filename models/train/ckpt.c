@@ -1,4 +1,5 @@
 /* ckpt.c - see ckpt.h. */
+#define _GNU_SOURCE
 #include "ckpt.h"
 
 #include <stdio.h>

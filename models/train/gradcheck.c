@@ -57,7 +57,7 @@ int main(void)
 		norm = sqrt(norm / (double)size);
 		for (; tries < (size < PER_TENSOR ? size : PER_TENSOR); tries++) {
 			size_t i = t[k].off + (size < PER_TENSOR ? tries : (size_t)rand() % size);
-			double *w = net_weights(n) + i, old = *w, eps = 1e-5;
+			real *w = net_weights(n) + i, old = *w, eps = 1e-5;
 			*w = old + eps;
 			double a = total(n, in, out, seg, up);
 			*w = old - eps;

@@ -245,7 +245,8 @@ static int train(const struct options *o)
 		}
 	}
 	printf("%s: %llu steps, %llu tokens, %.0f s busy, best %.4f bits per byte\n",
-	       stopped ? "stopped" : "done", (unsigned long long)st.step, (unsigned long long)st.tokens, st.busy, st.best);
+	       stopped ? "stopped" : "done", (unsigned long long)st.step,
+	       (unsigned long long)st.tokens, st.busy, st.best);
 	rc = 0;
 out:
 	if (log)
