@@ -57,6 +57,7 @@ struct net {
 	struct layer_offsets off[NET_MAX_LAYERS];
 	struct layer_act act[NET_MAX_LAYERS];
 	real *w, *g;
+	int borrowed;		/* w belongs to another net */
 	real *cosine, *sine;	/* [max_len][head_dim/2] */
 	void *pack_qkv[NET_MAX_LAYERS][2], *pack_out[NET_MAX_LAYERS][2], *pack_embd[2];
 	real *xl;		/* [N][D] output of the last layer */
@@ -118,7 +119,7 @@ static real *reals(size_t count)
 	return gemm_alloc(count * sizeof(real));
 }
 
-struct net *net_open(const struct net_config *cfg, size_t max_seqs, size_t max_len)
+static struct net *open_net(const struct net_config *cfg, real *w, size_t max_seqs, size_t max_len)
 {
 	struct net *n = gemm_alloc(sizeof *n);
 	n->cfg = *cfg;
@@ -130,7 +131,8 @@ struct net *net_open(const struct net_config *cfg, size_t max_seqs, size_t max_l
 	n->max_tokens = N;
 	n->max_seqs = max_seqs;
 	n->max_len = max_len;
-	n->w = reals(n->size);
+	n->w = w ? w : reals(n->size);
+	n->borrowed = w != NULL;
 	n->g = reals(n->size);
 	n->cosine = reals(max_len * hd / 2);
 	n->sine = reals(max_len * hd / 2);
@@ -189,6 +191,16 @@ struct net *net_open(const struct net_config *cfg, size_t max_seqs, size_t max_l
 	return n;
 }
 
+struct net *net_open(const struct net_config *cfg, size_t max_seqs, size_t max_len)
+{
+	return open_net(cfg, NULL, max_seqs, max_len);
+}
+
+struct net *net_open_replica(struct net *owner, size_t max_seqs, size_t max_len)
+{
+	return open_net(&owner->cfg, owner->w, max_seqs, max_len);
+}
+
 void net_close(struct net *n)
 {
 	if (!n)
@@ -202,7 +214,7 @@ void net_close(struct net *n)
 		for (size_t i = 0; i < sizeof own / sizeof *own; i++)
 			free(own[i]);
 	}
-	void *own[] = { n->w, n->g, n->cosine, n->sine, n->pack_embd[0], n->pack_embd[1], n->xl,
+	void *own[] = { n->borrowed ? NULL : n->w, n->g, n->cosine, n->sine, n->pack_embd[0], n->pack_embd[1], n->xl,
 			n->rf, n->xf, n->logits, n->dx, n->dqkv, n->doo, n->dlog, n->xe, n->dye,
 			n->h, n->dgu, n->dxe, n->part, n->loss };
 	for (size_t i = 0; i < sizeof own / sizeof *own; i++)

@@ -50,6 +50,10 @@ struct net;
 struct net *net_open(const struct net_config *cfg, size_t max_seqs, size_t max_len);
 void net_close(struct net *n);
 
+/* The same with the weights of `owner`, which must live longer: a replica with activations and
+ * gradients of its own, so that two threads can each take half a batch. */
+struct net *net_open_replica(struct net *owner, size_t max_seqs, size_t max_len);
+
 const struct net_config *net_cfg(const struct net *n);
 size_t net_size(const struct net *n);			/* parameters */
 real *net_weights(struct net *n);			/* [net_size] */

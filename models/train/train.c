@@ -23,12 +23,13 @@
 
 static const double beta1 = 0.9, beta2 = 0.95, adam_eps = 1e-8, decay = 0.1, clip = 1.0;
 
-enum { WARM_UP = 150, LOG_EVERY = 20, EVAL_WINDOWS = 32, CHUNK = 1 << 16 };
+enum { WARM_UP = 150, LOG_EVERY = 20, EVAL_WINDOWS = 32, CHUNK = 1 << 16,
+       MAX_REPLICAS = 8 };
 
 struct options {
 	const char *dir, *out, *variant;
 	double minutes, lr, alpha, eval_minutes, save_minutes, small_until;
-	size_t seqs, len;
+	size_t seqs, len, replicas;
 	uint64_t seed, max_steps;
 	int resume;
 };
@@ -48,20 +49,62 @@ static double now(void)
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static double gradient_norm(const float *g, size_t size)
+/* Replaces the first net's gradient by the mean over the replicas; returns its norm. */
+static double mean_gradient(struct net *const *net, size_t replicas)
 {
+	size_t size = net_size(net[0]);
+	float *g = net_grads(net[0]), inv = 1 / (float)replicas;
 	double s = 0;
 #pragma omp parallel for schedule(static) reduction(+ : s)
 	for (size_t c = 0; c < size; c += CHUNK) {
 		size_t end = size - c < CHUNK ? size : c + CHUNK;
 		float part[16] = { 0 };
-		for (size_t i = c; i + 16 <= end; i += 16)
-			for (size_t j = 0; j < 16; j++)
+		for (size_t r = 1; r < replicas; r++) {
+			const float *h = net_grads(net[r]);
+			for (size_t i = c; i < end; i++)
+				g[i] += h[i];
+		}
+		for (size_t i = c; i < end; i += 16)	/* tensors are padded to 16 */
+			for (size_t j = 0; j < 16; j++) {
+				g[i + j] *= inv;
 				part[j] += g[i + j] * g[i + j];
+			}
 		for (size_t j = 0; j < 16; j++)
 			s += (double)part[j];
 	}
 	return sqrt(s);
+}
+
+/* One pass, the batch's windows divided between the replicas. A replica is one thread's from end
+ * to end: nothing waits for the other before the gradients meet, which matters on busy cores.
+ * With one replica the threads share the work inside net_step. */
+static void pass(struct net *const *net, size_t replicas, size_t seqs, size_t len,
+		 const uint16_t *in, const uint16_t *target, const uint16_t *seg,
+		 struct net_stats *st)
+{
+	const struct net_config *c = net_cfg(net[0]);
+	struct net_stats part[MAX_REPLICAS];
+	size_t per = seqs / replicas;
+	if (replicas == 1) {
+		net_step(net[0], seqs, len, in, target, seg, 1, NULL, st);
+		return;
+	}
+#pragma omp parallel for schedule(static, 1)
+	for (size_t r = 0; r < replicas; r++)
+		net_step(net[r], per, len, in + r * per * len, target + r * per * len,
+			 seg + r * per * len, 1, NULL, &part[r]);
+	memset(st, 0, sizeof *st);
+	for (size_t r = 0; r < replicas; r++) {
+		st->ce += part[r].ce / (double)replicas;
+		st->balance += part[r].balance / (double)replicas;
+		st->z += part[r].z / (double)replicas;
+		for (int l = 0; l < c->layers; l++)
+			for (int e = 0; e < c->experts; e++)
+				st->load[l][e] += part[r].load[l][e] / (double)replicas;
+	}
+	for (int l = 0; l < c->layers; l++)
+		for (int e = 0; e < c->experts; e++)
+			st->max_mean[l] = fmax(st->max_mean[l], c->experts * st->load[l][e]);
 }
 
 static void adamw(struct net *n, float *m, float *v, double lr, double scale, uint64_t step)
@@ -91,35 +134,43 @@ static void adamw(struct net *n, float *m, float *v, double lr, double scale, ui
 	}
 }
 
-/* Bits per byte of each domain on windows spread evenly over its held-out stream. */
-static double evaluate(struct net *n, const struct data *d, size_t len, size_t seqs, double *bpb)
+/* Bits per byte of one domain on windows spread evenly over its held-out stream. */
+static double held_out(struct net *n, const struct data *d, int domain, size_t len, size_t seqs)
 {
-	uint16_t *in = malloc(3 * seqs * len * sizeof *in), *target = in + seqs * len;
-	uint16_t *seg = target + seqs * len;
+	const struct data_domain *m = &d->domain[domain];
+	uint16_t *in = malloc(3 * seqs * len * sizeof *in);
 	float *loss = malloc(seqs * len * sizeof *loss);
 	struct net_stats st;
-	double mean = 0;
+	double nats = 0, bytes = 0;
 	if (!in || !loss)
 		abort();
-	for (int i = 0; i < DATA_DOMAINS; i++) {
-		const struct data_domain *m = &d->domain[i];
-		double nats = 0, bytes = 0;
-		for (size_t w = 0; w < EVAL_WINDOWS; w += seqs) {
-			for (size_t b = 0; b < seqs; b++)
-				data_window(m->held, (m->held_size - len - 1) * (w + b) /
-					    EVAL_WINDOWS, len, in + b * len, target + b * len,
-					    seg + b * len);
-			net_step(n, seqs, len, in, target, seg, 0, loss, &st);
-			for (size_t t = 0; t < seqs * len; t++) {
-				nats += (double)loss[t];
-				bytes += d->bytes[target[t]];
-			}
+	uint16_t *target = in + seqs * len, *seg = target + seqs * len;
+	for (size_t w = 0; w < EVAL_WINDOWS; w += seqs) {
+		for (size_t b = 0; b < seqs; b++)
+			data_window(m->held, (m->held_size - len - 1) * (w + b) / EVAL_WINDOWS, len,
+				    in + b * len, target + b * len, seg + b * len);
+		net_step(n, seqs, len, in, target, seg, 0, loss, &st);
+		for (size_t t = 0; t < seqs * len; t++) {
+			nats += (double)loss[t];
+			bytes += d->bytes[target[t]];
 		}
-		bpb[i] = nats / log(2) / bytes;
-		mean += bpb[i] / DATA_DOMAINS;
 	}
 	free(in);
 	free(loss);
+	return nats / log(2) / bytes;
+}
+
+/* Fills bpb[] by domain and returns its mean. */
+static double evaluate(struct net *const *net, size_t replicas, const struct data *d, size_t len,
+		       size_t seqs, double *bpb)
+{
+	double mean = 0;
+#pragma omp parallel for schedule(static, 1) if (replicas > 1)
+	for (size_t r = 0; r < replicas; r++)
+		for (size_t i = r; i < DATA_DOMAINS; i += replicas)
+			bpb[i] = held_out(net[r], d, (int)i, len, seqs);
+	for (int i = 0; i < DATA_DOMAINS; i++)
+		mean += bpb[i] / DATA_DOMAINS;
 	return mean;
 }
 
@@ -165,7 +216,10 @@ static int train(const struct options *o)
 	snprintf(best, sizeof best, "%s.best.ckpt", o->out);
 	if (data_open(&data, o->dir, o->alpha))
 		return -1;
-	struct net *n = net_open(&cfg, o->seqs, o->len);
+	size_t per = (o->seqs + o->replicas - 1) / o->replicas;
+	struct net *net[MAX_REPLICAS], *n = net[0] = net_open(&cfg, per, o->len);
+	for (size_t r = 1; r < o->replicas; r++)
+		net[r] = net_open_replica(n, per, o->len);
 	float *m = gemm_alloc(net_size(n) * sizeof *m), *v = gemm_alloc(net_size(n) * sizeof *v);
 	uint16_t *in = gemm_alloc(3 * o->seqs * o->len * sizeof *in);
 	uint16_t *target = in + o->seqs * o->len, *seg = target + o->seqs * o->len;
@@ -194,12 +248,12 @@ static int train(const struct options *o)
 	fflush(stdout);
 
 	double span = st.deadline - st.start, last = now(), last_eval = last, last_save = last;
-	double loss = 0, balance = 0, z = 0;
+	double loss = 0, balance = 0, z = 0, logged = 0;
 	for (;;) {
 		double t = now(), part = (t - st.start) / span;
 		int end = part >= 1 || (o->max_steps && st.step >= o->max_steps);
 		if (end || t - last_eval > 60 * o->eval_minutes) {
-			double mean = evaluate(n, &data, o->len, o->seqs, bpb);
+			double mean = evaluate(net, o->replicas, &data, o->len, per, bpb);
 			log_eval(evals, &st, t - st.start, mean, bpb);
 			if (st.best <= 0 || mean < st.best) {
 				st.best = mean;
@@ -214,12 +268,12 @@ static int train(const struct options *o)
 		if (end || stopped)
 			break;
 		double begin = now();
-		size_t seqs = part < o->small_until ? (o->seqs + 1) / 2 : o->seqs;
+		size_t seqs = part < o->small_until ? o->seqs / 2 : o->seqs;
 		double warm = st.step < WARM_UP ? (double)(st.step + 1) / WARM_UP : 1;
 		double lr = o->lr * warm * (0.05 + 0.95 * 0.5 * (1 + cos(3.14159265358979 * part)));
 		data_batch(&data, &st.rng, seqs, o->len, in, target, seg);
-		net_step(n, seqs, o->len, in, target, seg, 1, NULL, &stats);
-		double norm = gradient_norm(net_grads(n), net_size(n));
+		pass(net, o->replicas, seqs, o->len, in, target, seg, &stats);
+		double norm = mean_gradient(net, o->replicas);
 		if (!isfinite(norm)) {
 			fprintf(stderr, "step %llu: gradient norm %g\n",
 				(unsigned long long)st.step, norm);
@@ -229,19 +283,20 @@ static int train(const struct options *o)
 		st.tokens += seqs * o->len;
 		adamw(n, m, v, lr, norm > clip ? clip / norm : 1, st.step);
 		st.busy += now() - begin;
-		loss += stats.ce / LOG_EVERY;
-		balance += stats.balance / LOG_EVERY;
-		z += stats.z / LOG_EVERY;
+		loss += stats.ce;
+		balance += stats.balance / cfg.layers;
+		z += stats.z / cfg.layers;
+		logged++;
 		if (st.step % LOG_EVERY == 0) {
 			fprintf(log, "%llu\t%llu\t%.1f\t%.6f\t%.4f\t%.4f\t%.4f\t%.3f",
 				(unsigned long long)st.step, (unsigned long long)st.tokens,
-				now() - st.start, lr, loss, balance / cfg.layers, z / cfg.layers,
+				now() - st.start, lr, loss / logged, balance / logged, z / logged,
 				norm);
 			for (int l = 0; l < cfg.layers; l++)
 				fprintf(log, "\t%.2f", stats.max_mean[l]);
 			fprintf(log, "\n");
 			fflush(log);
-			loss = balance = z = 0;
+			loss = balance = z = logged = 0;
 		}
 	}
 	printf("%s: %llu steps, %llu tokens, %.0f s busy, best %.4f bits per byte\n",
@@ -256,7 +311,8 @@ out:
 	free(m);
 	free(v);
 	free(in);
-	net_close(n);
+	for (size_t r = o->replicas; r-- > 0;)
+		net_close(net[r]);
 	data_close(&data);
 	return rc;
 }
@@ -267,7 +323,7 @@ static int usage(void)
 		"usage: train --data DIR --out PREFIX [--variant balanced|collapsed] [--resume]\n"
 		"  --minutes M (90)   --lr R (0.003)      --alpha A (0.25)  --seed S (1)\n"
 		"  --seqs N (16)      --len T (256)       --small-until F (0.1)  --steps N\n"
-		"  --eval-minutes M (10)                  --save-minutes M (5)\n");
+		"  --eval-minutes M (10)                  --save-minutes M (5)  --replicas R (2)\n");
 	return 2;
 }
 
@@ -275,7 +331,7 @@ int main(int argc, char **argv)
 {
 	struct options o = { .variant = "balanced", .minutes = 90, .lr = 3e-3, .alpha = 0.25,
 			     .eval_minutes = 10, .save_minutes = 5, .small_until = 0.1,
-			     .seqs = 16, .len = 256, .seed = 1 };
+			     .seqs = 16, .len = 256, .replicas = 2, .seed = 1 };
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--resume")) {
 			o.resume = 1;
@@ -302,6 +358,8 @@ int main(int argc, char **argv)
 			o.seqs = strtoull(a, NULL, 10);
 		else if (!strcmp(k, "--len"))
 			o.len = strtoull(a, NULL, 10);
+		else if (!strcmp(k, "--replicas"))
+			o.replicas = strtoull(a, NULL, 10);
 		else if (!strcmp(k, "--small-until"))
 			o.small_until = atof(a);
 		else if (!strcmp(k, "--steps"))
@@ -313,7 +371,8 @@ int main(int argc, char **argv)
 		else
 			return usage();
 	}
-	if (!o.dir || !o.out || !o.seqs || o.len < 2 ||
+	if (!o.dir || !o.out || !o.replicas || o.replicas > MAX_REPLICAS || !o.seqs ||
+	    o.seqs % (2 * o.replicas) || o.len < 2 ||
 	    (strcmp(o.variant, "balanced") && strcmp(o.variant, "collapsed")))
 		return usage();
 	/* denormal moments would slow every step down */
