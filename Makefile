@@ -121,18 +121,24 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	$(call say,CC)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
 
+# Libraries that tests load before a program's own.
+$(BUILD)/tests/%.so: tests/preload/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O2 $(WARN) -fPIC -shared $< -o $@
+
 # Fuzz targets with a driver of their own; tests/cli/fuzz.sh runs each for a second.
 $(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/main.c tests/fuzz/fuzz.h tests/unit/gguf_build.h $(BUILD)/libmoescope.a
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -Itests/fuzz $< tests/fuzz/main.c $(BUILD)/libmoescope.a $(LIBS) -o $@
 
-# The same targets with clang's libFuzzer: build/fuzz/fuzz_gguf CORPUS_DIR
+# The same targets with clang's libFuzzer: build/fuzz/fuzz_gguf CORPUS_DIR. Not the model: its kernels
+# need flags of their own, and its mutations are built in.
 FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c)
 libfuzzer:
 	@command -v clang >/dev/null || { echo "libfuzzer needs clang"; exit 1; }
 	@mkdir -p build/fuzz
-	for t in $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)); do \
+	for t in $(filter-out fuzz_model,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))); do \
 		clang $(BASE_CFLAGS) -O1 -fsanitize=fuzzer,address,undefined -Itests/unit -Itests/fuzz \
 			tests/fuzz/$$t.c $(FUZZ_SRC) $(LIBS) -o build/fuzz/$$t || exit 1; \
 	done

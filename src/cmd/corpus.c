@@ -142,6 +142,17 @@ static void base_name(const char *path, char *out, size_t size)
 		*dot = 0;
 }
 
+/* cJSON does not tell a lack of memory from a line that is no JSON. */
+static int json_no_memory;
+
+static void *json_malloc(size_t n)
+{
+	void *p = malloc(n);
+
+	json_no_memory |= !p;
+	return p;
+}
+
 static int add_json_line(struct corpus *c, const char *path, size_t no, const char *line, size_t len,
 	struct moe_err *e)
 {
@@ -157,6 +168,8 @@ static int add_json_line(struct corpus *c, const char *path, size_t no, const ch
 	n = cJSON_GetObjectItemCaseSensitive(j, "name");
 	if (end != line + len || !cJSON_IsString(d) || !cJSON_IsString(t) || (n && !cJSON_IsString(n))) {
 		cJSON_Delete(j);
+		if (json_no_memory)
+			return err_nomem(e, len, path);
 		return err_set(e, MOE_ERR_INPUT, "%s line %zu: expected {\"domain\": \"...\", \"text\": \"...\"}",
 			path, no);
 	}
@@ -171,6 +184,9 @@ static int add_jsonl(struct corpus *c, const char *path, const char *text, size_
 {
 	const char *end = text + len;
 	size_t no = 1;
+	cJSON_Hooks hooks = { json_malloc, free };
+
+	cJSON_InitHooks(&hooks);
 
 	for (const char *p = text; p < end; no++) {
 		const char *nl = memchr(p, '\n', (size_t)(end - p)), *stop = nl ? nl : end;

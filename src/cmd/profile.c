@@ -197,10 +197,7 @@ int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_
 		progress_start(&p.bar, "profile", p.total);
 		for (size_t i = 0; i < p.n_part && !failed && !load_interrupted(); i++)
 			failed = run_part(&p, i, e);
-		if (failed)
-			progress_stop(&p.bar);
-		else
-			progress_end(&p.bar, p.done);
+		progress_stop(&p.bar);
 	}
 	if (p.t) {
 		struct moe_err late = { 0 };
@@ -211,6 +208,8 @@ int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_
 			failed = -1;
 		}
 	}
+	if (!failed)
+		progress_end(&p.bar, p.done);
 	close_all(&p);
 	return failed;
 }

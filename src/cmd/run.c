@@ -180,12 +180,14 @@ static void print_speed(const struct gen *g)
 		fprintf(stderr, "; decode %llu tokens, %.0f tokens/s", (unsigned long long)n[1],
 			ns[1] ? (double)n[1] * 1e9 / (double)ns[1] : 0.0);
 	fprintf(stderr, "; %d threads, %s\n", session_threads(g->s), session_kern(g->s)->name);
-	if (g->t) {
-		struct shown d = show(db);
+}
 
-		fprintf(stderr, "run %lld logged to %s: look with `%s top %s`, `%s stat %s`\n",
-			(long long)moe_trace_run(g->t), d.s, cmd_program, d.s, cmd_program, d.s);
-	}
+static void print_logged(int64_t id)
+{
+	struct shown d = show(db);
+
+	fprintf(stderr, "run %lld logged to %s: look with `%s top %s`, `%s stat %s`\n", (long long)id, d.s,
+		cmd_program, d.s, cmd_program, d.s);
 }
 
 static int go(struct gen *g, const char *text, struct moe_err *e)
@@ -211,8 +213,6 @@ static int go(struct gen *g, const char *text, struct moe_err *e)
 	failed = generate(g, e);
 	if (!failed)
 		failed = session_end(g->s, &g->result, e);
-	if (!failed)
-		print_speed(g);
 	return failed;
 }
 
@@ -220,6 +220,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 {
 	struct gen g = { 0 };
 	const char *model = argc ? argv[0] : "sample:balanced", *text = prompt;
+	int64_t id = 0;
 	int status;
 
 	if (argc > 2 || (argc == 2 && prompt))
@@ -232,13 +233,20 @@ static int run(int argc, char **argv, struct moe_err *e)
 	status = go(&g, text ? text : "", e);
 	if (g.t) {
 		struct moe_err late = { 0 };
-		int lost = moe_trace_close(g.t, status ? MOE_RUN_FAILED : MOE_RUN_DONE, &late);
+		int lost;
+
+		id = moe_trace_run(g.t);
+		lost = moe_trace_close(g.t, status ? MOE_RUN_FAILED : MOE_RUN_DONE, &late);
 
 		if (lost && !status) {
 			*e = late;
 			status = -1;
 		}
 	}
+	if (!status) /* not before it is known that nothing was lost */
+		print_speed(&g);
+	if (!status && id)
+		print_logged(id);
 	free(g.ids);
 	sampler_free(g.sampler);
 	session_free(g.s);

@@ -315,6 +315,14 @@ static int read_stdin(struct buf *b, struct moe_err *e)
 	return 0;
 }
 
+static int sql_fail(sqlite3 *db, struct moe_err *e)
+{
+	int kind = sqlite3_errcode(db) & 0xff;
+
+	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_IOERR || kind == SQLITE_BUSY ? MOE_ERR_SYS :
+		MOE_ERR_INPUT, "%s", sqlite3_errmsg(db));
+}
+
 static int run_all(struct reader *r, const char *sql, struct moe_err *e)
 {
 	sqlite3 *db = reader_db(r);
@@ -325,7 +333,7 @@ static int run_all(struct reader *r, const char *sql, struct moe_err *e)
 		int rc = sqlite3_prepare_v2(db, sql, -1, &st, &sql);
 
 		if (rc)
-			return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(db));
+			return sql_fail(db, e);
 		if (!st)
 			continue;
 		if (!sqlite3_stmt_readonly(st))
@@ -335,7 +343,7 @@ static int run_all(struct reader *r, const char *sql, struct moe_err *e)
 		else
 			bad = json || csv ? stream(st, &rc, e) : table(st, &rc, e);
 		if (!bad && rc != SQLITE_DONE && rc != SQLITE_ROW)
-			bad = err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(db));
+			bad = sql_fail(db, e);
 		sqlite3_finalize(st);
 	}
 	return bad;

@@ -120,7 +120,7 @@ static void *grown(void *p, size_t n, size_t size, struct moe_err *e)
 	void *q = n & (n - 1) ? p : realloc(p, (n ? 2 * n : 1) * size);
 
 	if (!q)
-		err_nomem(e, (unsigned long long)n * size, "the writer's tables");
+		err_nomem(e, (unsigned long long)(n ? 2 * n : 1) * size, "the writer's tables");
 	return q;
 }
 
@@ -879,7 +879,8 @@ struct commit *commit_start(const struct commit_opt *o, struct moe_err *e)
 	}
 	for (size_t i = 0; i < ST_COUNT; i++)
 		if (sqlite3_prepare_v3(o->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &c->st[i], NULL)) {
-			err_set(e, MOE_ERR_INPUT, "preparing a statement: %s", sqlite3_errmsg(o->db));
+			err_set(e, sqlite3_errcode(o->db) == SQLITE_NOMEM ? MOE_ERR_SYS : MOE_ERR_INPUT,
+				"preparing a statement: %s", sqlite3_errmsg(o->db));
 			goto fail;
 		}
 	if (load_known(c, e))

@@ -40,7 +40,10 @@ static const char sql_chunk[] =
 
 static int fail(struct cursor *c, struct moe_err *e)
 {
-	return err_set(e, MOE_ERR_INPUT, "%s: reading chunks of run %lld: %s",
+	int kind = sqlite3_errcode(c->db) & 0xff;
+
+	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_BUSY || kind == SQLITE_IOERR ? MOE_ERR_SYS :
+		MOE_ERR_INPUT, "%s: reading chunks of run %lld: %s",
 		sqlite3_db_filename(c->db, "main"), (long long)c->f.run, sqlite3_errmsg(c->db));
 }
 

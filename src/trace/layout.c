@@ -56,6 +56,14 @@ void layout_free(struct layout *l)
 	memset(l, 0, sizeof *l);
 }
 
+static int sql_fail(sqlite3 *db, struct moe_err *e)
+{
+	int kind = sqlite3_errcode(db) & 0xff;
+
+	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_BUSY || kind == SQLITE_IOERR ? MOE_ERR_SYS :
+		MOE_ERR_INPUT, "reading moe_layer: %s", sqlite3_errmsg(db));
+}
+
 int layout_load(struct layout *l, sqlite3 *db, int64_t model, struct moe_err *e)
 {
 	struct moe_layer_desc d[MOE_MAX_LAYER];
@@ -66,7 +74,7 @@ int layout_load(struct layout *l, sqlite3 *db, int64_t model, struct moe_err *e)
 	memset(l, 0, sizeof *l);
 	if (sqlite3_prepare_v2(db, "SELECT layer, n_expert, k FROM moe_layer WHERE model = ? ORDER BY layer",
 		-1, &st, NULL))
-		return err_set(e, MOE_ERR_INPUT, "reading moe_layer: %s", sqlite3_errmsg(db));
+		return sql_fail(db, e);
 	sqlite3_bind_int64(st, 1, model);
 	for (bad = 0; !bad && (rc = sqlite3_step(st)) == SQLITE_ROW; n++) {
 		sqlite3_int64 a = sqlite3_column_int64(st, 0), x = sqlite3_column_int64(st, 1),
@@ -81,7 +89,7 @@ int layout_load(struct layout *l, sqlite3 *db, int64_t model, struct moe_err *e)
 			d[n] = (struct moe_layer_desc){ (uint16_t)a, (uint16_t)x, (uint16_t)k };
 	}
 	if (!bad && rc != SQLITE_DONE)
-		bad = err_set(e, MOE_ERR_INPUT, "reading moe_layer: %s", sqlite3_errmsg(db));
+		bad = sql_fail(db, e);
 	sqlite3_finalize(st);
 	if (bad)
 		return -1;

@@ -87,7 +87,7 @@ static void *room(void *p, size_t n, size_t size, struct moe_err *e)
 	void *q = n & (n - 1) ? p : realloc(p, (n ? 2 * n : 1) * size);
 
 	if (!q)
-		err_nomem(e, (unsigned long long)n * size, "rows");
+		err_nomem(e, (unsigned long long)(n ? 2 * n : 1) * size, "rows");
 	return q;
 }
 

@@ -62,14 +62,15 @@ static int vfail(struct rows *c, const struct moe_err *e)
 
 	sqlite3_free(t->zErrMsg);
 	t->zErrMsg = sqlite3_mprintf("routing: %s", e->msg);
-	return SQLITE_ERROR;
+	return e->code == MOE_ERR_SYS ? SQLITE_NOMEM : SQLITE_ERROR;
 }
 
 static int sql_fail(struct rows *c)
 {
+	sqlite3 *db = ((struct table *)c->base.pVtab)->db;
 	struct moe_err e;
 
-	err_set(&e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(((struct table *)c->base.pVtab)->db));
+	err_set(&e, sqlite3_errcode(db) == SQLITE_NOMEM ? MOE_ERR_SYS : MOE_ERR_INPUT, "%s", sqlite3_errmsg(db));
 	return vfail(c, &e);
 }
 

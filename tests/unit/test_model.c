@@ -136,7 +136,7 @@ static void run(const struct model *m, const struct vec *v, struct got *g, struc
 	struct moe_seq_result res = { .seq = 5 };
 	struct moe_err e = { 0 };
 	struct session *s = session_new(m, &opt, &e);
-	uint32_t n = v->n_tok - n_decode;
+	uint32_t n = n_decode < v->n_tok ? v->n_tok - n_decode : 1;
 
 	got_init(g, v);
 	ok_or_fail(s != NULL, &e);
@@ -242,6 +242,8 @@ AGREES(olmoe, "olmoe")
 AGREES(qwen2moe, "qwen2moe")
 AGREES(qwen3moe, "qwen3moe")
 AGREES(all_quantisations, "quant")
+AGREES(sample_balanced, "balanced")
+AGREES(sample_collapsed, "collapsed")
 
 /* Threads, batch sizes, decode against prefill, kernel rows: equal bits everywhere. */
 static void same_bits(const char *name)
@@ -289,6 +291,7 @@ static void same_bits_however_run(void **state)
 	same_bits("qwen2moe");
 	same_bits("qwen3moe");
 	same_bits("quant");
+	same_bits("balanced");
 }
 
 /* ---- hooks ---- */
@@ -488,6 +491,8 @@ int main(void)
 		cmocka_unit_test(qwen2moe),
 		cmocka_unit_test(qwen3moe),
 		cmocka_unit_test(all_quantisations),
+		cmocka_unit_test(sample_balanced),
+		cmocka_unit_test(sample_collapsed),
 		cmocka_unit_test(same_bits_however_run),
 		cmocka_unit_test(an_editing_hook_is_declared_and_seen),
 		cmocka_unit_test(a_failing_hook_stops_the_engine),
