@@ -1,5 +1,6 @@
 /* kern_avx2.c - AVX2 + FMA + F16C: 16 lanes in two registers. */
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -70,8 +71,10 @@ static inline float vsum(V v)
 
 static int supported(void)
 {
+	unsigned a, b, c, d; /* older clang cannot be asked for "f16c" by name */
+
 	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-		__builtin_cpu_supports("f16c");
+		__get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
 #define TILE_R 2
