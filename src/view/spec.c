@@ -551,10 +551,11 @@ static int spec_columns(const struct view_spec *v, struct view_table *t, struct 
 {
 	size_t pairs = v->n_domain * (v->n_domain ? v->n_domain - 1 : 0) / 2, n = SPEC_COLS + pairs;
 	struct view_col *cols = malloc(n * sizeof *cols + pairs * SPEC_KEY);
-	char *key = (char *)(cols + n);
+	char *key;
 
 	if (!cols)
 		return err_nomem(e, n * sizeof *cols, "columns");
+	key = (char *)(cols + n);
 	memcpy(cols, spec_cols, sizeof spec_cols);
 	n = SPEC_COLS;
 	for (size_t a = 0; a < v->n_domain; a++)
