@@ -3,6 +3,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 root=$PWD
+MOESCOPE=${MOESCOPE:-$PWD/build/moescope}
 build=$(dirname "$MOESCOPE")
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

@@ -4,6 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 root=$PWD
+MOESCOPE=${MOESCOPE:-$PWD/build/moescope}
 [ -z "${SAN:-}" ] || { echo "too slow with sanitizers"; exit 77; }
 "$MOESCOPE" inspect sample:balanced >/dev/null 2>&1 || { echo "no sample model in this build"; exit 77; }
 "$MOESCOPE" help top >/dev/null 2>&1 || { echo "no command top in this build"; exit 77; }

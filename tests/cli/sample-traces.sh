@@ -3,6 +3,7 @@
 # does, says what the sqlite3 shell finds in the file, and leaves it as it was.
 set -eu
 cd "$(dirname "$0")/../.."
+MOESCOPE=${MOESCOPE:-$PWD/build/moescope}
 ls sample-traces/*.db >/dev/null 2>&1 || { echo "no sample traces"; exit 77; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
