@@ -42,7 +42,7 @@ static void say_next(const struct shown *d, const struct shown *h)
 		"sql %s \"SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2\"", d->s);
 	suggest("a router that collapsed, for comparison", me,
 		"demo --model sample:collapsed --db collapsed.db --html collapsed.html");
-	printf("Then your own model (GGUF: Mixtral, OLMoE, Qwen2-MoE, Qwen3-MoE) over your own texts:\n");
+	printf("Then your own model (GGUF: OLMoE, Qwen2-MoE, Qwen3-MoE and others) over your own texts:\n");
 	suggest("a folder per domain, or a .jsonl file", me,
 		"profile model.gguf my-texts/ --db mine.db");
 }

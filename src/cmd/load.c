@@ -2,6 +2,7 @@
 #include "cmd/load.h"
 
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +10,8 @@
 #include "base/err.h"
 #include "cmd/show.h"
 #include "version.h"
+
+#define HASH_MOST (64ull << 20) /* bytes; about 0.2 s */
 
 static volatile sig_atomic_t interrupted;
 
@@ -106,6 +109,18 @@ struct session_opt load_session_opt(const struct load_opts *o)
 	return (struct session_opt){ (uint32_t)o->ctx, (uint32_t)o->batch, (uint32_t)o->threads, o->isa };
 }
 
+/* Hex SHA-256 of the model file; NULL for a large one, where it would delay every start. */
+static const char *file_hash(const struct gguf *g)
+{
+	static char hex[2 * crypto_hash_sha256_BYTES + 1]; /* one model a process */
+	unsigned char sum[crypto_hash_sha256_BYTES];
+
+	if (gguf_file_bytes(g) > HASH_MOST || sodium_init() < 0)
+		return NULL;
+	crypto_hash_sha256(sum, gguf_file_data(g), gguf_file_bytes(g));
+	return sodium_bin2hex(hex, sizeof hex, sum, sizeof sum);
+}
+
 void load_describe(const struct loaded *l, const struct session *s, const char *command,
 	struct moe_run_desc *d)
 {
@@ -119,6 +134,7 @@ void load_describe(const struct loaded *l, const struct session *s, const char *
 	d->arch = in->arch;
 	d->quant = in->quant;
 	d->tokenizer = tok_describe(l->tok);
+	d->model_hash = file_hash(l->gguf);
 	d->model_bytes = gguf_file_bytes(l->gguf);
 	d->n_params = in->n_params;
 	d->n_params_active = in->n_params_active;

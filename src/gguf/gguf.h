@@ -49,6 +49,7 @@ void gguf_close(struct gguf *g);
 
 const char *gguf_path(const struct gguf *g);
 uint64_t gguf_file_bytes(const struct gguf *g);
+const void *gguf_file_data(const struct gguf *g); /* [gguf_file_bytes], the file as it is */
 uint32_t gguf_version(const struct gguf *g);
 /* Does p point into the file's bytes? Safe in a signal handler. */
 int gguf_holds(const struct gguf *g, const void *p);

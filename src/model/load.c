@@ -297,6 +297,25 @@ static int take_tensors(struct model *m, struct moe_err *e)
 	return 0;
 }
 
+/* A tensor that no row asked for would be left out of the arithmetic without a word: refuse it. */
+static int refuse_unused(const struct model *m, struct moe_err *e)
+{
+	size_t n = gguf_n_tensors(m->g), extra = n - m->n_used, first = 0;
+	unsigned char *used = calloc(n + 1, 1);
+
+	if (!used)
+		return err_nomem(e, n, "tensor list");
+	for (size_t i = 0; i < m->n_used; i++)
+		used[m->used[i].t - gguf_tensor_at(m->g, 0)] = 1;
+	while (first < n && used[first])
+		first++;
+	free(used);
+	if (first == n)
+		return 0;
+	return err_set(e, MOE_ERR_INPUT, "tensor %s is not part of architecture %s (%zu of %zu tensors "
+		"are not)", gguf_tensor_at(m->g, first)->name, m->arch->name, extra, n);
+}
+
 /* ---- what people want to know ---- */
 
 static void count_tensor(struct model *m, enum model_class cls, const struct gguf_tensor *t)
@@ -418,7 +437,8 @@ struct model *model_open(const struct gguf *g, struct moe_err *e)
 	for (size_t i = 0; i < sizeof hp_rows / sizeof hp_rows[0]; i++)
 		if (read_hp(m, &hp_rows[i], &m->hp, e))
 			goto fail;
-	if (relate_hp(m, e) || refuse_unsupported(m, e) || take_tensors(m, e) || fill_info(m, e))
+	if (relate_hp(m, e) || refuse_unsupported(m, e) || take_tensors(m, e) || refuse_unused(m, e) ||
+	    fill_info(m, e))
 		goto fail;
 	return m;
 fail:

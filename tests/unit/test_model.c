@@ -472,6 +472,8 @@ static void impossible_models_are_refused(void **state)
 	patched_u32("qwen3moe.block_count", 513, "block_count = 513");
 	patched_u32("qwen3moe.block_count", 0xffffffff, "block_count = 4294967295");
 	patched_u32("qwen3moe.block_count", 4, "blk.3.attn_norm.weight is missing");
+	patched_u32("qwen3moe.block_count", 2, "tensor blk.2.");
+	patched_u32("qwen3moe.block_count", 2, "is not part of architecture qwen3moe (12 of 38 tensors");
 	patched_u32("qwen3moe.expert_count", 0, "expert_count is missing or 0");
 	patched_u32("qwen3moe.expert_count", 9, "the hyperparameters say 9");
 	patched_u32("qwen3moe.expert_used_count", 0, "expert_used_count 0");
