@@ -135,7 +135,7 @@ static void show_map(struct report_page *p, size_t at)
 	for (size_t i = 0; i < s->n_domain; i++) {
 		n += l->cell[i].proven != 0;
 		if (l->cell[i].proven && (best == s->n_domain ||
-		    report_lead(&l->cell[i]) > report_lead(&l->cell[best])))
+		    view_spec_lead(&l->cell[i]) > view_spec_lead(&l->cell[best])))
 			best = i;
 	}
 	if (best < s->n_domain) {
@@ -187,8 +187,8 @@ static int stronger(const void *a, const void *b)
 
 	if (!x->cell->proven != !y->cell->proven)
 		return x->cell->proven ? -1 : 1;
-	if (report_lead(x->cell) != report_lead(y->cell))
-		return report_lead(x->cell) > report_lead(y->cell) ? -1 : 1;
+	if (view_spec_lead(x->cell) != view_spec_lead(y->cell))
+		return view_spec_lead(x->cell) > view_spec_lead(y->cell) ? -1 : 1;
 	if (x->layer != y->layer)
 		return x->layer < y->layer ? -1 : 1;
 	return x->domain < y->domain ? -1 : x->domain > y->domain;

@@ -133,7 +133,7 @@ static void strongest(struct report_page *p)
 			if (!c->proven)
 				continue;
 			n++;
-			if (!best || report_lead(c) > report_lead(best))
+			if (!best || view_spec_lead(c) > view_spec_lead(best))
 				best = c, at_layer = i, at_domain = j;
 		}
 	if (s->n_layer)

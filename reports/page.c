@@ -253,11 +253,6 @@ unsigned report_max_experts(const struct view_layers *l)
 	return n;
 }
 
-double report_lead(const struct view_spec_cell *c)
-{
-	return c->null_p95 > 0 ? c->rel / c->null_p95 : c->rel;
-}
-
 double report_overall(const struct report_data *d, unsigned layer, unsigned expert)
 {
 	for (size_t i = 0; i < d->layers.n; i++) {

@@ -88,9 +88,6 @@ void report_csv_link(struct report_page *p, const char *file, const struct view_
 /* Index of the layer with the highest max/mean, or n if there is none with data. */
 size_t report_worst_layer(const struct view_layers *l);
 unsigned report_max_experts(const struct view_layers *l);
-/* How far a claim stands above what shuffled labels reach: the order of claims. A busy expert is
- * busy on every domain; only what goes beyond that is the domain's. */
-double report_lead(const struct view_spec_cell *c);
 /* Load of an expert on all text, NAN if unknown: beside its load on a domain. */
 double report_overall(const struct report_data *d, unsigned layer, unsigned expert);
 /* Index of the layer whose MI is furthest above its null, or n. */

@@ -123,28 +123,6 @@ void tui_spec_free(struct tui_spec *s)
 	memset(s, 0, sizeof *s);
 }
 
-double tui_spec_clear(const struct view_spec_cell *c)
-{
-	return c->null_p95 > 0 ? c->rel / c->null_p95 : NAN;
-}
-
-int tui_spec_best(const struct view_spec *spec, size_t d)
-{
-	int best = -1;
-
-	for (size_t i = 0; i < spec->n_layer; i++) {
-		const struct view_spec_cell *c = &spec->layer[i].cell[d], *b;
-
-		if (isnan(tui_spec_clear(c)))
-			continue;
-		b = best < 0 ? NULL : &spec->layer[best].cell[d];
-		if (!b || c->proven > b->proven ||
-		    (c->proven == b->proven && tui_spec_clear(c) > tui_spec_clear(b)))
-			best = (int)i;
-	}
-	return best;
-}
-
 double tui_over_capacity(const struct view_layer *l, double factor)
 {
 	double picks = (double)l->tokens * l->k, over = 0, cap;

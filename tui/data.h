@@ -63,14 +63,6 @@ void tui_spec_free(struct tui_spec *s);
 void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t window_ns,
 	int64_t now, int64_t *bucket0, int64_t *bucket1);
 
-/* How far the strongest expert of a domain stands out: its relative load over what shuffled labels
- * reach. In a collapsed layer every domain's strongest expert is far above fair share; its null is
- * too. NAN where there is no data. Pure. */
-double tui_spec_clear(const struct view_spec_cell *c);
-/* The layer where domain d has its clearest proven expert, else its clearest: an index in
- * spec->layer; -1 if none. Pure. */
-int tui_spec_best(const struct view_spec *spec, size_t d);
-
 /* Share of a layer's picks over capacity `factor` if the selection were one batch: the sum of
  * max(0, c_e - ceil(T k / E * factor)) over all picks (docs/METRICS.md, Capacity). Pure. */
 double tui_over_capacity(const struct view_layer *l, double factor);

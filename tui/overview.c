@@ -170,11 +170,11 @@ static size_t *clearest_first(const struct view_spec *sp)
 	double *key = malloc((sp->n_domain ? sp->n_domain : 1) * sizeof *key);
 
 	for (size_t i = 0; row && key && i < sp->n_domain; i++) {
-		int best = tui_spec_best(sp, i);
+		int best = view_spec_clearest(sp, i);
 		const struct view_spec_cell *k = best < 0 ? NULL : &sp->layer[best].cell[i];
 		size_t j = i;
 
-		key[i] = !k ? -1 : k->proven ? 1 + tui_spec_clear(k) : 0;
+		key[i] = !k ? -1 : k->proven ? 1 + view_spec_lead(k) : 0;
 		while (j && key[row[j - 1]] < key[i])
 			row[j] = row[j - 1], j--;
 		row[j] = i;
@@ -206,7 +206,7 @@ static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 	shown = sp->n_domain <= (size_t)in.h ? sp->n_domain : (size_t)in.h - 1;
 	row = clearest_first(sp);
 	for (size_t i = 0; row && i < shown; i++) {
-		int best = tui_spec_best(sp, row[i]);
+		int best = view_spec_clearest(sp, row[i]);
 
 		if (best >= 0)
 			domain_row(c->g, (struct tui_rect){ in.x, in.y + (int)i, in.w, 1 }, sp, row[i],

@@ -78,7 +78,7 @@ static void balance(const struct view_layers *l)
 	}
 }
 
-/* For each domain the layer whose strongest expert stands out most. */
+/* For each domain its clearest claim. */
 static void domains(const struct view_spec *sp)
 {
 	printf("\nExperts by domain (load relative to fair share, 95 %% interval by document; shuffled: what "
@@ -88,14 +88,10 @@ static void domains(const struct view_spec *sp)
 		return;
 	}
 	for (size_t d = 0; d < sp->n_domain; d++) {
-		size_t best = 0;
+		int best = view_spec_clearest(sp, d);
 
-		for (size_t l = 1; l < sp->n_layer; l++) {
-			const struct view_spec_cell *c = &sp->layer[l].cell[d], *b = &sp->layer[best].cell[d];
-
-			if (c->lo - c->null_p95 > b->lo - b->null_p95)
-				best = l;
-		}
+		if (best < 0)
+			continue;
 		printf("  ");
 		put_column(sp->domain[d].name, 12);
 		printf(" layer %-3u E%-4u %5.1f x  (%.1f - %.1f; shuffled %.1f)%s", sp->layer[best].layer,

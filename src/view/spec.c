@@ -514,6 +514,28 @@ out:
 	return status;
 }
 
+double view_spec_lead(const struct view_spec_cell *c)
+{
+	return c->null_p95 > 0 && c->rel > 0 ? c->rel / c->null_p95 : 0;
+}
+
+int view_spec_clearest(const struct view_spec *v, size_t domain)
+{
+	int best = -1;
+
+	for (size_t i = 0; i < v->n_layer; i++) {
+		const struct view_spec_cell *c = &v->layer[i].cell[domain], *b;
+
+		if (!(view_spec_lead(c) > 0))
+			continue;
+		b = best < 0 ? NULL : &v->layer[best].cell[domain];
+		if (!b || c->proven > b->proven ||
+		    (c->proven == b->proven && view_spec_lead(c) > view_spec_lead(b)))
+			best = (int)i;
+	}
+	return best;
+}
+
 void view_spec_free(struct view_spec *v)
 {
 	for (size_t l = 0; l < v->n_layer; l++) {

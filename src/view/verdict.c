@@ -100,9 +100,7 @@ static void specialisation(struct words *w, const struct view_spec *sp)
 			const struct view_spec_cell *c = sp->layer[l].cell + d;
 
 			proven += c->proven != 0;
-			/* the clearest claim, not the busiest expert: in a collapsed layer one expert is
-			 * busy in every domain, and so in every shuffled one */
-			if (c->proven && (!best || c->lo - c->null_p95 > best->lo - best->null_p95))
+			if (c->proven && (!best || view_spec_lead(c) > view_spec_lead(best)))
 				best = c, layer = sp->layer + l, domain = sp->domain[d].name;
 		}
 	if (!cells) {

@@ -114,6 +114,11 @@ struct view_spec {
 int view_specialisation(struct reader *r, const struct load_filter *f, unsigned n_boot,
 	unsigned n_shuffle, uint64_t seed, struct view_spec *out, struct moe_err *e);
 void view_spec_free(struct view_spec *v);
+/* How clear a claim is: its relative load over what shuffled labels reach; 0 without a null. In a
+ * collapsed layer one expert is busy in every domain, and so in every shuffled one. */
+double view_spec_lead(const struct view_spec_cell *c);
+/* The layer (index) of a domain's clearest claim, a proven one before any other; -1 if none. */
+int view_spec_clearest(const struct view_spec *v, size_t domain);
 
 /* Alarms: rules in one table (src/view/alarm.c), each with its evidence. */
 enum view_severity { VIEW_NOTE, VIEW_WARNING, VIEW_ALARM };
