@@ -25,6 +25,9 @@ static inline float half(uint16_t h)
 #define OFF_LOG2(c) ((c)->off_log2 == BIG_LOG2 ? 0 : (c)->off_log2)
 typedef __m256i VI;
 
+enum kind { B32, B32_MIN, B16, B16_MIN }; /* elements that share a scale; with minimum or without */
+#define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN)
+
 static inline VI vi_load(const void *p) { return _mm256_loadu_si256(p); }
 static inline void vi_store(void *p, VI v) { _mm256_storeu_si256(p, v); }
 static inline VI vf_zero(void) { return _mm256_setzero_si256(); }
@@ -94,32 +97,59 @@ static inline __m256i sums16(const __m256i v[4])
 		_mm256_hadd_epi32(v[2], v[3])), order);
 }
 
-static inline __attribute__((always_inline)) void products(const struct codes *c, const size_t blk,
-	const int min, size_t len, const uint8_t *code, const float *sc, const float *mn, const int8_t *q,
-	const float *d, const int32_t *sum, float *out)
+static enum kind kind_of(uint32_t type, size_t len)
+{
+	(void)len;
+	return codes[type].blk == 32 ? codes[type].has_min ? B32_MIN : B32 :
+		codes[type].has_min ? B16_MIN : B16;
+}
+
+ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part)
+{
+	(void)kind;
+	c->fn(row, len, part.code, part.sc, part.mn);
+}
+
+ALWAYS size_t bytes256(enum kind kind)
+{
+	(void)kind;
+	return 0;
+}
+
+ALWAYS VI fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
+{
+	(void)kind, (void)p;
+	return vi_load(code + 32 * j);
+}
+
+ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const int8_t *q, const float *d, const int32_t *sum, float *out)
 {
 	const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-	int big = c->off_log2 == BIG_LOG2;
+	const size_t blk = kind < B16 ? 32 : 16;
+	int big = c->off_log2 == BIG_LOG2, min = kind == B32_MIN || kind == B16_MIN;
 
-	for (size_t i = 0; i < len; i += blk * 8) {
+	(void)row;
+	for (size_t i = 0; i < act8_pad(len); i += blk * 8) {
 		__m256i v[8], s, xs = _mm256_loadu_si256((const __m256i *)sum);
 		__m256 dx, p;
 
 		for (size_t j = 0; j < blk / 4; j++)
-			v[j] = fours(vi_load(code + i + 32 * j), vi_load(q + i + 32 * j), big);
+			v[j] = fours(vi_load(part.code + i + 32 * j), vi_load(q + i + 32 * j), big);
 		s = blk == 32 ? sums32(v) : sums16(v);
 		dx = blk == 32 ? _mm256_loadu_ps(d) : _mm256_permutevar8x32_ps(
 			_mm256_castps128_ps256(_mm_loadu_ps(d)), twice);
 		if (!min && OFF_LOG2(c))
 			s = _mm256_sub_epi32(s, _mm256_slli_epi32(xs, OFF_LOG2(c)));
-		p = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_mul_ps(_mm256_loadu_ps(sc), dx));
+		p = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_mul_ps(_mm256_loadu_ps(part.sc), dx));
 		if (min)
-			p = _mm256_fnmadd_ps(_mm256_loadu_ps(mn), _mm256_mul_ps(_mm256_cvtepi32_ps(xs), dx), p);
+			p = _mm256_fnmadd_ps(_mm256_loadu_ps(part.mn), _mm256_mul_ps(_mm256_cvtepi32_ps(xs), dx), p);
 		_mm256_storeu_ps(out, p);
 		d += blk / 4;
 		sum += 8;
-		sc += 8;
-		mn += 8;
+		part.sc += 8;
+		part.mn += 8;
 		out += 8;
 	}
 }

@@ -11,13 +11,16 @@
  *	vi_load(p), vi_store(p, v), transpose(VI v[R])     R x R lanes
  *	vf_zero(), vf_add(a, b)                            VI as R floats
  *	vf_store(y, v, n)                                  the first n of them
- *	products(c, blk, min, len, code, sc, mn, q, d, sum, out)
- *	    p_b of one row against one token; len % ACT8_PAD == 0, blk and min are constants
+ *	prepare(kind, c, row, len, part)                   scales and minima, codes if fetch needs them
+ *	bytes256(kind)                                     of 256 elements as they lie
+ *	fetch(kind, p, code, j)                            codes 4R j .. 4R (j + 1) - 1 of 256 that lie at
+ *	                                                   p, or were unpacked at code
+ *	products(kind, c, row, len, part, q, d, sum, out)  p_b of a row against a token; zeros up to
+ *	                                                   act8_pad(len)
  *	OFF_LOG2(c)                                        log2 of the off that sums must be freed from
- * After it, the file defines its tiles and their table, and gemm calls gemm_body with it.
+ * A kind is a constant that says how a row is read: KINDS lists X(kind), kind_of(type, len) picks one.
+ * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
-#define ALWAYS static inline __attribute__((always_inline))
-
 /* ---- one token, or a few ---- */
 
 #define GV_PART 4096                /* elements of a row at a time */
@@ -25,8 +28,7 @@
 #define GV_BLOCKS (GV_PART / 16)    /* products of a row's part, at most */
 
 struct gv {
-	uint8_t code[GV_PART];
-	float sc[GV_BLOCKS], mn[GV_BLOCKS];
+	struct { uint8_t code[GV_PART]; float sc[GV_BLOCKS], mn[GV_BLOCKS]; } part[2];
 	float p[GV_TOK][R][GV_BLOCKS];
 };
 
@@ -45,37 +47,47 @@ static VI add_up(float p[R][GV_BLOCKS], size_t n_block, VI acc)
 	return acc;
 }
 
-ALWAYS void gemv_rows(size_t blk, int min, const struct codes *c, struct gv *g, const uint8_t *rows,
+/* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
+ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok)
 {
-	size_t pad = act8_pad(len);
+	struct part part[2];
 
-	memset(g->code + len, 0, pad - len);
-	for (size_t b = len / blk; b < pad / blk; b++)
-		g->sc[b] = g->mn[b] = 0;
+	for (int j = 0; j < 2; j++) {
+		part[j] = (struct part){ g->part[j].code, g->part[j].sc, g->part[j].mn };
+		memset(part[j].code + len, 0, act8_pad(len) - len);
+		for (size_t b = len / c->blk; b < act8_pad(len) / c->blk; b++)
+			part[j].sc[b] = part[j].mn[b] = 0;
+	}
+	prepare(kind, c, rows, len, part[0]);
 	for (size_t r = 0; r < nr; r++) {
-		c->fn(rows + r * row_bytes, len, g->code, g->sc, g->mn);
+		if (r + 1 < nr)
+			prepare(kind, c, rows + (r + 1) * row_bytes, len, part[(r + 1) & 1]);
 		for (size_t t = 0; t < n_tok; t++) {
 			size_t at = t * np + i;
 
-			products(c, blk, min, pad, g->code, g->sc, g->mn, a.q + at, a.d + at / 32,
-				blk == 32 ? a.sum32 + at / 32 : a.sum16 + at / 16, g->p[t][r]);
+			products(kind, c, rows + r * row_bytes, len, part[r & 1], a.q + at, a.d + at / 32,
+				c->blk == 32 ? a.sum32 + at / 32 : a.sum16 + at / 16, g->p[t][r]);
 		}
 	}
 }
 
-static void gemv_part(const struct codes *c, struct gv *g, const uint8_t *rows, size_t row_bytes,
-	size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok)
-{
-	if (c->blk == 32 && !c->has_min)
-		gemv_rows(32, 0, c, g, rows, row_bytes, nr, i, len, a, np, n_tok);
-	else if (c->blk == 32)
-		gemv_rows(32, 1, c, g, rows, row_bytes, nr, i, len, a, np, n_tok);
-	else if (!c->has_min)
-		gemv_rows(16, 0, c, g, rows, row_bytes, nr, i, len, a, np, n_tok);
-	else
-		gemv_rows(16, 1, c, g, rows, row_bytes, nr, i, len, a, np, n_tok);
+#define X(kind) \
+static void gemv_##kind(const struct codes *c, struct gv *g, const uint8_t *rows, size_t row_bytes, \
+	size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok) \
+{ \
+	gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok); \
 }
+KINDS
+#undef X
+
+typedef void gemv_fn(const struct codes *, struct gv *, const uint8_t *, size_t, size_t, size_t, size_t,
+	struct act8, size_t, size_t);
+static gemv_fn *const gemv_kinds[] = {
+#define X(kind) [kind] = gemv_##kind,
+KINDS
+#undef X
+};
 
 static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
 	size_t r1, struct act8 a, size_t n_tok, float *y, size_t ys, struct gv *g)
@@ -95,8 +107,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 		for (size_t i = 0; i < n; i += GV_PART) {
 			size_t len = n - i < GV_PART ? n - i : GV_PART;
 
-			gemv_part(c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i, len, a, np,
-				n_tok);
+			gemv_kinds[kind_of(type, len)](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i,
+				len, a, np, n_tok);
 			for (size_t t = 0; t < n_tok; t++)
 				acc[t] = add_up(g->p[t], act8_pad(len) / c->blk, acc[t]);
 		}
@@ -137,35 +149,52 @@ static void flip(const float in[R][GM_BLOCKS], float out[GM_BLOCKS][R], size_t n
 	}
 }
 
-/* R rows of len elements as a tile; rows from nr on are zeros. */
-static void fill_tile(const struct codes *c, struct gm *g, const uint8_t *rows, size_t row_bytes,
-	size_t nr, size_t len)
+/* R rows of len elements as a tile; rows from nr on repeat the last, and nobody looks at them. */
+ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, const uint8_t *rows,
+	size_t row_bytes, size_t nr, size_t len)
 {
-	size_t pad = (len + 4 * R - 1) / (4 * R) * (4 * R);
+	const uint8_t *row[R];
 
 	for (size_t r = 0; r < R; r++) {
-		if (r < nr) {
-			c->fn(rows + r * row_bytes, len, g->code[r], g->sc[r], g->mn[r]);
-			memset(g->code[r] + len, 0, pad - len);
-		} else {
-			memset(g->code[r], 0, pad);
-			memset(g->sc[r], 0, sizeof g->sc[r]);
-			memset(g->mn[r], 0, sizeof g->mn[r]);
-		}
+		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
+		prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r] });
 	}
-	for (size_t i = 0; i < pad; i += 4 * R) {
-		VI v[R];
+	for (size_t i = 0; i < len; i += 256) {
+		size_t at = i / 256 * bytes256(kind);
 
-		for (int r = 0; r < R; r++)
-			v[r] = vi_load(&g->code[r][i]);
-		transpose(v);
-		for (size_t j = 0; j < R; j++)
-			vi_store(g->tile[i / 4 + j], v[j]);
+#pragma GCC unroll 8
+		for (size_t j = 0; j < 256 / (4 * R); j++) {
+			VI v[R];
+
+			if (i + 4 * R * j >= len)
+				break;
+			for (int r = 0; r < R; r++)
+				v[r] = fetch(kind, row[r] + at, g->code[r] + i, j);
+			transpose(v);
+			for (size_t k = 0; k < R; k++)
+				vi_store(g->tile[i / 4 + R * j + k], v[k]);
+		}
 	}
 	flip(g->sc, g->sct, (len / c->blk + R - 1) / R * R);
 	if (c->has_min)
 		flip(g->mn, g->mnt, (len / c->blk + R - 1) / R * R);
 }
+
+#define X(kind) \
+static void fill_##kind(const struct codes *c, struct gm *g, const uint8_t *rows, size_t row_bytes, \
+	size_t nr, size_t len) \
+{ \
+	fill_rows(kind, c, g, rows, row_bytes, nr, len); \
+}
+KINDS
+#undef X
+
+typedef void fill_fn(const struct codes *, struct gm *, const uint8_t *, size_t, size_t, size_t);
+static fill_fn *const fill_kinds[] = {
+#define X(kind) [kind] = fill_##kind,
+KINDS
+#undef X
+};
 
 static void token_terms(const struct codes *c, struct gm *g, struct act8 a, size_t np, size_t i,
 	size_t len, size_t n_tok)
@@ -202,7 +231,8 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 		for (size_t i = 0; i < n; i += GM_PART) {
 			size_t len = n - i < GM_PART ? n - i : GM_PART;
 
-			fill_tile(c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, len);
+			fill_kinds[kind_of(type, len)](c, g, rows + r * row_bytes + qtype_row_bytes(type, i),
+				row_bytes, nr, len);
 			for (size_t t = 0, k = 0; t < n_tok; t += tiles[k].n_tok) {
 				while (tiles[k].n_tok > n_tok - t)
 					k++;

@@ -11,6 +11,11 @@
 
 #include "base/qtype.h"
 
+#define ALWAYS static inline __attribute__((always_inline))
+
+/* A part of one row, taken apart: places for its codes, scales and minima. */
+struct part { uint8_t *code; float *sc, *mn; };
+
 /* n elements (a multiple of the type's block): code [n], sc and mn [n / blk] floats. */
 typedef void codes_fn(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn);
@@ -255,6 +260,15 @@ static inline void looked_up(const uint8_t *restrict q, const uint8_t table[16],
 #endif
 }
 
+static inline float mxfp4_scale(uint8_t e)
+{
+	uint32_t bits = e < 2 ? 0x200000u << e : (uint32_t)(e - 1) << 23; /* 2^(e-128) */
+	float f;
+
+	memcpy(&f, &bits, 4);
+	return f;
+}
+
 static void codes_mxfp4(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn)
 {
@@ -262,9 +276,7 @@ static void codes_mxfp4(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 
 	(void)mn;
 	for (size_t i = 0; i < n; i += 32, p += 17) {
-		uint32_t bits = p[0] < 2 ? 0x200000u << p[0] : (uint32_t)(p[0] - 1) << 23; /* 2^(e-128) */
-
-		memcpy(sc++, &bits, 4);
+		*sc++ = mxfp4_scale(p[0]);
 		looked_up(p + 1, table, code + i);
 	}
 }
