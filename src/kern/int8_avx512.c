@@ -265,9 +265,11 @@ ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, 
 	const size_t blk = kind == B16 || kind == B16_MIN || kind == Q6_K ? 16 : 32, step = blk * 16;
 	size_t i = 0, b = 0;
 
-	for (; i + step <= len; i += step, b += 16)
+	for (; i + step <= len; i += step, b += 16) {
+		ahead(row + i / 256 * bytes256(kind), step / 256 * bytes256(kind), part.end);
 		_mm512_storeu_ps(out + b, sixteen(kind, c, row + i / 256 * bytes256(kind), part.code + i,
 			step / 64, part.sc + b, part.mn + b, q + i, d + i / 32, sum + b));
+	}
 	for (; i < act8_pad(len); i += step, b += 16) { /* the rest of a row, and zeros */
 		size_t n64 = i < len ? kind > B16_MIN ? (len - i) / 64 : step / 64 : 0;
 

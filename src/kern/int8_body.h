@@ -30,6 +30,7 @@
 struct gv {
 	struct { uint8_t code[GV_PART]; float sc[GV_BLOCKS], mn[GV_BLOCKS]; } part[2];
 	float p[GV_TOK][R][GV_BLOCKS];
+	const uint8_t *end;    /* of the rows to do */
 };
 
 /* acc[r] continues with row r's products, in order. */
@@ -54,7 +55,7 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 	struct part part[2];
 
 	for (int j = 0; j < 2; j++) {
-		part[j] = (struct part){ g->part[j].code, g->part[j].sc, g->part[j].mn };
+		part[j] = (struct part){ g->part[j].code, g->part[j].sc, g->part[j].mn, g->end };
 		memset(part[j].code + len, 0, act8_pad(len) - len);
 		for (size_t b = len / c->blk; b < act8_pad(len) / c->blk; b++)
 			part[j].sc[b] = part[j].mn[b] = 0;
@@ -95,6 +96,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 	const struct codes *c = &codes[type];
 	size_t np = act8_pad(n);
 
+	g->end = rows + r1 * row_bytes;
 	for (size_t r = r0; r < r1; r += R) {
 		size_t nr = r1 - r < R ? r1 - r : R;
 		VI acc[GV_TOK];
@@ -157,7 +159,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, const uint8
 
 	for (size_t r = 0; r < R; r++) {
 		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
-		prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r] });
+		prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL });
 	}
 	for (size_t i = 0; i < len; i += 256) {
 		size_t at = i / 256 * bytes256(kind);

@@ -13,8 +13,24 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-/* A part of one row, taken apart: places for its codes, scales and minima. */
-struct part { uint8_t *code; float *sc, *mn; };
+/* A part of one row, taken apart: places for its codes, scales and minima. Nothing is prefetched from
+ * `end` on. */
+struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
+
+#define AHEAD 16384
+
+/* Asks the second-level cache for the n bytes that lie AHEAD of p, but for nothing from `end` on: rows
+ * of one or two kilobytes, used a row at a time, do not teach the hardware to be early enough. */
+ALWAYS void ahead(const uint8_t *p, size_t n, const uint8_t *end)
+{
+#ifdef __AVX2__
+	if (end && p + n + AHEAD <= end)
+		for (size_t i = 0; i < n; i += 64)
+			_mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T1);
+#else
+	(void)p, (void)n, (void)end;
+#endif
+}
 
 /* n elements (a multiple of the type's block): code [n], sc and mn [n / blk] floats. */
 typedef void codes_fn(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
