@@ -106,7 +106,8 @@ void load_free(struct loaded *l)
 
 struct session_opt load_session_opt(const struct load_opts *o)
 {
-	return (struct session_opt){ (uint32_t)o->ctx, (uint32_t)o->batch, (uint32_t)o->threads, o->isa };
+	return (struct session_opt){ .n_ctx = (uint32_t)o->ctx, .n_batch = (uint32_t)o->batch,
+		.n_threads = (uint32_t)o->threads, .isa = o->isa, .kv_type = o->kv_type };
 }
 
 /* Hex SHA-256 of the model file; NULL for a large one, where it would delay every start. */

@@ -17,7 +17,7 @@
 
 struct model;
 
-enum kv_type { KV_F16, KV_F32, KV_Q8_0, KV_N_TYPE };
+enum kv_type { KV_F16, KV_F32, KV_Q8_0, KV_N_TYPE }; /* as enum session_kv */
 
 /* What a layer stores. To change a layer's: kv_shape_of. */
 struct kv_shape {

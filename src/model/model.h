@@ -63,7 +63,11 @@ struct session_opt {
 	uint32_t n_batch;  /* tokens evaluated together; 0 = 512 */
 	uint32_t n_threads; /* 0 = one per processor */
 	const char *isa;   /* kernel row by name; NULL = best */
+	int kv_type;       /* enum session_kv: what keys and values are kept in */
 };
+
+/* F16 and Q8_0 round each key and value once; F32 keeps them as they are. */
+enum session_kv { SESSION_KV_F16, SESSION_KV_F32, SESSION_KV_Q8_0 };
 
 struct session *session_new(const struct model *m, const struct session_opt *opt, struct moe_err *e);
 void session_free(struct session *s);
@@ -73,6 +77,7 @@ uint32_t session_ctx(const struct session *s);
 uint32_t session_batch(const struct session *s);
 int session_threads(const struct session *s);
 const struct kern *session_kern(const struct session *s);
+const char *session_kv_name(const struct session *s); /* "f16", "f32", "q8_0" */
 
 /* Start a sequence at position 0: the cache is empty. */
 int session_begin(struct session *s, const struct moe_seq_info *info, struct moe_err *e);

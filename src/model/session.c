@@ -127,7 +127,7 @@ static int get_all(struct session *s, struct moe_err *e)
 			return -1;
 		if (s->counting && s->bytes > have)
 			return err_set(e, MOE_ERR_SYS, "a context of %u tokens in batches of %u takes %llu MiB of "
-				"memory, %llu MiB are available (see --ctx, --batch)", s->n_ctx, s->n_batch,
+				"memory, %llu MiB are available (see --ctx, --kv-type, --batch)", s->n_ctx, s->n_batch,
 				(unsigned long long)(s->bytes >> 20), (unsigned long long)(have >> 20));
 	}
 	return 0;
@@ -147,7 +147,7 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	s->n_batch = opt->n_batch ? opt->n_batch : DEFAULT_BATCH;
 	if (s->n_batch > s->n_ctx)
 		s->n_batch = s->n_ctx;
-	s->kv_type = KV_F32;
+	s->kv_type = (enum kv_type)opt->kv_type;
 	s->kern = kern_pick(opt->isa, e);
 	if (!s->kern)
 		goto fail;
@@ -332,6 +332,11 @@ int session_threads(const struct session *s)
 const struct kern *session_kern(const struct session *s)
 {
 	return s->kern;
+}
+
+const char *session_kv_name(const struct session *s)
+{
+	return kv_type_name(s->kv_type);
 }
 
 void session_speed(const struct session *s, enum moe_phase phase, uint64_t *ns, uint64_t *tokens)

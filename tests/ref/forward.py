@@ -26,7 +26,7 @@ import sys
 import numpy as np
 
 from bpe import Tokenizer
-from gguf_io import read_gguf
+from gguf_io import dequantise, quantise, read_gguf
 from router import route
 
 MAGIC = b"MOEVEC1\n"
@@ -82,8 +82,9 @@ def swiglu_oai(gate, up):
 
 
 class Model:
-    def __init__(self, path):
+    def __init__(self, path, kv_type="F32"):
         self.g = read_gguf(path)
+        self.kv_type = kv_type          # what the cache keeps rows of keys and values in
         kv = self.g.kv
         self.arch = kv["general.architecture"]
         self.row = ARCH[self.arch]
@@ -132,6 +133,13 @@ class Model:
         y = x @ self.w(name + ".weight").T
         return y + self.w(name + ".bias") if self.has(name + ".bias") else y
 
+    def cached(self, x):
+        """x [..., n] as it comes back from the cache."""
+        if self.kv_type == "F32":
+            return x
+        raw = quantise(x.astype(np.float32), self.kv_type)
+        return dequantise(raw, self.kv_type).reshape(x.shape).astype(np.float64)
+
     def attend(self, score, value, i, sink=None):
         """score [T][T] before masking, value [T][n]. A sink takes a share of the softmax."""
         T = len(score)
@@ -157,7 +165,7 @@ class Model:
                 k = rms_norm(k.reshape(T, -1, self.hd), wk, self.eps)
         q, k = (rope(y.reshape(T, -1, self.hd), self.n_rot, self.base, self.row["rope"])
                 for y in (q, k))
-        v = v.reshape(T, self.kv_heads, -1)
+        k, v = self.cached(k), self.cached(v.reshape(T, self.kv_heads, -1))
         scale = self.qk_scale or 1 / np.sqrt(self.hd)
         sinks = self.w(b + "attn_sinks.weight") if self.has(b + "attn_sinks.weight") else None
         out = []

@@ -3,6 +3,7 @@
     make_vectors.py [SAMPLE_DIR]
 
 models/NAME.txt, NAME.vec   text, and what forward.py makes of it, for each tests/data/models/*.gguf
+models/NAME-f16kv.vec, -q8_0kv.vec   the same text with rounded keys and values
 models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gguf
                             (default: models/ of the repository; skipped where absent)
 kernels.bin                 blocks of every quantisation type and the values they stand for
@@ -52,6 +53,18 @@ def model_vectors(gguf, text, limit=None):
           f"least margin {least:.1e}, {os.path.getsize(stem + '.vec')} bytes")
 
 
+KV_MODEL, KV_TYPES = "qwen3moe", ("F16", "Q8_0")
+
+
+def kv_vector(kv, path=None):
+    """The model KV_MODEL with its keys and values kept in a type."""
+    stem = os.path.join(DATA, "models", KV_MODEL)
+    model = Model(stem + ".gguf", kv)
+    ids = Tokenizer(model.g.kv).encode(open(stem + ".txt", "rb").read().decode("utf-8"))
+    logits, routing = model.forward(ids)
+    write_vec(path or f"{stem}-{kv.lower()}kv.vec", ids, logits, model.layers, routing)
+
+
 # Byte offsets of the half-precision fields in a block, for blocks of random bytes.
 HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2],
           "Q5_K": [0, 2], "Q6_K": [208]}
@@ -94,6 +107,8 @@ def main():
     samples = sys.argv[1] if len(sys.argv) > 1 else SAMPLES
     for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
         model_vectors(gguf, TINY_TEXT)
+    for kv in KV_TYPES:
+        kv_vector(kv)
     for name in ("balanced", "collapsed"):
         gguf = os.path.join(samples, name + ".gguf")
         if os.path.exists(gguf):
