@@ -38,6 +38,7 @@ struct weight {
 	uint32_t type;
 	uint32_t n_in, n_out, n_mat;
 	size_t row_bytes;
+	const struct lora *lora; /* what adapters add to its products, or NULL */
 };
 
 struct layer {
@@ -67,6 +68,7 @@ struct model {
 	struct weight tok_embd, output;          /* output = tok_embd where tied */
 	const float *output_norm;                /* [n_embd] */
 	struct layer *layer;                     /* [n_layer] */
+	uint32_t lora_rank;                      /* largest of all adapters, 0 = there are none */
 	struct model_info info;
 	struct { enum model_class cls; const struct gguf_tensor *t; } *used;
 	size_t n_used, cap_used;

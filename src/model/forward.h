@@ -19,6 +19,7 @@ struct job {
 	const uint8_t *data; /* its first row */
 	const float *x;   /* [n_tok], xs floats apart */
 	size_t xs, n_tok;
+	size_t mat;       /* which matrix of the stack, for adapters */
 	float *y;         /* [n_tok], ys floats apart */
 	size_t ys;
 	size_t unit0;     /* first pool unit of this job, filled in by run_jobs */
@@ -58,6 +59,8 @@ struct session {
 	float *score;     /* [worker][n_ctx] attention scores */
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
+	float *lora;      /* [worker][lora_n], see lora.c */
+	size_t lora_n;
 	float *logits;    /* [HEAD_ROWS][n_vocab] */
 
 	/* routing of a batch at one layer */

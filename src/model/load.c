@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "model/arch.h"
+#include "model/lora.h"
 
 /* ---- hyperparameters ---- */
 
@@ -451,6 +452,7 @@ void model_close(struct model *m)
 {
 	if (!m)
 		return;
+	lora_free(m);
 	free(m->layer);
 	free(m->used);
 	free(m);

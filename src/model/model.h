@@ -43,6 +43,10 @@ struct model_info {
 /* Refuses by name: unknown architectures, missing or misshapen tensors, types without kernels. */
 struct model *model_open(const struct gguf *g, struct moe_err *e);
 void model_close(struct model *m);
+/* A low-rank adapter for this model, times scale; before the first session. Its file must outlive the
+ * model. Several add up in the order given. Refuses by name what does not fit the model. After an
+ * error the model may only be closed. */
+int model_add_adapter(struct model *m, const struct gguf *g, double scale, struct moe_err *e);
 const struct model_info *model_info(const struct model *m);
 
 /* The names of the supported architectures; NULL after the last. */

@@ -105,6 +105,7 @@ static struct job expert_job(const struct weight *w, uint32_t x, const float *in
 {
 	struct job j = product_job(w, in, n_tok, y, ys);
 
+	j.mat = x;
 	j.data += (size_t)x * w->n_out * w->row_bytes;
 	return j;
 }

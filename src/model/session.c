@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "model/forward.h"
+#include "model/lora.h"
 
 #define DEFAULT_CTX 4096
 #define DEFAULT_BATCH 512
@@ -47,12 +48,14 @@ static int get_activations(struct session *s, struct moe_err *e)
 	uint64_t w = (uint64_t)pool_threads(s->pool);
 
 	s->scratch_n = kern_scratch((size_t)row);
+	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
 		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * qw, 4, "activations", e) ||
 		get(s, &s->out, t * d, 4, "activations", e) || get(s, &s->g, t * ff, 4, "activations", e) ||
 		get(s, &s->u, t * ff, 4, "activations", e) ||
 		get(s, &s->score, w * s->n_ctx, 4, "attention scores", e) ||
 		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
+		get(s, &s->lora, w * s->lora_n, 4, "adapter scratch", e) ||
 		get(s, &s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
 		get(s, &s->vseq, t, 8, "batch", e) || get(s, &s->vpos, t, 4, "batch", e) ||
 		get(s, &s->vtok, t, 4, "batch", e) ? -1 : 0;
@@ -178,6 +181,7 @@ void session_free(struct session *s)
 	free(s->u);
 	free(s->score);
 	free(s->scratch);
+	free(s->lora);
 	free(s->logits);
 	free(s->rlogits);
 	free(s->experts);

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 
+import make_lora
 import metrics
 import simulate
 import test_gguf_io
@@ -56,6 +57,9 @@ def main():
         if not r["ok"]:
             print(f"{path} is not of {gguf}: {r}")
             bad += 1
+    for name in make_lora.stale(scratch):
+        print(f"tests/data/lora/{name}.vec is stale")
+        bad += 1
     if stems:
         os.unlink(scratch)
     print(f"{len(stems) - bad} of {len(stems)} vectors agree")

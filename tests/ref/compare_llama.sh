@@ -52,4 +52,7 @@ for vec in tests/data/models/*.vec; do
 	esac
 	"$python" $ref/compare_tokens.py "$tmp/llama_dump" "$gguf" $cases || bad=1
 done
+printf '%-24s ' 'qwen2moe, adapter'
+"$tmp/llama_dump" tests/data/models/qwen2moe.gguf tests/data/lora/plain.vec "$tmp/peer.vec" \
+	tests/data/lora/plain.gguf 1 && "$python" $ref/compare.py tests/data/lora/plain.vec "$tmp/peer.vec" || bad=1
 exit $bad

@@ -84,6 +84,7 @@ def swiglu_oai(gate, up):
 class Model:
     def __init__(self, path, kv_type="F32"):
         self.g = read_gguf(path)
+        self.merged = {}                # weights that adapters changed
         self.kv_type = kv_type          # what the cache keeps rows of keys and values in
         kv = self.g.kv
         self.arch = kv["general.architecture"]
@@ -122,8 +123,20 @@ class Model:
             self.spec["n_group"] = key("expert_group_count")
             self.spec["n_used"] = key("expert_group_used_count")
 
+    def adapt(self, path, scale):
+        """Merge a low-rank adapter into the weights: W += scale * alpha / rank * B A."""
+        g = read_gguf(path)
+        alpha = float(g.kv.get("adapter.lora.alpha", 0.0))
+        for name in g.tensors:
+            if name.endswith(".lora_a"):
+                a, b = (g.tensor(name[:-1] + x).astype(np.float64) for x in "ab")
+                by = scale * alpha / b.shape[-1] if alpha else scale
+                base = name[:-len(".lora_a")]
+                delta = a @ b.T if base == "token_embd.weight" else b @ a
+                self.merged[base] = self.w(base) + by * delta.reshape(self.w(base).shape)
+
     def w(self, name):
-        return self.g.tensor(name).astype(np.float64)
+        return self.merged[name] if name in self.merged else self.g.tensor(name).astype(np.float64)
 
     def has(self, name):
         return name in self.g.tensors

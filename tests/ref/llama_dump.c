@@ -2,6 +2,7 @@
  * llama_dump: what llama.cpp makes of the same model and tokens, as a vector file.
  *
  *	llama_dump MODEL.gguf TOKENS.vec OUT.vec	evaluate the token ids of TOKENS.vec
+ *	... OUT.vec ADAPTER.gguf SCALE			the same with a low-rank adapter
  *	llama_dump --tokenize MODEL.gguf < TEXTS	one line of ids per text
  *	llama_dump --tokenize-bos MODEL.gguf < TEXTS	the same with BOS/EOS as the model asks
  *
@@ -196,7 +197,8 @@ static struct llama_model *load(const char *path, bool vocab_only)
 	return model;
 }
 
-static void evaluate(const char *model_path, const char *tokens_path, const char *out_path)
+static void evaluate(const char *model_path, const char *tokens_path, const char *out_path,
+		     const char *adapter_path, float adapter_scale)
 {
 	static struct dump d;
 	int n;
@@ -221,6 +223,12 @@ static void evaluate(const char *model_path, const char *tokens_path, const char
 	ctx = llama_init_from_model(model, cp);
 	if (!ctx)
 		die("llama.cpp makes no context for %s", model_path);
+	if (adapter_path) {
+		struct llama_adapter_lora *a = llama_adapter_lora_init(model, adapter_path);
+
+		if (!a || llama_set_adapters_lora(ctx, &a, 1, &adapter_scale))
+			die("llama.cpp does not load %s", adapter_path);
+	}
 	for (int i = 0; i < n; i++) {
 		batch.token[i] = ids[i];
 		batch.pos[i] = i;
@@ -282,8 +290,10 @@ int main(int argc, char **argv)
 	else if (argc == 3 && !strcmp(argv[1], "--tokenize-bos"))
 		tokenize(argv[2], true);
 	else if (argc == 4)
-		evaluate(argv[1], argv[2], argv[3]);
+		evaluate(argv[1], argv[2], argv[3], NULL, 0);
+	else if (argc == 6)
+		evaluate(argv[1], argv[2], argv[3], argv[4], (float)atof(argv[5]));
 	else
-		die("usage: llama_dump MODEL TOKENS.vec OUT.vec | --tokenize[-bos] MODEL < TEXTS");
+		die("usage: llama_dump MODEL TOKENS.vec OUT.vec [ADAPTER SCALE] | --tokenize[-bos] MODEL < TEXTS");
 	return 0;
 }

@@ -33,7 +33,7 @@ static void vec_load(const char *name, struct vec *v)
 	size_t len;
 	unsigned char *p;
 
-	snprintf(path, sizeof path, "tests/data/models/%s.vec", name);
+	snprintf(path, sizeof path, "tests/data/%s%s.vec", strchr(name, '/') ? "" : "models/", name);
 	v->file = p = read_file(path, &len);
 	assert_memory_equal(next(&p, 8), "MOEVEC1\n", 8);
 	memcpy(&v->n_tok, next(&p, 24), 24);
@@ -252,6 +252,111 @@ AGREES(qwen3moe, "qwen3moe")
 AGREES(all_quantisations, "quant")
 AGREES(sample_balanced, "balanced")
 AGREES(sample_collapsed, "collapsed")
+
+/* ---- adapters ---- */
+
+struct adapter { const char *name; double scale; };
+
+/* The model with adapters, against the reference with their deltas merged into the weights. */
+static void adapted(const char *vec, const struct adapter *a, size_t n)
+{
+	struct session_opt opt = { .n_threads = 2, .kv_type = SESSION_KV_F32 };
+	struct model *m;
+	struct gguf *f = open_model("qwen2moe", &m), *g[4];
+	struct moe_err e = { 0 };
+	struct vec v, plain;
+	struct got got, again;
+
+	for (size_t i = 0; i < n; i++) {
+		char path[256];
+
+		snprintf(path, sizeof path, "tests/data/lora/%s.gguf", a[i].name);
+		g[i] = gguf_open(path, &e);
+		ok_or_fail(g[i] != NULL, &e);
+		ok_or_fail(!model_add_adapter(m, g[i], a[i].scale, &e), &e);
+	}
+	vec_load(vec, &v);
+	vec_load("qwen2moe", &plain);
+	run(m, &v, &got, opt, 0);
+	compare(&v, &got, vec);
+	assert_true(apart(got.logits, v.logits, (size_t)v.n_tok * v.n_vocab) < 1e-4);
+	assert_true(apart(plain.logits, v.logits, (size_t)v.n_tok * v.n_vocab) > 0.5);
+	opt.n_batch = 5; /* and the same bits however run */
+	opt.n_threads = 3;
+	opt.isa = "plain";
+	run(m, &v, &again, opt, 7);
+	assert_memory_equal(got.logits, again.logits, 4ul * v.n_tok * v.n_vocab);
+	got_free(&got);
+	got_free(&again);
+	vec_free(&v);
+	vec_free(&plain);
+	model_close(m);
+	gguf_close(f);
+	for (size_t i = 0; i < n; i++)
+		gguf_close(g[i]);
+}
+
+static void adapters_are_added(void **state)
+{
+	(void)state;
+	adapted("lora/plain", (struct adapter[]){ { "plain", 1 } }, 1);
+	adapted("lora/both", (struct adapter[]){ { "plain", 0.5 }, { "types", -1.25 } }, 2);
+}
+
+/* plain.gguf with n_put bytes written `skip` behind the first `find` is refused by the model, with
+ * `want`. */
+static void bad_adapter(const char *model, const char *find, size_t skip, const void *put, size_t n_put,
+	const char *want)
+{
+	size_t len, n = strlen(find), at;
+	char *data = read_file("tests/data/lora/plain.gguf", &len);
+	struct model *m;
+	struct gguf *f = open_model(model, &m), *g;
+	struct moe_err e = { 0 };
+
+	for (at = 0; at + n + skip + n_put <= len && memcmp(data + at, find, n); at++)
+		;
+	assert_true(at + n + skip + n_put <= len);
+	memcpy(data + at + skip, put, n_put);
+	g = gguf_open_memory(data, len, "bad.gguf", &e);
+	ok_or_fail(g != NULL, &e);
+	assert_int_equal(model_add_adapter(m, g, 1, &e), -1);
+	if (!strstr(e.msg, want))
+		fail_msg("'%s' does not contain '%s'", e.msg, want);
+	gguf_close(g);
+	model_close(m);
+	gguf_close(f);
+	free(data);
+}
+
+static void bad_renamed(const char *model, const char *find, const char *put, const char *want)
+{
+	assert_int_equal(strlen(find), strlen(put));
+	bad_adapter(model, find, 0, put, strlen(put), want);
+}
+
+static void bad_adapters_are_refused(void **state)
+{
+	(void)state;
+	bad_renamed("qwen2moe", "general.type", "general.tYpe", "key general.type is missing: not an adapter");
+	bad_renamed("qwen2moe", "lora", "xora", "adapter.type");
+	bad_renamed("qwen3moe", "lora", "lora", "general.architecture is 'qwen2moe', expected 'qwen3moe'");
+	bad_renamed("qwen2moe", "blk.0.attn_q.weight.lora_a", "blk.9.attn_q.weight.lora_a",
+		"blk.9.attn_q.weight.lora_a has no lora_b");
+	bad_renamed("qwen2moe", "blk.0.attn_q.weight.lora_b", "blk.9.attn_q.weight.lora_b",
+		"blk.0.attn_q.weight.lora_a has no lora_b");
+	bad_renamed("qwen2moe", "blk.0.attn_q.weight.lora_b", "blk.0.attn_q.weight.lora_c", "lora_b");
+	bad_renamed("qwen2moe", "output.weight.lora_b", "output.weight.merged",
+		"output.weight.lora_a has no lora_b");
+	/* behind a name: u32 n_dims, u64 dimensions */
+	bad_adapter("qwen2moe", "blk.0.attn_q.weight.lora_b", 26 + 4, "\2", 1,
+		"blk.0.attn_q.weight.lora_a: dimension 1 is 4, lora_b says rank 2");
+	bad_adapter("qwen2moe", "blk.0.attn_q.weight.lora_b", 26 + 12, "\40", 1,
+		"blk.0.attn_q.weight.lora_b: dimension 1 is 32, the model's tensor has 64");
+	bad_adapter("qwen2moe", "blk.0.ffn_up_exps.weight.lora_a", 31 + 20, "\1", 1,
+		"lora_a: dimension 2 is 1, the model's tensor has 8");
+	bad_adapter("qwen2moe", "adapter.lora.alpha", 18 + 4, "\0\0\200\177", 4, "adapter.lora.alpha = inf");
+}
 
 /* Rounded keys and values: the reference rounds its own, in double precision, so a value that lies
  * at a tie may go the other way; but it must be far nearer than a cache without rounding. */
@@ -540,6 +645,8 @@ int main(void)
 		cmocka_unit_test(all_quantisations),
 		cmocka_unit_test(sample_balanced),
 		cmocka_unit_test(sample_collapsed),
+		cmocka_unit_test(adapters_are_added),
+		cmocka_unit_test(bad_adapters_are_refused),
 		cmocka_unit_test(rounded_keys_and_values),
 		cmocka_unit_test(same_bits_however_run),
 		cmocka_unit_test(an_editing_hook_is_declared_and_seen),
