@@ -8,6 +8,7 @@
 
 #include "base/pool.h"
 #include "model/arch.h"
+#include "model/expert_cache.h"
 #include "model/kv.h"
 
 #define MAX_HOOK 8
@@ -79,6 +80,8 @@ struct session {
 	float *gg, *ug;   /* [T * k][n_ff_expert] */
 	float *yg;        /* [T * k][n_embd] */
 	float *shgate;    /* [T] gate of the shared expert */
+	uint32_t *group;  /* [n_expert] experts that are computed together */
+	struct xcache *xcache; /* or NULL */
 	struct job *jobs; /* [2 * n_expert + 4] */
 
 	struct { uint64_t ns, tokens; } speed[2];

@@ -68,6 +68,22 @@ struct session_opt {
 	uint32_t n_threads; /* 0 = one per processor */
 	const char *isa;   /* kernel row by name; NULL = best */
 	int kv_type;       /* enum session_kv: what keys and values are kept in */
+	const struct session_cache *cache; /* NULL = experts are used where they are mapped */
+};
+
+/* Experts stay in the file; a bounded cache holds those in use. Same bits as without it. */
+enum session_policy { SESSION_LRU, SESSION_LFU, SESSION_STATIC };
+struct session_cache {
+	uint64_t bytes;        /* of memory for experts, or */
+	double percent;        /* > 0: of the bytes of all experts */
+	enum session_policy policy;
+	const uint64_t *heat;  /* STATIC: [n_layer][n_expert] earlier uses; read by session_new only */
+};
+
+/* Since session_new. A hit or a miss is an expert that a batch needs at a layer. */
+struct session_cache_stat {
+	uint64_t slots, experts; /* held at most, of how many */
+	uint64_t slot_bytes, hits, misses, read_bytes, stall_ns; /* stall: nothing to compute meanwhile */
 };
 
 /* F16 and Q8_0 round each key and value once; F32 keeps them as they are. */
@@ -81,6 +97,10 @@ uint32_t session_ctx(const struct session *s);
 uint32_t session_batch(const struct session *s);
 int session_threads(const struct session *s);
 const struct kern *session_kern(const struct session *s);
+/* 1 and *out, or 0: there is no expert cache. */
+int session_cache_stat(const struct session *s, struct session_cache_stat *out);
+/* Is an expert of a layer in memory? 1 without a cache. The engine's thread only. */
+int session_holds(const struct session *s, int layer, int expert);
 const char *session_kv_name(const struct session *s); /* "f16", "f32", "q8_0" */
 
 /* Start a sequence at position 0: the cache is empty. */

@@ -99,44 +99,74 @@ static void group_by_expert(struct session *s, size_t n)
 	s->first[0] = 0;
 }
 
-/* As product_job, with the matrix of expert x. */
-static struct job expert_job(const struct weight *w, uint32_t x, const float *in, size_t n_tok,
-	float *y, size_t ys)
+/* As product_job, with the matrix of expert x, from the cache if there is one. */
+static struct job expert_job(struct session *s, const struct weight *w, enum xcache_part part, uint32_t x,
+	const float *in, size_t n_tok, float *y, size_t ys)
 {
 	struct job j = product_job(w, in, n_tok, y, ys);
 
 	j.mat = x;
-	j.data += (size_t)x * w->n_out * w->row_bytes;
+	j.data = s->xcache ? xcache_at(s->xcache, x, part) : w->data + (size_t)x * w->n_out * w->row_bytes;
 	return j;
 }
 
-/* The experts' SwiGLU, one product per expert over the tokens that chose it. */
-static void run_experts(struct session *s, const struct layer *l, size_t n)
+/* The SwiGLU of the n experts in s->group, ascending: one product per expert over the tokens that
+ * chose it. */
+static void run_group(struct session *s, const struct layer *l, size_t n)
 {
 	const struct hparams *hp = &s->m->hp;
-	size_t k = hp->k, d = hp->n_embd, ff = hp->n_ff_expert, n_job = 0;
+	size_t d = hp->n_embd, ff = hp->n_ff_expert, n_job = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		uint32_t x = s->group[i];
+		size_t r = s->first[x], rows = s->first[x + 1] - r;
+
+		s->jobs[n_job++] = expert_job(s, &l->gate_exps, XCACHE_GATE, x, s->xg + r * d, rows,
+			s->gg + r * ff, ff);
+		s->jobs[n_job++] = expert_job(s, &l->up_exps, XCACHE_UP, x, s->xg + r * d, rows,
+			s->ug + r * ff, ff);
+	}
+	product_run(s, s->jobs, n_job);
+	for (size_t i = 0, j; i < n; i = j) { /* rows of neighbours lie one behind the other */
+		size_t r = s->first[s->group[i]], end = s->first[s->group[i] + 1];
+
+		for (j = i + 1; j < n && s->first[s->group[j]] == end; j++)
+			end = s->first[s->group[j] + 1];
+		activate(s, s->gg + r * ff, s->ug + r * ff, (end - r) * ff);
+	}
+	n_job = 0;
+	for (size_t i = 0; i < n; i++) {
+		uint32_t x = s->group[i];
+		size_t r = s->first[x], rows = s->first[x + 1] - r;
+
+		s->jobs[n_job++] = expert_job(s, &l->down_exps, XCACHE_DOWN, x, s->gg + r * ff, rows,
+			s->yg + r * d, d);
+	}
+	product_run(s, s->jobs, n_job);
+}
+
+/* All experts that the n tokens chose, in one group or as the cache has them. */
+static int run_experts(struct session *s, size_t il, size_t n, struct moe_err *e)
+{
+	const struct layer *l = &s->m->layer[il];
+	size_t k = s->m->hp.k, d = s->m->hp.n_embd, n_group = 0;
+	int more;
 
 	for (size_t i = 0; i < n * k; i++)
 		memcpy(s->xg + s->slot[i] * d, s->h + i / k * d, d * sizeof *s->xg);
-	for (uint32_t x = 0; x < hp->n_expert; x++) {
-		size_t r = s->first[x], rows = s->first[x + 1] - r;
-
-		if (!rows)
-			continue;
-		s->jobs[n_job++] = expert_job(&l->gate_exps, x, s->xg + r * d, rows, s->gg + r * ff, ff);
-		s->jobs[n_job++] = expert_job(&l->up_exps, x, s->xg + r * d, rows, s->ug + r * ff, ff);
+	if (!s->xcache) {
+		for (uint32_t x = 0; x < s->m->hp.n_expert; x++)
+			if (s->first[x + 1] > s->first[x])
+				s->group[n_group++] = x;
+		run_group(s, l, n_group);
+		return 0;
 	}
-	product_run(s, s->jobs, n_job);
-	activate(s, s->gg, s->ug, n * k * ff);
-	n_job = 0;
-	for (uint32_t x = 0; x < hp->n_expert; x++) {
-		size_t r = s->first[x], rows = s->first[x + 1] - r;
-
-		if (!rows)
-			continue;
-		s->jobs[n_job++] = expert_job(&l->down_exps, x, s->gg + r * ff, rows, s->yg + r * d, d);
-	}
-	product_run(s, s->jobs, n_job);
+	for (uint32_t x = 0; x < s->m->hp.n_expert; x++)
+		s->group[x] = s->first[x + 1] - s->first[x];
+	xcache_begin(s->xcache, il, s->group);
+	while ((more = xcache_next(s->xcache, s->group, &n_group, e)) == 1)
+		run_group(s, l, n_group);
+	return more;
 }
 
 /* out[t] = sum over ranks, in rank order, of weight * expert output. */
@@ -168,7 +198,8 @@ int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe
 	if (route_tokens(s, il, n, e) || tell_hooks(s, il, n, phase, e))
 		return -1;
 	group_by_expert(s, n);
-	run_experts(s, l, n);
+	if (run_experts(s, il, n, e))
+		return -1;
 	combine(s, n);
 	if (l->features & F_SHARED_GATED)
 		shared_expert(s, l, n);

@@ -79,6 +79,7 @@ static int get_routing(struct session *s, struct moe_err *e)
 		get(s, &s->ug, tk * hp->n_ff_expert, 4, "expert activations", e) ||
 		get(s, &s->yg, tk * hp->n_embd, 4, "expert outputs", e) ||
 		get(s, &s->shgate, t, 4, "shared gate", e) ||
+		get(s, &s->group, x, 4, "experts", e) ||
 		get(s, &s->jobs, 2 * x + 4, sizeof *s->jobs, "jobs", e) ? -1 : 0;
 }
 
@@ -121,18 +122,24 @@ static int get_cache(struct session *s, struct moe_err *e)
 
 /* All buffers, counted first: the kernel promises memory that it does not have, and ends the process
  * that writes to it. */
-static int get_all(struct session *s, struct moe_err *e)
+static int get_all(struct session *s, const struct session_cache *cache, struct moe_err *e)
 {
+	uint64_t slots = 0;
 	uint64_t have = mem_available();
 
+	if (cache && xcache_slots(s->m, cache, &slots, e))
+		return -1;
+	s->bytes = slots * xcache_slot_bytes(s->m);
 	for (s->counting = 1; s->counting >= 0; s->counting--) {
 		if (get_activations(s, e) || get_routing(s, e) || get_rope(s, e) || get_cache(s, e))
 			return -1;
 		if (s->counting && s->bytes > have)
 			return err_set(e, MOE_ERR_SYS, "a context of %u tokens in batches of %u takes %llu MiB of "
-				"memory, %llu MiB are available (see --ctx, --kv-type, --batch)", s->n_ctx, s->n_batch,
+				"memory, %llu MiB are available (see --ctx, --kv-type, --batch, --expert-cache)", s->n_ctx, s->n_batch,
 				(unsigned long long)(s->bytes >> 20), (unsigned long long)(have >> 20));
 	}
+	if (cache && !(s->xcache = xcache_new(s->m, cache, e)))
+		return -1;
 	return 0;
 }
 
@@ -155,7 +162,7 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	if (!s->kern)
 		goto fail;
 	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
-	if (!s->pool || get_all(s, e))
+	if (!s->pool || get_all(s, opt->cache, e))
 		goto fail;
 	return s;
 fail:
@@ -201,6 +208,8 @@ void session_free(struct session *s)
 	free(s->yg);
 	free(s->shgate);
 	free(s->jobs);
+	free(s->group);
+	xcache_free(s->xcache);
 	free(s);
 }
 
@@ -336,6 +345,19 @@ int session_threads(const struct session *s)
 const struct kern *session_kern(const struct session *s)
 {
 	return s->kern;
+}
+
+int session_cache_stat(const struct session *s, struct session_cache_stat *out)
+{
+	if (!s->xcache)
+		return 0;
+	xcache_stat(s->xcache, out);
+	return 1;
+}
+
+int session_holds(const struct session *s, int layer, int expert)
+{
+	return !s->xcache || xcache_holds(s->xcache, (size_t)layer, (uint32_t)expert);
 }
 
 const char *session_kv_name(const struct session *s)

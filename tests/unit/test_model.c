@@ -358,6 +358,142 @@ static void bad_adapters_are_refused(void **state)
 	bad_adapter("qwen2moe", "adapter.lora.alpha", 18 + 4, "\0\0\200\177", 4, "adapter.lora.alpha = inf");
 }
 
+/* ---- the expert cache ---- */
+
+/* However small the cache and whatever its policy: the bits of a session without one, and counts that
+ * the choices explain. */
+static void cached(const char *name, struct session_cache c, uint32_t batch, const struct got *plain,
+	const struct vec *v, const struct model *m)
+{
+	struct session_opt opt = { .n_threads = 2, .n_batch = batch, .cache = &c };
+	struct got g;
+	size_t cells = (size_t)v->n_layer * v->n_tok;
+
+	run(m, v, &g, opt, 6);
+	if (memcmp(plain->logits, g.logits, 4ul * v->n_tok * v->n_vocab))
+		fail_msg("%s: another result with a cache of %g %%, policy %d, batch %u", name, c.percent, c.policy,
+			batch);
+	assert_memory_equal(plain->experts, g.experts, cells * v->k * 2);
+	assert_memory_equal(plain->weights, g.weights, cells * v->k * 4);
+	got_free(&g);
+}
+
+static void a_cache_gives_the_same_bits(void **state)
+{
+	static const char *const names[] = { "qwen2moe", "quant", "balanced" };
+	static const double percent[] = { 0.8, 13, 50, 100 };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct session_opt opt = { .n_threads = 2 };
+		struct model *m;
+		struct gguf *f = open_model(names[i], &m);
+		uint64_t *heat;
+		struct vec v;
+		struct got plain;
+
+		vec_load(names[i], &v);
+		heat = calloc((size_t)v.n_layer * v.n_expert, sizeof *heat);
+		for (size_t j = 0; j < (size_t)v.n_layer * v.n_expert; j++)
+			heat[j] = j * 7 % 11;
+		run(m, &v, &plain, opt, 6);
+		for (size_t j = 0; j < 4; j++)
+			for (int p = SESSION_LRU; p <= SESSION_STATIC; p++) {
+				double least = 100.1 / ((double)v.n_moe * v.n_expert);
+				struct session_cache c = { .percent = percent[j] > least ? percent[j] : least,
+					.policy = (enum session_policy)p, .heat = heat };
+
+				cached(names[i], c, 0, &plain, &v, m);
+				cached(names[i], c, 3, &plain, &v, m);
+			}
+		free(heat);
+		got_free(&plain);
+		vec_free(&v);
+		model_close(m);
+		gguf_close(f);
+	}
+}
+
+/* Experts of 3 x 8 held: what a least-recently-used cache of `slots` does with a token's experts at a
+ * layer, told in sets. used[id]: when, 0 = not held; experts of one moment go by their id. */
+static uint32_t lru_hits(uint32_t used[24], uint32_t slots, uint32_t layer, const int32_t *experts, uint32_t k,
+	uint32_t now)
+{
+	uint32_t hits = 0, held, old;
+
+	for (uint32_t r = 0; r < k; r++)
+		hits += used[layer * 8 + (uint32_t)experts[r]] != 0;
+	for (uint32_t r = 0; r < k; r++)
+		used[layer * 8 + (uint32_t)experts[r]] = now * 8 + (uint32_t)experts[r];
+	for (;;) {
+		held = 0;
+		old = 24;
+		for (uint32_t id = 0; id < 24; id++) {
+			held += used[id] != 0;
+			if (used[id] && (old == 24 || used[id] < used[old]))
+				old = id;
+		}
+		if (held <= slots)
+			return hits;
+		used[old] = 0;
+	}
+}
+
+static void hits_are_counted(void **state)
+{
+	enum { SLOTS = 9 };
+	struct model *m;
+	struct gguf *f = open_model("qwen2moe", &m);
+	struct session_cache c = { .percent = 100.1 * SLOTS / 24 };
+	struct session_opt opt = { .n_threads = 1, .n_batch = 1, .cache = &c };
+	struct moe_err e = { 0 };
+	struct session *s = session_new(m, &opt, &e);
+	struct session_cache_stat st;
+	struct moe_seq_info info = { 0 };
+	struct vec v;
+	uint32_t hits = 0, used[24] = { 0 };
+
+	(void)state;
+	ok_or_fail(s != NULL, &e);
+	vec_load("qwen2moe", &v);
+	ok_or_fail(!session_begin(s, &info, &e) && !session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), &e);
+	for (uint32_t t = 0; t < v.n_tok; t++)
+		for (uint32_t l = 0; l < 3; l++)
+			hits += lru_hits(used, SLOTS, l, v.layer[l].experts + t * v.k, v.k, t * 3 + l + 1);
+	assert_int_equal(session_cache_stat(s, &st), 1);
+	assert_int_equal(st.slots, SLOTS);
+	assert_int_equal(st.experts, 24);
+	assert_int_equal(st.hits, hits);
+	assert_int_equal(st.hits + st.misses, v.n_tok * 3 * v.k);
+	assert_int_equal(st.read_bytes, st.misses * st.slot_bytes);
+	for (int l = 0; l < 3; l++)
+		for (int x = 0; x < 8; x++)
+			assert_int_equal(session_holds(s, l, x), used[l * 8 + x] != 0);
+	session_free(s);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
+static void impossible_caches_are_refused(void **state)
+{
+	struct model *m, *dense;
+	struct gguf *f = open_model("qwen2moe", &m), *g = open_model("llama", &dense);
+	struct session_cache c = { .bytes = 100 };
+	struct session_opt opt = { .n_threads = 1, .cache = &c };
+	struct moe_err e = { 0 };
+
+	(void)state;
+	assert_null(session_new(m, &opt, &e));
+	assert_string_equal(e.msg, "an expert cache of 100 bytes: one expert takes 12288, all 24 of them 294912");
+	assert_null(session_new(dense, &opt, &e));
+	assert_string_equal(e.msg, "an expert cache for a model without experts");
+	model_close(m);
+	model_close(dense);
+	gguf_close(f);
+	gguf_close(g);
+}
+
 /* Rounded keys and values: the reference rounds its own, in double precision, so a value that lies
  * at a tie may go the other way; but it must be far nearer than a cache without rounding. */
 static void rounded_keys_and_values(void **state)
@@ -408,7 +544,8 @@ static void same_bits(const char *name, int kv_type)
 
 	vec_load(name, &v);
 	for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
-		struct session_opt opt = { 0, how[i].batch, how[i].threads, how[i].isa, kv_type };
+		struct session_opt opt = { .n_batch = how[i].batch, .n_threads = how[i].threads,
+			.isa = how[i].isa, .kv_type = kv_type };
 		size_t cells = (size_t)v.n_layer * v.n_tok;
 
 		if (how[i].isa && !kern_pick(how[i].isa, NULL))
@@ -647,6 +784,9 @@ int main(void)
 		cmocka_unit_test(sample_collapsed),
 		cmocka_unit_test(adapters_are_added),
 		cmocka_unit_test(bad_adapters_are_refused),
+		cmocka_unit_test(a_cache_gives_the_same_bits),
+		cmocka_unit_test(hits_are_counted),
+		cmocka_unit_test(impossible_caches_are_refused),
 		cmocka_unit_test(rounded_keys_and_values),
 		cmocka_unit_test(same_bits_however_run),
 		cmocka_unit_test(an_editing_hook_is_declared_and_seen),
