@@ -6,7 +6,8 @@
 # DIR has include/ and lib/ (tests/ref/README.md says how to get it). SAMPLE_DIR holds
 # balanced.gguf and collapsed.gguf (default: models/). Quantised models are compared twice: with
 # their weights dequantised to F32, which must agree, and as they are, where llama.cpp also rounds
-# the activations to 8 bits, for information.
+# the activations to 8 bits, for information. So are models with GELU: with the reference's rounded
+# the way llama.cpp's is, which must agree, and as it is.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 if [ -z "${LLAMA_CPP:-}" ]; then
@@ -39,6 +40,11 @@ for vec in tests/data/models/*.vec; do
 	quant | balanced | collapsed)
 		"$python" $ref/to_f32.py "$gguf" "$tmp/f32.gguf" || bad=1
 		against "$name, as F32" "$tmp/f32.gguf" "$vec" || bad=1
+		against "$name, for information" "$gguf" "$vec" || :
+		;;
+	gemma* | grok*)			# llama.cpp takes GELU from a table of half-precision numbers
+		"$python" $ref/forward.py "$gguf" "$tmp/half.vec" --peer "$vec" || bad=1
+		against "$name, GELU as halves" "$gguf" "$tmp/half.vec" || bad=1
 		against "$name, for information" "$gguf" "$vec" || :
 		;;
 	*)
