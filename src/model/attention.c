@@ -34,21 +34,20 @@ struct att_run { struct session *s; size_t layer; uint32_t pos0; size_t per_unit
 static void attend(struct session *s, size_t layer, uint32_t pos, size_t t, size_t head, float *p)
 {
 	const struct hparams *hp = &s->m->hp;
-	size_t hd = hp->head_dim, kv = hp->n_head_kv * hd, n = (size_t)pos + 1;
-	size_t base = layer * s->n_ctx * kv + head / (hp->n_head / hp->n_head_kv) * hd;
-	const float *q = s->q + (t * hp->n_head + head) * hd, *k = s->kcache + base, *v = s->vcache + base;
+	size_t hd = hp->head_dim, kv_head = head / (hp->n_head / hp->n_head_kv), n = (size_t)pos + 1;
+	const float *q = s->q + (t * hp->n_head + head) * hd;
 	float *o = s->att + (t * hp->n_head + head) * hd, max = -INFINITY, inv;
 	float scale = 1.0f / sqrtf((float)hd);
 
+	kv_dot(s->kv, layer, kv_head, 0, n, q, p);
 	for (size_t i = 0; i < n; i++) {
-		p[i] = s->kern->dot(q, k + i * kv, hd) * scale;
+		p[i] *= scale;
 		max = p[i] > max ? p[i] : max;
 	}
 	s->kern->exp_shift(p, max, n);
 	inv = 1.0f / s->kern->sum(p, n);
 	memset(o, 0, hd * sizeof *o);
-	for (size_t i = 0; i < n; i++)
-		s->kern->axpy(p[i], v + i * kv, o, hd);
+	kv_axpy(s->kv, layer, kv_head, 0, n, p, o);
 	for (size_t i = 0; i < hd; i++)
 		o[i] *= inv;
 }
@@ -68,7 +67,7 @@ void attention(struct session *s, size_t il, size_t n)
 	const struct hparams *hp = &s->m->hp;
 	const struct layer *l = &s->m->layer[il];
 	size_t qw = (size_t)hp->n_head * hp->head_dim, kw = (size_t)hp->n_head_kv * hp->head_dim;
-	float *k = s->kcache + (il * s->n_ctx + s->pos) * kw, *v = s->vcache + (il * s->n_ctx + s->pos) * kw;
+	float *k = s->k, *v = s->v;
 	struct job j[3] = { product_job(&l->wq, s->h, n, s->q, qw), product_job(&l->wk, s->h, n, k, kw),
 		product_job(&l->wv, s->h, n, v, kw) };
 	struct att_run run = { s, il, s->pos, 1, n * hp->n_head };
@@ -90,6 +89,7 @@ void attention(struct session *s, size_t il, size_t n)
 		rope(s, s->q + t * qw, hp->n_head, s->pos + (uint32_t)t);
 		rope(s, k + t * kw, hp->n_head_kv, s->pos + (uint32_t)t);
 	}
+	kv_write(s->kv, il, s->pos, n, k, v);
 	if (cost < INLINE_COST)
 		run.per_unit = run.n; /* one unit runs inline */
 	pool_run(s->pool, att_unit, &run, (run.n + run.per_unit - 1) / run.per_unit);

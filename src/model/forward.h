@@ -8,6 +8,7 @@
 
 #include "base/pool.h"
 #include "model/arch.h"
+#include "model/kv.h"
 
 #define MAX_HOOK 8
 #define HEAD_ROWS 16 /* logits rows computed together */
@@ -29,6 +30,7 @@ struct session {
 	const struct kern *kern;
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
+	enum kv_type kv_type;
 	int counting;     /* while buffers are made: only add their sizes up in bytes */
 	uint64_t bytes;   /* of all buffers */
 
@@ -42,13 +44,14 @@ struct session {
 	int open;         /* between begin and end */
 	int broken;       /* an error stopped an evaluation: begin again */
 
-	float *kcache, *vcache; /* [n_layer][n_ctx][n_head_kv * head_dim] */
-	float *rope;            /* [n_ctx][n_rot / 2][2]: cos, sin */
+	struct kv *kv;
+	float *rope;      /* [n_ctx][n_rot / 2][2]: cos, sin */
 
 	/* activations of a batch */
 	float *x;         /* [T][n_embd] residual stream */
 	float *h;         /* [T][n_embd] normalised input of a block */
 	float *q;         /* [T][n_head * head_dim] */
+	float *k, *v;     /* [T][n_head_kv * head_dim], on their way into the cache */
 	float *att;       /* [T][n_head * head_dim] attention output */
 	float *out;       /* [T][n_embd] output of a block */
 	float *g, *u;     /* [T][widest dense or shared FFN] */

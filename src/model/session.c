@@ -104,9 +104,16 @@ static int get_rope(struct session *s, struct moe_err *e)
 static int get_cache(struct session *s, struct moe_err *e)
 {
 	const struct hparams *hp = &s->m->hp;
-	uint64_t n = (uint64_t)hp->n_layer * s->n_ctx * hp->n_head_kv * hp->head_dim;
+	uint64_t n = (uint64_t)s->n_batch * hp->n_head_kv * hp->head_dim;
 
-	return get(s, &s->kcache, n, 4, "key cache", e) || get(s, &s->vcache, n, 4, "value cache", e) ? -1 : 0;
+	if (get(s, &s->k, n, 4, "keys", e) || get(s, &s->v, n, 4, "values", e))
+		return -1;
+	if (s->counting) {
+		s->bytes += kv_bytes(s->m, s->kv_type, s->n_ctx, s->n_batch);
+		return kv_check(s->m, s->kv_type, e);
+	}
+	s->kv = kv_new(s->m, s->kern, s->kv_type, s->n_ctx, s->n_batch, e);
+	return s->kv ? 0 : -1;
 }
 
 /* All buffers, counted first: the kernel promises memory that it does not have, and ends the process
@@ -140,6 +147,7 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	s->n_batch = opt->n_batch ? opt->n_batch : DEFAULT_BATCH;
 	if (s->n_batch > s->n_ctx)
 		s->n_batch = s->n_ctx;
+	s->kv_type = KV_F32;
 	s->kern = kern_pick(opt->isa, e);
 	if (!s->kern)
 		goto fail;
@@ -157,8 +165,9 @@ void session_free(struct session *s)
 	if (!s)
 		return;
 	pool_free(s->pool);
-	free(s->kcache);
-	free(s->vcache);
+	kv_free(s->kv);
+	free(s->k);
+	free(s->v);
 	free(s->rope);
 	free(s->x);
 	free(s->h);
