@@ -32,7 +32,7 @@ static int edit_token(struct session *s, size_t il, size_t t, struct moe_choice 
 	}
 	memcpy(s->before + t * spec->k, c->experts, spec->k * sizeof *s->before);
 	if (changed) {
-		moe_route(spec, edited, NULL, s->rscratch, c);
+		moe_route(spec, edited, s->m->layer[il].sel_b, s->rscratch, c);
 		c->flags |= MOE_EV_EDITED;
 	}
 	return 0;
@@ -45,7 +45,7 @@ static int route_tokens(struct session *s, size_t il, size_t n, struct moe_err *
 	for (size_t t = 0; t < n; t++) {
 		struct moe_choice c = { s->experts + t * spec->k, s->weights + t * spec->k, 0, 0 };
 
-		moe_route(spec, s->rlogits + t * spec->n_expert, NULL, s->rscratch, &c);
+		moe_route(spec, s->rlogits + t * spec->n_expert, s->m->layer[il].sel_b, s->rscratch, &c);
 		if (s->editing && edit_token(s, il, t, &c, e))
 			return -1;
 		s->margin[t] = c.margin;
@@ -105,18 +105,35 @@ static struct job expert_job(const struct weight *w, uint32_t x, const float *in
 {
 	struct job j = product_job(w, in, n_tok, y, ys);
 
-	j.data += (size_t)x * w->n_out * w->row_bytes;
+	j.data += x * w->mat_bytes;
 	return j;
 }
 
-/* The experts' SwiGLU, one product per expert over the tokens that chose it. */
+/* Bias row x of b [n_expert][n] on the gathered rows of expert x, which are `rows` of n floats. */
+static void expert_bias(float *y, const float *b, uint32_t x, size_t n, size_t rows)
+{
+	add_bias(y, b ? b + (size_t)x * n : NULL, n, rows);
+}
+
+/* The tokens' inputs in the gathered order, times their gate weights where those come first. */
+static void gather(struct session *s, const struct layer *l, size_t n)
+{
+	size_t k = s->m->hp.k, d = s->m->hp.n_embd;
+
+	for (size_t i = 0; i < n * k; i++) {
+		memcpy(s->xg + s->slot[i] * d, s->h + i / k * d, d * sizeof *s->xg);
+		if (l->features & F_WEIGHT_FIRST)
+			scale_rows(s->xg + s->slot[i] * d, s->weights[i], d);
+	}
+}
+
+/* The experts' gated FFN, one product per expert over the tokens that chose it. */
 static void run_experts(struct session *s, const struct layer *l, size_t n)
 {
 	const struct hparams *hp = &s->m->hp;
 	size_t k = hp->k, d = hp->n_embd, ff = hp->n_ff_expert, n_job = 0;
 
-	for (size_t i = 0; i < n * k; i++)
-		memcpy(s->xg + s->slot[i] * d, s->h + i / k * d, d * sizeof *s->xg);
+	gather(s, l, n);
 	for (uint32_t x = 0; x < hp->n_expert; x++) {
 		size_t r = s->first[x], rows = s->first[x + 1] - r;
 
@@ -126,6 +143,12 @@ static void run_experts(struct session *s, const struct layer *l, size_t n)
 		s->jobs[n_job++] = expert_job(&l->up_exps, x, s->xg + r * d, rows, s->ug + r * ff, ff);
 	}
 	product_run(s, s->jobs, n_job);
+	for (uint32_t x = 0; l->gate_exps_b && x < hp->n_expert; x++) {
+		size_t r = s->first[x], rows = s->first[x + 1] - r;
+
+		expert_bias(s->gg + r * ff, l->gate_exps_b, x, ff, rows);
+		expert_bias(s->ug + r * ff, l->up_exps_b, x, ff, rows);
+	}
 	activate(s, s->gg, s->ug, n * k * ff);
 	n_job = 0;
 	for (uint32_t x = 0; x < hp->n_expert; x++) {
@@ -136,25 +159,33 @@ static void run_experts(struct session *s, const struct layer *l, size_t n)
 		s->jobs[n_job++] = expert_job(&l->down_exps, x, s->gg + r * ff, rows, s->yg + r * d, d);
 	}
 	product_run(s, s->jobs, n_job);
+	for (uint32_t x = 0; l->down_exps_b && x < hp->n_expert; x++)
+		expert_bias(s->yg + s->first[x] * d, l->down_exps_b, x, d, s->first[x + 1] - s->first[x]);
 }
 
 /* out[t] = sum over ranks, in rank order, of weight * expert output. */
-static void combine(struct session *s, size_t n)
+static void combine(struct session *s, const struct layer *l, size_t n)
 {
 	size_t k = s->m->hp.k, d = s->m->hp.n_embd;
 
 	memset(s->out, 0, n * d * sizeof *s->out);
 	for (size_t i = 0; i < n * k; i++)
-		s->kern->axpy(s->weights[i], s->yg + s->slot[i] * d, s->out + i / k * d, d);
+		s->kern->axpy(l->features & F_WEIGHT_FIRST ? 1.0f : s->weights[i], s->yg + s->slot[i] * d,
+			s->out + i / k * d, d);
 }
 
 static void shared_expert(struct session *s, const struct layer *l, size_t n)
 {
+	static const float *const no_bias[3];
 	size_t d = s->m->hp.n_embd;
 	float *y = s->yg; /* free again after combine */
 
+	gated_ffn(s, &l->gate_sh, &l->up_sh, &l->down_sh, no_bias, n, y);
+	if (!(l->features & F_SHARED_GATED)) {
+		add_rows(s->out, y, n * d);
+		return;
+	}
 	product(s, &l->router_sh, s->h, n, s->shgate);
-	swiglu(s, &l->gate_sh, &l->up_sh, &l->down_sh, n, y);
 	for (size_t t = 0; t < n; t++)
 		s->kern->axpy(num_sigmoid(s->shgate[t]), y + t * d, s->out + t * d, d);
 }
@@ -164,12 +195,13 @@ int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe
 	const struct layer *l = &s->m->layer[il];
 
 	product(s, &l->router, s->h, n, s->rlogits);
+	add_bias(s->rlogits, l->router_b, s->m->hp.n_expert, n);
 	if (route_tokens(s, il, n, e) || tell_hooks(s, il, n, phase, e))
 		return -1;
 	group_by_expert(s, n);
 	run_experts(s, l, n);
-	combine(s, n);
-	if (l->features & F_SHARED_GATED)
+	combine(s, l, n);
+	if (l->features & F_SHARED)
 		shared_expert(s, l, n);
 	return 0;
 }
