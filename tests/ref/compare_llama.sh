@@ -20,9 +20,7 @@ samples=${1:-models}
 ref=tests/ref
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-cc -std=c11 -O2 -I"$LLAMA_CPP/include" $ref/llama_dump.c -o "$tmp/llama_dump" \
-	"$LLAMA_CPP"/lib/libllama.*so "$LLAMA_CPP"/lib/libggml.*so "$LLAMA_CPP"/lib/libggml-base.*so \
-	-Wl,-rpath,"$LLAMA_CPP/lib" -lm || exit 1
+$ref/llama_build.sh "$tmp" || exit 1
 
 bad=0
 # against LABEL GGUF VEC: evaluate and compare; the label says where a difference is expected
