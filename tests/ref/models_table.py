@@ -1,12 +1,13 @@
-"""The engine against llama.cpp as two Markdown tables; models_table.sh builds what it calls.
+"""The engine against llama.cpp as Markdown tables; models_table.sh builds what it calls.
 
     models_table.py ENGINE_DUMP TOOL_DIR [--update] [--only REGEX]
 
 TOOL_DIR holds llama_dump and llama_quantize, and is where the temporary files go.
 
-1. Every model of tests/data/models in F32: the largest differences of the logits, choices of experts
+1. The families below, and which of them run.
+2. Every model of tests/data/models in F32: the largest differences of the logits, choices of experts
    that differ, and 64 greedy tokens with weights in F16.
-2. Both sample models as every type that llama.cpp's quantiser makes: perplexity of both engines on the
+3. Both sample models as every type that llama.cpp's quantiser makes: perplexity of both engines on the
    held-out texts, their choices of experts, and the largest difference from llama.cpp's run on
    the weights as it dequantised them itself.
 """
@@ -36,6 +37,39 @@ CHUNK = 8192                    # Llama 4's, not a key of the file
 # Largest difference of the logits, as a share of their standard deviation.
 REL, REL_GELU = 1e-4, 1e-2      # llama.cpp rounds GELU to halves
 
+# general.architecture: router, published models.
+RENORM, RAW = "softmax, renormalised", "softmax, raw"
+FAMILIES = {
+    "llama": (RENORM, "Mixtral 8x7B, 8x22B; dense: Llama 2 to 3.3, Mistral 7B, Yi, SmolLM"),
+    "qwen2moe": (RAW, "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"),
+    "qwen3moe": (RENORM, "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"),
+    "olmoe": (RAW, "OLMoE-1B-7B"),
+    "deepseek": (RAW + ", scaled", "DeepSeek-MoE-16B"),
+    "deepseek2": ("softmax, or sigmoid + bias; groups; renormalised or raw, scaled",
+                  "DeepSeek-V2, V2-Lite, V2.5, V3, V3.1, R1, Kimi K2, Moonlight"),
+    "gpt-oss": ("softmax over the chosen", "gpt-oss-20b, gpt-oss-120b"),
+    "glm4moe": ("sigmoid + bias, renormalised, scaled", "GLM-4.5, 4.5-Air, 4.6, 4.7"),
+    "llama4": ("sigmoid, applied to the input", "Llama 4 Scout, Maverick"),
+    "minimax-m2": ("sigmoid + bias, renormalised", "MiniMax-M2, M2.1"),
+    "ernie4_5-moe": ("softmax + bias, renormalised", "ERNIE-4.5-21B-A3B, 300B-A47B"),
+    "hunyuan-moe": (RENORM, "Hunyuan-A13B"),
+    "bailingmoe": ("softmax, renormalised or raw, scaled", "Ling-lite, Ling-plus, Ling-Coder-lite"),
+    "bailingmoe2": ("sigmoid + bias, groups, renormalised, scaled", "Ling and Ring 2.0, mini and flash"),
+    "dots1": ("sigmoid + bias, renormalised, scaled", "dots.llm1"),
+    "granitemoe": (RENORM, "Granite 3.0 and 3.1, 1B-A400M and 3B-A800M"),
+    "phimoe": (RENORM, "Phi-3.5-MoE, Phi-mini-MoE, Phi-tiny-MoE"),
+    "dbrx": (RENORM, "DBRX"),
+    "arctic": (RENORM, "Snowflake Arctic"),
+    "grok": (RENORM, "Grok-1, Grok-2"),
+    "mistral3": ("none", "Ministral 3"),
+    "qwen2": ("none", "Qwen2, Qwen2.5, DeepSeek-R1-Distill-Qwen"),
+    "qwen3": ("none", "Qwen3, 0.6B to 32B"),
+    "gemma": ("none", "Gemma"),
+    "gemma2": ("none", "Gemma 2"),
+    "gemma3": ("none", "Gemma 3 (text)"),
+    "phi3": ("none", "Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini"),
+}
+
 
 class Refused(Exception):
     pass
@@ -57,8 +91,8 @@ class Tools:
     def path(self, name):
         return os.path.join(self.where, name)
 
-    def quantise(self, gguf, kind):
-        out = self.path(f"{kind}.gguf")
+    def quantise(self, gguf, kind, name=None):
+        out = self.path(name or f"{kind}.gguf")
         call(self.path("llama_quantize"), gguf, out, kind)
         return out
 
@@ -117,6 +151,7 @@ def greedy_cell(t, gguf, tokens):
 class Page:
     def __init__(self):
         self.lines, self.bad = [], []
+        self.outcome = {}       # family -> [what became of each of its test models]
 
     def row(self, *cells):
         self.lines.append("| " + " | ".join(cells) + " |")
@@ -129,17 +164,22 @@ class Page:
 
 def architecture_row(t, page, name, gguf, tokens, reference):
     arch = read_gguf(gguf).kv["general.architecture"]
+    outcome = page.outcome.setdefault(arch, [])
     theirs = t.evaluate(t.llama, gguf, [tokens])[0]
     try:
         ours = t.evaluate(t.engine, gguf, [tokens])[0]
     except Refused as e:
         page.row(name, f"refused: {e}", "", "", "", "")
+        outcome.append(f"refused: {e}")
         return
     r = compare(ours, theirs)
     exact = number(compare(reference, ours)["abs"]) if reference else "–"
     far = flips(ours, theirs)[0]
     if far or r["rel"] > (REL_GELU if re.match("gemma|grok", arch) else REL):
         page.bad.append(f"{name}: logits {r['rel']:.1e} of their deviation, {far} sets")
+        outcome.append("differs")
+    else:
+        outcome.append("runs")
     page.row(name, number(r["abs"]), number(r["rel"]), exact, sets(ours, theirs),
              greedy_cell(t, gguf, tokens) if reference else "–")
 
@@ -159,6 +199,18 @@ def architectures(t, page, wanted):
         write_tokens(t.path("long.vec"), ids)
         gguf = os.path.join(DATA, "models", "llama4.gguf")
         architecture_row(t, page, name, gguf, t.path("long.vec"), None)
+
+
+def families(page, outcome):
+    """What became of every family: the worst of its test models."""
+    page.head("architecture", "router", "published models", "moescope")
+    for arch, (router, models) in FAMILIES.items():
+        got = outcome.get(arch)
+        if got:
+            worst = next((x for x in got if x.startswith("refused")), None) or \
+                ("differs" if "differs" in got else f"runs, as {len(got)} test models" if len(got) > 1
+                 else "runs")
+            page.row(f"`{arch}`", router, models, worst)
 
 
 def perplexity(vecs):
@@ -182,18 +234,22 @@ def same_by_layer(a, b):
 
 
 def type_row(t, page, kind, base, inputs):
-    gguf = t.quantise(base, kind)
-    theirs = t.evaluate(t.llama, gguf, inputs)
+    try:
+        gguf = t.quantise(base, kind)
+        theirs = t.evaluate(t.llama, gguf, inputs)
+    except Refused as e:
+        page.row(kind, f"llama.cpp: {e}", "", "", "", "", "")
+        return
     peer = perplexity(theirs)
     try:
         ours = t.evaluate(t.engine, gguf, inputs)
     except Refused as e:
         page.row(kind, f"refused: {e}", f"{peer:.3f}", "", "", "", "")
+        os.unlink(gguf)
         return
     same = same_by_layer(ours, theirs)
     own = perplexity(ours)
-    os.rename(t.quantise(gguf, "F32"), t.path("back.gguf"))
-    exact = t.evaluate(t.llama, t.path("back.gguf"), inputs)
+    exact = t.evaluate(t.llama, t.quantise(gguf, "F32", "back.gguf"), inputs)
     worst = max(compare(a, b)["abs"] for a, b in zip(ours, exact))
     counts = np.sum([flips(a, b) for a, b in zip(ours, exact)], axis=0)
     rel = max(compare(a, b)["rel"] for a, b in zip(ours, exact))
@@ -246,12 +302,12 @@ def main():
     def wanted(name):
         return re.search(o.only, name)
 
-    parts = {"architectures": [lambda page: architectures(t, page, wanted)],
-             "types": [lambda page, s=s: types(t, page, s, wanted) for s in ("balanced", "collapsed")]}
-    for part, makers in parts.items():
-        page = Page()
-        for make in makers:
-            make(page)
+    parts = {name: Page() for name in ("families", "architectures", "types")}
+    architectures(t, parts["architectures"], wanted)
+    families(parts["families"], parts["architectures"].outcome)
+    for sample in ("balanced", "collapsed"):
+        types(t, parts["types"], sample, wanted)
+    for part, page in parts.items():
         bad += page.bad
         if o.update:
             update(part, page.lines)
