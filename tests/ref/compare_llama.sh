@@ -35,7 +35,7 @@ for vec in tests/data/models/*.vec; do
 	[ -f "$gguf" ] || gguf=$samples/$name.gguf
 	[ -f "$gguf" ] || { echo "$name: no model, skipped"; continue; }
 	case $name in
-	quant | balanced | collapsed)
+	quant | lowbit | balanced | collapsed)
 		"$python" $ref/to_f32.py "$gguf" "$tmp/f32.gguf" || bad=1
 		against "$name, as F32" "$tmp/f32.gguf" "$vec" || bad=1
 		against "$name, for information" "$gguf" "$vec" || :

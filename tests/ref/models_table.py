@@ -189,7 +189,7 @@ def architectures(t, page, wanted):
               f"same of {GREEDY} greedy tokens, F16")
     for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
         name = os.path.splitext(os.path.basename(gguf))[0]
-        if name == "quant" or not wanted(name):
+        if name in ("quant", "lowbit") or not wanted(name):
             continue
         vec = gguf[:-5] + ".vec"
         architecture_row(t, page, name, gguf, vec, Vec(vec))

@@ -242,6 +242,7 @@ AGREES(olmoe, "olmoe")
 AGREES(qwen2moe, "qwen2moe")
 AGREES(qwen3moe, "qwen3moe")
 AGREES(all_quantisations, "quant")
+AGREES(low_bit_quantisations, "lowbit")
 AGREES(sample_balanced, "balanced")
 AGREES(sample_collapsed, "collapsed")
 
@@ -291,6 +292,7 @@ static void same_bits_however_run(void **state)
 	same_bits("qwen2moe");
 	same_bits("qwen3moe");
 	same_bits("quant");
+	same_bits("lowbit");
 	same_bits("balanced");
 }
 
@@ -493,6 +495,7 @@ int main(void)
 		cmocka_unit_test(qwen2moe),
 		cmocka_unit_test(qwen3moe),
 		cmocka_unit_test(all_quantisations),
+		cmocka_unit_test(low_bit_quantisations),
 		cmocka_unit_test(sample_balanced),
 		cmocka_unit_test(sample_collapsed),
 		cmocka_unit_test(same_bits_however_run),
