@@ -87,12 +87,14 @@ static void line(const char *key, const char *fmt, ...)
 
 static void print_identity(const struct gguf *g, const struct model_info *in)
 {
-	char a[32], b[32], c[32], router[160];
+	char a[32], b[32], c[32], router[160], parts[32] = "";
 
+	if (gguf_n_parts(g) > 1)
+		snprintf(parts, sizeof parts, ", %zu parts", gguf_n_parts(g));
 	line("file", "%s", gguf_path(g));
 	line("name", "%s", in->name);
-	line("format", "GGUF version %" PRIu32 ", %sB, %zu tensors", gguf_version(g),
-		human((double)gguf_file_bytes(g), a), gguf_n_tensors(g));
+	line("format", "GGUF version %" PRIu32 ", %sB, %zu tensors%s", gguf_version(g),
+		human((double)gguf_file_bytes(g), a), gguf_n_tensors(g), parts);
 	line("architecture", "%s, %" PRIu32 " layers, width %" PRIu32 ", %" PRIu32 " heads (%" PRIu32
 		" key/value) of %" PRIu32, in->arch, in->n_layer, in->n_embd, in->n_head, in->n_head_kv,
 		in->head_dim);
@@ -168,7 +170,7 @@ static void print_json(const struct gguf *g, const struct model_info *in, const 
 	json_text("arch", in->arch);
 	json_text("router", router);
 	json_text("quant", in->quant);
-	printf("\"file_bytes\": %" PRIu64 ", \"layers\": %" PRIu32 ", \"moe_layers\": %" PRIu32 ", "
+	printf("\"parts\": %zu, \"file_bytes\": %" PRIu64 ", \"layers\": %" PRIu32 ", \"moe_layers\": %" PRIu32 ", "
 	       "\"width\": %" PRIu32 ", \"heads\": %" PRIu32 ", \"kv_heads\": %" PRIu32 ", "
 	       "\"head_width\": %" PRIu32 ", \"context\": %" PRIu32 ", \"vocabulary\": %" PRIu32 ", "
 	       "\"experts\": %u, \"k\": %u, \"expert_width\": %" PRIu32 ", \"shared_width\": %" PRIu32 ", "
@@ -176,7 +178,7 @@ static void print_json(const struct gguf *g, const struct model_info *in, const 
 	       "\"window\": %" PRIu32 ", \"unused_layers\": %" PRIu32 ", "
 	       "\"parameters\": %" PRIu64 ", \"parameters_active\": %" PRIu64 ", \"weight_bytes\": %" PRIu64
 	       ", \"bytes_per_token\": %" PRIu64 ", \"classes\": [",
-		gguf_file_bytes(g), in->n_layer, in->n_moe_layer, in->n_embd, in->n_head, in->n_head_kv,
+		gguf_n_parts(g), gguf_file_bytes(g), in->n_layer, in->n_moe_layer, in->n_embd, in->n_head, in->n_head_kv,
 		in->head_dim, in->n_ctx_train, in->n_vocab, in->route.n_expert, in->route.k, in->n_ff_expert,
 		in->n_ff_shared, in->n_dense_layer, in->n_ff, in->kv_rank, in->window, in->n_nextn, in->n_params, in->n_params_active, in->weight_bytes, in->bytes_per_token);
 	for (int c = 0; c < MODEL_N_CLASS; c++) {

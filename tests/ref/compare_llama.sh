@@ -20,9 +20,7 @@ samples=${1:-models}
 ref=tests/ref
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-cc -std=c11 -O2 -I"$LLAMA_CPP/include" $ref/llama_dump.c -o "$tmp/llama_dump" \
-	"$LLAMA_CPP"/lib/libllama.*so "$LLAMA_CPP"/lib/libggml.*so "$LLAMA_CPP"/lib/libggml-base.*so \
-	-Wl,-rpath,"$LLAMA_CPP/lib" -lm || exit 1
+$ref/llama_build.sh "$tmp" || exit 1
 
 bad=0
 # against LABEL GGUF VEC: evaluate and compare; the label says where a difference is expected
@@ -37,7 +35,7 @@ for vec in tests/data/models/*.vec; do
 	[ -f "$gguf" ] || gguf=$samples/$name.gguf
 	[ -f "$gguf" ] || { echo "$name: no model, skipped"; continue; }
 	case $name in
-	quant | balanced | collapsed)
+	quant | lowbit | balanced | collapsed)
 		"$python" $ref/to_f32.py "$gguf" "$tmp/f32.gguf" || bad=1
 		against "$name, as F32" "$tmp/f32.gguf" "$vec" || bad=1
 		against "$name, for information" "$gguf" "$vec" || :

@@ -1,5 +1,5 @@
 """Writes tests/data/models/*.gguf: tiny models with random weights, one or more per architecture and
-one of every quantisation type. llama.cpp loads them all (compare_llama.sh).
+two of every quantisation type. llama.cpp loads them all (compare_llama.sh).
 
 The weights mean nothing; their scales are chosen so that nothing is degenerate: logits have a
 standard deviation near 2, the routers' choices differ between tokens and layers, norm weights
@@ -14,7 +14,7 @@ import sys
 import numpy as np
 
 from bpe import byte_to_char, splitter
-from gguf_io import Typed, write_gguf
+from gguf_io import CODEC, TYPES, Typed, dequantise, write_gguf
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEFAULT_DIR = os.path.join(HERE, "..", "data", "models")
@@ -48,7 +48,7 @@ DENSE = dict(pre="llama-bpe", bos=True, d=32, heads=4, kv=2, hd=8, ff=80, e=0, k
 MLA = dict(arch="deepseek2", pre="llama-bpe", bos=True, d=32, heads=4, kv=1, hd=24, ff=8, ff_dense=48,
            base=10000.0, eps=1e-6, sh=16, lead=1, rank=16, q_rank=24, rot=8, nope=16, v=12, layers=3)
 
-# One row per model; new ones go to the end, because a row's place is its seed. d model width, heads,
+# One row per model; new ones go to the end, because a row's place is its seed where it has none. d model width, heads,
 # kv heads, hd head width, ff width of an expert (or of the dense FFN), e experts, k used, sh width
 # of the shared expert, tied: no output matrix. keys: what the file says beyond that, without the
 # architecture's prefix. The other words name tensors; weights() below has them.
@@ -203,7 +203,47 @@ MODELS = {
     # llama.cpp wants certain tokens of a model with phi3 in its name
     "phi3": dict(DENSE, arch="phi3", title="phi 3", base=10000.0, eps=1e-5, fused_qkv=True, merged_ffn=True, keys={
         "attention.sliding_window": 8, **longrope(64, 1.19)}, factors=LONGROPE),
+
+    # Types that have no forward codec here: blocks of random bytes with a scale that fits.
+    "lowbit": dict(seed=900, arch="qwen3moe", pre="qwen2", bos=False, heads=4, kv=2, hd=64, ff=256,
+                   e=4, k=2, base=1000000.0, eps=1e-6, qk="head", d=256, layers=2, types={
+                       "token_embd.weight": "Q2_K", "output.weight": "IQ4_XS",
+                       "blk.0.attn_q.weight": "IQ3_S", "blk.0.attn_k.weight": "IQ4_NL",
+                       "blk.0.attn_v.weight": "NVFP4", "blk.0.attn_output.weight": "Q3_K",
+                       "blk.1.attn_q.weight": "IQ1_M", "blk.1.attn_k.weight": "Q1_0",
+                       "blk.1.attn_v.weight": "Q2_0", "blk.1.attn_output.weight": "TQ1_0",
+                       "blk.0.ffn_gate_exps.weight": "IQ2_XXS", "blk.0.ffn_up_exps.weight": "IQ2_XS",
+                       "blk.0.ffn_down_exps.weight": "IQ2_S", "blk.1.ffn_gate_exps.weight": "IQ1_S",
+                       "blk.1.ffn_up_exps.weight": "IQ3_XXS", "blk.1.ffn_down_exps.weight": "TQ2_0"}),
 }
+
+# Where the half-precision scales of a block lie, for random blocks.
+SCALES = {"Q2_K": [80, 82], "Q3_K": [108], "TQ1_0": [52], "TQ2_0": [64]}
+
+
+def random_blocks(kind, w, rng):
+    """Bytes for as many values as w has, random but for the scales: its standard deviation is w's."""
+    _, per, size = TYPES[kind]
+    b = rng.integers(0, 256, (w.size // per, size), dtype=np.uint8)
+    if kind == "Q2_K":                  # smaller minimums, so that the mean is near 0
+        b[:, :16] = b[:, :16] & 15 | (b[:, :16] >> 2 & 48) + 16
+
+    def set_scale(x):
+        if kind == "NVFP4":             # four E4M3 of one power of two
+            b[:, :4] = int(np.clip(np.rint(np.log2(x)) + 7, 1, 14)) << 3 | b[:, :4] & 7
+            return
+        h = np.array([x], dtype="<f2").view(np.uint8)
+        if kind == "IQ1_M":
+            for i in range(4):
+                nibble = h[i // 2] >> 4 * (i % 2) & 15
+                b[:, 49 + 2 * i] = b[:, 49 + 2 * i] & 15 | nibble << 4
+            return
+        for at in SCALES.get(kind, [0]):
+            b[:, at:at + 2] = h
+
+    set_scale(1.0)
+    set_scale(float(w.std() / dequantise(b.tobytes(), kind).std()))
+    return b.tobytes()
 
 
 def vocabulary(pre):
@@ -414,12 +454,17 @@ def main():
     for seed, (name, row) in enumerate(MODELS.items(), 1):
         m = {"d": 64, "layers": 3, "types": {}, "keys": {}, **row}
         kv = metadata(name, m)
-        rng = np.random.default_rng(1000 + seed)
+        rng = np.random.default_rng(m.get("seed", 1000 + seed))
         tensors = weights(m, len(kv["tokenizer.ggml.tokens"]), rng)
         unused = set(m["types"]) - {n for n, _ in tensors}
         assert not unused, unused
         path = os.path.join(where, name + ".gguf")
-        write_gguf(path, kv, [(n, w, m["types"].get(n, "F32")) for n, w in tensors])
+        typed = []
+        for n, w in tensors:
+            kind = m["types"].get(n, "F32")
+            data = w if CODEC[kind][0] else random_blocks(kind, w, rng)
+            typed.append((n, data, kind, w.shape))
+        write_gguf(path, kv, typed)
         print(f"{path}: {os.path.getsize(path)} bytes, {len(tensors)} tensors")
 
 
