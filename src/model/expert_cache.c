@@ -180,7 +180,7 @@ static int read_expert(const struct xcache *c, const struct want *w, struct moe_
 		const struct weight *t = part_of(l, (enum xcache_part)p);
 		size_t n = part_bytes(t);
 
-		if (n && read_part(c, t->data + w->expert * n, n, out + part_at(l, (enum xcache_part)p), e))
+		if (n && read_part(c, t->data + w->expert * t->mat_bytes, n, out + part_at(l, (enum xcache_part)p), e))
 			return err_wrap(e, "layer %u, expert %u", w->il, w->expert);
 	}
 	return 0;
@@ -413,15 +413,16 @@ static int open_source(const char *path, const uint8_t *data, uint64_t bytes)
 static int open_sources(struct xcache *c, struct moe_err *e)
 {
 	const struct gguf *g = c->m->g;
-	struct source *s;
+	size_t n = gguf_n_parts(g);
 
-	c->source = calloc(1, sizeof *c->source);
+	c->source = calloc(n, sizeof *c->source);
 	if (!c->source)
-		return err_nomem(e, sizeof *c->source, "expert cache");
-	s = &c->source[c->n_source++];
-	s->data = gguf_file_data(g);
-	s->bytes = gguf_file_bytes(g);
-	s->fd = open_source(gguf_path(g), s->data, s->bytes);
+		return err_nomem(e, n * sizeof *c->source, "expert cache");
+	for (; c->n_source < n; c->n_source++) {
+		struct gguf_part p = gguf_part_at(g, c->n_source);
+
+		c->source[c->n_source] = (struct source){ p.data, p.bytes, open_source(p.path, p.data, p.bytes) };
+	}
 	return 0;
 }
 
@@ -434,7 +435,7 @@ static void drop_pages(const struct xcache *c)
 		for (uint32_t il = 0; c->source[i].fd >= 0 && il < c->m->hp.n_layer; il++)
 			for (int p = 0; p < XCACHE_PARTS; p++) {
 				const struct weight *w = part_of(&c->m->layer[il], (enum xcache_part)p);
-				uintptr_t from = (uintptr_t)w->data, end = from + part_bytes(w) * w->n_mat;
+				uintptr_t from = (uintptr_t)w->data, end = !w->n_mat ? from : from + w->mat_bytes * (w->n_mat - 1) + part_bytes(w);
 				const struct source *s = &c->source[i];
 
 				if (!w->data || w->data < s->data || w->data >= s->data + s->bytes)

@@ -114,9 +114,12 @@ const char *kv_type_name(enum kv_type t)
 struct kv_shape kv_shape_of(const struct model *m, size_t il, uint32_t n_batch)
 {
 	const struct hparams *hp = &m->hp;
+	const struct layer *l = &m->layer[il];
+	uint32_t keep = l->window ? l->window + n_batch : 0;
 
-	(void)il, (void)n_batch;
-	return (struct kv_shape){ hp->n_head_kv, hp->head_dim, hp->head_dim, 0, 0 };
+	if (l->features & F_MLA)
+		return (struct kv_shape){ 1, hp->kv_rank + hp->n_rot, hp->kv_rank, 1, keep };
+	return (struct kv_shape){ l->n_head_kv, hp->head_dim, hp->head_dim, 0, keep };
 }
 
 /* Sizes were range-checked by the loader, so their products fit in 64 bits. */

@@ -18,7 +18,7 @@
 /* The weights that can be adapted: those whose products product_run does. To add one: a row. */
 static const size_t places[] = {
 #define AT(f) offsetof(struct layer, f)
-	AT(wq), AT(wk), AT(wv), AT(wo), AT(gate), AT(up), AT(down), AT(router), AT(gate_exps), AT(up_exps),
+	AT(wq), AT(wk), AT(wv), AT(wo), AT(wq_a), AT(wq_b), AT(wkv_a), AT(gate), AT(up), AT(down), AT(router), AT(gate_exps), AT(up_exps),
 	AT(down_exps), AT(gate_sh), AT(up_sh), AT(down_sh), AT(router_sh),
 #undef AT
 };

@@ -28,8 +28,14 @@ struct model_info {
 	const char *arch;    /* name of the architecture row */
 	char name[128];      /* general.name or the file's name */
 	uint32_t n_layer, n_vocab, n_embd, n_head, n_head_kv, head_dim, n_ctx_train;
-	uint32_t n_ff;            /* width of a dense layer's FFN, 0 if there is none */
+	uint32_t n_ff;            /* width of a dense layer's FFN (of the last), 0 if there is none */
 	uint32_t n_ff_expert, n_ff_shared; /* width of a routed expert, of the shared expert */
+	int shared_gated;         /* the shared expert has a gate */
+	uint32_t n_dense_layer;   /* layers with a dense FFN */
+	uint32_t window, n_window_layer; /* positions that so many layers see, 0 = all see all */
+	uint32_t kv_rank;         /* width of the latent key and value, 0 = there is none */
+	uint32_t n_nextn;         /* layers of the file that predict further tokens: not run */
+	uint64_t n_unused, unused_bytes; /* their tensors */
 	uint32_t n_moe_layer;
 	struct moe_layer_desc layers[MOE_MAX_LAYER]; /* [n_moe_layer] */
 	struct moe_route_spec route;       /* n_expert = 0 in a dense model */

@@ -43,14 +43,16 @@ static int get_activations(struct session *s, struct moe_err *e)
 {
 	const struct hparams *hp = &s->m->hp;
 	uint64_t t = s->n_batch, d = hp->n_embd, qw = (uint64_t)hp->n_head * hp->head_dim;
-	uint64_t ff = max_u64(hp->n_expert ? 0 : hp->n_ff, hp->n_ff_shared);
-	uint64_t row = max_u64(max_u64(d, qw), max_u64(ff, hp->n_ff_expert));
-	uint64_t w = (uint64_t)pool_threads(s->pool);
+	uint64_t ow = (uint64_t)hp->n_head * hp->head_dim_v, ff = max_u64(hp->n_ff, hp->n_ff_shared);
+	uint64_t row = max_u64(max_u64(d, ow), max_u64(ff, hp->n_ff_expert));
+	uint64_t w = (uint64_t)pool_threads(s->pool), jobs = max_u64(2 * (uint64_t)hp->n_expert, hp->n_head);
 
+	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);
 	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
-		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * qw, 4, "activations", e) ||
+		get(s, &s->h2, s->m->arch->features & F_BESIDE ? t * d : 0, 4, "activations", e) ||
+		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * ow, 4, "activations", e) ||
 		get(s, &s->out, t * d, 4, "activations", e) || get(s, &s->g, t * ff, 4, "activations", e) ||
 		get(s, &s->u, t * ff, 4, "activations", e) ||
 		get(s, &s->score, w * s->n_ctx, 4, "attention scores", e) ||
@@ -58,7 +60,7 @@ static int get_activations(struct session *s, struct moe_err *e)
 		get(s, &s->lora, w * s->lora_n, 4, "adapter scratch", e) ||
 		get(s, &s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
 		get(s, &s->vseq, t, 8, "batch", e) || get(s, &s->vpos, t, 4, "batch", e) ||
-		get(s, &s->vtok, t, 4, "batch", e) ? -1 : 0;
+		get(s, &s->vtok, t, 4, "batch", e) || get(s, &s->jobs, jobs, sizeof *s->jobs, "jobs", e) ? -1 : 0;
 }
 
 static int get_routing(struct session *s, struct moe_err *e)
@@ -78,29 +80,20 @@ static int get_routing(struct session *s, struct moe_err *e)
 		get(s, &s->gg, tk * hp->n_ff_expert, 4, "expert activations", e) ||
 		get(s, &s->ug, tk * hp->n_ff_expert, 4, "expert activations", e) ||
 		get(s, &s->yg, tk * hp->n_embd, 4, "expert outputs", e) ||
-		get(s, &s->shgate, t, 4, "shared gate", e) ||
-		get(s, &s->group, x, 4, "experts", e) ||
-		get(s, &s->jobs, 2 * x + 4, sizeof *s->jobs, "jobs", e) ? -1 : 0;
+		get(s, &s->shgate, t, 4, "shared gate", e) || get(s, &s->group, x, 4, "experts", e) ? -1 : 0;
 }
 
-/* cos and sin of pos * base^(-2i/n_rot), computed in double. */
 static int get_rope(struct session *s, struct moe_err *e)
 {
-	const struct hparams *hp = &s->m->hp;
+	for (int i = 0; i < 2; i++) {
+		const struct rope_par *r = &s->m->rope[i];
 
-	if (get(s, &s->rope, (uint64_t)s->n_ctx * hp->n_rot, 4, "RoPE table", e))
-		return -1;
-	if (s->counting)
-		return 0;
-	for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
-		double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
-
-		for (uint32_t p = 0; p < s->n_ctx; p++) {
-			float *cs = s->rope + (size_t)p * hp->n_rot + 2 * i;
-
-			cs[0] = (float)cos(p * f);
-			cs[1] = (float)sin(p * f);
-		}
+		if (i && r->base == 0)
+			continue;
+		if (get(s, &s->rope[i], (uint64_t)s->n_ctx * r->n_rot, 4, "RoPE table", e))
+			return -1;
+		if (!s->counting)
+			rope_table(r, s->n_ctx, s->rope[i]);
 	}
 	return 0;
 }
@@ -108,9 +101,14 @@ static int get_rope(struct session *s, struct moe_err *e)
 static int get_cache(struct session *s, struct moe_err *e)
 {
 	const struct hparams *hp = &s->m->hp;
-	uint64_t n = (uint64_t)s->n_batch * hp->n_head_kv * hp->head_dim;
+	int latent = (s->m->arch->features & F_MLA) != 0;
+	uint64_t t = s->n_batch, kd = (uint64_t)hp->kv_rank + hp->n_rot;
+	uint64_t n = latent ? kd : (uint64_t)hp->n_head_kv * hp->head_dim;
 
-	if (get(s, &s->k, n, 4, "keys", e) || get(s, &s->v, n, 4, "values", e))
+	if (get(s, &s->k, t * n, 4, "keys", e) || get(s, &s->v, latent ? 0 : t * n, 4, "values", e) ||
+	    get(s, &s->qa, t * hp->q_rank, 4, "latent queries", e) ||
+	    get(s, &s->ql, latent ? t * hp->n_head * kd : 0, 4, "latent queries", e) ||
+	    get(s, &s->lat, latent ? t * hp->n_head * hp->kv_rank : 0, 4, "latent values", e))
 		return -1;
 	if (s->counting) {
 		s->bytes += kv_bytes(s->m, s->kv_type, s->n_ctx, s->n_batch);
@@ -178,10 +176,15 @@ void session_free(struct session *s)
 	kv_free(s->kv);
 	free(s->k);
 	free(s->v);
-	free(s->rope);
+	free(s->rope[0]);
+	free(s->rope[1]);
 	free(s->x);
 	free(s->h);
+	free(s->h2);
 	free(s->q);
+	free(s->qa);
+	free(s->ql);
+	free(s->lat);
 	free(s->att);
 	free(s->out);
 	free(s->g);

@@ -67,16 +67,20 @@ def kv_vector(kv, path=None):
 
 # Byte offsets of the half-precision fields in a block, for blocks of random bytes.
 HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2],
-          "Q5_K": [0, 2], "Q6_K": [208]}
+          "Q5_K": [0, 2], "Q6_K": [208], "Q1_0": [0], "Q2_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
+          "IQ2_XXS": [0], "IQ2_XS": [0], "IQ2_S": [0], "IQ3_XXS": [0], "IQ3_S": [0], "IQ1_S": [0],
+          "IQ4_NL": [0], "IQ4_XS": [0], "TQ1_0": [52], "TQ2_0": [64]}
 
 
 def kernel_blocks(kind, rng):
-    """A few blocks as bytes: quantised values, then bytes at random, then zeros and extremes."""
+    """A few blocks as bytes: quantised values where there is a forward codec, then bytes at random,
+    then zeros and extremes."""
     per, size = TYPES[kind][1:]
     if per == 1:
         x = np.concatenate([rng.standard_normal(59), [0, -0.0, 65504, 6e-8, -1.5e-5]])
         return quantise(x, kind)
-    out = quantise(rng.standard_normal((4, per)), kind)
+    forward = CODEC[kind][0] is not None
+    out = quantise(rng.standard_normal((4, per)), kind) if forward else b""
     b = rng.integers(0, 256, (4, size), dtype=np.uint8)
     for at in HALVES.get(kind, []):
         d = rng.standard_normal(4).astype("<f2")
@@ -84,7 +88,15 @@ def kernel_blocks(kind, rng):
         b[:, at:at + 2] = d.view(np.uint8).reshape(4, 2)
     if kind == "MXFP4":
         b[:, 0] = [120, 131, 1, 0]                      # 1 and 0: subnormal floats
-    return out + b.tobytes() + quantise(np.zeros((1, per)), kind)
+    if kind == "NVFP4":
+        b[:, :4] = [[0x38, 0x01, 0x7E, 0x00], [0x7F, 0x40, 0x07, 0x08], [0x80, 0xFF, 0x81, 0x30],
+                    [0x2B, 0x51, 0x66, 0x15]]          # subnormal, greatest, NaN's code, top bit set
+    if kind == "IQ1_M":                                 # d's nibbles: 1.0, -0.5, a subnormal, 6144
+        d = np.array([0x3C00, 0xB800, 0x0064, 0x6E00], dtype=np.uint16)
+        for i in range(4):
+            b[:, 49 + 2 * i] = b[:, 49 + 2 * i] & 15 | (d >> 4 * i & 15).astype(np.uint8) << 4
+    zero = quantise(np.zeros((1, per)), kind) if forward else bytes(size)
+    return out + b.tobytes() + zero
 
 
 def make_kernels(path):

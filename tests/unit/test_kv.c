@@ -16,11 +16,14 @@
 
 static struct model model_of(uint32_t dim)
 {
+	static struct layer layer[2];
 	struct model m = { 0 };
 
 	m.hp.n_layer = 2;
-	m.hp.n_head = m.hp.n_head_kv = N_HEAD;
 	m.hp.head_dim = dim;
+	m.layer = layer;
+	layer[0].n_head_kv = layer[1].n_head_kv = N_HEAD;
+	layer[0].window = layer[1].window = 0;
 	return m;
 }
 
@@ -144,6 +147,35 @@ static void products_are_the_kernels(void **state)
 	kv_free(c);
 }
 
+/* A layer with a window keeps it and a batch: what is read there is what was written last. */
+static void a_window_is_a_ring(void **state)
+{
+	struct model m = model_of(DIM);
+	struct moe_err e = { 0 };
+	struct kv *c;
+	float row[2 * WIDTH], got[DIM], q[DIM] = { 1 }, p[4];
+
+	(void)state;
+	m.layer[1].window = 4;
+	c = kv_new(&m, kern_pick(NULL, NULL), KV_F32, 100, 2, &e);
+	ok_or_fail(c != NULL, &e);
+	assert_int_equal(kv_bytes(&m, KV_F32, 100, 2), (100ul + 6) * 2 * WIDTH * 4);
+	for (uint32_t pos = 0; pos < 50; pos += 2) {
+		for (size_t i = 0; i < 2 * WIDTH; i++)
+			row[i] = (float)(pos + i / WIDTH) + (float)(i % WIDTH) / 1024;
+		kv_write(c, 1, pos, 2, row, row);
+		for (uint32_t t = pos; t < pos + 2 && pos >= 4; t++) {
+			kv_dot(c, 1, 2, t - 3, 4, q, p);
+			for (uint32_t i = 0; i < 4; i++)
+				assert_true(p[i] == (float)(t - 3 + i) + 2 * DIM / 1024.0f);
+			value_at(c, 1, t - 3, got);
+			assert_true(got[5] == (float)(t - 3) + (DIM + 5) / 1024.0f);
+		}
+	}
+	m.layer[1].window = 0;
+	kv_free(c);
+}
+
 static void memory_is_counted(void **state)
 {
 	struct model m = model_of(DIM), odd = model_of(40);
@@ -164,6 +196,7 @@ int main(void)
 		cmocka_unit_test(halves_are_the_nearest),
 		cmocka_unit_test(q8_0_is_within_half_a_step),
 		cmocka_unit_test(products_are_the_kernels),
+		cmocka_unit_test(a_window_is_a_ring),
 		cmocka_unit_test(memory_is_counted),
 	};
 
