@@ -3,7 +3,7 @@
  *
  * Each step looks the next chunk up by key and resets its statement, so that no read transaction
  * outlives the step. Sequences go by the engine's number; chunks by position, then by id for an
- * engine that rewound. Blobs are copied, so that arrays are aligned and outlive the statement.
+ * engine that rewound. Blobs are unpacked, so that arrays are aligned and outlive the statement.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +23,7 @@ struct cursor {
 	int64_t document;      /* first of the neighbouring sequences of this name and domain */
 	char name[512];        /* of the sequence; a longer name counts as no name */
 	int64_t pos, id;       /* last chunk of the sequence */
-	unsigned char *mem[CHUNK_N_BLOB]; /* room for LAYOUT_CHUNK tokens each; NULL until used */
-	size_t size[CHUNK_N_BLOB];
+	struct chunk_mem mem;
 };
 
 static const char sql_seq[] =
@@ -81,8 +80,7 @@ void cursor_close(struct cursor *c)
 		return;
 	sqlite3_finalize(c->next_seq);
 	sqlite3_finalize(c->next_chunk);
-	for (size_t i = 0; i < CHUNK_N_BLOB; i++)
-		free(c->mem[i]);
+	chunk_mem_free(&c->mem);
 	layout_free(&c->lay);
 	free(c);
 }
@@ -130,46 +128,6 @@ static int step_seq(struct cursor *c, struct moe_err *e)
 	return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : -1;
 }
 
-/* Copy a blob of the current row; *out NULL when it is absent. */
-static int take(struct cursor *c, enum chunk_blob which, size_t n, const void **out,
-	struct moe_err *e)
-{
-	sqlite3_stmt *st = c->next_chunk;
-	int col = 5 + (int)which;
-	size_t len;
-
-	if (chunk_blob(st, col, which, &c->lay, c->id, n, out, e))
-		return -1;
-	if (!*out)
-		return 0;
-	len = (size_t)sqlite3_column_bytes(st, col);
-	if (len > c->size[which]) {
-		free(c->mem[which]);
-		c->size[which] = 0;
-		c->mem[which] = malloc(len);
-		if (!c->mem[which])
-			return err_nomem(e, len, "a chunk");
-		c->size[which] = len;
-	}
-	memcpy(c->mem[which], *out, len);
-	*out = c->mem[which];
-	return 0;
-}
-
-/* Expert ids are indices for whoever reads them: none may reach beyond its layer. */
-static int check_ids(const struct cursor *c, const uint16_t *id, size_t n, struct moe_err *e)
-{
-	for (size_t t = 0; id && t < n; t++)
-		for (size_t i = 0; i < c->lay.n; i++)
-			for (uint16_t k = 0; k < c->lay.layer[i].k; k++, id++)
-				if (*id >= c->lay.layer[i].n_expert)
-					return err_set(e, MOE_ERR_INPUT,
-						"chunk %lld: token %zu, layer %d, rank %d is expert %d of %d",
-						(long long)c->id, t, c->lay.layer[i].layer, k, *id,
-						c->lay.layer[i].n_expert);
-	return 0;
-}
-
 static int read_chunk(struct cursor *c, struct cursor_chunk *out, struct moe_err *e)
 {
 	sqlite3_stmt *st = c->next_chunk;
@@ -184,9 +142,11 @@ static int read_chunk(struct cursor *c, struct cursor_chunk *out, struct moe_err
 		return err_set(e, MOE_ERR_INPUT, "chunk %lld: phase %lld, position %lld", (long long)c->id,
 			(long long)phase, (long long)c->pos);
 	for (int i = 0; i < CHUNK_N_BLOB; i++)
-		if (take(c, (enum chunk_blob)i, (size_t)n, &p[i], e))
+		if (chunk_take(&c->mem, st, 5 + i, (enum chunk_blob)i, &c->lay,
+			sqlite3_column_int64(st, 4), c->id, (size_t)n, &p[i], e))
 			return -1;
-	if (check_ids(c, p[CHUNK_EXPERTS], (size_t)n, e) || check_ids(c, p[CHUNK_BEFORE], (size_t)n, e))
+	if (chunk_check_ids(&c->lay, c->id, p[CHUNK_EXPERTS], (size_t)n, e) ||
+		chunk_check_ids(&c->lay, c->id, p[CHUNK_BEFORE], (size_t)n, e))
 		return -1;
 	*out = (struct cursor_chunk){ .id = c->id, .sequence = c->sequence, .document = c->document,
 		.domain = c->domain,
