@@ -34,7 +34,7 @@ unsigned pack_bits(unsigned n_expert)
 
 /* ---- ids ---- */
 
-static size_t ids_bytes(const struct layout *l, size_t i, size_t n)
+size_t pack_layer_bytes(const struct layout *l, size_t i, size_t n)
 {
 	return (n * l->layer[i].k * pack_bits(l->layer[i].n_expert) + 7) / 8;
 }
@@ -44,7 +44,7 @@ size_t pack_experts_bytes(const struct layout *l, size_t n)
 	size_t bytes = 0;
 
 	for (size_t i = 0; i < l->n; i++)
-		bytes += ids_bytes(l, i, n);
+		bytes += pack_layer_bytes(l, i, n);
 	return bytes;
 }
 
@@ -106,7 +106,7 @@ void unpack_experts(const struct layout *l, size_t n, const unsigned char *in, u
 	uint16_t id[8 * MOE_MAX_EXPERT];
 
 	for (size_t i = 0; i < l->n; i++) {
-		size_t k = l->layer[i].k, len = ids_bytes(l, i, n);
+		size_t k = l->layer[i].k, len = pack_layer_bytes(l, i, n);
 		unsigned bits = pack_bits(l->layer[i].n_expert);
 		/* Pieces of eight tokens begin on a byte. */
 		size_t piece = sizeof id / sizeof *id / k & ~(size_t)7;

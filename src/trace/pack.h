@@ -26,7 +26,8 @@ unsigned pack_bits(unsigned n_expert);
 
 /* ---- ids ---- */
 
-size_t pack_experts_bytes(const struct layout *l, size_t n);
+size_t pack_layer_bytes(const struct layout *l, size_t i, size_t n); /* layer i */
+size_t pack_experts_bytes(const struct layout *l, size_t n);         /* all */
 /* rows [n][k_row] -> out; returns pack_experts_bytes(). */
 size_t pack_experts(const struct layout *l, size_t n, const uint16_t *rows, unsigned char *out);
 /* in has pack_experts_bytes(). Ids are not checked against n_expert. */
