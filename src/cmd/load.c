@@ -106,18 +106,27 @@ void load_free(struct loaded *l)
 
 struct session_opt load_session_opt(const struct load_opts *o)
 {
-	return (struct session_opt){ (uint32_t)o->ctx, (uint32_t)o->batch, (uint32_t)o->threads, o->isa };
+	return (struct session_opt){ .n_ctx = (uint32_t)o->ctx, .n_batch = (uint32_t)o->batch,
+		.n_threads = (uint32_t)o->threads, .isa = o->isa, .kv_type = o->kv_type };
 }
 
-/* Hex SHA-256 of the model file; NULL for a large one, where it would delay every start. */
+/* Hex SHA-256 of the model file, of a split model of its parts' bytes one after the other; NULL for a
+ * large one, where it would delay every start. */
 static const char *file_hash(const struct gguf *g)
 {
 	static char hex[2 * crypto_hash_sha256_BYTES + 1]; /* one model a process */
 	unsigned char sum[crypto_hash_sha256_BYTES];
+	crypto_hash_sha256_state state;
 
 	if (gguf_file_bytes(g) > HASH_MOST || sodium_init() < 0)
 		return NULL;
-	crypto_hash_sha256(sum, gguf_file_data(g), gguf_file_bytes(g));
+	crypto_hash_sha256_init(&state);
+	for (size_t i = 0; i < gguf_n_parts(g); i++) {
+		struct gguf_part p = gguf_part_at(g, i);
+
+		crypto_hash_sha256_update(&state, p.data, p.bytes);
+	}
+	crypto_hash_sha256_final(&state, sum);
 	return sodium_bin2hex(hex, sizeof hex, sum, sizeof sum);
 }
 

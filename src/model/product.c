@@ -5,6 +5,7 @@
  * number of threads cannot change a bit. Nothing here allocates.
  */
 #include "model/forward.h"
+#include "model/lora.h"
 
 #define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
 #define UNIT_MAX (1 << 18)
@@ -48,7 +49,7 @@ static size_t unit_rows(const struct job *j, size_t unit)
 	return j->n_tok > 8 && rows < 32 ? 32 : rows;
 }
 
-void product_run(struct session *s, struct job *jobs, size_t n)
+static void run_jobs(struct session *s, struct job *jobs, size_t n)
 {
 	struct job_run run = { s, jobs, n };
 	size_t units = 0, cost = 0, unit;
@@ -68,6 +69,13 @@ void product_run(struct session *s, struct job *jobs, size_t n)
 		units += (jobs[i].w->n_out + jobs[i].rows - 1) / jobs[i].rows;
 	}
 	pool_run(s->pool, job_unit, &run, units);
+}
+
+void product_run(struct session *s, struct job *jobs, size_t n)
+{
+	run_jobs(s, jobs, n);
+	if (s->m->lora_rank)
+		lora_run(s, jobs, n);
 }
 
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys)

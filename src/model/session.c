@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "model/forward.h"
+#include "model/lora.h"
 
 #define DEFAULT_CTX 4096
 #define DEFAULT_BATCH 512
@@ -42,20 +43,24 @@ static int get_activations(struct session *s, struct moe_err *e)
 {
 	const struct hparams *hp = &s->m->hp;
 	uint64_t t = s->n_batch, d = hp->n_embd, qw = (uint64_t)hp->n_head * hp->head_dim;
-	uint64_t ff = max_u64(hp->n_expert ? 0 : hp->n_ff, hp->n_ff_shared);
-	uint64_t row = max_u64(max_u64(d, qw), max_u64(ff, hp->n_ff_expert));
-	uint64_t w = (uint64_t)pool_threads(s->pool);
+	uint64_t ow = (uint64_t)hp->n_head * hp->head_dim_v, ff = max_u64(hp->n_ff, hp->n_ff_shared);
+	uint64_t row = max_u64(max_u64(d, ow), max_u64(ff, hp->n_ff_expert));
+	uint64_t w = (uint64_t)pool_threads(s->pool), jobs = max_u64(2 * (uint64_t)hp->n_expert, hp->n_head);
 
+	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);
+	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
-		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * qw, 4, "activations", e) ||
+		get(s, &s->h2, s->m->arch->features & F_BESIDE ? t * d : 0, 4, "activations", e) ||
+		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * ow, 4, "activations", e) ||
 		get(s, &s->out, t * d, 4, "activations", e) || get(s, &s->g, t * ff, 4, "activations", e) ||
 		get(s, &s->u, t * ff, 4, "activations", e) ||
 		get(s, &s->score, w * s->n_ctx, 4, "attention scores", e) ||
 		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
+		get(s, &s->lora, w * s->lora_n, 4, "adapter scratch", e) ||
 		get(s, &s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
 		get(s, &s->vseq, t, 8, "batch", e) || get(s, &s->vpos, t, 4, "batch", e) ||
-		get(s, &s->vtok, t, 4, "batch", e) ? -1 : 0;
+		get(s, &s->vtok, t, 4, "batch", e) || get(s, &s->jobs, jobs, sizeof *s->jobs, "jobs", e) ? -1 : 0;
 }
 
 static int get_routing(struct session *s, struct moe_err *e)
@@ -75,28 +80,20 @@ static int get_routing(struct session *s, struct moe_err *e)
 		get(s, &s->gg, tk * hp->n_ff_expert, 4, "expert activations", e) ||
 		get(s, &s->ug, tk * hp->n_ff_expert, 4, "expert activations", e) ||
 		get(s, &s->yg, tk * hp->n_embd, 4, "expert outputs", e) ||
-		get(s, &s->shgate, t, 4, "shared gate", e) ||
-		get(s, &s->jobs, 2 * x + 4, sizeof *s->jobs, "jobs", e) ? -1 : 0;
+		get(s, &s->shgate, t, 4, "shared gate", e) || get(s, &s->group, x, 4, "experts", e) ? -1 : 0;
 }
 
-/* cos and sin of pos * base^(-2i/n_rot), computed in double. */
 static int get_rope(struct session *s, struct moe_err *e)
 {
-	const struct hparams *hp = &s->m->hp;
+	for (int i = 0; i < 2; i++) {
+		const struct rope_par *r = &s->m->rope[i];
 
-	if (get(s, &s->rope, (uint64_t)s->n_ctx * hp->n_rot, 4, "RoPE table", e))
-		return -1;
-	if (s->counting)
-		return 0;
-	for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
-		double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
-
-		for (uint32_t p = 0; p < s->n_ctx; p++) {
-			float *cs = s->rope + (size_t)p * hp->n_rot + 2 * i;
-
-			cs[0] = (float)cos(p * f);
-			cs[1] = (float)sin(p * f);
-		}
+		if (i && r->base == 0)
+			continue;
+		if (get(s, &s->rope[i], (uint64_t)s->n_ctx * r->n_rot, 4, "RoPE table", e))
+			return -1;
+		if (!s->counting)
+			rope_table(r, s->n_ctx, s->rope[i]);
 	}
 	return 0;
 }
@@ -104,25 +101,43 @@ static int get_rope(struct session *s, struct moe_err *e)
 static int get_cache(struct session *s, struct moe_err *e)
 {
 	const struct hparams *hp = &s->m->hp;
-	uint64_t n = (uint64_t)hp->n_layer * s->n_ctx * hp->n_head_kv * hp->head_dim;
+	int latent = (s->m->arch->features & F_MLA) != 0;
+	uint64_t t = s->n_batch, kd = (uint64_t)hp->kv_rank + hp->n_rot;
+	uint64_t n = latent ? kd : (uint64_t)hp->n_head_kv * hp->head_dim;
 
-	return get(s, &s->kcache, n, 4, "key cache", e) || get(s, &s->vcache, n, 4, "value cache", e) ? -1 : 0;
+	if (get(s, &s->k, t * n, 4, "keys", e) || get(s, &s->v, latent ? 0 : t * n, 4, "values", e) ||
+	    get(s, &s->qa, t * hp->q_rank, 4, "latent queries", e) ||
+	    get(s, &s->ql, latent ? t * hp->n_head * kd : 0, 4, "latent queries", e) ||
+	    get(s, &s->lat, latent ? t * hp->n_head * hp->kv_rank : 0, 4, "latent values", e))
+		return -1;
+	if (s->counting) {
+		s->bytes += kv_bytes(s->m, s->kv_type, s->n_ctx, s->n_batch);
+		return kv_check(s->m, s->kv_type, e);
+	}
+	s->kv = kv_new(s->m, s->kern, s->kv_type, s->n_ctx, s->n_batch, e);
+	return s->kv ? 0 : -1;
 }
 
 /* All buffers, counted first: the kernel promises memory that it does not have, and ends the process
  * that writes to it. */
-static int get_all(struct session *s, struct moe_err *e)
+static int get_all(struct session *s, const struct session_cache *cache, struct moe_err *e)
 {
+	uint64_t slots = 0;
 	uint64_t have = mem_available();
 
+	if (cache && xcache_slots(s->m, cache, &slots, e))
+		return -1;
+	s->bytes = slots * xcache_slot_bytes(s->m);
 	for (s->counting = 1; s->counting >= 0; s->counting--) {
 		if (get_activations(s, e) || get_routing(s, e) || get_rope(s, e) || get_cache(s, e))
 			return -1;
 		if (s->counting && s->bytes > have)
 			return err_set(e, MOE_ERR_SYS, "a context of %u tokens in batches of %u takes %llu MiB of "
-				"memory, %llu MiB are available (see --ctx, --batch)", s->n_ctx, s->n_batch,
+				"memory, %llu MiB are available (see --ctx, --kv-type, --batch, --expert-cache)", s->n_ctx, s->n_batch,
 				(unsigned long long)(s->bytes >> 20), (unsigned long long)(have >> 20));
 	}
+	if (cache && !(s->xcache = xcache_new(s->m, cache, e)))
+		return -1;
 	return 0;
 }
 
@@ -140,11 +155,12 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	s->n_batch = opt->n_batch ? opt->n_batch : DEFAULT_BATCH;
 	if (s->n_batch > s->n_ctx)
 		s->n_batch = s->n_ctx;
+	s->kv_type = (enum kv_type)opt->kv_type;
 	s->kern = kern_pick(opt->isa, e);
 	if (!s->kern)
 		goto fail;
 	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
-	if (!s->pool || get_all(s, e))
+	if (!s->pool || get_all(s, opt->cache, e))
 		goto fail;
 	return s;
 fail:
@@ -157,18 +173,25 @@ void session_free(struct session *s)
 	if (!s)
 		return;
 	pool_free(s->pool);
-	free(s->kcache);
-	free(s->vcache);
-	free(s->rope);
+	kv_free(s->kv);
+	free(s->k);
+	free(s->v);
+	free(s->rope[0]);
+	free(s->rope[1]);
 	free(s->x);
 	free(s->h);
+	free(s->h2);
 	free(s->q);
+	free(s->qa);
+	free(s->ql);
+	free(s->lat);
 	free(s->att);
 	free(s->out);
 	free(s->g);
 	free(s->u);
 	free(s->score);
 	free(s->scratch);
+	free(s->lora);
 	free(s->logits);
 	free(s->rlogits);
 	free(s->experts);
@@ -188,6 +211,8 @@ void session_free(struct session *s)
 	free(s->yg);
 	free(s->shgate);
 	free(s->jobs);
+	free(s->group);
+	xcache_free(s->xcache);
 	free(s);
 }
 
@@ -323,6 +348,24 @@ int session_threads(const struct session *s)
 const struct kern *session_kern(const struct session *s)
 {
 	return s->kern;
+}
+
+int session_cache_stat(const struct session *s, struct session_cache_stat *out)
+{
+	if (!s->xcache)
+		return 0;
+	xcache_stat(s->xcache, out);
+	return 1;
+}
+
+int session_holds(const struct session *s, int layer, int expert)
+{
+	return !s->xcache || xcache_holds(s->xcache, (size_t)layer, (uint32_t)expert);
+}
+
+const char *session_kv_name(const struct session *s)
+{
+	return kv_type_name(s->kv_type);
 }
 
 void session_speed(const struct session *s, enum moe_phase phase, uint64_t *ns, uint64_t *tokens)

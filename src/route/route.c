@@ -34,8 +34,11 @@ static const struct {
 	{ "qwen2moe", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 0 },
 	{ "olmoe", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 0 },
 	{ "switch", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 0 },
+	{ "deepseek", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 0 },
 	{ "deepseek-v2", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 16.0f },
 	{ "deepseek-v3", MOE_SCORE_SIGMOID, MOE_WEIGHT_NORM, 2.5f },
+	{ "glm4moe", MOE_SCORE_SIGMOID, MOE_WEIGHT_NORM, 0 },
+	{ "minimax-m2", MOE_SCORE_SIGMOID, MOE_WEIGHT_NORM, 0 },
 	{ "gpt-oss", MOE_SCORE_NONE, MOE_WEIGHT_SOFTMAX, 0 },
 	{ "llama4", MOE_SCORE_SIGMOID, MOE_WEIGHT_RAW, 0 },
 };

@@ -26,6 +26,8 @@ struct run_info {
 	char state[16], detail[16], command[32];
 	char model_name[128], model_path[512], arch[64], quant[64], router[160], score[16];
 	char hash[65], engine[128], isa[32], tokenizer[64];
+	char weights[16];  /* how single decisions keep weights and margins: exact, 16bit, 8bit, none */
+	char source[256];  /* of an imported run: format and file; "" = none */
 	uint64_t model_bytes, n_params, n_params_active;
 	uint32_t n_layer, n_vocab, n_ctx, n_threads, n_batch;
 	int64_t started, ended, heartbeat, bucket_ns, lag_ns; /* ns; ended 0 while live */
@@ -83,6 +85,9 @@ struct load_set {
 };
 int reader_load(struct reader *r, const struct load_filter *f, struct load_set *out,
 	struct moe_err *e);
+/* The same without the experts' weights and probs, which stay 0: a third of the reading. */
+int reader_load_counts(struct reader *r, const struct load_filter *f, struct load_set *out,
+	struct moe_err *e);
 void load_set_free(struct load_set *s);
 
 struct pace_info { uint64_t tokens, busy_ns, batches; };
@@ -113,8 +118,8 @@ struct cursor_chunk {        /* borrowed until the next step */
 	size_t k_row, e_row;       /* picks, logits of one token over all layers */
 	const int32_t *tokens;     /* [n] */
 	const uint16_t *experts;   /* [n][k_row] */
-	const float *weights;      /* [n][k_row] */
-	const float *margins;      /* [n][n_layer] */
+	const float *weights;      /* [n][k_row]; NAN where the run keeps none */
+	const float *margins;      /* [n][n_layer]; NAN where the run keeps none */
 	const uint8_t *flags;      /* [n][n_layer] or NULL = all zero */
 	const uint16_t *before;    /* [n][k_row] or NULL */
 	const float *logits;       /* [n][e_row] or NULL */

@@ -344,8 +344,13 @@ static void fill(struct moe_trace *t, const struct part *p, const struct moe_rou
 		uint8_t flags = v->flags ? v->flags[src] : 0;
 		const uint16_t *before = v->before && (flags & MOE_EV_EDITED) ? v->before : v->experts;
 
+		if (flags & MOE_EV_EDITED && !h->edited) { /* up to here it was the same */
+			memcpy(r.before, r.experts, h->n * l->k_row * sizeof *r.before);
+			h->edited = 1;
+		}
 		memcpy(r.experts + pick, v->experts + src * k, k * sizeof *r.experts);
-		memcpy(r.before + pick, before + src * k, k * sizeof *r.before);
+		if (h->edited)
+			memcpy(r.before + pick, before + src * k, k * sizeof *r.before);
 		memcpy(r.weights + pick, v->weights + src * k, k * sizeof *r.weights);
 		r.margins[row * l->n + li] = v->margin ? v->margin[src] : 0;
 		r.flags[row * l->n + li] = flags;
@@ -636,11 +641,12 @@ static int add_run(sqlite3 *db, const struct moe_run_desc *d, const struct commi
 	int64_t *run, struct moe_err *e)
 {
 	static const char *const detail[] = { "counts", "routes", "full" };
+	static const char *const weights[] = { "exact", "16bit", "8bit", "none" };
 	sqlite3_stmt *st = NULL;
 
 	if (sqlite3_prepare_v2(db, "INSERT INTO run(model, state, detail, command, engine, isa, threads, "
-		"batch, started, heartbeat, bucket_ns, pid) "
-		"VALUES(?1, 'live', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10)", -1, &st, NULL))
+		"batch, started, heartbeat, bucket_ns, pid, weights, source) "
+		"VALUES(?1, 'live', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10, ?11, ?12)", -1, &st, NULL))
 		return bad_sql(db, "adding the run", e);
 	sqlite3_bind_int64(st, 1, o->model);
 	bind_str(st, 2, detail[o->detail]);
@@ -652,6 +658,9 @@ static int add_run(sqlite3 *db, const struct moe_run_desc *d, const struct commi
 	sqlite3_bind_int64(st, 8, o->started);
 	sqlite3_bind_int64(st, 9, o->bucket_ns);
 	sqlite3_bind_int64(st, 10, getpid());
+	if (o->detail != MOE_DETAIL_COUNTS)
+		bind_str(st, 11, weights[o->weights]);
+	bind_str(st, 12, d->source);
 	sqlite3_step(st);
 	if (sqlite3_finalize(st))
 		return bad_sql(db, "adding the run", e);
@@ -702,6 +711,8 @@ static int open_parts(struct moe_trace *t, const char *path, const struct moe_tr
 		return err_wrap(e, "describing the run");
 	if ((unsigned)opt->detail > MOE_DETAIL_FULL)
 		return err_set(e, MOE_ERR_USAGE, "detail %d is unknown", (int)opt->detail);
+	if ((unsigned)opt->weights > MOE_WEIGHTS_NONE)
+		return err_set(e, MOE_ERR_USAGE, "weights %d is unknown", (int)opt->weights);
 	block_shape(&t->shape, &t->lay, ring / RING_MIN);
 	blocks = ring / t->shape.bytes;
 	blocks = blocks < RING_MIN ? RING_MIN : blocks > RING_MAX ? RING_MAX : blocks;
@@ -715,6 +726,7 @@ static int open_parts(struct moe_trace *t, const char *path, const struct moe_tr
 	o.ring = t->ring;
 	o.shape = &t->shape;
 	o.detail = opt->detail;
+	o.weights = opt->weights;
 	o.drop = opt->drop;
 	o.bucket_ns = (opt->bucket_ms ? opt->bucket_ms : 10000) * INT64_C(1000000);
 	o.commit_ns = (opt->commit_ms ? opt->commit_ms : 250) * INT64_C(1000000);

@@ -3,6 +3,7 @@
     make_vectors.py [SAMPLE_DIR]
 
 models/NAME.txt, NAME.vec   text, and what forward.py makes of it, for each tests/data/models/*.gguf
+models/NAME-f16kv.vec, -q8_0kv.vec   the same text with rounded keys and values
 models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gguf
                             (default: models/ of the repository; skipped where absent)
 kernels.bin                 blocks of every quantisation type and the values they stand for
@@ -52,18 +53,34 @@ def model_vectors(gguf, text, limit=None):
           f"least margin {least:.1e}, {os.path.getsize(stem + '.vec')} bytes")
 
 
+KV_MODEL, KV_TYPES = "qwen3moe", ("F16", "Q8_0")
+
+
+def kv_vector(kv, path=None):
+    """The model KV_MODEL with its keys and values kept in a type."""
+    stem = os.path.join(DATA, "models", KV_MODEL)
+    model = Model(stem + ".gguf", kv)
+    ids = Tokenizer(model.g.kv).encode(open(stem + ".txt", "rb").read().decode("utf-8"))
+    logits, routing = model.forward(ids)
+    write_vec(path or f"{stem}-{kv.lower()}kv.vec", ids, logits, model.layers, routing)
+
+
 # Byte offsets of the half-precision fields in a block, for blocks of random bytes.
 HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2],
-          "Q5_K": [0, 2], "Q6_K": [208]}
+          "Q5_K": [0, 2], "Q6_K": [208], "Q1_0": [0], "Q2_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
+          "IQ2_XXS": [0], "IQ2_XS": [0], "IQ2_S": [0], "IQ3_XXS": [0], "IQ3_S": [0], "IQ1_S": [0],
+          "IQ4_NL": [0], "IQ4_XS": [0], "TQ1_0": [52], "TQ2_0": [64]}
 
 
 def kernel_blocks(kind, rng):
-    """A few blocks as bytes: quantised values, then bytes at random, then zeros and extremes."""
+    """A few blocks as bytes: quantised values where there is a forward codec, then bytes at random,
+    then zeros and extremes."""
     per, size = TYPES[kind][1:]
     if per == 1:
         x = np.concatenate([rng.standard_normal(59), [0, -0.0, 65504, 6e-8, -1.5e-5]])
         return quantise(x, kind)
-    out = quantise(rng.standard_normal((4, per)), kind)
+    forward = CODEC[kind][0] is not None
+    out = quantise(rng.standard_normal((4, per)), kind) if forward else b""
     b = rng.integers(0, 256, (4, size), dtype=np.uint8)
     for at in HALVES.get(kind, []):
         d = rng.standard_normal(4).astype("<f2")
@@ -71,7 +88,15 @@ def kernel_blocks(kind, rng):
         b[:, at:at + 2] = d.view(np.uint8).reshape(4, 2)
     if kind == "MXFP4":
         b[:, 0] = [120, 131, 1, 0]                      # 1 and 0: subnormal floats
-    return out + b.tobytes() + quantise(np.zeros((1, per)), kind)
+    if kind == "NVFP4":
+        b[:, :4] = [[0x38, 0x01, 0x7E, 0x00], [0x7F, 0x40, 0x07, 0x08], [0x80, 0xFF, 0x81, 0x30],
+                    [0x2B, 0x51, 0x66, 0x15]]          # subnormal, greatest, NaN's code, top bit set
+    if kind == "IQ1_M":                                 # d's nibbles: 1.0, -0.5, a subnormal, 6144
+        d = np.array([0x3C00, 0xB800, 0x0064, 0x6E00], dtype=np.uint16)
+        for i in range(4):
+            b[:, 49 + 2 * i] = b[:, 49 + 2 * i] & 15 | (d >> 4 * i & 15).astype(np.uint8) << 4
+    zero = quantise(np.zeros((1, per)), kind) if forward else bytes(size)
+    return out + b.tobytes() + zero
 
 
 def make_kernels(path):
@@ -94,6 +119,8 @@ def main():
     samples = sys.argv[1] if len(sys.argv) > 1 else SAMPLES
     for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
         model_vectors(gguf, TINY_TEXT)
+    for kv in KV_TYPES:
+        kv_vector(kv)
     for name in ("balanced", "collapsed"):
         gguf = os.path.join(samples, name + ".gguf")
         if os.path.exists(gguf):

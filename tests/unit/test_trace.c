@@ -776,22 +776,73 @@ static void test_foreign(void **state)
 	refuse(path_of("cut.db"), "cut.db", "cut.db");
 }
 
-/* A version 1 database made from the schema's text by itself, with a row, takes a new run. */
+/* What the run in v1_rows says, read as version 1 or after migration. */
+static void check_v1(const char *path)
+{
+	static const int experts[] = { 2, 0, 1, 2 };
+	static const float weights[] = { .75f, .25f, .5f, .5f };
+	struct load_filter f = { .run = 1, .domain = -1, .phase = -1 };
+	struct run_info *info = malloc(sizeof *info);
+	struct moe_err e;
+	struct reader *r = reader_open(path, &e);
+	struct cursor *cur;
+	struct cursor_chunk c;
+	struct load_set s;
+
+	if (!r || reader_run(r, 1, info, &e) || !(cur = cursor_open(r, &f, &e)))
+		fail_msg("%s", e.msg);
+	assert_string_equal(info->weights, "exact");
+	assert_string_equal(info->source, "");
+	if (cursor_next(cur, &c, &e) != 1)
+		fail_msg("%s", e.msg);
+	assert_int_equal(c.n, 2);
+	assert_int_equal(c.tokens[1], 6);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(c.experts[i], experts[i]);
+		assert_float_equal(c.weights[i], weights[i], 0);
+	}
+	assert_float_equal(c.margins[0], 1.5f, 0);
+	assert_float_equal(c.margins[1], 0.125f, 0);
+	assert_int_equal(cursor_next(cur, &c, &e), 0);
+	cursor_close(cur);
+	assert_int_equal(ask(reader_db(r), "SELECT sum(expert * (rank + 1)) FROM routing WHERE run = 1"), 7);
+	assert_int_equal(reader_load(r, &f, &s, &e), 0);
+	assert_int_equal(s.layer[0].tokens, 2);
+	assert_int_equal(s.layer[0].counts[2], 2);
+	load_set_free(&s);
+	reader_close(r);
+	free(info);
+}
+
+/* A version 1 database made from the schema's text by itself, with a run of that version, is read
+ * as it is and takes a new run; after that it reads the same. */
 static void test_migration(void **state)
 {
 	static const char v1[] =
 #include "schema_sql.h"
 		;
 	struct moe_trace_opt o = { .detail = MOE_DETAIL_COUNTS };
+	/* One layer, 2 of 3 experts, two tokens: {2, 0} and {1, 2}. */
+	static const char v1_rows[] = "INSERT INTO model(id, name, router) VALUES(1, 'old', 'top-2');"
+		"INSERT INTO moe_layer VALUES(1, 0, 3, 2);"
+		"INSERT INTO run(id, model, state, detail, started, ended, heartbeat, bucket_ns) "
+		"  VALUES(1, 1, 'done', 'routes', 5, 6, 6, 1000);"
+		"INSERT INTO sequence(id, run, seq, started, n_prompt) VALUES(1, 1, 9, 5, 2);"
+		"INSERT INTO chunk VALUES(1, 1, 1, 0, 2, 0, 5, 1, x'0500000006000000', x'0200000001000200',"
+		"  x'0000403f0000803e0000003f0000003f', x'0000c03f0000003e', NULL, NULL, NULL);"
+		"INSERT INTO load VALUES(1, 0, 0, 0, 0, 2, x'010000000000000001000000000000000200000000000000',"
+		"  zeroblob(24), zeroblob(24), 0, 0, 0, 1.625, 2, 0, 0)";
 	const char *path = path_of("v1.db");
 	struct engine g;
 	sqlite3 *db;
 
 	(void)state;
-	assert_int_equal(SCHEMA_VERSION, 1); /* a new version needs a test from each one before */
+	assert_int_equal(SCHEMA_VERSION, 2); /* a new version needs a test from each one before */
 	sql_on(path, v1);
 	sql_on(path, "PRAGMA application_id = 1297040723; PRAGMA user_version = 1;"
 		"INSERT INTO domain VALUES(7, 'medical')");
+	sql_on(path, v1_rows);
+	check_v1(path);
 	engine_open(&g, path, model_a, 3, &o, 1);
 	drive(&g, 1, 2, 3);
 	engine_close(&g);
@@ -800,6 +851,7 @@ static void test_migration(void **state)
 	assert_int_equal(ask(db, "PRAGMA application_id"), SCHEMA_APPLICATION_ID);
 	assert_int_equal(ask(db, "SELECT domain FROM sequence WHERE seq = 2"), 7);
 	sqlite3_close(db);
+	check_v1(path);
 	engine_free(&g);
 }
 

@@ -616,11 +616,12 @@ static void test_damaged(void **state)
 		"UPDATE load SET bucket = bucket + 9223372036854775000",
 		"UPDATE chunk SET tokens = randomblob(length(tokens)), flags = NULL",
 		"UPDATE sequence SET nll = 9e999, n_bytes = -1, n_prompt = 9223372036854775807",
+		"UPDATE chunk SET experts = randomblob(length(experts))", /* 3 bits each: all are ids of 8 */
 		"UPDATE model SET n_vocab = -1, name = CAST(randomblob(500) AS TEXT)",
 		"INSERT INTO event(run, time, kind, value) VALUES (1, -9223372036854775807, 'gap', -9e999)",
 	}, *const fatal[] = {
 		"UPDATE load SET counts = zeroblob(63)", "UPDATE load SET layer = layer + 400",
-		"UPDATE chunk SET experts = randomblob(length(experts))",
+		"UPDATE chunk SET experts = substr(experts, 2)",
 		"UPDATE chunk SET experts = NULL", "DELETE FROM moe_layer", "DELETE FROM model",
 	};
 
