@@ -24,13 +24,15 @@ int load_model(const char *name, struct loaded *l, struct moe_err *e); /* model 
 void load_free(struct loaded *l);
 
 /* Options of every command that makes a session; LOAD_OPTS(v) are their rows for a table. */
-struct load_opts { long long ctx, batch, threads; const char *isa; int kv_type; };
+struct load_opts { long long ctx, batch, threads; const char *isa; int kv_type, activations; };
 #define LOAD_OPTS(v) \
 	{ "ctx", 'c', OPT_INT, &(v).ctx, "N", "context in tokens (default: as trained, at most 4096)", \
 	  1, 1 << 24 }, \
 	{ "batch", 'b', OPT_INT, &(v).batch, "N", "tokens evaluated together in prefill (default 512)", \
 	  1, 65536 }, \
 	{ "threads", 't', OPT_INT, &(v).threads, "N", "threads (default: one per processor)", 1, 256 }, \
+	{ "activations", 0, OPT_ENUM, &(v).activations, "int8|f32", \
+	  "what quantised weights are multiplied with (default int8)", 0, 0 }, \
 	{ "kv-type", 0, OPT_ENUM, &(v).kv_type, "f16|f32|q8_0", "what keys and values are kept in (default f16)", \
 	  0, 0 }, \
 	{ "isa", 0, OPT_TEXT, &(v).isa, "NAME", "kernels: avx512, avx2 or plain (default: the best)", 0, 0 }

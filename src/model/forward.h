@@ -7,6 +7,7 @@
 #define MODEL_FORWARD_H
 
 #include "base/pool.h"
+#include "kern/int8.h"
 #include "model/arch.h"
 #include "model/expert_cache.h"
 #include "model/kv.h"
@@ -24,13 +25,16 @@ struct job {
 	size_t mat;       /* which matrix of the stack, for adapters */
 	float *y;         /* [n_tok], ys floats apart */
 	size_t ys;
-	size_t unit0;     /* first pool unit of this job, filled in by run_jobs */
+	size_t unit0;     /* first pool unit of this job, filled in by product_run */
 	size_t rows;      /* rows of a unit, likewise */
+	int eight;        /* activations are rounded to a8, likewise */
+	struct act8 a8;
 };
 
 struct session {
 	const struct model *m;
 	const struct kern *kern;
+	const struct int8_kern *int8; /* NULL = activations stay single precision */
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
 	enum kv_type kv_type;
@@ -65,6 +69,9 @@ struct session {
 	float *score;     /* [worker][n_ctx] attention scores */
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
+	unsigned char *scratch8; /* [worker][INT8_SCRATCH] */
+	unsigned char *act8;     /* [act8_n] rounded activations of one product_run */
+	size_t act8_n;
 	float *lora;      /* [worker][lora_n], see lora.c */
 	size_t lora_n;
 	float *logits;    /* [HEAD_ROWS][n_vocab] */
@@ -99,7 +106,9 @@ static inline size_t min_size(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* product.c: y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
+/* product.c: bytes for the rounded activations of one round of products. */
+uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch);
+/* y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
  * the pool; their outputs must not overlap. */
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys);
 void product_run(struct session *s, struct job *jobs, size_t n);

@@ -49,6 +49,7 @@ static int get_activations(struct session *s, struct moe_err *e)
 
 	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);
+	s->act8_n = (size_t)product_act8_bytes(s->m, s->n_batch);
 	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
 		get(s, &s->h2, s->m->arch->features & F_BESIDE ? t * d : 0, 4, "activations", e) ||
@@ -57,6 +58,8 @@ static int get_activations(struct session *s, struct moe_err *e)
 		get(s, &s->u, t * ff, 4, "activations", e) ||
 		get(s, &s->score, w * s->n_ctx, 4, "attention scores", e) ||
 		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
+		get(s, &s->scratch8, s->int8 ? w * INT8_SCRATCH : 0, 1, "kernel scratch", e) ||
+		get(s, &s->act8, s->int8 ? s->act8_n : 0, 1, "rounded activations", e) ||
 		get(s, &s->lora, w * s->lora_n, 4, "adapter scratch", e) ||
 		get(s, &s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
 		get(s, &s->vseq, t, 8, "batch", e) || get(s, &s->vpos, t, 4, "batch", e) ||
@@ -159,6 +162,8 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	s->kern = kern_pick(opt->isa, e);
 	if (!s->kern)
 		goto fail;
+	if (opt->activations == SESSION_ACT_INT8)
+		s->int8 = int8_for(s->kern);
 	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
 	if (!s->pool || get_all(s, opt->cache, e))
 		goto fail;
@@ -191,6 +196,8 @@ void session_free(struct session *s)
 	free(s->u);
 	free(s->score);
 	free(s->scratch);
+	free(s->scratch8);
+	free(s->act8);
 	free(s->lora);
 	free(s->logits);
 	free(s->rlogits);
@@ -361,6 +368,11 @@ int session_cache_stat(const struct session *s, struct session_cache_stat *out)
 int session_holds(const struct session *s, int layer, int expert)
 {
 	return !s->xcache || xcache_holds(s->xcache, (size_t)layer, (uint32_t)expert);
+}
+
+const char *session_act_name(const struct session *s)
+{
+	return s->int8 ? "int8" : "f32";
 }
 
 const char *session_kv_name(const struct session *s)
