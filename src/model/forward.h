@@ -14,6 +14,7 @@
 #include "model/rope.h"
 
 #define MAX_HOOK 8
+#define ATT_QUERIES 16 /* that share a key/value head and are attended together */
 #define HEAD_ROWS 16 /* logits rows computed together */
 
 /* One product to do: rows of a matrix against some activation rows. */
@@ -66,7 +67,9 @@ struct session {
 	float *att;       /* [T][n_head * head_dim_v] attention output */
 	float *out;       /* [T][n_embd] output of a block */
 	float *g, *u;     /* [T][widest dense or shared FFN] */
-	float *score;     /* [worker][n_ctx] attention scores */
+	float *score;     /* [worker][ATT_QUERIES][n_ctx] attention scores */
+	float *att_buf;   /* [worker][att_n] queries and outputs of a unit, and what kv.h asks for */
+	size_t att_n;
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
 	unsigned char *scratch8; /* [worker][INT8_SCRATCH] */
@@ -134,6 +137,7 @@ struct attend {
 
 /* attention.c: s->h -> s->out, writing the cache of layer il at s->pos. */
 void attention(struct session *s, size_t il, size_t n);
+size_t attend_scratch(const struct model *m); /* floats that a unit of attention needs */
 void attend_all(struct session *s, size_t il, size_t n, struct attend a);
 void turn(const struct session *s, int table, float *x, size_t n, size_t row, size_t n_head,
 	size_t stride);
