@@ -85,7 +85,7 @@ struct session {
 	float *weights;   /* [T][k] */
 	float *margin;    /* [T] */
 	uint8_t *flags;   /* [T] */
-	float *rscratch;  /* [3 * n_expert] */
+	float *rscratch;  /* [4 * n_expert] */
 	uint64_t *vseq;   /* [T] */
 	uint32_t *vpos;   /* [T] */
 	int32_t *vtok;    /* [T] */
@@ -97,6 +97,7 @@ struct session {
 	float *shgate;    /* [T] gate of the shared expert */
 	uint32_t *group;  /* [n_expert] experts that are computed together */
 	struct xcache *xcache; /* or NULL */
+	struct session_cache_stat used; /* up to the last batch */
 	struct job *jobs; /* [at least 2 * n_expert, n_head] */
 
 	struct { uint64_t ns, tokens; } speed[2];

@@ -13,26 +13,43 @@
 
 /* ---- routing ---- */
 
+/* What the editing hooks make of a token: 1 if anything was changed. logits, bias: [n_expert]. */
+static int ask_editors(struct session *s, size_t il, size_t t, float *logits, float *bias, struct moe_err *e)
+{
+	int n = s->m->info.route.n_expert, changed = 0, got;
+
+	for (int pass = 0; pass < 2; pass++) /* all edits, then all preferences */
+		for (size_t i = 0; i < s->n_hook; i++) {
+			struct moe_hook *h = s->hook[i].h;
+
+			if (!(pass ? h->prefer != NULL : h->edit != NULL) || !s->hook[i].wants[il])
+				continue;
+			got = pass ? h->prefer(h->ctx, (int)il, s->seq, s->vpos[t], s->vtok[t], logits, bias, n, e)
+				: h->edit(h->ctx, (int)il, s->seq, s->vpos[t], s->vtok[t], logits, n, e);
+			if (got < 0)
+				return err_wrap(e, "hook %s", h->name);
+			changed |= got;
+		}
+	return changed != 0;
+}
+
 static int edit_token(struct session *s, size_t il, size_t t, struct moe_choice *c, struct moe_err *e)
 {
 	const struct moe_route_spec *spec = &s->m->info.route;
-	float *edited = s->rscratch + 2 * spec->n_expert;
-	int changed = 0, got;
+	float *edited = s->rscratch + 2 * spec->n_expert, *bias = edited + spec->n_expert;
+	const float *own = s->m->layer[il].sel_b;
+	int changed;
 
 	memcpy(edited, s->rlogits + t * spec->n_expert, spec->n_expert * sizeof *edited);
-	for (size_t i = 0; i < s->n_hook; i++) {
-		struct moe_hook *h = s->hook[i].h;
-
-		if (!h->edit || !s->hook[i].wants[il])
-			continue;
-		got = h->edit(h->ctx, (int)il, s->seq, s->vpos[t], s->vtok[t], edited, spec->n_expert, e);
-		if (got < 0)
-			return err_wrap(e, "hook %s", h->name);
-		changed |= got;
-	}
+	memset(bias, 0, spec->n_expert * sizeof *bias);
+	changed = ask_editors(s, il, t, edited, bias, e);
+	if (changed < 0)
+		return -1;
 	memcpy(s->before + t * spec->k, c->experts, spec->k * sizeof *s->before);
 	if (changed) {
-		moe_route(spec, edited, s->m->layer[il].sel_b, s->rscratch, c);
+		for (size_t i = 0; own && i < spec->n_expert; i++)
+			bias[i] += own[i];
+		moe_route(spec, edited, bias, s->rscratch, c);
 		c->flags |= MOE_EV_EDITED;
 	}
 	return 0;
@@ -57,7 +74,7 @@ static int route_tokens(struct session *s, size_t il, size_t n, struct moe_err *
 static const char *editor_name(const struct session *s)
 {
 	for (size_t i = 0; i < s->n_hook; i++)
-		if (s->hook[i].h->edit)
+		if (s->hook[i].h->edit || s->hook[i].h->prefer)
 			return s->hook[i].h->name;
 	return NULL;
 }

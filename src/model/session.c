@@ -79,7 +79,7 @@ static int get_routing(struct session *s, struct moe_err *e)
 	return get(s, &s->rlogits, t * x, 4, "router logits", e) ||
 		get(s, &s->experts, tk, 2, "choices", e) || get(s, &s->before, tk, 2, "choices", e) ||
 		get(s, &s->weights, tk, 4, "gate weights", e) || get(s, &s->margin, t, 4, "margins", e) ||
-		get(s, &s->flags, t, 1, "flags", e) || get(s, &s->rscratch, 3 * x, 4, "router", e) ||
+		get(s, &s->flags, t, 1, "flags", e) || get(s, &s->rscratch, 4 * x, 4, "router", e) ||
 		get(s, &s->slot, tk, 4, "slots", e) || get(s, &s->first, x + 1, 4, "slots", e) ||
 		get(s, &s->xg, tk * hp->n_embd, 4, "expert inputs", e) ||
 		get(s, &s->gg, tk * hp->n_ff_expert, 4, "expert activations", e) ||
@@ -233,7 +233,7 @@ int session_add_hook(struct session *s, struct moe_hook *h, struct moe_err *e)
 	for (uint32_t i = 0; i < s->m->hp.n_layer; i++)
 		s->hook[s->n_hook].wants[i] = !h->wants || h->wants(h->ctx, (int)i);
 	s->hook[s->n_hook++].h = h;
-	s->editing |= h->edit != NULL;
+	s->editing |= h->edit || h->prefer;
 	return 0;
 }
 
@@ -266,9 +266,24 @@ static int give_logits(struct session *s, const struct session_want *want, size_
 	return 0;
 }
 
+int session_cache_stat(const struct session *s, struct session_cache_stat *out)
+{
+	if (!s->xcache)
+		return 0;
+	xcache_stat(s->xcache, out);
+	return 1;
+}
+
 static int end_batch(struct session *s, size_t n, enum moe_phase phase, uint64_t ns, struct moe_err *e)
 {
-	struct moe_batch_info b = { s->seq, s->pos, (uint32_t)n, (uint8_t)phase, ns };
+	struct moe_batch_info b = { s->seq, s->pos, (uint32_t)n, (uint8_t)phase, ns, { 0 } };
+	struct session_cache_stat c;
+
+	if (session_cache_stat(s, &c)) {
+		b.cache = (struct moe_cache_use){ c.hits - s->used.hits, c.misses - s->used.misses,
+			c.read_bytes - s->used.read_bytes, c.stall_ns - s->used.stall_ns };
+		s->used = c;
+	}
 
 	s->speed[phase].ns += ns;
 	s->speed[phase].tokens += n;
@@ -358,14 +373,6 @@ int session_threads(const struct session *s)
 const struct kern *session_kern(const struct session *s)
 {
 	return s->kern;
-}
-
-int session_cache_stat(const struct session *s, struct session_cache_stat *out)
-{
-	if (!s->xcache)
-		return 0;
-	xcache_stat(s->xcache, out);
-	return 1;
 }
 
 int session_holds(const struct session *s, int layer, int expert)
