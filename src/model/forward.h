@@ -36,6 +36,7 @@ struct session {
 	const struct model *m;
 	const struct kern *kern;
 	const struct int8_kern *int8; /* NULL = activations stay single precision */
+	char arithmetic[32]; /* in words */
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
 	enum kv_type kv_type;

@@ -114,6 +114,8 @@ int session_cache_stat(const struct session *s, struct session_cache_stat *out);
 /* Is an expert of a layer in memory? 1 without a cache. The engine's thread only. */
 int session_holds(const struct session *s, int layer, int expert);
 const char *session_act_name(const struct session *s); /* "int8", "f32" */
+/* All that decides the bits of a result besides model and input: "avx512 int8 kv:f16". */
+const char *session_arithmetic(const struct session *s);
 const char *session_kv_name(const struct session *s); /* "f16", "f32", "q8_0" */
 
 /* Start a sequence at position 0: the cache is empty. */

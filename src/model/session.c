@@ -2,6 +2,7 @@
  * session.c - one sequence's life: buffers, cache, batches, hooks. The arithmetic is forward.c's.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,6 +167,8 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 		goto fail;
 	if (opt->activations == SESSION_ACT_INT8)
 		s->int8 = int8_for(s->kern);
+	snprintf(s->arithmetic, sizeof s->arithmetic, "%s %s kv:%s", s->kern->name, session_act_name(s),
+		session_kv_name(s));
 	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
 	if (!s->pool || get_all(s, opt->cache, e))
 		goto fail;
@@ -378,6 +381,11 @@ const struct kern *session_kern(const struct session *s)
 int session_holds(const struct session *s, int layer, int expert)
 {
 	return !s->xcache || xcache_holds(s->xcache, (size_t)layer, (uint32_t)expert);
+}
+
+const char *session_arithmetic(const struct session *s)
+{
+	return s->arithmetic;
 }
 
 const char *session_act_name(const struct session *s)
