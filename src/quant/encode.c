@@ -107,8 +107,8 @@ static inline float extreme(const float *x, int n)
 
 /* ---- one scale: x = d * q, lo <= q <= hi ---- */
 
-/* Candidates lay the extreme element at lo + from, in steps. */
-struct search { int steps; float from, step; };
+/* Candidates lay the extreme element at lo + from, in steps; half: d is stored as a half float. */
+struct search { int steps; float from, step; int half; };
 
 /* The d of least squared error that was found; 0 if all elements are. */
 static float fit_scale(const float *x, int n, float lo, float hi, struct search how)
@@ -131,10 +131,12 @@ static float fit_scale(const float *x, int n, float lo, float hi, struct search 
 		}
 		sxq = sum4(xq);
 		sqq = sum4(qq);
-		/* the error is sum x^2 - sxq^2 / sqq */
-		if (sqq > 0 && sxq * (sxq / sqq) > best) {
-			best = sxq * (sxq / sqq);
-			d = sxq / sqq;
+		if (sqq > 0) {
+			float c = how.half ? half_to_float(half_from_float(sxq / sqq)) : sxq / sqq;
+			float less = c * (2 * sxq - c * sqq); /* the error is sum x^2 minus this */
+
+			if (less > best)
+				best = less, d = c;
 		}
 	}
 	return d != 0 ? d : m / lo; /* tiny elements, whose squares vanish */
@@ -184,10 +186,12 @@ static struct affine solve(const float *x, int n, struct affine a, float hi, int
 	return a;
 }
 
-static struct affine fit_affine(const float *x, int n, float hi, int neg)
+/* Candidates: the range itself, then least squares from the range divided into hi - 1 to hi + 0.7
+ * steps. half: d and m are stored as half floats and compared as such. */
+static struct affine fit_affine(const float *x, int n, float hi, int neg, int half)
 {
 	float min = x[0], max = x[0], best = FLT_MAX;
-	struct affine found, start;
+	struct affine found;
 
 	for (int i = 1; i < n; i++) {
 		min = x[i] < min ? x[i] : min;
@@ -198,22 +202,25 @@ static struct affine fit_affine(const float *x, int n, float hi, int neg)
 	found = (struct affine){ (max - min) / hi, min };
 	if (!(max > min) || !(max - min <= FLT_MAX))
 		return found;
-	start = found;
-	for (int k = 0; k < 18; k++) { /* the range divided into hi - 1 to hi + 0.7 steps */
-		struct affine a = { (max - min) / (hi - 1 + 0.1f * (float)k), min };
+	for (int k = -1; k < 18; k++) {
+		struct affine a = { (max - min) / (k < 0 ? hi : hi - 1 + 0.1f * (float)k), min };
 		float err;
 
-		a = solve(x, n, a, hi, neg);
-		a = solve(x, n, a, hi, neg);
-		if (!(a.d > 0))
-			continue;
+		if (k >= 0) {
+			a = solve(x, n, a, hi, neg);
+			a = solve(x, n, a, hi, neg);
+		}
+		if (half) {
+			a.d = half_to_float(half_from_float(a.d));
+			a.m = half_to_float(half_from_float(a.m));
+		}
 		err = affine_error(x, n, a.d, a.m, hi);
-		if (err < best) {
+		if ((k < 0 || a.d > 0) && err < best) {
 			best = err;
 			found = a;
 		}
 	}
-	return found.d > 0 ? found : start;
+	return found;
 }
 
 /* ---- the types ---- */
@@ -283,7 +290,7 @@ static void put_fifth(const float q[32], uint8_t *p)
 
 static size_t put_q4_0(const float *x, uint8_t *p)
 {
-	float d = put_half(p, fit_scale(x, 32, -8, 7, (struct search){ 16, -0.9f, 0.2f })), q[32];
+	float d = put_half(p, fit_scale(x, 32, -8, 7, (struct search){ 16, -0.9f, 0.2f, 1 })), q[32];
 
 	make_q(x, 32, inverse(d), 8, 0, 15, q);
 	put_nibbles(q, p + 2);
@@ -292,7 +299,7 @@ static size_t put_q4_0(const float *x, uint8_t *p)
 
 static size_t put_q5_0(const float *x, uint8_t *p)
 {
-	float d = put_half(p, fit_scale(x, 32, -16, 15, (struct search){ 16, -0.9f, 0.2f })), q[32];
+	float d = put_half(p, fit_scale(x, 32, -16, 15, (struct search){ 16, -0.9f, 0.2f, 1 })), q[32];
 
 	make_q(x, 32, inverse(d), 16, 0, 31, q);
 	put_fifth(q, p + 2);
@@ -303,7 +310,7 @@ static size_t put_q5_0(const float *x, uint8_t *p)
 /* d and m of Q4_1 and Q5_1 as halves, and the integers. */
 static size_t put_affine(const float *x, float hi, uint8_t *p, float q[32])
 {
-	struct affine a = fit_affine(x, 32, hi, 0);
+	struct affine a = fit_affine(x, 32, hi, 0, 1);
 
 	a.d = put_half(p, a.d);
 	a.m = put_half(p + 2, a.m);
@@ -369,7 +376,7 @@ static size_t put_k(const float *x, float hi, uint8_t *p, float *q)
 	int sc[8], mn[8];
 
 	for (int j = 0; j < 8; j++) {
-		a[j] = fit_affine(x + 32 * j, 32, hi, 1);
+		a[j] = fit_affine(x + 32 * j, 32, hi, 1, 0);
 		d = a[j].d > d ? a[j].d : d;
 		dmin = -a[j].m > dmin ? -a[j].m : dmin;
 	}
@@ -437,7 +444,7 @@ static size_t put_q6_k(const float *x, uint8_t *p)
 	uint8_t u[256];
 
 	for (int j = 0; j < 16; j++)
-		s[j] = fit_scale(x + 16 * j, 16, -32, 31, (struct search){ 16, -0.8f, 0.1f });
+		s[j] = fit_scale(x + 16 * j, 16, -32, 31, (struct search){ 16, -0.8f, 0.1f, 0 });
 	d = put_half(p + 208, extreme(s, 16) / -128);
 	for (int j = 0; j < 16; j++) {
 		float r = nearest(clip(s[j] * inverse(d), -128, 127)), best = FLT_MAX, sc = r;
