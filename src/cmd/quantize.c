@@ -17,23 +17,24 @@
 #include "cmd/show.h"
 #include "quant/convert.h"
 
-/* In the order of the option's words: a mix, or another name of one. */
-static const char *const words[] = { "Q8_0", "Q6_K", "Q5_K_M", "Q5_K", "Q5_0", "Q4_K_M", "Q4_K", "Q4_0",
-	"MXFP4_MOE", "MXFP4", "BF16", "F16", "F32" };
-static int type = 5, force, again;
+static const char *type = "Q4_K_M";
+static int force, again;
 static long long threads;
 
-/* Q4_K is what llama-quantize, too, takes for Q4_K_M. */
-static const struct quant_mix *find_mix(const char *word)
+/* By its name, or by that without _M or _MOE, which llama-quantize takes, too. */
+static const struct quant_mix *find_mix(const char *word, struct moe_err *e)
 {
-	size_t n = strlen(word);
+	size_t n = strlen(word), len = 0;
+	char list[160] = "";
 
 	for (size_t i = 0; quant_mix_at(i); i++) {
 		const char *name = quant_mix_at(i)->name;
 
-		if (!strncmp(name, word, n) && (!name[n] || name[n] == '_'))
+		if (!strncmp(name, word, n) && (!name[n] || !strcmp(name + n, "_M") || !strcmp(name + n, "_MOE")))
 			return quant_mix_at(i);
+		len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", name);
 	}
+	err_set(e, MOE_ERR_USAGE, "no type '%s'; there are %s", show(word).s, list);
 	return NULL;
 }
 
@@ -139,18 +140,22 @@ out:
 
 static int run(int argc, char **argv, struct moe_err *e)
 {
+	const struct quant_mix *mix;
 	struct gguf *g;
 	int rc;
 
 	if (argc != 2)
 		return err_set(e, MOE_ERR_USAGE, "two operands are needed, the model and the file to write; "
 			"%d %s given", argc, argc == 1 ? "was" : "were");
+	mix = find_mix(type, e);
+	if (!mix)
+		return -1;
 	if (!force && !access(argv[1], F_OK))
 		return err_set(e, MOE_ERR_USAGE, "%s is there already; --force replaces it", show(argv[1]).s);
 	if (load_gguf(argv[0], &g, e))
 		return -1;
 	load_catch_interrupt();
-	rc = quantize(g, find_mix(words[type]), argv[1], e);
+	rc = quantize(g, mix, argv[1], e);
 	if (rc)
 		err_wrap(e, "%s", show(argv[0]).s);
 	gguf_close(g);
@@ -158,8 +163,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 }
 
 static const struct opt opts[] = {
-	{ "type", 0, OPT_ENUM, &type, "Q8_0|Q6_K|Q5_K_M|Q5_K|Q5_0|Q4_K_M|Q4_K|Q4_0|MXFP4_MOE|MXFP4|BF16|F16|F32",
-	  "element type, or mix of types (default: Q4_K_M)", 0, 0 },
+	{ "type", 0, OPT_TEXT, &type, "TYPE", "element type or mix of types (default: Q4_K_M)", 0, 0 },
 	{ "force", 'f', OPT_FLAG, &force, NULL, "replace the output if it is there", 0, 0 },
 	{ "allow-requantize", 0, OPT_FLAG, &again, NULL, "quantise what is quantised already", 0, 0 },
 	{ "threads", 't', OPT_INT, &threads, "N", "threads (default: one per processor)", 1, 256 },
@@ -168,6 +172,7 @@ static const struct opt opts[] = {
 
 const struct cmd cmd_quantize = {
 	"quantize", "MODEL OUTPUT", "Write a model with its weights in another element type",
+	"TYPE is Q8_0, Q6_K, Q5_K_M, Q5_0, Q4_K_M, Q4_0, MXFP4_MOE, BF16, F16 or F32.\n"
 	"Which tensor gets which type follows llama-quantize: norms, biases and routers stay as they are;\n"
 	"Q4_K_M and Q5_K_M give some layers more bits. All metadata are kept. A split model becomes one\n"
 	"file. The output has the same bytes for any number of threads.\n", opts, run,
