@@ -139,13 +139,20 @@ def sets(a, b):
     return f"{far} + {near} of {all_}"
 
 
+def divergence(a, b):
+    """Index of the first token that differs, or None."""
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x[0] != y[0]), None)
+
+
 def greedy_cell(t, gguf, tokens):
     half = t.quantise(gguf, "F16")
     ours, theirs = t.greedy(t.engine, half, tokens), t.greedy(t.llama, half, tokens)
-    for i, (a, b) in enumerate(zip(ours, theirs)):
-        if a[0] != b[0]:
-            return f"{i}, then leads of {number(a[1])} and {number(b[1])}"
-    return f"all {len(ours)}"
+    i = divergence(ours, theirs)
+    if i is None:
+        return f"{len(ours)}"
+    exact = divergence(ours, t.greedy(t.llama, t.quantise(half, "F32", "back.gguf"), tokens))
+    return (f"{i}, then leads of {number(ours[i][1])} and {number(theirs[i][1])}; unrounded "
+            f"{len(ours) if exact is None else exact}")
 
 
 class Page:
@@ -186,7 +193,7 @@ def architecture_row(t, page, name, gguf, tokens, reference):
 
 def architectures(t, page, wanted):
     page.head("model", "logits", "of their σ", "logits, from float64", "other sets",
-              f"same of {GREEDY} greedy tokens, F16")
+              f"greedy, F16, of {GREEDY}")
     for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
         name = os.path.splitext(os.path.basename(gguf))[0]
         if name in ("quant", "lowbit") or not wanted(name):
