@@ -44,6 +44,8 @@ MAGIC = b"MOEVEC1\n"
 #            local_base: their RoPE has its own base and no scaling
 #   qk_norm  where q and k have norms: "head" (default), "vector", or "after" RoPE, per head
 #   layernorm  norms subtract the mean
+#   sections pairs take turns between three positions, which in a text are equal; those left over turn
+#            with a fourth one, which is 0
 HALVES, ADJACENT = dict(rope="halves"), dict(rope="adjacent")
 SOFTMAX_RENORM = dict(score="softmax", norm="renorm")
 SOFTMAX_RAW = dict(score="softmax", norm="raw")
@@ -54,6 +56,7 @@ ARCH = {
     "qwen2": {**HALVES},
     "qwen3": {**HALVES},
     "phi3": {**HALVES},
+    "granite": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "gemma": {**HALVES, "act": "gelu", "root_embd": True},
     "gemma2": {**HALVES, "act": "gelu", "root_embd": True, "window": 2},
     "gemma3": {**HALVES, "act": "gelu", "root_embd": True, "window": 6, "local_base": 10000.0},
@@ -61,6 +64,7 @@ ARCH = {
     "olmoe": {**HALVES, **SOFTMAX_RAW, "qk_norm": "vector"},
     "qwen2moe": {**HALVES, **SOFTMAX_RAW},
     "qwen3moe": {**HALVES, **SOFTMAX_RENORM},
+    "qwen3vlmoe": {**HALVES, **SOFTMAX_RENORM, "sections": True},
     "granitemoe": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "phimoe": {**HALVES, **SOFTMAX_RENORM},
     "dbrx": {**HALVES, **SOFTMAX_RENORM, "layernorm": True, "ffn_norm": "attn_output_norm"},
@@ -68,7 +72,7 @@ ARCH = {
     "grok": {**HALVES, **SOFTMAX_RENORM, "act": "gelu", "scales": "grok"},
     "hunyuan-moe": {**HALVES, **SOFTMAX_RENORM, "qk_norm": "after"},
     "ernie4_5-moe": {**ADJACENT, **SOFTMAX_RENORM},
-    "llama4": {**ADJACENT, "score": "sigmoid", "norm": "raw", "chunk": 8192},
+    "llama4": {**ADJACENT, "score": "none", "norm": "sigmoid", "chunk": 8192},
     "deepseek": {**ADJACENT, **SOFTMAX_RAW, "scaled": True},
     "deepseek2": {**ADJACENT, "gating": "softmax", "scaled": True},
     "bailingmoe": {**ADJACENT, "score": "softmax", "scaled": True},
@@ -124,7 +128,7 @@ class Rope:
     by 1/factor; YaRN does so for the slow ones only, with a ramp between the dimensions that turn
     beta_fast and beta_slow times within the original context. `gain` multiplies what is rotated."""
 
-    def __init__(self, n_rot, base, pairs, scale=1.0, factors=None, yarn=None, gain=1.0):
+    def __init__(self, n_rot, base, pairs, scale=1.0, factors=None, yarn=None, gain=1.0, sections=None):
         i = np.arange(n_rot // 2)
         freq = base ** (-2.0 * i / n_rot) / (1 if factors is None else factors)
         mix = 0.0
@@ -135,6 +139,9 @@ class Rope:
             high = min(n_rot - 1.0, np.ceil(turns(yarn["slow"])))
             mix = yarn["ext"] * (1 - np.clip((i - low) / max(0.001, high - low), 0, 1))
         self.freq = freq * (scale * (1 - mix) + mix)
+        if sections is not None:
+            assert sum(sections) == n_rot // 2
+            self.freq = np.where(i < 3 * np.array(sections)[i % 3], self.freq, 0)
         self.n_rot, self.pairs, self.gain = n_rot, pairs, gain
 
     def __call__(self, x):
@@ -164,10 +171,13 @@ class Model:
                 raise KeyError(f"{path}: no {self.arch}.{name}")
             return v
 
+        def one(name, default=None):                        # a number, or the same for each layer
+            return int(np.unique(key(name, default)).item())
+
         self.d = key("embedding_length")
         self.layers = key("block_count") - key("nextn_predict_layers", 0)
-        self.heads = key("attention.head_count")
-        self.kv_heads = key("attention.head_count_kv", self.heads)
+        self.heads = one("attention.head_count")
+        self.kv_heads = one("attention.head_count_kv", self.heads)
         self.hd = key("attention.key_length", self.d // self.heads)
         self.eps = float(key("attention.layer_norm_rms_epsilon", 0) or
                          key("attention.layer_norm_epsilon"))
@@ -251,7 +261,8 @@ class Model:
             if factors is None and name + ".weight" in self.g.tensors:
                 factors = self.w(name + ".weight")
         pairs = self.row["rope"]
-        self.rope = Rope(n_rot, base, pairs, 1 / factor, factors, yarn, gain)
+        sections = key("rope.dimension_sections") if self.row.get("sections") else None
+        self.rope = Rope(n_rot, base, pairs, 1 / factor, factors, yarn, gain, sections)
         self.local_rope = self.rope
         if "local_base" in self.row and self.row.get("window"):
             local = float(key("rope.freq_base_swa", self.row["local_base"]))

@@ -204,6 +204,17 @@ MODELS = {
     "phi3": dict(DENSE, arch="phi3", title="phi 3", base=10000.0, eps=1e-5, fused_qkv=True, merged_ffn=True, keys={
         "attention.sliding_window": 8, **longrope(64, 1.19)}, factors=LONGROPE),
 
+    # Qwen3-VL's text part: the last pair of a head does not turn
+    "qwen3vlmoe": dict(seed=901, arch="qwen3vlmoe", pre="qwen2", bos=False, d=32, heads=4, kv=2, hd=16,
+                       ff=8, e=8, k=2, base=5000000.0, eps=1e-6, qk="head", layers=2, keys={
+                           "rope.dimension_sections": Typed("arr:i32", [4, 2, 2, 0])}),
+    # one number for each layer where a file may have that
+    "granite": dict(DENSE, seed=902, arch="granite", base=10000.0, eps=1e-6, tied=True, keys={
+        "embedding_scale": 3.0, "residual_scale": 0.6, "attention.scale": 0.25, "logit_scale": 1.25,
+        "attention.head_count": Typed("arr:i32", [4, 4, 4]),
+        "attention.head_count_kv": Typed("arr:i32", [2, 2, 2]),
+        "feed_forward_length": Typed("arr:i32", [80, 80, 80])}),
+
     # Types that have no forward codec here: blocks of random bytes with a scale that fits.
     "lowbit": dict(seed=900, arch="qwen3moe", pre="qwen2", bos=False, heads=4, kv=2, hd=64, ff=256,
                    e=4, k=2, base=1000000.0, eps=1e-6, qk="head", d=256, layers=2, types={

@@ -43,6 +43,7 @@ FAMILIES = {
     "llama": (RENORM, "Mixtral 8x7B, 8x22B; dense: Llama 2 to 3.3, Mistral 7B, Yi, SmolLM"),
     "qwen2moe": (RAW, "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"),
     "qwen3moe": (RENORM, "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"),
+    "qwen3vlmoe": (RENORM, "Qwen3-VL-30B-A3B, 235B-A22B (text)"),
     "olmoe": (RAW, "OLMoE-1B-7B"),
     "deepseek": (RAW + ", scaled", "DeepSeek-MoE-16B"),
     "deepseek2": ("softmax, or sigmoid + bias; groups; renormalised or raw, scaled",
@@ -67,6 +68,7 @@ FAMILIES = {
     "gemma": ("none", "Gemma"),
     "gemma2": ("none", "Gemma 2"),
     "gemma3": ("none", "Gemma 3 (text)"),
+    "granite": ("none", "Granite 3.0 to 4.0, dense"),
     "phi3": ("none", "Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini"),
 }
 
