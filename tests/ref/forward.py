@@ -44,8 +44,6 @@ MAGIC = b"MOEVEC1\n"
 #            local_base: their RoPE has its own base and no scaling
 #   qk_norm  where q and k have norms: "head" (default), "vector", or "after" RoPE, per head
 #   layernorm  norms subtract the mean
-#   sections pairs take turns between three positions, which in a text are equal; those left over turn
-#            with a fourth one, which is 0
 HALVES, ADJACENT = dict(rope="halves"), dict(rope="adjacent")
 SOFTMAX_RENORM = dict(score="softmax", norm="renorm")
 SOFTMAX_RAW = dict(score="softmax", norm="raw")
@@ -64,7 +62,7 @@ ARCH = {
     "olmoe": {**HALVES, **SOFTMAX_RAW, "qk_norm": "vector"},
     "qwen2moe": {**HALVES, **SOFTMAX_RAW},
     "qwen3moe": {**HALVES, **SOFTMAX_RENORM},
-    "qwen3vlmoe": {**HALVES, **SOFTMAX_RENORM, "sections": True},
+    "qwen3vlmoe": {**HALVES, **SOFTMAX_RENORM},         # with text only
     "granitemoe": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "phimoe": {**HALVES, **SOFTMAX_RENORM},
     "dbrx": {**HALVES, **SOFTMAX_RENORM, "layernorm": True, "ffn_norm": "attn_output_norm"},
@@ -128,7 +126,7 @@ class Rope:
     by 1/factor; YaRN does so for the slow ones only, with a ramp between the dimensions that turn
     beta_fast and beta_slow times within the original context. `gain` multiplies what is rotated."""
 
-    def __init__(self, n_rot, base, pairs, scale=1.0, factors=None, yarn=None, gain=1.0, sections=None):
+    def __init__(self, n_rot, base, pairs, scale=1.0, factors=None, yarn=None, gain=1.0):
         i = np.arange(n_rot // 2)
         freq = base ** (-2.0 * i / n_rot) / (1 if factors is None else factors)
         mix = 0.0
@@ -139,9 +137,6 @@ class Rope:
             high = min(n_rot - 1.0, np.ceil(turns(yarn["slow"])))
             mix = yarn["ext"] * (1 - np.clip((i - low) / max(0.001, high - low), 0, 1))
         self.freq = freq * (scale * (1 - mix) + mix)
-        if sections is not None:
-            assert sum(sections) == n_rot // 2
-            self.freq = np.where(i < 3 * np.array(sections)[i % 3], self.freq, 0)
         self.n_rot, self.pairs, self.gain = n_rot, pairs, gain
 
     def __call__(self, x):
@@ -225,6 +220,9 @@ class Model:
         elif self.arch == "mistral3":
             self.temp = float(key("attention.temperature_scale", 0.0))
             self.temp_floor = key("rope.scaling.original_context_length", key("context_length"))
+        elif self.arch == "deepseek2":
+            self.temp = float(key("attention.temperature_scale", 0.0))
+            self.temp_floor = key("attention.temperature_length", 1)
 
     def set_rope(self, key):
         n_rot = key("rope.dimension_count", self.hd)
@@ -261,13 +259,20 @@ class Model:
             if factors is None and name + ".weight" in self.g.tensors:
                 factors = self.w(name + ".weight")
         pairs = self.row["rope"]
-        sections = key("rope.dimension_sections") if self.row.get("sections") else None
-        self.rope = Rope(n_rot, base, pairs, 1 / factor, factors, yarn, gain, sections)
+        self.rope = Rope(n_rot, base, pairs, 1 / factor, factors, yarn, gain)
         self.local_rope = self.rope
         if "local_base" in self.row and self.row.get("window"):
             local = float(key("rope.freq_base_swa", self.row["local_base"]))
             self.local_rope = Rope(n_rot, local, pairs, 1.0, factors, yarn, gain)
         self.n_rot = n_rot
+        if self.arch == "qwen3vlmoe":
+            # Pairs take turns in time, height, width; what is left over reads a fourth coordinate,
+            # which llama.cpp sets to 0 for text.
+            sections = [int(x) for x in key("rope.dimension_sections")]
+            sector = np.arange(n_rot // 2) % sum(sections)
+            self.rope.freq = np.where(sector >= 3 * np.array(sections)[sector % 3], 0, self.rope.freq)
+        if self.arch == "granite" and not key("rope.scaling.finetuned", True):
+            self.rope = self.local_rope = None              # llama.cpp's sign for no positions
 
     def set_router(self, key):
         row = self.row
@@ -333,6 +338,11 @@ class Model:
             qkv = [self.linear(x, b + f"attn_{n}") for n in "qkv"]
         return [np.clip(y, -self.clamp, self.clamp) if self.clamp else y for y in qkv]
 
+    def warmth(self, T):
+        """[T][1][1], what the queries are multiplied by."""
+        turns = np.floor((np.arange(T) + self.temp_shift) / self.temp_floor)
+        return (np.log(turns + 1) * self.temp + 1)[:, None, None]
+
     def attention(self, x, b, i):
         """x [T][d], normalised -> [T][d]."""
         T, when = len(x), self.row.get("qk_norm", "head")
@@ -352,9 +362,8 @@ class Model:
                 q, k = rms_norm(q, 1, self.eps), rms_norm(k, 1, self.eps)
         if when == "after":
             q, k = self.norm(q, b + "attn_q_norm"), self.norm(k, b + "attn_k_norm")
-        if self.temp and not (self.arch == "llama4" and rotate):
-            warmth = np.log(np.floor((np.arange(T) + self.temp_shift) / self.temp_floor) + 1)
-            q = q * (warmth * self.temp + 1)[:, None, None]
+        if not (self.arch == "llama4" and rotate):
+            q = q * self.warmth(T)
         sinks = self.w(b + "attn_sinks.weight") if self.has(b + "attn_sinks.weight") else None
         out = []
         for h in range(self.heads):
@@ -371,7 +380,7 @@ class Model:
             q = self.linear(a, b + "attn_q_b")
         else:
             q = self.linear(x, b + "attn_q")
-        q = q.reshape(T, self.heads, self.hd_mla)
+        q = q.reshape(T, self.heads, self.hd_mla) * self.warmth(T)
         kv = self.linear(x, b + "attn_kv_a_mqa")
         c = self.norm(kv[:, :self.kv_rank], b + "attn_kv_a_norm")
         k_rot = self.rope(kv[:, None, self.kv_rank:])[:, 0]

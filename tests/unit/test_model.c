@@ -228,7 +228,8 @@ static const struct of { const char *name; double within; } all[] = {
 	{ "deepseek", 1e-4 }, { "hunyuan-moe", 1e-4 }, { "dots1", 1e-4 }, { "minimax-m2", 1e-4 },
 	{ "llama3", 1e-4 }, { "llama-linear", 1e-4 }, { "mistral3", 1e-4 }, { "qwen2", 1e-4 },
 	{ "qwen3", 1e-4 }, { "phi3", 1e-4 }, { "gemma", 1e-4 }, { "gemma2", 1e-4 }, { "gemma3", 1e-4 },
-	{ "qwen3vlmoe", 1e-4 }, { "granite", 1e-4 },
+	{ "granite", 1e-4 }, { "granite-nope", 1e-4 }, { "granite-layers", 1e-4 }, { "qwen3vlmoe", 1e-4 },
+	{ "deepseek2-temperature", 1e-4 },
 	{ "quant", 1e-3 }, { "lowbit", 1e-3 }, { "balanced", 1e-3 }, { "collapsed", 1e-3 },
 };
 
@@ -624,9 +625,9 @@ static void impossible_blocks_are_refused(void **state)
 	refused_f32("grok", "attn_logit_softcapping", 0, "attn_logit_softcapping = 0");
 	refused("qwen2", "feed_forward_length", 0, "feed_forward_length is missing or 0");
 	/* one number for each layer: u32 kind, u64 count, then the values */
-	refused("granite", "block_count", 2, "head_count has 3 values for 2 layers");
-	patched_model("granite", "attention.head_count", 20 + 16, "\0", 1, "head_count = 0 in layer 0");
-	patched_model("granite", "feed_forward_length", 19 + 16, "\120\0\0\0\121", 5,
+	refused("granite-layers", "block_count", 2, "head_count has 3 values for 2 layers");
+	patched_model("granite-layers", "attention.head_count", 20 + 16, "\0", 1, "head_count = 0 in layer 0");
+	patched_model("granite-layers", "feed_forward_length", 19 + 16, "\120\0\0\0\121", 5,
 		"blk.1.ffn_gate.weight: dimension 1 is 80, the hyperparameters say 81");
 	patched_model("qwen3vlmoe", "rope.dimension_sections", 23 + 16, "\5", 1, "9 pairs of 8");
 }
