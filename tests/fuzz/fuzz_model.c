@@ -186,7 +186,8 @@ int fuzz_seed(unsigned i, struct bytes *b)
 		"granitemoe", "deepseek2", "deepseek2-lite", "deepseek2-r1", "deepseek2-v2", "gpt-oss",
 		"gpt-oss-yarn", "phimoe", "dbrx", "glm4moe", "ernie4_5-moe", "llama4", "arctic", "grok",
 		"grok-2", "bailingmoe", "bailingmoe2", "deepseek", "hunyuan-moe", "dots1", "minimax-m2",
-		"llama3", "llama-linear", "mistral3", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3" };
+		"llama3", "llama-linear", "mistral3", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3",
+		"qwen3vlmoe", "granite" };
 	uint64_t end = UINT64_MAX;
 	char path[128];
 	struct moe_err e;

@@ -54,6 +54,7 @@ ARCH = {
     "qwen2": {**HALVES},
     "qwen3": {**HALVES},
     "phi3": {**HALVES},
+    "granite": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "gemma": {**HALVES, "act": "gelu", "root_embd": True},
     "gemma2": {**HALVES, "act": "gelu", "root_embd": True, "window": 2},
     "gemma3": {**HALVES, "act": "gelu", "root_embd": True, "window": 6, "local_base": 10000.0},
@@ -62,7 +63,6 @@ ARCH = {
     "qwen2moe": {**HALVES, **SOFTMAX_RAW},
     "qwen3moe": {**HALVES, **SOFTMAX_RENORM},
     "qwen3vlmoe": {**HALVES, **SOFTMAX_RENORM},         # with text only
-    "granite": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "granitemoe": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "phimoe": {**HALVES, **SOFTMAX_RENORM},
     "dbrx": {**HALVES, **SOFTMAX_RENORM, "layernorm": True, "ffn_norm": "attn_output_norm"},
@@ -70,7 +70,7 @@ ARCH = {
     "grok": {**HALVES, **SOFTMAX_RENORM, "act": "gelu", "scales": "grok"},
     "hunyuan-moe": {**HALVES, **SOFTMAX_RENORM, "qk_norm": "after"},
     "ernie4_5-moe": {**ADJACENT, **SOFTMAX_RENORM},
-    "llama4": {**ADJACENT, "score": "sigmoid", "norm": "raw", "chunk": 8192},
+    "llama4": {**ADJACENT, "score": "none", "norm": "sigmoid", "chunk": 8192},
     "deepseek": {**ADJACENT, **SOFTMAX_RAW, "scaled": True},
     "deepseek2": {**ADJACENT, "gating": "softmax", "scaled": True},
     "bailingmoe": {**ADJACENT, "score": "softmax", "scaled": True},
@@ -166,10 +166,13 @@ class Model:
                 raise KeyError(f"{path}: no {self.arch}.{name}")
             return v
 
+        def one(name, default=None):                        # a number, or the same for each layer
+            return int(np.unique(key(name, default)).item())
+
         self.d = key("embedding_length")
         self.layers = key("block_count") - key("nextn_predict_layers", 0)
-        self.heads = key("attention.head_count")
-        self.kv_heads = key("attention.head_count_kv", self.heads)
+        self.heads = one("attention.head_count")
+        self.kv_heads = one("attention.head_count_kv", self.heads)
         self.hd = key("attention.key_length", self.d // self.heads)
         self.eps = float(key("attention.layer_norm_rms_epsilon", 0) or
                          key("attention.layer_norm_epsilon"))

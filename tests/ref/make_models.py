@@ -226,6 +226,11 @@ MODELS = {
                        "blk.0.ffn_gate_exps.weight": "IQ2_XXS", "blk.0.ffn_up_exps.weight": "IQ2_XS",
                        "blk.0.ffn_down_exps.weight": "IQ2_S", "blk.1.ffn_gate_exps.weight": "IQ1_S",
                        "blk.1.ffn_up_exps.weight": "IQ3_XXS", "blk.1.ffn_down_exps.weight": "TQ2_0"}),
+    # one number for each layer
+    "granite-layers": dict(DENSE, seed=902, arch="granite", base=10000.0, eps=1e-6, tied=True, keys={
+        **GRANITE, "attention.head_count": Typed("arr:i32", [4, 4, 4]),
+        "attention.head_count_kv": Typed("arr:i32", [2, 2, 2]),
+        "feed_forward_length": Typed("arr:i32", [80, 80, 80])}),
 }
 
 # Where the half-precision scales of a block lie, for random blocks.
