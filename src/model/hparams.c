@@ -273,6 +273,7 @@ static int relate_experts(struct model *m, struct moe_err *e)
 {
 	struct hparams *hp = &m->hp;
 	enum expert_ff rule = m->arch->expert_ff;
+	uint32_t il;
 
 	if (m->arch->experts == EXPERTS_NEVER && hp->n_expert)
 		return err_set(e, MOE_ERR_INPUT, "%s.expert_count = %u: the architecture has no experts",
@@ -283,6 +284,11 @@ static int relate_experts(struct model *m, struct moe_err *e)
 		hp->n_ff_shared = 0; /* a width without tensors must not size anything */
 		return 0;
 	}
+	for (il = 0; il < hp->n_layer && !is_moe(hp, il); il++)
+		;
+	if (il == hp->n_layer)
+		return err_set(e, MOE_ERR_INPUT, "none of %u layers has experts: the first %u are dense, then "
+			"every %u. of all has some", hp->n_layer, hp->n_lead, hp->step ? hp->step : 1);
 	if (same_value(m, "expert_used_count", MOE_MAX_EXPERT, &hp->k, e) ||
 	    (rule != FF_COMMON && same_value(m, "expert_feed_forward_length", 1 << 20, &hp->n_ff_expert, e)))
 		return -1;

@@ -54,6 +54,7 @@ ARCH = {
     "qwen2": {**HALVES},
     "qwen3": {**HALVES},
     "phi3": {**HALVES},
+    "granite": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "gemma": {**HALVES, "act": "gelu", "root_embd": True},
     "gemma2": {**HALVES, "act": "gelu", "root_embd": True, "window": 2},
     "gemma3": {**HALVES, "act": "gelu", "root_embd": True, "window": 6, "local_base": 10000.0},
@@ -61,6 +62,7 @@ ARCH = {
     "olmoe": {**HALVES, **SOFTMAX_RAW, "qk_norm": "vector"},
     "qwen2moe": {**HALVES, **SOFTMAX_RAW},
     "qwen3moe": {**HALVES, **SOFTMAX_RENORM},
+    "qwen3vlmoe": {**HALVES, **SOFTMAX_RENORM},         # with text only
     "granitemoe": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "phimoe": {**HALVES, **SOFTMAX_RENORM},
     "dbrx": {**HALVES, **SOFTMAX_RENORM, "layernorm": True, "ffn_norm": "attn_output_norm"},
@@ -68,7 +70,7 @@ ARCH = {
     "grok": {**HALVES, **SOFTMAX_RENORM, "act": "gelu", "scales": "grok"},
     "hunyuan-moe": {**HALVES, **SOFTMAX_RENORM, "qk_norm": "after"},
     "ernie4_5-moe": {**ADJACENT, **SOFTMAX_RENORM},
-    "llama4": {**ADJACENT, "score": "sigmoid", "norm": "raw", "chunk": 8192},
+    "llama4": {**ADJACENT, "score": "none", "norm": "sigmoid", "chunk": 8192},
     "deepseek": {**ADJACENT, **SOFTMAX_RAW, "scaled": True},
     "deepseek2": {**ADJACENT, "gating": "softmax", "scaled": True},
     "bailingmoe": {**ADJACENT, "score": "softmax", "scaled": True},
@@ -166,10 +168,13 @@ class Model:
                 raise KeyError(f"{path}: no {self.arch}.{name}")
             return v
 
+        def one(name, default=None):                        # a number, or the same for each layer
+            return int(np.unique(key(name, default)).item())
+
         self.d = key("embedding_length")
         self.layers = key("block_count") - key("nextn_predict_layers", 0)
-        self.heads = key("attention.head_count")
-        self.kv_heads = key("attention.head_count_kv", self.heads)
+        self.heads = one("attention.head_count")
+        self.kv_heads = one("attention.head_count_kv", self.heads)
         self.hd = key("attention.key_length", self.d // self.heads)
         self.eps = float(key("attention.layer_norm_rms_epsilon", 0) or
                          key("attention.layer_norm_epsilon"))
@@ -217,6 +222,9 @@ class Model:
         elif self.arch == "mistral3":
             self.temp = float(key("attention.temperature_scale", 0.0))
             self.temp_floor = key("rope.scaling.original_context_length", key("context_length"))
+        elif self.arch == "deepseek2":
+            self.temp = float(key("attention.temperature_scale", 0.0))
+            self.temp_floor = key("attention.temperature_length", 1)
 
     def set_rope(self, key):
         n_rot = key("rope.dimension_count", self.hd)
@@ -259,6 +267,14 @@ class Model:
             local = float(key("rope.freq_base_swa", self.row["local_base"]))
             self.local_rope = Rope(n_rot, local, pairs, 1.0, factors, yarn, gain)
         self.n_rot = n_rot
+        if self.arch == "qwen3vlmoe":
+            # Pairs take turns in time, height, width; what is left over reads a fourth coordinate,
+            # which llama.cpp sets to 0 for text.
+            sections = [int(x) for x in key("rope.dimension_sections")]
+            sector = np.arange(n_rot // 2) % sum(sections)
+            self.rope.freq = np.where(sector >= 3 * np.array(sections)[sector % 3], 0, self.rope.freq)
+        if self.arch == "granite" and not key("rope.scaling.finetuned", True):
+            self.rope = self.local_rope = None              # llama.cpp's sign for no positions
 
     def set_router(self, key):
         row = self.row
@@ -345,6 +361,11 @@ class Model:
             qkv = [self.linear(x, b + f"attn_{n}") for n in "qkv"]
         return [np.clip(y, -self.clamp, self.clamp) if self.clamp else y for y in qkv]
 
+    def warmth(self, T):
+        """[T][1][1], what the queries are multiplied by."""
+        turns = np.floor((np.arange(T) + self.temp_shift) / self.temp_floor)
+        return (np.log(turns + 1) * self.temp + 1)[:, None, None]
+
     def attention(self, x, b, i):
         """x [T][d], normalised -> [T][d]."""
         T, when = len(x), self.row.get("qk_norm", "head")
@@ -364,9 +385,8 @@ class Model:
                 q, k = rms_norm(q, 1, self.eps), rms_norm(k, 1, self.eps)
         if when == "after":
             q, k = self.norm(q, b + "attn_q_norm"), self.norm(k, b + "attn_k_norm")
-        if self.temp and not (self.arch == "llama4" and rotate):
-            warmth = np.log(np.floor((np.arange(T) + self.temp_shift) / self.temp_floor) + 1)
-            q = q * (warmth * self.temp + 1)[:, None, None]
+        if not (self.arch == "llama4" and rotate):
+            q = q * self.warmth(T)
         k, v = self.cached(k), self.cached(v)
         sinks = self.w(b + "attn_sinks.weight") if self.has(b + "attn_sinks.weight") else None
         out = []
@@ -384,7 +404,7 @@ class Model:
             q = self.linear(a, b + "attn_q_b")
         else:
             q = self.linear(x, b + "attn_q")
-        q = q.reshape(T, self.heads, self.hd_mla)
+        q = q.reshape(T, self.heads, self.hd_mla) * self.warmth(T)
         kv = self.linear(x, b + "attn_kv_a_mqa")
         c = self.norm(kv[:, :self.kv_rank], b + "attn_kv_a_norm")
         k_rot = self.rope(kv[:, None, self.kv_rank:])[:, 0]
