@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -87,20 +88,23 @@ def call(*args):
 
 
 class Tools:
-    def __init__(self, engine, where):
-        self.engine, self.where = engine, where
-        self.llama = os.path.join(where, "llama_dump")
+    """The programs, and a folder of its own for temporary files."""
+
+    def __init__(self, engine, tools, where):
+        self.engine, self.where = engine, os.path.join(tools, where)
+        self.llama, self.quantiser = (os.path.join(tools, x) for x in ("llama_dump", "llama_quantize"))
+        os.mkdir(self.where)
 
     def path(self, name):
         return os.path.join(self.where, name)
 
     def quantise(self, gguf, kind, name=None):
         out = self.path(name or f"{kind}.gguf")
-        call(self.path("llama_quantize"), gguf, out, kind)
+        call(self.quantiser, gguf, out, kind)
         return out
 
     def kinds(self):
-        return call(self.path("llama_quantize"), "--list").split()
+        return call(self.quantiser, "--list").split()
 
     def evaluate(self, tool, gguf, inputs):
         outs = [self.path(f"out{i}.vec") for i in range(len(inputs))]
@@ -307,16 +311,23 @@ def main():
     p.add_argument("--update", action="store_true")
     p.add_argument("--only", default=".")
     o = p.parse_args()
-    t, start, bad = Tools(o.engine, o.where), time.time(), []
+    start, bad, samples = time.time(), [], ("balanced", "collapsed")
 
     def wanted(name):
         return re.search(o.only, name)
 
     parts = {name: Page() for name in ("families", "architectures", "types")}
-    architectures(t, parts["architectures"], wanted)
+    pages = [Page() for _ in samples]
+    with ThreadPoolExecutor() as pool:          # side by side, for the time that programs take
+        work = [pool.submit(types, Tools(o.engine, o.where, sample), page, sample, wanted)
+                for sample, page in zip(samples, pages)]
+        architectures(Tools(o.engine, o.where, "models"), parts["architectures"], wanted)
+        for w in work:
+            w.result()
     families(parts["families"], parts["architectures"].outcome)
-    for sample in ("balanced", "collapsed"):
-        types(t, parts["types"], sample, wanted)
+    for page in pages:
+        parts["types"].lines += page.lines
+        bad += page.bad
     for part, page in parts.items():
         bad += page.bad
         if o.update:
