@@ -482,7 +482,7 @@ static int relate_rope(struct model *m, struct moe_err *e)
 	r->slow = hp->yarn_slow != 0 ? hp->yarn_slow : 1;
 	ratio = yarn_gain(r->factor, 1);
 	if (log_mul != 0)
-		ratio = m->arch->features & F_MLA && fabs(log_mul - 1) > 1e-6 ? 1 :
+		ratio = m->arch->keys & K_YARN_EVEN && fabs(log_mul - 1) > 1e-6 ? 1 :
 			ratio / yarn_gain(r->factor, log_mul);
 	r->gain = hp->rope_gain * (r->ext != 0 ? ratio : m->arch->keys & K_GROK ? hp->yarn_gain : 1);
 	if (m->arch->features & F_MLA) {

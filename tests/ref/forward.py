@@ -73,6 +73,7 @@ ARCH = {
     "llama4": {**ADJACENT, "score": "none", "norm": "sigmoid", "chunk": 8192},
     "deepseek": {**ADJACENT, **SOFTMAX_RAW, "scaled": True},
     "deepseek2": {**ADJACENT, "gating": "softmax", "scaled": True},
+    "mistral4": {**ADJACENT, "gating": "softmax", "scaled": True},
     "bailingmoe": {**ADJACENT, "score": "softmax", "scaled": True},
     "bailingmoe2": {**HALVES, "scaled": True},
     "dots1": {**HALVES, "scaled": True},
@@ -81,6 +82,7 @@ ARCH = {
     "gpt-oss": {**HALVES, "score": "none", "norm": "softmax", "act": "oai", "window": 2,
                 "ffn_norm": "post_attention_norm"},
 }
+LATENT = ("deepseek2", "mistral4")
 GATING_FUNC = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
 
 
@@ -182,7 +184,7 @@ class Model:
         if not self.window:
             self.row = {**self.row, "window": 0}
         self.clamp = float(key("attention.clamp_kqv", 0.0))
-        if self.arch == "deepseek2":
+        if self.arch in LATENT:
             self.kv_rank = key("attention.kv_lora_rank")
             self.hd_mla = key("attention.key_length_mla", self.hd)
             self.hd_v = key("attention.value_length_mla", 0) or key("attention.value_length")
@@ -222,7 +224,7 @@ class Model:
         elif self.arch == "mistral3":
             self.temp = float(key("attention.temperature_scale", 0.0))
             self.temp_floor = key("rope.scaling.original_context_length", key("context_length"))
-        elif self.arch == "deepseek2":
+        elif self.arch in LATENT:
             self.temp = float(key("attention.temperature_scale", 0.0))
             self.temp_floor = key("attention.temperature_length", 1)
 
@@ -247,13 +249,13 @@ class Model:
                 yarn["ext"] = float(key("rope.scaling.yarn_ext_factor", 1.0))
             # m(x) = 1 + 0.1 x ln(factor): DeepSeek's file says 0.1 x, Mistral's x
             m_all = float(key("rope.scaling.yarn_log_multiplier", 0.0))
-            if self.arch == "deepseek2":
+            if self.arch in LATENT:
                 m_all /= 0.1
             m = m_all if self.arch == "deepseek2" and m_all != 1 else 1.0
             gain *= 1 + 0.1 * (m if m_all else 1.0) * ln
             if m_all:
                 gain /= 1 + 0.1 * m_all * ln
-            if self.arch == "deepseek2":
+            if self.arch in LATENT:
                 self.yarn_qk = (gain * (1 + 0.1 * m_all * ln)) ** 2
         factors = None
         longer = "rope_factors_long" if context > original else "rope_factors_short"
@@ -477,7 +479,7 @@ class Model:
     def layer(self, x, i):
         """x [T][d] -> [T][d], and the routing or None."""
         b, routing, before = f"blk.{i}.", None, x
-        attention = self.latent_attention if self.arch == "deepseek2" else self.attention
+        attention = self.latent_attention if self.arch in LATENT else self.attention
         y = attention(self.norm(x, b + "attn_norm"), b, i)
         if self.arch.startswith("gemma"):
             y = self.norm_if(y, b + "post_attention_norm")

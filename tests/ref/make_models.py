@@ -226,6 +226,10 @@ MODELS = {
                        "blk.0.ffn_gate_exps.weight": "IQ2_XXS", "blk.0.ffn_up_exps.weight": "IQ2_XS",
                        "blk.0.ffn_down_exps.weight": "IQ2_S", "blk.1.ffn_gate_exps.weight": "IQ1_S",
                        "blk.1.ffn_up_exps.weight": "IQ3_XXS", "blk.1.ffn_down_exps.weight": "TQ2_0"}),
+    # DeepSeek's architecture but for what YaRN's logarithm multiplies
+    "mistral4": dict(MLA, seed=903, arch="mistral4", e=8, k=2, gated=False, keys={
+        "expert_shared_count": 1, "expert_weights_norm": True, "expert_weights_scale": 1.0,
+        **yarn(40.0, 16), "rope.scaling.yarn_log_multiplier": 0.0707}, sh=8),
     # one number for each layer
     "granite-layers": dict(DENSE, seed=902, arch="granite", base=10000.0, eps=1e-6, tied=True, keys={
         **GRANITE, "attention.head_count": Typed("arr:i32", [4, 4, 4]),

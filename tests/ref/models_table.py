@@ -49,6 +49,7 @@ FAMILIES = {
     "deepseek": (RAW + ", scaled", "DeepSeek-MoE-16B"),
     "deepseek2": ("softmax, or sigmoid + bias; groups; renormalised or raw, scaled",
                   "DeepSeek-V2, V2-Lite, V2.5, V3, V3.1, R1, Kimi K2, Moonlight, Mistral Large 3"),
+    "mistral4": ("as the file says", "models of the Mistral 4 architecture"),
     "gpt-oss": ("softmax over the chosen", "gpt-oss-20b, gpt-oss-120b"),
     "glm4moe": ("sigmoid + bias, renormalised, scaled", "GLM-4.5, 4.5-Air, 4.6, 4.7"),
     "llama4": ("sigmoid, applied to the input", "Llama 4 Scout, Maverick"),

@@ -238,7 +238,7 @@ static const struct of { const char *name; double within; } all[] = {
 	{ "llama3", 1e-4 }, { "llama-linear", 1e-4 }, { "mistral3", 1e-4 }, { "qwen2", 1e-4 },
 	{ "qwen3", 1e-4 }, { "phi3", 1e-4 }, { "gemma", 1e-4 }, { "gemma2", 1e-4 }, { "gemma3", 1e-4 },
 	{ "granite", 1e-4 }, { "granite-nope", 1e-4 }, { "granite-layers", 1e-4 }, { "qwen3vlmoe", 1e-4 },
-	{ "deepseek2-temperature", 1e-4 },
+	{ "deepseek2-temperature", 1e-4 }, { "mistral4", 1e-4 },
 	{ "quant", 1e-3 }, { "lowbit", 1e-3 }, { "balanced", 1e-3 }, { "collapsed", 1e-3 },
 };
 
