@@ -417,6 +417,58 @@ static void body_axpy(float a, const float *x, float *y, size_t n)
 	}
 }
 
+/* 64 elements of each row at `at`, in registers over all rows; the type is a constant at every call. */
+static inline __attribute__((always_inline)) void axpy_64(uint32_t type, const uint8_t *at, size_t row_bytes,
+	size_t n_rows, const float *a, float *y)
+{
+	V acc[4];
+
+	for (int j = 0; j < 4; j++)
+		acc[j] = vload(y + 16 * j);
+	for (size_t r = 0; r < n_rows; r++, at += row_bytes) {
+		V va = vset(a[r]);
+
+		for (int j = 0; j < 4; j++) {
+			const uint8_t *p = at + (type == QT_F32 ? 64 * j : type == QT_F16 ? 32 * j
+				: 34 * (j / 2) + 2 + 16 * (j % 2));
+			V x = type == QT_F32 ? vload((const float *)(const void *)p) : type == QT_F16 ? vf16(p)
+				: vmul(vset(half(rd16(at + 34 * (j / 2)))), vi8((const int8_t *)p));
+
+			acc[j] = vfma(va, x, acc[j]);
+		}
+	}
+	for (int j = 0; j < 4; j++)
+		vstore(y + 16 * j, acc[j]);
+}
+
+static void body_axpy_rows(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t n_rows,
+	const float *a, float *y)
+{
+	const uint8_t *p = rows;
+	size_t i = 0, fast = type == QT_F32 || type == QT_F16 || type == QT_Q8_0 ? n / 64 * 64 : 0;
+	float part[CHUNK];
+
+	for (; i < fast; i += 64) {
+		const uint8_t *at = p + qtype_row_bytes(type, i);
+
+		if (type == QT_F32)
+			axpy_64(QT_F32, at, row_bytes, n_rows, a, y + i);
+		else if (type == QT_F16)
+			axpy_64(QT_F16, at, row_bytes, n_rows, a, y + i);
+		else
+			axpy_64(QT_Q8_0, at, row_bytes, n_rows, a, y + i);
+	}
+	for (size_t len; i < n; i += len) {
+		const uint8_t *at = p + qtype_row_bytes(type, i);
+
+		len = n - i < CHUNK ? n - i : CHUNK;
+		for (size_t r = 0; r < n_rows; r++) {
+			unpack[type](at + r * row_bytes, part, len);
+			body_axpy(a[r], part, y + i, len);
+		}
+	}
+}
+
 static void body_silu_mul(float *gate, const float *up, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -430,6 +482,6 @@ static void body_exp_shift(float *x, float shift, size_t n)
 }
 
 const struct kern KERN_TABLE = {
-	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_silu_mul,
-	body_exp_shift, body_sum,
+	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_axpy_rows,
+	body_silu_mul, body_exp_shift, body_sum,
 };

@@ -261,27 +261,18 @@ void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, 
 	}
 }
 
-#define PART 256 /* elements of a value in floats at a time: whole blocks of every type */
-
 void kv_axpy(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *p, float *o)
 {
 	const struct kv_layer *l = &c->layer[il];
 	const uint8_t *rows = l->sh.v_in_k ? l->k : l->v;
 	size_t row = l->sh.v_in_k ? l->k_row : l->v_row, off = head * (l->sh.v_in_k ? l->k_head : l->v_head);
-	float part[PART];
 
-	for (size_t i = 0; i < n; i++) {
-		const uint8_t *v = rows + (pos + i) % l->sh.keep * row + off;
+	while (n) {
+		size_t at, len = straight(l, pos, n, &at);
 
-		if (c->type == QT_F32) {
-			c->kern->axpy(p[i], (const float *)(const void *)v, o, l->sh.v_dim);
-			continue;
-		}
-		for (size_t d = 0; d < l->sh.v_dim; d += PART) {
-			size_t len = l->sh.v_dim - d < PART ? l->sh.v_dim - d : PART;
-
-			c->kern->to_float(c->type, v + qtype_row_bytes(c->type, d), part, len);
-			c->kern->axpy(p[i], part, o + d, len);
-		}
+		c->kern->axpy_rows(c->type, rows + at * row + off, row, l->sh.v_dim, len, p, o);
+		pos += (uint32_t)len;
+		p += len;
+		n -= len;
 	}
 }
