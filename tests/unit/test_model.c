@@ -6,6 +6,7 @@
 #include "test_util.h"
 
 #include <math.h>
+#include <unistd.h>
 
 #include "model/aware.h"
 #include "model/model.h"
@@ -536,6 +537,45 @@ static void hits_are_counted(void **state)
 	gguf_close(f);
 }
 
+/* A file that is cut behind the session's back: an error that says so, whenever it is met, and no hang. */
+static void a_cut_file_is_an_error(void **state)
+{
+	static const char path[] = "/tmp/moescope-test-cut.gguf";
+	size_t len;
+	unsigned char *data = read_file("tests/data/models/qwen3moe.gguf", &len);
+	struct session_cache c = { .percent = 30 };
+	struct session_opt opt = { .n_threads = 2, .cache = &c };
+	struct moe_seq_info info = { 0 };
+	struct moe_err e = { 0 };
+	struct model *m;
+	struct session *s;
+	struct gguf *f;
+	struct vec v;
+	FILE *out = fopen(path, "wb");
+
+	(void)state;
+	assert_int_equal(fwrite(data, 1, len, out), len);
+	fclose(out);
+	free(data);
+	f = open_file(path, &m);
+	s = session_new(m, &opt, &e);
+	ok_or_fail(s != NULL, &e);
+	vec_load("qwen3moe", &v);
+	/* what lies behind the last layer's experts is not needed without logits */
+	assert_int_equal(truncate(path, (off_t)(gguf_tensor_find(f, "blk.2.ffn_down_exps.weight")->offset + 100)), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(session_begin(s, &info, &e), 0);
+		assert_int_equal(session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), -1);
+		if (!strstr(e.msg, "layer 2, expert ") || !strstr(e.msg, "the file was cut"))
+			fail_msg("'%s'", e.msg);
+	}
+	session_free(s);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+	unlink(path);
+}
+
 static void impossible_caches_are_refused(void **state)
 {
 	struct model *m, *dense;
@@ -1036,6 +1076,7 @@ int main(void)
 		cmocka_unit_test(bad_adapters_are_refused),
 		cmocka_unit_test(a_cache_gives_the_same_bits),
 		cmocka_unit_test(hits_are_counted),
+		cmocka_unit_test(a_cut_file_is_an_error),
 		cmocka_unit_test(impossible_caches_are_refused),
 		cmocka_unit_test(aware_routing_follows_its_rule),
 		cmocka_unit_test(rounded_keys_and_values),
