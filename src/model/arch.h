@@ -130,6 +130,7 @@ struct weight {
 	uint32_t type;
 	uint32_t n_in, n_out, n_mat;
 	size_t row_bytes, mat_bytes; /* from a row to the next, from a matrix to the next */
+	const struct lora *lora; /* what adapters add to its products, or NULL */
 };
 
 struct norm_weight { const float *w, *b; }; /* b may be NULL, w in norms without weights */
@@ -196,6 +197,7 @@ struct model {
 	struct norm_weight output_norm;          /* [n_embd] */
 	const float *output_b;                   /* [n_vocab] or NULL */
 	struct layer *layer;                     /* [n_layer] */
+	uint32_t lora_rank;                      /* largest of all adapters, 0 = there are none */
 	struct model_info info;
 	struct { enum model_class cls; const struct gguf_tensor *t; } *used;
 	size_t n_used, cap_used;

@@ -6,6 +6,7 @@
  * count cannot change a bit. Nothing here allocates.
  */
 #include "model/forward.h"
+#include "model/lora.h"
 
 #include <math.h>
 
@@ -108,6 +109,8 @@ static void embed(struct session *s, const int32_t *ids, size_t n)
 
 	for (size_t t = 0; t < n; t++) {
 		s->kern->to_float(w->type, w->data + (size_t)ids[t] * w->row_bytes, s->x + t * w->n_in, w->n_in);
+		if (w->lora)
+			lora_embed(s, ids[t], s->x + t * w->n_in, s->h);
 		s->vseq[t] = s->seq;
 		s->vpos[t] = s->pos + (uint32_t)t;
 		s->vtok[t] = ids[t];

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "model/arch.h"
+#include "model/lora.h"
 
 /* ---- tensors ---- */
 
@@ -583,6 +584,7 @@ void model_close(struct model *m)
 {
 	if (!m)
 		return;
+	lora_free(m);
 	free(m->layer);
 	free(m->used);
 	free(m);

@@ -28,7 +28,7 @@ import sys
 import numpy as np
 
 from bpe import Tokenizer
-from gguf_io import read_gguf
+from gguf_io import dequantise, quantise, read_gguf
 from router import route
 
 MAGIC = b"MOEVEC1\n"
@@ -155,8 +155,10 @@ class Rope:
 
 
 class Model:
-    def __init__(self, path):
+    def __init__(self, path, kv_type="F32"):
         self.g = read_gguf(path)
+        self.merged = {}                # weights that adapters changed
+        self.kv_type = kv_type          # what the cache keeps rows of keys and values in
         kv = self.g.kv
         self.arch = kv["general.architecture"]
         self.row = ARCH[self.arch]
@@ -289,7 +291,21 @@ class Model:
             self.spec["n_group"] = key("expert_group_count")
             self.spec["n_used"] = key("expert_group_used_count")
 
+    def adapt(self, path, scale):
+        """Merge a low-rank adapter into the weights: W += scale * alpha / rank * B A."""
+        g = read_gguf(path)
+        alpha = float(g.kv.get("adapter.lora.alpha", 0.0))
+        for name in g.tensors:
+            if name.endswith(".lora_a"):
+                a, b = (g.tensor(name[:-1] + x).astype(np.float64) for x in "ab")
+                by = scale * alpha / b.shape[-1] if alpha else scale
+                base = name[:-len(".lora_a")]
+                delta = a @ b.T if base == "token_embd.weight" else b @ a
+                self.merged[base] = self.w(base) + by * delta.reshape(self.w(base).shape)
+
     def w(self, name):
+        if name in self.merged:
+            return self.merged[name]
         if name not in self.cache:
             self.cache[name] = self.g.tensor(name).astype(np.float64)
         return self.cache[name]
@@ -301,6 +317,13 @@ class Model:
         """x [T][in] -> [T][out], with NAME.bias where the file has one."""
         y = x @ self.w(name + ".weight").T
         return y + self.w(name + ".bias") if self.has(name + ".bias") else y
+
+    def cached(self, x):
+        """x [..., n] as it comes back from the cache."""
+        if self.kv_type == "F32":
+            return x
+        raw = quantise(x.astype(np.float32), self.kv_type)
+        return dequantise(raw, self.kv_type).reshape(x.shape).astype(np.float64)
 
     def norm(self, x, name):
         if self.row.get("layernorm"):
@@ -366,6 +389,7 @@ class Model:
             q, k = self.norm(q, b + "attn_q_norm"), self.norm(k, b + "attn_k_norm")
         if not (self.arch == "llama4" and rotate):
             q = q * self.warmth(T)
+        k, v = self.cached(k), self.cached(v)
         sinks = self.w(b + "attn_sinks.weight") if self.has(b + "attn_sinks.weight") else None
         out = []
         for h in range(self.heads):
@@ -387,6 +411,8 @@ class Model:
         c = self.norm(kv[:, :self.kv_rank], b + "attn_kv_a_norm")
         k_rot = self.rope(kv[:, None, self.kv_rank:])[:, 0]
         q_rot = self.rope(q[:, :, nope:])
+        row = self.cached(np.concatenate([c, k_rot], axis=1))
+        c, k_rot = row[:, :self.kv_rank], row[:, self.kv_rank:]
         if self.has(b + "attn_kv_b.weight"):                # older files: both in one, per head
             kv_b = self.w(b + "attn_kv_b.weight").reshape(self.heads, nope + self.hd_v, -1)
             k_b, v_b = kv_b[:, :nope].transpose(0, 2, 1), kv_b[:, nope:]

@@ -3,6 +3,7 @@
  *
  *	llama_dump MODEL.gguf TOKENS.vec OUT.vec ...	evaluate the token ids of TOKENS.vec; any
  *							number of pairs
+ *	llama_dump --lora ADAPTER.gguf SCALE MODEL ...	the same with a low-rank adapter
  *	llama_dump --greedy N MODEL.gguf TOKENS.vec	N tokens after them, the likeliest each time: a
  *							line each, id and its lead on the second
  *	llama_dump --tokenize MODEL.gguf < TEXTS	one line of ids per text
@@ -178,6 +179,9 @@ static struct llama_model *load(const char *path, bool vocab_only)
 	return model;
 }
 
+/* A low-rank adapter for all contexts; path NULL = none. */
+static struct { const char *path; float scale; } lora;
+
 static struct llama_context *context(struct llama_model *model, int n, struct dump *d)
 {
 	struct llama_context_params cp = llama_context_default_params();
@@ -195,6 +199,12 @@ static struct llama_context *context(struct llama_model *model, int n, struct du
 	ctx = llama_init_from_model(model, cp);
 	if (!ctx)
 		die("llama.cpp makes no context");
+	if (lora.path) {
+		struct llama_adapter_lora *a = llama_adapter_lora_init(model, lora.path);
+
+		if (!a || llama_set_adapters_lora(ctx, &a, 1, &lora.scale))
+			die("llama.cpp does not load %s", lora.path);
+	}
 	return ctx;
 }
 
@@ -304,6 +314,12 @@ int main(int argc, char **argv)
 {
 	tool_name = "llama_dump";
 	start();
+	if (argc > 4 && !strcmp(argv[1], "--lora")) {
+		lora.path = argv[2];
+		lora.scale = (float)atof(argv[3]);
+		argc -= 3;
+		argv += 3;
+	}
 	if (argc == 3 && !strcmp(argv[1], "--tokenize")) {
 		tokenize(argv[2], false);
 	} else if (argc == 3 && !strcmp(argv[1], "--tokenize-bos")) {

@@ -3,8 +3,10 @@
     make_vectors.py [SAMPLE_DIR]
 
 models/NAME.txt, NAME.vec   text, and what forward.py makes of it, for each tests/data/models/*.gguf
+models/NAME-f16kv.vec, -q8_0kv.vec   the same text with rounded keys and values
 models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gguf
                             (default: models/ of the repository; skipped where absent)
+encode.bin                  numbers, and the errors that gguf_io's plain encoders leave
 kernels.bin                 blocks of every quantisation type and the values they stand for
 router.txt                  the pure routing function
 metrics.txt, sim.txt        choice tables and their metrics; the simulators
@@ -50,6 +52,18 @@ def model_vectors(gguf, text, limit=None):
     least = min((float(m.min()) for *_, m in routing.values()), default=float("nan"))
     print(f"{name}: {model.arch}, {len(ids)} tokens, logit std {logits.std():.2f}, "
           f"least margin {least:.1e}, {os.path.getsize(stem + '.vec')} bytes")
+
+
+KV_MODEL, KV_TYPES = "qwen3moe", ("F16", "Q8_0")
+
+
+def kv_vector(kv, path=None):
+    """The model KV_MODEL with its keys and values kept in a type."""
+    stem = os.path.join(DATA, "models", KV_MODEL)
+    model = Model(stem + ".gguf", kv)
+    ids = Tokenizer(model.g.kv).encode(open(stem + ".txt", "rb").read().decode("utf-8"))
+    logits, routing = model.forward(ids)
+    write_vec(path or f"{stem}-{kv.lower()}kv.vec", ids, logits, model.layers, routing)
 
 
 # Byte offsets of the half-precision fields in a block, for blocks of random bytes.
@@ -102,16 +116,49 @@ def make_kernels(path):
     print(f"{path}: {os.path.getsize(path)} bytes, {len(CODEC)} types")
 
 
+def make_encode(path):
+    """Blocks of 256 of all sorts, and for each type the squared error of each block."""
+    rng = np.random.default_rng(21)
+    x = rng.standard_normal((24, 256)).astype("<f4")
+    x[4:8] *= rng.uniform(0.01, 10, (4, 256))           # uneven
+    x[8] = rng.uniform(-1, 1, 256)
+    x[9] = np.abs(x[9])                                 # one sign
+    x[10] = -np.abs(x[10])
+    x[11] = 0
+    x[12] = 0
+    x[12, 77] = -3.5                                    # a lone number
+    x[13] = 0.3                                         # all the same
+    x[14] = -7
+    x[15] *= 1e-3
+    x[16] *= 1e-6                                       # subnormal scales
+    x[17] *= 3e3
+    x[18] = 5 + 0.01 * x[18]                            # far from 0
+    x[19] = np.round(x[19] * 4)                         # few values
+    x[20] = rng.standard_t(3, 256)                      # heavy tails
+    x[21] = rng.laplace(size=256)
+    kinds = [k for k in CODEC if CODEC[k][0]]
+    with open(path, "wb") as f:
+        f.write(b"MOEENC01" + struct.pack("<II", len(x), len(kinds)) + x.tobytes())
+        for kind in kinds:
+            y = dequantise(quantise(x, kind), kind, x.shape).astype(np.float64)
+            f.write(struct.pack("<8sI", kind.encode(), TYPES[kind][0]))
+            f.write(((y - x) ** 2).sum(axis=1).astype("<f8").tobytes())
+    print(f"{path}: {os.path.getsize(path)} bytes")
+
+
 def main():
     samples = sys.argv[1] if len(sys.argv) > 1 else SAMPLES
     for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
         model_vectors(gguf, TINY_TEXT)
+    for kv in KV_TYPES:
+        kv_vector(kv)
     for name in ("balanced", "collapsed"):
         gguf = os.path.join(samples, name + ".gguf")
         if os.path.exists(gguf):
             model_vectors(gguf, SAMPLE_TEXT, SAMPLE_TOKENS)
         else:
             print(f"{gguf}: absent, skipped")
+    make_encode(os.path.join(DATA, "encode.bin"))
     make_kernels(os.path.join(DATA, "kernels.bin"))
     make_router_vectors(os.path.join(DATA, "router.txt"))
     make_metric_vectors(os.path.join(DATA, "metrics.txt"))

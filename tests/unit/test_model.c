@@ -6,7 +6,9 @@
 #include "test_util.h"
 
 #include <math.h>
+#include <unistd.h>
 
+#include "model/aware.h"
 #include "model/model.h"
 
 /* ---- expected values: tests/data/README.md, ".vec" ---- */
@@ -33,7 +35,7 @@ static void vec_load(const char *name, struct vec *v)
 	size_t len;
 	unsigned char *p;
 
-	snprintf(path, sizeof path, "tests/data/models/%s.vec", name);
+	snprintf(path, sizeof path, "tests/data/%s%s.vec", strchr(name, '/') ? "" : "models/", name);
 	v->file = p = read_file(path, &len);
 	assert_memory_equal(next(&p, 8), "MOEVEC1\n", 8);
 	memcpy(&v->n_tok, next(&p, 24), 24);
@@ -158,17 +160,25 @@ static double rms(const float *x, size_t n)
 	return sqrt(s / (double)n);
 }
 
+/* The largest difference of two sets of logits. */
+static double apart(const float *a, const float *b, size_t n)
+{
+	double worst = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		double d = fabs((double)a[i] - b[i]);
+
+		worst = d > worst ? d : worst;
+	}
+	return worst;
+}
+
 /* within: of the logits. Experts in rank order, except where two are as good as equal. */
 static void compare(const struct vec *v, const struct got *g, const char *name, double within)
 {
 	size_t n = (size_t)v->n_tok * v->n_vocab;
-	double scale = rms(v->logits, n), worst = 0;
+	double scale = rms(v->logits, n), worst = apart(g->logits, v->logits, n);
 
-	for (size_t i = 0; i < n; i++) {
-		double d = fabs((double)g->logits[i] - v->logits[i]);
-
-		worst = d > worst ? d : worst;
-	}
 	if (!(worst <= within))
 		fail_msg("%s: logits differ by %g, rms %g", name, worst, scale);
 	for (uint32_t i = 0; i < v->n_moe; i++) {
@@ -236,7 +246,8 @@ static const struct of { const char *name; double within; } all[] = {
 static void agrees(void **state)
 {
 	const struct of *of = *state;
-	struct session_opt opt = { .n_threads = 2 };
+	struct session_opt opt = { .n_threads = 2, .kv_type = SESSION_KV_F32,
+		.activations = SESSION_ACT_F32 };
 	struct model *m;
 	struct gguf *f = open_model(of->name, &m);
 	struct vec v;
@@ -257,9 +268,8 @@ static void agrees(void **state)
 }
 
 /* Threads, batch sizes, decode against prefill, kernel rows: equal bits everywhere. */
-static void same_bits(void **state)
+static void same_bits_kv(const char *name, int kv_type)
 {
-	const char *name = ((const struct of *)*state)->name;
 	static const struct { uint32_t threads, batch, decode; const char *isa; } how[] = {
 		{ 1, 512, 0, NULL }, { 2, 512, 0, NULL }, { 3, 512, 0, NULL }, { 1, 1, 0, NULL },
 		{ 2, 7, 0, NULL }, { 3, 1, 0, NULL }, { 2, 512, 9, NULL }, { 8, 7, 23, NULL },
@@ -272,7 +282,8 @@ static void same_bits(void **state)
 
 	vec_load(name, &v);
 	for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
-		struct session_opt opt = { 0, how[i].batch, how[i].threads, how[i].isa };
+		struct session_opt opt = { .n_batch = how[i].batch, .n_threads = how[i].threads,
+			.isa = how[i].isa, .kv_type = kv_type };
 		size_t cells = (size_t)v.n_layer * v.n_tok;
 
 		if (how[i].isa && !kern_pick(how[i].isa, NULL))
@@ -290,6 +301,331 @@ static void same_bits(void **state)
 	}
 	got_free(&first);
 	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
+static void same_bits(void **state)
+{
+	same_bits_kv(((const struct of *)*state)->name, SESSION_KV_F16);
+}
+
+static void same_bits_of_every_cache(void **state)
+{
+	(void)state;
+	same_bits_kv("qwen3moe", SESSION_KV_Q8_0);
+	same_bits_kv("balanced", SESSION_KV_Q8_0);
+	same_bits_kv("balanced", SESSION_KV_F32);
+	same_bits_kv("gemma3", SESSION_KV_F32);
+}
+
+/* ---- adapters ---- */
+
+struct adapter { const char *name; double scale; };
+
+/* The model with adapters, against the reference with their deltas merged into the weights. */
+static void adapted(const char *vec, const struct adapter *a, size_t n)
+{
+	struct session_opt opt = { .n_threads = 2, .kv_type = SESSION_KV_F32,
+		.activations = SESSION_ACT_F32 };
+	struct model *m;
+	struct gguf *f = open_model("qwen2moe", &m), *g[4];
+	struct moe_err e = { 0 };
+	struct vec v, plain;
+	struct got got, again;
+
+	for (size_t i = 0; i < n; i++) {
+		char path[256];
+
+		snprintf(path, sizeof path, "tests/data/lora/%s.gguf", a[i].name);
+		g[i] = gguf_open(path, &e);
+		ok_or_fail(g[i] != NULL, &e);
+		ok_or_fail(!model_add_adapter(m, g[i], a[i].scale, &e), &e);
+	}
+	vec_load(vec, &v);
+	vec_load("qwen2moe", &plain);
+	run(m, &v, &got, opt, 0);
+	compare(&v, &got, vec, 1e-4);
+	assert_true(apart(plain.logits, v.logits, (size_t)v.n_tok * v.n_vocab) > 0.5);
+	opt.n_batch = 5; /* and the same bits however run */
+	opt.n_threads = 3;
+	opt.isa = "plain";
+	run(m, &v, &again, opt, 7);
+	assert_memory_equal(got.logits, again.logits, 4ul * v.n_tok * v.n_vocab);
+	got_free(&got);
+	got_free(&again);
+	vec_free(&v);
+	vec_free(&plain);
+	model_close(m);
+	gguf_close(f);
+	for (size_t i = 0; i < n; i++)
+		gguf_close(g[i]);
+}
+
+static void adapters_are_added(void **state)
+{
+	(void)state;
+	adapted("lora/plain", (struct adapter[]){ { "plain", 1 } }, 1);
+	adapted("lora/both", (struct adapter[]){ { "plain", 0.5 }, { "types", -1.25 } }, 2);
+}
+
+/* plain.gguf with n_put bytes written `skip` behind the first `find` is refused by the model, with
+ * `want`. */
+static void bad_adapter(const char *model, const char *find, size_t skip, const void *put, size_t n_put,
+	const char *want)
+{
+	size_t len, n = strlen(find), at;
+	char *data = read_file("tests/data/lora/plain.gguf", &len);
+	struct model *m;
+	struct gguf *f = open_model(model, &m), *g;
+	struct moe_err e = { 0 };
+
+	for (at = 0; at + n + skip + n_put <= len && memcmp(data + at, find, n); at++)
+		;
+	assert_true(at + n + skip + n_put <= len);
+	memcpy(data + at + skip, put, n_put);
+	g = gguf_open_memory(data, len, "bad.gguf", &e);
+	ok_or_fail(g != NULL, &e);
+	assert_int_equal(model_add_adapter(m, g, 1, &e), -1);
+	if (!strstr(e.msg, want))
+		fail_msg("'%s' does not contain '%s'", e.msg, want);
+	gguf_close(g);
+	model_close(m);
+	gguf_close(f);
+	free(data);
+}
+
+static void bad_renamed(const char *model, const char *find, const char *put, const char *want)
+{
+	assert_int_equal(strlen(find), strlen(put));
+	bad_adapter(model, find, 0, put, strlen(put), want);
+}
+
+static void bad_adapters_are_refused(void **state)
+{
+	(void)state;
+	bad_renamed("qwen2moe", "general.type", "general.tYpe", "key general.type is missing: not an adapter");
+	bad_renamed("qwen2moe", "lora", "xora", "adapter.type");
+	bad_renamed("qwen3moe", "lora", "lora", "general.architecture is 'qwen2moe', expected 'qwen3moe'");
+	bad_renamed("qwen2moe", "blk.0.attn_q.weight.lora_a", "blk.9.attn_q.weight.lora_a",
+		"blk.9.attn_q.weight.lora_a has no lora_b");
+	bad_renamed("qwen2moe", "blk.0.attn_q.weight.lora_b", "blk.9.attn_q.weight.lora_b",
+		"blk.0.attn_q.weight.lora_a has no lora_b");
+	bad_renamed("qwen2moe", "blk.0.attn_q.weight.lora_b", "blk.0.attn_q.weight.lora_c", "lora_b");
+	bad_renamed("qwen2moe", "output.weight.lora_b", "output.weight.merged",
+		"output.weight.lora_a has no lora_b");
+	/* behind a name: u32 n_dims, u64 dimensions */
+	bad_adapter("qwen2moe", "blk.0.attn_q.weight.lora_b", 26 + 4, "\2", 1,
+		"blk.0.attn_q.weight.lora_a: dimension 1 is 4, lora_b says rank 2");
+	bad_adapter("qwen2moe", "blk.0.attn_q.weight.lora_b", 26 + 12, "\40", 1,
+		"blk.0.attn_q.weight.lora_b: dimension 1 is 32, the model's tensor has 64");
+	bad_adapter("qwen2moe", "blk.0.ffn_up_exps.weight.lora_a", 31 + 20, "\1", 1,
+		"lora_a: dimension 2 is 1, the model's tensor has 8");
+	bad_adapter("qwen2moe", "adapter.lora.alpha", 18 + 4, "\0\0\200\177", 4, "adapter.lora.alpha = inf");
+}
+
+/* ---- the expert cache ---- */
+
+/* However small the cache and whatever its policy: the bits of a session without one, and counts that
+ * the choices explain. */
+static void cached(const char *name, struct session_cache c, uint32_t batch, const struct got *plain,
+	const struct vec *v, const struct model *m)
+{
+	struct session_opt opt = { .n_threads = 2, .n_batch = batch, .cache = &c };
+	struct got g;
+	size_t cells = (size_t)v->n_layer * v->n_tok;
+
+	run(m, v, &g, opt, 6);
+	if (memcmp(plain->logits, g.logits, 4ul * v->n_tok * v->n_vocab))
+		fail_msg("%s: another result with a cache of %g %%, policy %d, batch %u", name, c.percent, c.policy,
+			batch);
+	assert_memory_equal(plain->experts, g.experts, cells * v->k * 2);
+	assert_memory_equal(plain->weights, g.weights, cells * v->k * 4);
+	got_free(&g);
+}
+
+static void a_cache_gives_the_same_bits(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+		struct session_opt opt = { .n_threads = 2 };
+		struct model *m;
+		struct gguf *f = open_model(all[i].name, &m);
+		double n = (double)model_info(m)->n_moe_layer * model_info(m)->route.n_expert;
+		const double percent[] = { 100.1 / n, 100.1 * (model_info(m)->route.k + 1) / n, 50, 100 };
+		uint64_t *heat = calloc((size_t)MOE_MAX_LAYER * MOE_MAX_EXPERT, sizeof *heat);
+		struct vec v;
+		struct got plain;
+
+		vec_load(all[i].name, &v);
+		for (size_t j = 0; j < (size_t)v.n_layer * v.n_expert; j++)
+			heat[j] = j * 7 % 11;
+		run(m, &v, &plain, opt, 6);
+		for (size_t j = 0; n > 0 && j < 4; j++)
+			for (int p = SESSION_LRU; p <= SESSION_STATIC; p++) {
+				struct session_cache c = { .percent = percent[j], .policy = (enum session_policy)p,
+					.heat = heat };
+
+				cached(all[i].name, c, p == SESSION_LFU ? 0 : 3, &plain, &v, m);
+			}
+		free(heat);
+		got_free(&plain);
+		vec_free(&v);
+		model_close(m);
+		gguf_close(f);
+	}
+}
+
+/* Experts of 3 x 8 held: what a least-recently-used cache of `slots` does with a token's experts at a
+ * layer, told in sets. used[id]: when, 0 = not held; experts of one moment go by their id. */
+static uint32_t lru_hits(uint32_t used[24], uint32_t slots, uint32_t layer, const int32_t *experts, uint32_t k,
+	uint32_t now)
+{
+	uint32_t hits = 0, held, old;
+
+	for (uint32_t r = 0; r < k; r++)
+		hits += used[layer * 8 + (uint32_t)experts[r]] != 0;
+	for (uint32_t r = 0; r < k; r++)
+		used[layer * 8 + (uint32_t)experts[r]] = now * 8 + (uint32_t)experts[r];
+	for (;;) {
+		held = 0;
+		old = 24;
+		for (uint32_t id = 0; id < 24; id++) {
+			held += used[id] != 0;
+			if (used[id] && (old == 24 || used[id] < used[old]))
+				old = id;
+		}
+		if (held <= slots)
+			return hits;
+		used[old] = 0;
+	}
+}
+
+static void hits_are_counted(void **state)
+{
+	enum { SLOTS = 9 };
+	struct model *m;
+	struct gguf *f = open_model("qwen2moe", &m);
+	struct session_cache c = { .percent = 100.1 * SLOTS / 24 };
+	struct session_opt opt = { .n_threads = 1, .n_batch = 1, .cache = &c };
+	struct moe_err e = { 0 };
+	struct session *s = session_new(m, &opt, &e);
+	struct session_cache_stat st;
+	struct moe_seq_info info = { 0 };
+	struct vec v;
+	uint32_t hits = 0, used[24] = { 0 };
+
+	(void)state;
+	ok_or_fail(s != NULL, &e);
+	vec_load("qwen2moe", &v);
+	ok_or_fail(!session_begin(s, &info, &e) && !session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), &e);
+	for (uint32_t t = 0; t < v.n_tok; t++)
+		for (uint32_t l = 0; l < 3; l++)
+			hits += lru_hits(used, SLOTS, l, v.layer[l].experts + t * v.k, v.k, t * 3 + l + 1);
+	assert_int_equal(session_cache_stat(s, &st), 1);
+	assert_int_equal(st.slots, SLOTS);
+	assert_int_equal(st.experts, 24);
+	assert_int_equal(st.hits, hits);
+	assert_int_equal(st.hits + st.misses, v.n_tok * 3 * v.k);
+	assert_int_equal(st.read_bytes, st.misses * st.slot_bytes);
+	for (int l = 0; l < 3; l++)
+		for (int x = 0; x < 8; x++)
+			assert_int_equal(session_holds(s, l, x), used[l * 8 + x] != 0);
+	session_free(s);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
+/* A file that is cut behind the session's back: an error that says so, whenever it is met, and no hang. */
+static void a_cut_file_is_an_error(void **state)
+{
+	static const char path[] = "/tmp/moescope-test-cut.gguf";
+	size_t len;
+	unsigned char *data = read_file("tests/data/models/qwen3moe.gguf", &len);
+	struct session_cache c = { .percent = 30 };
+	struct session_opt opt = { .n_threads = 2, .cache = &c };
+	struct moe_seq_info info = { 0 };
+	struct moe_err e = { 0 };
+	struct model *m;
+	struct session *s;
+	struct gguf *f;
+	struct vec v;
+	FILE *out = fopen(path, "wb");
+
+	(void)state;
+	assert_int_equal(fwrite(data, 1, len, out), len);
+	fclose(out);
+	free(data);
+	f = open_file(path, &m);
+	s = session_new(m, &opt, &e);
+	ok_or_fail(s != NULL, &e);
+	vec_load("qwen3moe", &v);
+	/* what lies behind the last layer's experts is not needed without logits */
+	assert_int_equal(truncate(path, (off_t)(gguf_tensor_find(f, "blk.2.ffn_down_exps.weight")->offset + 100)), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(session_begin(s, &info, &e), 0);
+		assert_int_equal(session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), -1);
+		if (!strstr(e.msg, "layer 2, expert ") || !strstr(e.msg, "the file was cut"))
+			fail_msg("'%s'", e.msg);
+	}
+	session_free(s);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+	unlink(path);
+}
+
+static void impossible_caches_are_refused(void **state)
+{
+	struct model *m, *dense;
+	struct gguf *f = open_model("qwen2moe", &m), *g = open_model("llama", &dense);
+	struct session_cache c = { .bytes = 100 };
+	struct session_opt opt = { .n_threads = 1, .cache = &c };
+	struct moe_err e = { 0 };
+
+	(void)state;
+	assert_null(session_new(m, &opt, &e));
+	assert_string_equal(e.msg, "an expert cache of 100 bytes: one expert takes 12288, all 24 of them 294912");
+	assert_null(session_new(dense, &opt, &e));
+	assert_string_equal(e.msg, "an expert cache for a model without experts");
+	model_close(m);
+	model_close(dense);
+	gguf_close(f);
+	gguf_close(g);
+}
+
+/* Rounded keys and values: the reference rounds its own, in double precision, so a value that lies
+ * at a tie may go the other way; but it must be far nearer than a cache without rounding. */
+static void rounded_keys_and_values(void **state)
+{
+	static const struct { const char *vec; int type; } how[] = {
+		{ "qwen3moe-f16kv", SESSION_KV_F16 }, { "qwen3moe-q8_0kv", SESSION_KV_Q8_0 },
+	};
+	struct model *m;
+	struct gguf *f = open_model("qwen3moe", &m);
+	struct vec exact;
+	size_t n;
+
+	(void)state;
+	vec_load("qwen3moe", &exact);
+	n = (size_t)exact.n_tok * exact.n_vocab;
+	for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
+		struct session_opt opt = { .n_threads = 1, .kv_type = how[i].type };
+		struct vec v;
+		struct got g;
+		double own, other;
+
+		vec_load(how[i].vec, &v);
+		run(m, &v, &g, opt, 5);
+		own = apart(g.logits, v.logits, n);
+		other = apart(exact.logits, v.logits, n);
+		printf("             %s: logits within %.1e; F32 is %.1e away\n", how[i].vec, own, other);
+		assert_true(other > 1e-3 && own < other / 3);
+		got_free(&g);
+		vec_free(&v);
+	}
+	vec_free(&exact);
 	model_close(m);
 	gguf_close(f);
 }
@@ -360,6 +696,105 @@ static void an_editing_hook_is_declared_and_seen(void **state)
 	assert_int_equal(seen.edited, v.n_tok);
 	assert_true(seen.changed > 0 && seen.changed <= (int)v.n_tok);
 	session_free(s);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
+/* ---- cache-aware routing ---- */
+
+struct watch { const struct session *s; uint32_t keep, within; int seen, edited; };
+
+/* The rule of aware.h, told over sets: of the logits' ranking (softmax keeps it) the best `keep`, then
+ * held ones up to `within`, then the best of the others. Nothing was read yet for this layer. */
+static int check_aware(void *ctx, const struct moe_route_view *v, struct moe_err *e)
+{
+	struct watch *w = ctx;
+
+	(void)e;
+	for (uint32_t t = 0; t < v->n_tok; t++) {
+		const float *z = v->logits + (size_t)t * v->n_expert;
+		uint8_t in[MOE_MAX_EXPERT] = { 0 };
+		uint32_t n = 0, differs = 0;
+		double sum = 0;
+
+		for (int pass = 0; pass < 3; pass++)
+			for (uint32_t r = 0; r < v->n_expert && n < v->k; r++)
+				for (uint32_t x = 0; x < v->n_expert && n < v->k; x++) {
+					uint32_t rank = 0;
+
+					for (uint32_t y = 0; y < v->n_expert; y++)
+						rank += z[y] > z[x] || (z[y] == z[x] && y < x);
+					if (rank != r || in[x] || (pass == 0 && rank >= w->keep) || (pass == 1 &&
+						(rank >= w->within || !session_holds(w->s, v->layer, (int)x))))
+						continue;
+					in[x] = 1;
+					n++;
+					differs |= rank >= v->k;
+				}
+		for (uint32_t r = 0; r < v->k; r++) {
+			if (!in[v->experts[t * v->k + r]])
+				fail_msg("layer %u token %u: expert %u was not to be chosen", v->layer, t,
+					v->experts[t * v->k + r]);
+			sum += exp((double)z[v->experts[t * v->k + r]]);
+		}
+		for (uint32_t r = 0; r < v->k; r++) /* weights: what the logits say of those chosen */
+			assert_true(fabs((double)v->weights[t * v->k + r] -
+				exp((double)z[v->experts[t * v->k + r]]) / sum) < 1e-5);
+		assert_int_equal((v->flags[t] & MOE_EV_EDITED) != 0, differs);
+		w->edited += differs != 0;
+		w->seen++;
+	}
+	return 0;
+}
+
+static void aware_routing_follows_its_rule(void **state)
+{
+	static const uint32_t how[][2] = { { 0, 8 }, { 1, 4 }, { 1, 2 }, { 0, 5 } };
+	struct model *m;
+	struct gguf *f = open_model("qwen3moe", &m);
+	struct session_cache c = { .percent = 60 };
+	struct session_opt opt = { .n_threads = 1, .n_batch = 1, .cache = &c };
+	struct moe_err e = { 0 };
+	struct vec v;
+
+	(void)state;
+	vec_load("qwen3moe", &v);
+	for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
+		struct session *s = session_new(m, &opt, &e);
+		struct aware *a = aware_new(s, m, how[i][0], how[i][1], &e);
+		struct watch w = { s, how[i][0], how[i][1], 0, 0 };
+		struct moe_hook watch = { .name = "watch", .ctx = &w, .route = check_aware };
+		struct moe_seq_info info = { 0 };
+		uint64_t seen, changed;
+
+		ok_or_fail(a && !session_add_hook(s, aware_hook(a), &e) && !session_add_hook(s, &watch, &e), &e);
+		ok_or_fail(!session_begin(s, &info, &e), &e);
+		ok_or_fail(!session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), &e);
+		aware_counts(a, &seen, &changed);
+		assert_int_equal(seen, v.n_tok * v.n_moe);
+		assert_int_equal(w.seen, seen);
+		assert_int_equal(w.edited, changed);
+		printf("             keep %u, rank %u: %llu of %llu changed\n", w.keep, w.within,
+			(unsigned long long)changed, (unsigned long long)seen);
+		assert_true(i == 2 ? !changed : changed > 5);
+		session_free(s);
+		aware_free(a);
+	}
+	opt.cache = NULL;
+	{
+		struct session *s = session_new(m, &opt, &e);
+
+		assert_null(aware_new(s, m, 1, 4, &e));
+		assert_string_equal(e.msg, "cache-aware routing needs an expert cache");
+		session_free(s);
+		opt.cache = &c;
+		s = session_new(m, &opt, &e);
+		assert_null(aware_new(s, m, 2, 4, &e));
+		assert_non_null(strstr(e.msg, "of top-2 of 8 experts, keep may be 0 to 1, the rank 2 to 8"));
+		assert_null(aware_new(s, m, 0, 9, &e));
+		session_free(s);
+	}
 	vec_free(&v);
 	model_close(m);
 	gguf_close(f);
@@ -636,6 +1071,15 @@ int main(void)
 {
 	enum { N = sizeof all / sizeof all[0] };
 	static const struct CMUnitTest others[] = {
+		cmocka_unit_test(same_bits_of_every_cache),
+		cmocka_unit_test(adapters_are_added),
+		cmocka_unit_test(bad_adapters_are_refused),
+		cmocka_unit_test(a_cache_gives_the_same_bits),
+		cmocka_unit_test(hits_are_counted),
+		cmocka_unit_test(a_cut_file_is_an_error),
+		cmocka_unit_test(impossible_caches_are_refused),
+		cmocka_unit_test(aware_routing_follows_its_rule),
+		cmocka_unit_test(rounded_keys_and_values),
 		cmocka_unit_test(an_editing_hook_is_declared_and_seen),
 		cmocka_unit_test(a_failing_hook_stops_the_engine),
 		cmocka_unit_test(bad_input_is_refused),
