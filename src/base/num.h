@@ -55,7 +55,7 @@ static inline float num_silu(float x)
 }
 
 /* tanh x: below 0.625 by five terms of its continued fraction (error below 2^-30 of the value),
- * above through e^2x. Largest error 3 ulp. */
+ * above through e^2x. Largest error 2.6e-7 of the value. */
 static inline float num_tanh(float x)
 {
 	float z = x * x, e = num_exp(2.0f * x);
@@ -65,7 +65,8 @@ static inline float num_tanh(float x)
 	return z < 0.390625f ? small : large;
 }
 
-/* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), which is x times a sigmoid of twice the argument. */
+/* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), which is x times a sigmoid of twice the argument.
+ * Largest error 5.2e-7. */
 static inline float num_gelu(float x)
 {
 	return x * num_sigmoid(1.59576912f * x * (1.0f + 0.044715f * x * x));

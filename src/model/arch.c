@@ -27,6 +27,9 @@ static const struct arch table[] = {
 		.expert_ff = FF_OWN, .router = "qwen3moe" },
 	/* DeepSeek-V2, V3, R1, Kimi K2 */
 	{ "deepseek2", F_FFN_NORM | F_MLA | F_SHARED | F_SEL_BIAS_MAYBE | F_GATE_UP_MAYBE,
+		K_ROUTER | K_LEAD | K_SHARED_COUNT | K_MLA | K_YARN_LOG | K_YARN_EVEN | K_TEMP | K_TEMP_LENGTH,
+		MIXTURE, .expert_ff = FF_KEY, .shared_ff = SHARED_COUNT, .router = "deepseek-v2" },
+	{ "mistral4", F_FFN_NORM | F_MLA | F_SHARED | F_SEL_BIAS_MAYBE | F_GATE_UP_MAYBE,
 		K_ROUTER | K_LEAD | K_SHARED_COUNT | K_MLA | K_YARN_LOG | K_TEMP | K_TEMP_LENGTH, MIXTURE,
 		.expert_ff = FF_KEY, .shared_ff = SHARED_COUNT, .router = "deepseek-v2" },
 	{ "deepseek", F_FFN_NORM | F_SHARED, K_WEIGHTS_SCALE | K_LEAD | K_SHARED_COUNT, MIXTURE,

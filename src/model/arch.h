@@ -81,6 +81,7 @@ enum arch_key {
 	K_MLA = 262144,       /* ranks and head sizes of latent attention */
 	K_SECTIONS = 524288,  /* rope.dimension_sections, in thirds of a head */
 	K_SECTIONS_MIXED = 1048576, /* the same, interleaved */
+	K_YARN_EVEN = 2097152, /* yarn_log_multiplier holds for the rotation too, unless it is 1 */
 	/* set by loading */
 	K_RMS_EPS = 1 << 29, K_LAYER_EPS = 1 << 30
 };

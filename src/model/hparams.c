@@ -273,6 +273,7 @@ static int relate_experts(struct model *m, struct moe_err *e)
 {
 	struct hparams *hp = &m->hp;
 	enum expert_ff rule = m->arch->expert_ff;
+	uint32_t il;
 
 	if (m->arch->experts == EXPERTS_NEVER && hp->n_expert)
 		return err_set(e, MOE_ERR_INPUT, "%s.expert_count = %u: the architecture has no experts",
@@ -283,6 +284,11 @@ static int relate_experts(struct model *m, struct moe_err *e)
 		hp->n_ff_shared = 0; /* a width without tensors must not size anything */
 		return 0;
 	}
+	for (il = 0; il < hp->n_layer && !is_moe(hp, il); il++)
+		;
+	if (il == hp->n_layer)
+		return err_set(e, MOE_ERR_INPUT, "none of %u layers has experts: the first %u are dense, then "
+			"every %u. of all has some", hp->n_layer, hp->n_lead, hp->step ? hp->step : 1);
 	if (same_value(m, "expert_used_count", MOE_MAX_EXPERT, &hp->k, e) ||
 	    (rule != FF_COMMON && same_value(m, "expert_feed_forward_length", 1 << 20, &hp->n_ff_expert, e)))
 		return -1;
@@ -476,7 +482,7 @@ static int relate_rope(struct model *m, struct moe_err *e)
 	r->slow = hp->yarn_slow != 0 ? hp->yarn_slow : 1;
 	ratio = yarn_gain(r->factor, 1);
 	if (log_mul != 0)
-		ratio = m->arch->features & F_MLA && fabs(log_mul - 1) > 1e-6 ? 1 :
+		ratio = m->arch->keys & K_YARN_EVEN && fabs(log_mul - 1) > 1e-6 ? 1 :
 			ratio / yarn_gain(r->factor, log_mul);
 	r->gain = hp->rope_gain * (r->ext != 0 ? ratio : m->arch->keys & K_GROK ? hp->yarn_gain : 1);
 	if (m->arch->features & F_MLA) {

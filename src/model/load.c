@@ -475,6 +475,9 @@ static int fill_router(struct model *m, struct moe_route_spec *r, struct moe_err
 				"1 (softmax), 2 (sigmoid), 4 (sqrt(softplus))", m->arch->name, h->gating);
 		r->score = (enum moe_score)score_of[h->gating];
 	}
+	/* GLM-4.7-Flash in files that do not say: as llama.cpp knows it */
+	if ((keys & K_MLA) && !h->gating && (h->n_layer == 47 || h->n_layer == 48) && m->n_vocab == 154880)
+		r->score = MOE_SCORE_SIGMOID;
 	return moe_route_check(r, e);
 }
 

@@ -54,6 +54,7 @@ ARCH = {
     "qwen2": {**HALVES},
     "qwen3": {**HALVES},
     "phi3": {**HALVES},
+    "granite": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "gemma": {**HALVES, "act": "gelu", "root_embd": True},
     "gemma2": {**HALVES, "act": "gelu", "root_embd": True, "window": 2},
     "gemma3": {**HALVES, "act": "gelu", "root_embd": True, "window": 6, "local_base": 10000.0},
@@ -61,6 +62,7 @@ ARCH = {
     "olmoe": {**HALVES, **SOFTMAX_RAW, "qk_norm": "vector"},
     "qwen2moe": {**HALVES, **SOFTMAX_RAW},
     "qwen3moe": {**HALVES, **SOFTMAX_RENORM},
+    "qwen3vlmoe": {**HALVES, **SOFTMAX_RENORM},         # with text only
     "granitemoe": {**ADJACENT, **SOFTMAX_RENORM, "scales": "granite"},
     "phimoe": {**HALVES, **SOFTMAX_RENORM},
     "dbrx": {**HALVES, **SOFTMAX_RENORM, "layernorm": True, "ffn_norm": "attn_output_norm"},
@@ -68,9 +70,10 @@ ARCH = {
     "grok": {**HALVES, **SOFTMAX_RENORM, "act": "gelu", "scales": "grok"},
     "hunyuan-moe": {**HALVES, **SOFTMAX_RENORM, "qk_norm": "after"},
     "ernie4_5-moe": {**ADJACENT, **SOFTMAX_RENORM},
-    "llama4": {**ADJACENT, "score": "sigmoid", "norm": "raw", "chunk": 8192},
+    "llama4": {**ADJACENT, "score": "none", "norm": "sigmoid", "chunk": 8192},
     "deepseek": {**ADJACENT, **SOFTMAX_RAW, "scaled": True},
     "deepseek2": {**ADJACENT, "gating": "softmax", "scaled": True},
+    "mistral4": {**ADJACENT, "gating": "softmax", "scaled": True},
     "bailingmoe": {**ADJACENT, "score": "softmax", "scaled": True},
     "bailingmoe2": {**HALVES, "scaled": True},
     "dots1": {**HALVES, "scaled": True},
@@ -79,6 +82,7 @@ ARCH = {
     "gpt-oss": {**HALVES, "score": "none", "norm": "softmax", "act": "oai", "window": 2,
                 "ffn_norm": "post_attention_norm"},
 }
+LATENT = ("deepseek2", "mistral4")
 GATING_FUNC = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
 
 
@@ -166,10 +170,13 @@ class Model:
                 raise KeyError(f"{path}: no {self.arch}.{name}")
             return v
 
+        def one(name, default=None):                        # a number, or the same for each layer
+            return int(np.unique(key(name, default)).item())
+
         self.d = key("embedding_length")
         self.layers = key("block_count") - key("nextn_predict_layers", 0)
-        self.heads = key("attention.head_count")
-        self.kv_heads = key("attention.head_count_kv", self.heads)
+        self.heads = one("attention.head_count")
+        self.kv_heads = one("attention.head_count_kv", self.heads)
         self.hd = key("attention.key_length", self.d // self.heads)
         self.eps = float(key("attention.layer_norm_rms_epsilon", 0) or
                          key("attention.layer_norm_epsilon"))
@@ -177,7 +184,7 @@ class Model:
         if not self.window:
             self.row = {**self.row, "window": 0}
         self.clamp = float(key("attention.clamp_kqv", 0.0))
-        if self.arch == "deepseek2":
+        if self.arch in LATENT:
             self.kv_rank = key("attention.kv_lora_rank")
             self.hd_mla = key("attention.key_length_mla", self.hd)
             self.hd_v = key("attention.value_length_mla", 0) or key("attention.value_length")
@@ -217,6 +224,9 @@ class Model:
         elif self.arch == "mistral3":
             self.temp = float(key("attention.temperature_scale", 0.0))
             self.temp_floor = key("rope.scaling.original_context_length", key("context_length"))
+        elif self.arch in LATENT:
+            self.temp = float(key("attention.temperature_scale", 0.0))
+            self.temp_floor = key("attention.temperature_length", 1)
 
     def set_rope(self, key):
         n_rot = key("rope.dimension_count", self.hd)
@@ -239,13 +249,13 @@ class Model:
                 yarn["ext"] = float(key("rope.scaling.yarn_ext_factor", 1.0))
             # m(x) = 1 + 0.1 x ln(factor): DeepSeek's file says 0.1 x, Mistral's x
             m_all = float(key("rope.scaling.yarn_log_multiplier", 0.0))
-            if self.arch == "deepseek2":
+            if self.arch in LATENT:
                 m_all /= 0.1
             m = m_all if self.arch == "deepseek2" and m_all != 1 else 1.0
             gain *= 1 + 0.1 * (m if m_all else 1.0) * ln
             if m_all:
                 gain /= 1 + 0.1 * m_all * ln
-            if self.arch == "deepseek2":
+            if self.arch in LATENT:
                 self.yarn_qk = (gain * (1 + 0.1 * m_all * ln)) ** 2
         factors = None
         longer = "rope_factors_long" if context > original else "rope_factors_short"
@@ -259,6 +269,14 @@ class Model:
             local = float(key("rope.freq_base_swa", self.row["local_base"]))
             self.local_rope = Rope(n_rot, local, pairs, 1.0, factors, yarn, gain)
         self.n_rot = n_rot
+        if self.arch == "qwen3vlmoe":
+            # Pairs take turns in time, height, width; what is left over reads a fourth coordinate,
+            # which llama.cpp sets to 0 for text.
+            sections = [int(x) for x in key("rope.dimension_sections")]
+            sector = np.arange(n_rot // 2) % sum(sections)
+            self.rope.freq = np.where(sector >= 3 * np.array(sections)[sector % 3], 0, self.rope.freq)
+        if self.arch == "granite" and not key("rope.scaling.finetuned", True):
+            self.rope = self.local_rope = None              # llama.cpp's sign for no positions
 
     def set_router(self, key):
         row = self.row
@@ -345,6 +363,11 @@ class Model:
             qkv = [self.linear(x, b + f"attn_{n}") for n in "qkv"]
         return [np.clip(y, -self.clamp, self.clamp) if self.clamp else y for y in qkv]
 
+    def warmth(self, T):
+        """[T][1][1], what the queries are multiplied by."""
+        turns = np.floor((np.arange(T) + self.temp_shift) / self.temp_floor)
+        return (np.log(turns + 1) * self.temp + 1)[:, None, None]
+
     def attention(self, x, b, i):
         """x [T][d], normalised -> [T][d]."""
         T, when = len(x), self.row.get("qk_norm", "head")
@@ -364,9 +387,8 @@ class Model:
                 q, k = rms_norm(q, 1, self.eps), rms_norm(k, 1, self.eps)
         if when == "after":
             q, k = self.norm(q, b + "attn_q_norm"), self.norm(k, b + "attn_k_norm")
-        if self.temp and not (self.arch == "llama4" and rotate):
-            warmth = np.log(np.floor((np.arange(T) + self.temp_shift) / self.temp_floor) + 1)
-            q = q * (warmth * self.temp + 1)[:, None, None]
+        if not (self.arch == "llama4" and rotate):
+            q = q * self.warmth(T)
         k, v = self.cached(k), self.cached(v)
         sinks = self.w(b + "attn_sinks.weight") if self.has(b + "attn_sinks.weight") else None
         out = []
@@ -384,7 +406,7 @@ class Model:
             q = self.linear(a, b + "attn_q_b")
         else:
             q = self.linear(x, b + "attn_q")
-        q = q.reshape(T, self.heads, self.hd_mla)
+        q = q.reshape(T, self.heads, self.hd_mla) * self.warmth(T)
         kv = self.linear(x, b + "attn_kv_a_mqa")
         c = self.norm(kv[:, :self.kv_rank], b + "attn_kv_a_norm")
         k_rot = self.rope(kv[:, None, self.kv_rank:])[:, 0]
@@ -457,7 +479,7 @@ class Model:
     def layer(self, x, i):
         """x [T][d] -> [T][d], and the routing or None."""
         b, routing, before = f"blk.{i}.", None, x
-        attention = self.latent_attention if self.arch == "deepseek2" else self.attention
+        attention = self.latent_attention if self.arch in LATENT else self.attention
         y = attention(self.norm(x, b + "attn_norm"), b, i)
         if self.arch.startswith("gemma"):
             y = self.norm_if(y, b + "post_attention_norm")

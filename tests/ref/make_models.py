@@ -45,6 +45,7 @@ LONGROPE = {"rope_factors_long": (1.1, 2.4, 7.9, 12.5), "rope_factors_short": (1
 PHIMOE = dict(arch="phimoe", pre="llama-bpe", bos=True, d=32, heads=4, kv=2, hd=8, ff=16, e=8, k=2,
               base=10000.0, eps=1e-5, layers=2, qkv_bias=True, all_bias=True, factors=LONGROPE)
 DENSE = dict(pre="llama-bpe", bos=True, d=32, heads=4, kv=2, hd=8, ff=80, e=0, k=0)
+GRANITE = {"embedding_scale": 3.0, "residual_scale": 0.6, "attention.scale": 0.25, "logit_scale": 1.25}
 MLA = dict(arch="deepseek2", pre="llama-bpe", bos=True, d=32, heads=4, kv=1, hd=24, ff=8, ff_dense=48,
            base=10000.0, eps=1e-6, sh=16, lead=1, rank=16, q_rank=24, rot=8, nope=16, v=12, layers=3)
 
@@ -76,9 +77,7 @@ MODELS = {
                       "blk.1.ffn_up_exps.weight": "Q4_0", "blk.1.ffn_down_exps.weight": "Q5_0"}),
     # Routers beyond softmax; kept small, d 32.
     "granitemoe": dict(arch="granitemoe", pre="qwen2", bos=False, d=32, heads=4, kv=2, hd=8, ff=16,
-                       e=8, k=2, base=10000.0, eps=1e-6, sh=16, tied=True, keys={
-                           "embedding_scale": 3.0, "residual_scale": 0.6, "attention.scale": 0.25,
-                           "logit_scale": 1.25}),
+                       e=8, k=2, base=10000.0, eps=1e-6, sh=16, tied=True, keys=GRANITE),
     # 1 dense layer and 2 of 16 experts in 4 groups, of which 2; sigmoid, bias, scale; MLA
     "deepseek2": dict(arch="deepseek2", pre="llama-bpe", bos=True, d=32, heads=4, kv=1, hd=24, ff=8,
                       ff_dense=48, e=16, k=4, base=10000.0, eps=1e-6, sh=16, lead=1, rank=16,
@@ -204,6 +203,18 @@ MODELS = {
     "phi3": dict(DENSE, arch="phi3", title="phi 3", base=10000.0, eps=1e-5, fused_qkv=True, merged_ffn=True, keys={
         "attention.sliding_window": 8, **longrope(64, 1.19)}, factors=LONGROPE),
 
+    "granite": dict(DENSE, arch="granite", base=10000.0, eps=1e-5, tied=True, keys=GRANITE),
+    "granite-nope": dict(DENSE, arch="granite", base=10000.0, eps=1e-5, tied=True, keys={
+        **GRANITE, "rope.scaling.finetuned": False}),       # no positions
+    "qwen3vlmoe": dict(arch="qwen3vlmoe", pre="qwen2", bos=False, d=32, heads=4, kv=2, hd=16, ff=8, e=12,
+                       k=3, base=5000000.0, eps=1e-6, qk="head", keys={
+                           "rope.dimension_sections": [4, 2, 2, 0], "n_deepstack_layers": 0}),
+    # Mistral Large 3: attention temperature
+    "deepseek2-temperature": dict(MLA, e=8, k=2, gated=False, keys={
+        "expert_shared_count": 1, "expert_weights_norm": True, "expert_weights_scale": 1.0,
+        "attention.temperature_scale": 0.1, "attention.temperature_length": 8, **yarn(16.0, 16),
+        "rope.scaling.yarn_log_multiplier": 0.1}, sh=8),
+
     # Types that have no forward codec here: blocks of random bytes with a scale that fits.
     "lowbit": dict(seed=900, arch="qwen3moe", pre="qwen2", bos=False, heads=4, kv=2, hd=64, ff=256,
                    e=4, k=2, base=1000000.0, eps=1e-6, qk="head", d=256, layers=2, types={
@@ -215,6 +226,15 @@ MODELS = {
                        "blk.0.ffn_gate_exps.weight": "IQ2_XXS", "blk.0.ffn_up_exps.weight": "IQ2_XS",
                        "blk.0.ffn_down_exps.weight": "IQ2_S", "blk.1.ffn_gate_exps.weight": "IQ1_S",
                        "blk.1.ffn_up_exps.weight": "IQ3_XXS", "blk.1.ffn_down_exps.weight": "TQ2_0"}),
+    # DeepSeek's architecture but for what YaRN's logarithm multiplies
+    "mistral4": dict(MLA, seed=903, arch="mistral4", e=8, k=2, gated=False, keys={
+        "expert_shared_count": 1, "expert_weights_norm": True, "expert_weights_scale": 1.0,
+        **yarn(40.0, 16), "rope.scaling.yarn_log_multiplier": 0.0707}, sh=8),
+    # one number for each layer
+    "granite-layers": dict(DENSE, seed=902, arch="granite", base=10000.0, eps=1e-6, tied=True, keys={
+        **GRANITE, "attention.head_count": Typed("arr:i32", [4, 4, 4]),
+        "attention.head_count_kv": Typed("arr:i32", [2, 2, 2]),
+        "feed_forward_length": Typed("arr:i32", [80, 80, 80])}),
 }
 
 # Where the half-precision scales of a block lie, for random blocks.

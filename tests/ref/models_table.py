@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -43,10 +44,12 @@ FAMILIES = {
     "llama": (RENORM, "Mixtral 8x7B, 8x22B; dense: Llama 2 to 3.3, Mistral 7B, Yi, SmolLM"),
     "qwen2moe": (RAW, "Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B"),
     "qwen3moe": (RENORM, "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder"),
+    "qwen3vlmoe": (RENORM, "Qwen3-VL-30B-A3B, Qwen3-VL-235B-A22B (text)"),
     "olmoe": (RAW, "OLMoE-1B-7B"),
     "deepseek": (RAW + ", scaled", "DeepSeek-MoE-16B"),
     "deepseek2": ("softmax, or sigmoid + bias; groups; renormalised or raw, scaled",
-                  "DeepSeek-V2, V2-Lite, V2.5, V3, V3.1, R1, Kimi K2, Moonlight"),
+                  "DeepSeek-V2, V2-Lite, V2.5, V3, V3.1, R1, Kimi K2, Moonlight, Mistral Large 3"),
+    "mistral4": ("as the file says", "models of the Mistral 4 architecture"),
     "gpt-oss": ("softmax over the chosen", "gpt-oss-20b, gpt-oss-120b"),
     "glm4moe": ("sigmoid + bias, renormalised, scaled", "GLM-4.5, 4.5-Air, 4.6, 4.7"),
     "llama4": ("sigmoid, applied to the input", "Llama 4 Scout, Maverick"),
@@ -62,6 +65,7 @@ FAMILIES = {
     "arctic": (RENORM, "Snowflake Arctic"),
     "grok": (RENORM, "Grok-1, Grok-2"),
     "mistral3": ("none", "Ministral 3"),
+    "granite": ("none", "Granite 3, dense"),
     "qwen2": ("none", "Qwen2, Qwen2.5, DeepSeek-R1-Distill-Qwen"),
     "qwen3": ("none", "Qwen3, 0.6B to 32B"),
     "gemma": ("none", "Gemma"),
@@ -84,20 +88,23 @@ def call(*args):
 
 
 class Tools:
-    def __init__(self, engine, where):
-        self.engine, self.where = engine, where
-        self.llama = os.path.join(where, "llama_dump")
+    """The programs, and a folder of its own for temporary files."""
+
+    def __init__(self, engine, tools, where):
+        self.engine, self.where = engine, os.path.join(tools, where)
+        self.llama, self.quantiser = (os.path.join(tools, x) for x in ("llama_dump", "llama_quantize"))
+        os.mkdir(self.where)
 
     def path(self, name):
         return os.path.join(self.where, name)
 
     def quantise(self, gguf, kind, name=None):
         out = self.path(name or f"{kind}.gguf")
-        call(self.path("llama_quantize"), gguf, out, kind)
+        call(self.quantiser, gguf, out, kind)
         return out
 
     def kinds(self):
-        return call(self.path("llama_quantize"), "--list").split()
+        return call(self.quantiser, "--list").split()
 
     def evaluate(self, tool, gguf, inputs):
         outs = [self.path(f"out{i}.vec") for i in range(len(inputs))]
@@ -139,13 +146,20 @@ def sets(a, b):
     return f"{far} + {near} of {all_}"
 
 
+def divergence(a, b):
+    """Index of the first token that differs, or None."""
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x[0] != y[0]), None)
+
+
 def greedy_cell(t, gguf, tokens):
     half = t.quantise(gguf, "F16")
     ours, theirs = t.greedy(t.engine, half, tokens), t.greedy(t.llama, half, tokens)
-    for i, (a, b) in enumerate(zip(ours, theirs)):
-        if a[0] != b[0]:
-            return f"{i}, then leads of {number(a[1])} and {number(b[1])}"
-    return f"all {len(ours)}"
+    i = divergence(ours, theirs)
+    if i is None:
+        return f"{len(ours)}"
+    exact = divergence(ours, t.greedy(t.llama, t.quantise(half, "F32", "back.gguf"), tokens))
+    return (f"{i}, then leads of {number(ours[i][1])} and {number(theirs[i][1])}; unrounded "
+            f"{len(ours) if exact is None else exact}")
 
 
 class Page:
@@ -186,7 +200,7 @@ def architecture_row(t, page, name, gguf, tokens, reference):
 
 def architectures(t, page, wanted):
     page.head("model", "logits", "of their σ", "logits, from float64", "other sets",
-              f"same of {GREEDY} greedy tokens, F16")
+              f"greedy, F16, of {GREEDY}")
     for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
         name = os.path.splitext(os.path.basename(gguf))[0]
         if name in ("quant", "lowbit") or not wanted(name):
@@ -297,16 +311,23 @@ def main():
     p.add_argument("--update", action="store_true")
     p.add_argument("--only", default=".")
     o = p.parse_args()
-    t, start, bad = Tools(o.engine, o.where), time.time(), []
+    start, bad, samples = time.time(), [], ("balanced", "collapsed")
 
     def wanted(name):
         return re.search(o.only, name)
 
     parts = {name: Page() for name in ("families", "architectures", "types")}
-    architectures(t, parts["architectures"], wanted)
+    pages = [Page() for _ in samples]
+    with ThreadPoolExecutor() as pool:          # side by side, for the time that programs take
+        work = [pool.submit(types, Tools(o.engine, o.where, sample), page, sample, wanted)
+                for sample, page in zip(samples, pages)]
+        architectures(Tools(o.engine, o.where, "models"), parts["architectures"], wanted)
+        for w in work:
+            w.result()
     families(parts["families"], parts["architectures"].outcome)
-    for sample in ("balanced", "collapsed"):
-        types(t, parts["types"], sample, wanted)
+    for page in pages:
+        parts["types"].lines += page.lines
+        bad += page.bad
     for part, page in parts.items():
         bad += page.bad
         if o.update:

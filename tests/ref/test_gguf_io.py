@@ -31,7 +31,7 @@ def main():
     g = read_gguf(path)
     assert g.kv["h"] == 2**63 and g.kv["j"] == -3 and g.kv["g"] == ["x", ""] and g.kv["d"] == "text é"
     assert list(g.kv["e"]) == [1, -2] and g.kv["c"] is True and list(g.kv["i"]) == [1, 255]
-    for k in CODEC:
+    for k in both:
         assert g.tensors[k].dims == (256, 4, 3)
         assert np.array_equal(g.tensor(k), dequantise(quantise(w, k), k, w.shape))
     assert np.array_equal(g.tensor("one"), w[0, 0, :5])

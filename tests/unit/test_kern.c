@@ -298,6 +298,32 @@ static void exponential_is_accurate(void **state)
 	assert_true(num_exp(0) == 1);
 }
 
+/* The largest errors over [-20, 20] of tanh, of GELU in its tanh form and of OpenAI's gate, against
+ * libm in double precision. */
+static void activations_are_accurate(void **state)
+{
+	double tanh_rel = 0, gelu_abs = 0, gelu_rel = 0, oai = 0;
+
+	(void)state;
+	for (float x = -20; x < 20; x += 0.00173f) {
+		double d = (double)x, c = d > 7 ? 7 : d, gate = c / (1 + exp(-1.702 * c));
+		double t = tanh(d), g = 0.5 * d * (1 + tanh(sqrt(2 / 3.14159265358979323846) *
+			(d + 0.044715 * d * d * d)));
+
+		tanh_rel = fmax(tanh_rel, fabs((double)num_tanh(x) - t) / fabs(t));
+		gelu_abs = fmax(gelu_abs, fabs((double)num_gelu(x) - g));
+		if (x > -3)
+			gelu_rel = fmax(gelu_rel, fabs((double)num_gelu(x) - g) / fabs(g));
+		oai = fmax(oai, fabs((double)num_oai_gate(x) - gate) / fabs(gate));
+	}
+	assert_true(tanh_rel < 3e-7 && gelu_abs < 1e-6 && gelu_rel < 2e-6 && oai < 3e-6);
+	assert_true(num_tanh(0) == 0 && num_tanh(INFINITY) == 1 && num_tanh(-INFINITY) == -1);
+	assert_true(num_tanh(1e-30f) == 1e-30f && isnan(num_tanh(NAN)) && isnan(num_gelu(NAN)));
+	assert_true(num_gelu(30) == 30 && num_gelu(-30) == 0 && num_gelu(0) == 0);
+	assert_true(num_oai_up(3) == 4 && num_oai_up(9) == 8 && num_oai_up(-9) == -6);
+	assert_true(isnan(num_oai_up(NAN)) && isnan(num_oai_gate(NAN)) && num_oai_gate(0) == 0);
+}
+
 static void kernels_are_chosen_by_name(void **state)
 {
 	struct moe_err e;
@@ -362,6 +388,7 @@ int main(void)
 		cmocka_unit_test(vector_kernels_give_the_same_bits),
 		cmocka_unit_test(products_agree_with_blas),
 		cmocka_unit_test(exponential_is_accurate),
+		cmocka_unit_test(activations_are_accurate),
 		cmocka_unit_test(kernels_are_chosen_by_name),
 	};
 

@@ -238,6 +238,8 @@ static const struct of { const char *name; double within; } all[] = {
 	{ "deepseek", 1e-4 }, { "hunyuan-moe", 1e-4 }, { "dots1", 1e-4 }, { "minimax-m2", 1e-4 },
 	{ "llama3", 1e-4 }, { "llama-linear", 1e-4 }, { "mistral3", 1e-4 }, { "qwen2", 1e-4 },
 	{ "qwen3", 1e-4 }, { "phi3", 1e-4 }, { "gemma", 1e-4 }, { "gemma2", 1e-4 }, { "gemma3", 1e-4 },
+	{ "granite", 1e-4 }, { "granite-nope", 1e-4 }, { "granite-layers", 1e-4 }, { "qwen3vlmoe", 1e-4 },
+	{ "deepseek2-temperature", 1e-4 }, { "mistral4", 1e-4 },
 	{ "quant", 1e-3 }, { "lowbit", 1e-3 }, { "balanced", 1e-3 }, { "collapsed", 1e-3 },
 };
 
@@ -867,14 +869,104 @@ static void bad_input_is_refused(void **state)
 	gguf_close(f);
 }
 
+/* What inspect says of the weights, by the names of the tensors: an expert's count k times of
+ * n_expert, a prediction layer's not at all, and the embedding's bytes only for a row. */
+struct counts { uint64_t all, active, bytes; };
+
+static void counts_are(const struct gguf *f, const struct model_info *in)
+{
+	struct counts c = { 0, 0, 0 };
+	int tied = gguf_tensor_find(f, "output.weight") == NULL;
+
+	for (size_t i = 0; i < gguf_n_tensors(f); i++) {
+		const struct gguf_tensor *t = gguf_tensor_at(f, i);
+		uint64_t n = t->ne[0] * t->ne[1] * t->ne[2], read = t->n_bytes, active = n;
+		unsigned layer;
+
+		if (sscanf(t->name, "blk.%u.", &layer) == 1 && layer >= in->n_layer)
+			continue;
+		if (strstr(t->name, "_exps.") && !strstr(t->name, "norm_exps.")) {
+			active = n * in->route.k / in->route.n_expert;
+			read = t->n_bytes * in->route.k / in->route.n_expert;
+		}
+		if (!strcmp(t->name, "token_embd.weight") && !tied)
+			read = t->n_bytes / t->ne[1];
+		c.all += n;
+		c.active += active;
+		c.bytes += read;
+	}
+	if (in->n_params != c.all || in->n_params_active != c.active || in->bytes_per_token != c.bytes)
+		fail_msg("%s: %lu parameters, %lu active, %lu bytes; expected %lu, %lu, %lu", gguf_path(f),
+			(unsigned long)in->n_params, (unsigned long)in->n_params_active,
+			(unsigned long)in->bytes_per_token, (unsigned long)c.all, (unsigned long)c.active,
+			(unsigned long)c.bytes);
+}
+
+static void parameters_are_counted(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+		struct model *m;
+		struct gguf *f = open_model(all[i].name, &m);
+
+		counts_are(f, model_info(m));
+		model_close(m);
+		gguf_close(f);
+	}
+}
+
+static void layers_are_described(void **state)
+{
+	struct model *m;
+	struct gguf *f = open_model("glm4moe", &m);
+	const struct model_info *in = model_info(m);
+
+	(void)state;
+	assert_int_equal(in->n_layer, 3); /* of 4: the last one predicts */
+	assert_int_equal(in->n_nextn, 1);
+	assert_int_equal(in->n_unused, 23);
+	assert_int_equal(in->n_dense_layer, 1);
+	assert_int_equal(in->n_ff, 48);
+	assert_int_equal(in->n_moe_layer, 2);
+	assert_int_equal(in->layers[0].layer, 1);
+	assert_int_equal(in->layers[1].layer, 2);
+	assert_int_equal(in->n_ff_shared, 8);
+	assert_false(in->shared_gated);
+	model_close(m);
+	gguf_close(f);
+	f = open_model("llama4", &m);
+	in = model_info(m);
+	assert_int_equal(in->n_moe_layer, 2);
+	assert_int_equal(in->layers[0].layer, 1);
+	assert_int_equal(in->layers[1].layer, 3);
+	assert_int_equal(in->n_window_layer, 3);
+	assert_int_equal(in->window, 8192);
+	assert_int_equal(in->route.weight, MOE_WEIGHT_SIGMOID);
+	model_close(m);
+	gguf_close(f);
+	f = open_model("deepseek2", &m);
+	in = model_info(m);
+	assert_int_equal(in->kv_rank, 16);
+	assert_int_equal(in->route.n_group, 4);
+	assert_int_equal(in->route.n_group_used, 2);
+	assert_int_equal(in->route.score, MOE_SCORE_SIGMOID);
+	assert_true(in->route.scale == 2.5f);
+	model_close(m);
+	gguf_close(f);
+}
+
 /* The model file with `put` written `skip` bytes after the first `find` must be refused, with `want`
  * in the message. */
-static void patched(const char *find, size_t skip, const void *put, size_t n_put, const char *want)
+static void patched_model(const char *model, const char *find, size_t skip, const void *put,
+	size_t n_put, const char *want)
 {
 	size_t len, n = strlen(find), at;
-	char *data = read_file("tests/data/models/qwen3moe.gguf", &len);
+	char path[256], *data;
 	struct moe_err e = { 0 };
 	struct gguf *g;
+
+	snprintf(path, sizeof path, "tests/data/models/%s.gguf", model);
+	data = read_file(path, &len);
 
 	for (at = 0; at + n + skip + n_put <= len && memcmp(data + at, find, n); at++)
 		;
@@ -882,11 +974,17 @@ static void patched(const char *find, size_t skip, const void *put, size_t n_put
 	memcpy(data + at + skip, put, n_put);
 	g = gguf_open_memory(data, len, "patched.gguf", &e);
 	ok_or_fail(g != NULL, &e);
-	assert_null(model_open(g, &e));
+	if (model_open(g, &e))
+		fail_msg("%s: was not refused with '%s'", model, want);
 	if (!strstr(e.msg, want))
 		fail_msg("'%s' does not contain '%s'", e.msg, want);
 	gguf_close(g);
 	free(data);
+}
+
+static void patched(const char *find, size_t skip, const void *put, size_t n_put, const char *want)
+{
+	patched_model("qwen3moe", find, skip, put, n_put, want);
 }
 
 /* A u32 value follows its key and the four bytes of its type. */
@@ -915,6 +1013,58 @@ static void impossible_models_are_refused(void **state)
 	patched_u32("qwen3moe.embedding_length", 128, "the hyperparameters say 128");
 }
 
+static void refused(const char *model, const char *key, uint32_t value, const char *want)
+{
+	patched_model(model, key, strlen(key) + 4, &value, 4, want);
+}
+
+static void refused_f32(const char *model, const char *key, float value, const char *want)
+{
+	patched_model(model, key, strlen(key) + 4, &value, 4, want);
+}
+
+static void impossible_blocks_are_refused(void **state)
+{
+	(void)state;
+	refused("deepseek2", "attention.kv_lora_rank", 0, "kv_lora_rank = 0");
+	refused("deepseek2", "attention.kv_lora_rank", 17, "attn_kv_a_mqa.weight: dimension 1 is 24, the "
+		"hyperparameters say 25");
+	refused("deepseek2", "attention.key_length_mla", 0, "key_length_mla (0) and value_length_mla (12)");
+	refused("deepseek2", "attention.key_length_mla", 8, "rope.dimension_count 8: must be below");
+	refused("deepseek2", "attention.value_length_mla", 13, "attn_v_b.weight: dimension 1 is 12");
+	refused("deepseek2", "attention.q_lora_rank", 25, "attn_q_a.weight: dimension 1 is 24");
+	refused("deepseek2", "expert_group_count", 3, "16 experts do not divide into 3 groups");
+	refused("deepseek2", "expert_group_used_count", 0, "0 of 4 groups used is not possible");
+	refused("deepseek2", "expert_gating_func", 3, "expert_gating_func = 3 is not supported");
+	refused("deepseek2", "expert_gating_func", 5, "expert_gating_func = 5: allowed are 0 to 4");
+	refused("deepseek2", "expert_shared_count", 3, "ffn_gate_shexp.weight: dimension 1 is 16");
+	refused("deepseek2", "leading_dense_block_count", 2, "blk.1.ffn_gate.weight is missing");
+	refused("deepseek2", "leading_dense_block_count", 3, "none of 3 layers has experts");
+	refused_f32("deepseek2", "expert_weights_scale", -1, "expert_weights_scale = -1");
+	refused_f32("deepseek2", "expert_weights_scale", NAN, "expert_weights_scale = ");
+	refused("llama4", "interleave_moe_layer_step", 0, "interleave_moe_layer_step = 0");
+	refused("llama4", "interleave_moe_layer_step", 1, "blk.0.ffn_gate_inp.weight is missing");
+	refused("glm4moe", "nextn_predict_layers", 4, "4 of 4 layers predict further tokens");
+	refused("glm4moe", "nextn_predict_layers", 0, "blk.3.nextn.");
+	refused("glm4moe", "nextn_predict_layers", 0, "is not part of architecture glm4moe (4 of 78");
+	refused("gpt-oss", "attention.sliding_window", 0, "attention.sliding_window is missing or 0");
+	patched_model("gpt-oss", "blk.1.attn_sinks", 0, "blk.1.attn_stink", 16, "attn_sinks.weight is missing");
+	patched_model("gpt-oss", "blk.2.ffn_down_exps.bias", 20, "boss", 4, "ffn_down_exps.bias is missing");
+	patched_model("gpt-oss-yarn", "rope.scaling.type", 17 + 12, "warn", 4, "rope.scaling.type = 'warn' is not supported; "
+		"supported are none, linear, yarn, longrope");
+	refused_f32("gpt-oss-yarn", "rope.scaling.factor", INFINITY, "rope.scaling.factor = inf");
+	patched_model("minimax-m2", "blk.1.exp_probs_b", 0, "blk.1.exp_probs_c", 17, "exp_probs_b.bias is missing");
+	refused_f32("granitemoe", "logit_scale", 0, "logit_scale = 0");
+	refused_f32("grok", "attn_logit_softcapping", 0, "attn_logit_softcapping = 0");
+	refused("qwen2", "feed_forward_length", 0, "feed_forward_length is missing or 0");
+	/* one number for each layer: u32 kind, u64 count, then the values */
+	refused("granite-layers", "block_count", 2, "head_count has 3 values for 2 layers");
+	patched_model("granite-layers", "attention.head_count", 20 + 16, "\0", 1, "head_count = 0 in layer 0");
+	patched_model("granite-layers", "feed_forward_length", 19 + 16, "\120\0\0\0\121", 5,
+		"blk.1.ffn_gate.weight: dimension 1 is 80, the hyperparameters say 81");
+	patched_model("qwen3vlmoe", "rope.dimension_sections", 23 + 16, "\5", 1, "9 pairs of 8");
+}
+
 int main(void)
 {
 	enum { N = sizeof all / sizeof all[0] };
@@ -931,7 +1081,10 @@ int main(void)
 		cmocka_unit_test(an_editing_hook_is_declared_and_seen),
 		cmocka_unit_test(a_failing_hook_stops_the_engine),
 		cmocka_unit_test(bad_input_is_refused),
+		cmocka_unit_test(parameters_are_counted),
+		cmocka_unit_test(layers_are_described),
 		cmocka_unit_test(impossible_models_are_refused),
+		cmocka_unit_test(impossible_blocks_are_refused),
 	};
 	struct CMUnitTest tests[2 * N + sizeof others / sizeof others[0]];
 
