@@ -5,9 +5,9 @@
  * are read at a time where they are there; the last few come one by one.
  *
  * PACK_U8 weights of a layer: codes q = round(255 w / 2^e) of one exponent e, w <= 2^e. The
- * first rank is written as it is, every other as the difference to the rank before it: ranks mostly
- * fall, so differences are small. A difference of rank r takes a Rice code of parameter p[r]:
- * d >> p ones, a zero, the low p bits of d. Where weights of a layer rise anywhere in the chunk its
+ * first rank is written less the smallest first rank, every other as the difference to the rank
+ * before it: ranks mostly fall, so differences are small. A difference of rank r takes a Rice code of
+ * parameter p[r]: d >> p ones, a zero, the low p bits of d. Where weights of a layer rise anywhere in the chunk its
  * differences are signed (zigzag).
  */
 #include "trace/pack.h"
@@ -320,63 +320,73 @@ static unsigned difference(const uint8_t *q, unsigned j, unsigned has_sign)
 	return !has_sign ? (unsigned)d : d >= 0 ? 2 * (unsigned)d : 2 * (unsigned)-d - 1;
 }
 
-/* One layer: u32 bytes that follow, i8 e, u8 p[k], codes. */
+enum { LAYER_HEAD = 2 }; /* i8 e, u8 smallest first rank; then u8 p[k], codes */
+
+/* One layer, after a u16 of the bytes that follow: at most 10.25 bits for each of 128 * 64 codes. */
 static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, unsigned k,
 	uint8_t *q, unsigned char *out)
 {
+	unsigned char *head = out + 2, *p = head + LAYER_HEAD;
+	struct bits b = { .p = p + k };
 	uint64_t sum[K_MOST] = { 0 };
-	struct bits b = { .p = out + 5 + k };
 	unsigned has_sign = 0;
-	uint32_t len;
+	uint8_t least = 255;
+	uint16_t len;
 
-	out[4] = (unsigned char)quantise(rows, n, stride, k, q);
-	for (size_t t = 0; t < n && !has_sign; t++)
+	head[0] = (unsigned char)quantise(rows, n, stride, k, q);
+	for (size_t t = 0; t < n; t++) {
+		least = q[t * k] < least ? q[t * k] : least;
 		for (unsigned j = 1; j < k; j++)
 			has_sign |= q[t * k + j] > q[t * k + j - 1];
-	for (size_t t = 0; t < n; t++)
+	}
+	for (size_t t = 0; t < n; t++) {
+		sum[0] += (uint64_t)(q[t * k] - least);
 		for (unsigned j = 1; j < k; j++)
 			sum[j] += difference(q + t * k, j, has_sign);
-	out[5] = RICE_MOST | (has_sign ? WEIGHT_SIGNED : 0);
-	for (unsigned j = 1; j < k; j++)
-		out[5 + j] = (unsigned char)rice_parameter(sum[j], n);
+	}
+	head[1] = least;
+	for (unsigned j = 0; j < k; j++)
+		p[j] = (unsigned char)rice_parameter(sum[j], n);
 	for (size_t t = 0; t < n; t++) {
-		put(&b, q[t * k], 8);
+		put_rice(&b, (unsigned)(q[t * k] - least), p[0]);
 		for (unsigned j = 1; j < k; j++)
-			put_rice(&b, difference(q + t * k, j, has_sign), out[5 + j]);
+			put_rice(&b, difference(q + t * k, j, has_sign), p[j]);
 	}
 	put_end(&b);
-	len = (uint32_t)(b.p - out - 4);
-	memcpy(out, &len, 4);
+	p[0] |= has_sign ? WEIGHT_SIGNED : 0;
+	len = (uint16_t)(b.p - head);
+	memcpy(out, &len, 2);
 	return b.p;
 }
 
 static int unpack_layer(const unsigned char *in, size_t len, size_t n, size_t stride, unsigned k,
 	float *rows)
 {
-	struct in b = { .p = in + 1 + k, .end = in + len };
+	const unsigned char *p = in + LAYER_HEAD;
+	struct in b = { .p = p + k, .end = in + len };
 	unsigned has_sign;
 	float scale;
 
-	if (len < 1 + k)
+	if (len < LAYER_HEAD + k)
 		return -1;
 	scale = ldexpf(1, (int8_t)in[0]);
-	has_sign = in[1] & WEIGHT_SIGNED;
-	for (unsigned j = 1; j < k; j++)
-		if (in[1 + j] > RICE_MOST)
+	has_sign = p[0] & WEIGHT_SIGNED;
+	for (unsigned j = 0; j < k; j++)
+		if ((j ? p[j] : p[j] & ~WEIGHT_SIGNED) > RICE_MOST)
 			return -1;
 	for (size_t t = 0; t < n; t++, rows += stride) {
-		int q;
+		int q = in[1] + (int)get_rice(&b, p[0] & ~WEIGHT_SIGNED, 255);
 
-		refill(&b);
-		q = (int)get(&b, 8);
-		rows[0] = (float)q / 255 * scale;
-		for (unsigned j = 1; j < k; j++) {
-			unsigned d = get_rice(&b, in[1 + j], 510);
+		for (unsigned j = 0;;) {
+			unsigned d;
 
-			q -= !has_sign ? (int)d : d & 1 ? -(int)((d + 1) / 2) : (int)(d / 2);
 			if (q < 0 || q > 255)
 				return -1;
 			rows[j] = (float)q / 255 * scale;
+			if (++j == k)
+				break;
+			d = get_rice(&b, p[j], 510);
+			q -= !has_sign ? (int)d : d & 1 ? -(int)((d + 1) / 2) : (int)(d / 2);
 		}
 	}
 	return b.over * 8 <= b.have ? 0 : -1;
@@ -443,12 +453,12 @@ static int weights_u8(const struct layout *l, size_t n, const unsigned char *in,
 	const unsigned char *end = in + len;
 
 	for (size_t i = 0; i < l->n; i++) {
-		uint32_t part;
+		uint16_t part;
 
-		if (end - in < 4)
+		if (end - in < 2)
 			return -1;
-		memcpy(&part, in, 4);
-		in += 4;
+		memcpy(&part, in, 2);
+		in += 2;
 		if (part > (size_t)(end - in) || unpack_layer(in, part, n, l->k_row, l->layer[i].k,
 			rows + l->k_at[i]))
 			return -1;
@@ -488,9 +498,11 @@ int unpack_weights(const struct layout *l, size_t n, const unsigned char *in, si
 
 /* ---- margins ---- */
 
-/* u8: 0 = below 2^-12 (0 on reading), 255 = infinity, else c - 1 is the exponent above -12 and four
- * bits of the mantissa, to nearest: 2^((c - 1) / 16 - 12) (1 + (c - 1) % 16 / 16), at most 14.5. */
-enum { MARGIN_STEP = 1 << 19, MARGIN_BASE = (127 - 12) << 4 };
+/* u8: 0 = below 2^-22 (0 on reading), 255 = infinity, else c - 1 is the exponent above -22 and three
+ * bits of the mantissa, to nearest: 2^((c - 1) / 8 - 22) (1 + (c - 1) % 8 / 8), at most 832. A layer
+ * is u8 largest code, u8 Rice parameter, u8 bytes that follow, and the Rice codes of what the codes
+ * are below the largest. */
+enum { MARGIN_STEP = 1 << 20, MARGIN_BASE = (127 - 22) << 3 };
 
 static uint8_t margin_code(float m)
 {
@@ -504,9 +516,9 @@ static uint8_t margin_code(float m)
 	return (uint8_t)(c < 1 ? 0 : c > 254 ? 254 : c);
 }
 
-static float margin_of(uint8_t c)
+static float margin_of(unsigned c)
 {
-	uint32_t u = (uint32_t)(c - 1 + MARGIN_BASE) * MARGIN_STEP;
+	uint32_t u = (c - 1 + MARGIN_BASE) * MARGIN_STEP;
 	float m;
 
 	if (c == 0 || c == 255)
@@ -515,15 +527,56 @@ static float margin_of(uint8_t c)
 	return m;
 }
 
+static unsigned char *pack_margin_layer(const float *rows, size_t n, size_t stride,
+	unsigned char *out)
+{
+	struct bits b = { .p = out + 3 };
+	uint8_t code[LAYOUT_CHUNK], most = 0;
+	uint64_t sum = 0;
+
+	for (size_t t = 0; t < n; t++) {
+		code[t] = margin_code(rows[t * stride]);
+		most = code[t] > most ? code[t] : most;
+	}
+	for (size_t t = 0; t < n; t++)
+		sum += most - code[t];
+	out[0] = most;
+	out[1] = (unsigned char)rice_parameter(sum, n);
+	for (size_t t = 0; t < n; t++)
+		put_rice(&b, most - code[t], out[1]);
+	put_end(&b);
+	out[2] = (unsigned char)(b.p - out - 3); /* at most 164: see pack_weights_most() */
+	return b.p;
+}
+
+/* Returns what follows the layer, NULL if it is not one. */
+static const unsigned char *unpack_margin_layer(const unsigned char *in, const unsigned char *end,
+	size_t n, size_t stride, float *rows)
+{
+	struct in b = { .p = in + 3 };
+
+	if (end - in < 3 || in[1] > RICE_MOST || end - in - 3 < in[2])
+		return NULL;
+	b.end = b.p + in[2];
+	for (size_t t = 0; t < n; t++) {
+		unsigned d = get_rice(&b, in[1], 255);
+
+		if (d > in[0])
+			return NULL;
+		rows[t * stride] = margin_of(in[0] - d);
+	}
+	return b.over * 8 <= b.have ? in + 3 + in[2] : NULL;
+}
+
 size_t pack_margins_most(const struct layout *l, size_t n)
 {
-	return 1 + n * l->n * 4;
+	return 1 + n * l->n * 4 + 8 * l->n;
 }
 
 /* Margins are >= 0 and may be infinite; anything else keeps all bits. */
 static int margins_fit(const float *m, size_t n, enum pack_form form)
 {
-	float most = form == PACK_F16 ? 65504 : 14.5f;
+	float most = form == PACK_F16 ? 65504 : 832;
 
 	for (size_t i = 0; i < n; i++)
 		if (!(m[i] >= 0) || (m[i] > most && !isinf(m[i])))
@@ -541,16 +594,15 @@ size_t pack_margins(const struct layout *l, size_t n, const float *rows, enum pa
 	if (form == PACK_F16 && !margins_fit(rows, n * l->n, form))
 		form = PACK_F32;
 	*out = (unsigned char)form;
-	for (size_t i = 0; i < l->n; i++)
+	for (size_t i = 0; i < l->n && form == PACK_U8; i++)
+		p = pack_margin_layer(rows + i, n, l->n, p);
+	for (size_t i = 0; i < l->n && form != PACK_U8; i++)
 		for (size_t t = 0; t < n; t++) {
 			float m = rows[t * l->n + i];
-			uint16_t h;
+			uint16_t h = form == PACK_F16 ? half_of(m) : 0;
 
-			switch (form) {
-			case PACK_F32: memcpy(p, &m, 4); p += 4; break;
-			case PACK_F16: h = half_of(m); memcpy(p, &h, 2); p += 2; break;
-			case PACK_U8: *p++ = margin_code(m); break;
-			}
+			memcpy(p, form == PACK_F16 ? (void *)&h : (void *)&m, form == PACK_F16 ? 2 : 4);
+			p += form == PACK_F16 ? 2 : 4;
 		}
 	return (size_t)(p - out);
 }
@@ -558,20 +610,23 @@ size_t pack_margins(const struct layout *l, size_t n, const float *rows, enum pa
 int unpack_margins(const struct layout *l, size_t n, const unsigned char *in, size_t len,
 	float *rows)
 {
-	const unsigned char *p = in + 1;
+	const unsigned char *p = in + 1, *end = in + len;
 	uint16_t h;
 
-	if (!len || *in > PACK_U8 || len != 1 + n * l->n * (4 >> *in))
+	if (!len || *in > PACK_U8 || (*in != PACK_U8 && len != 1 + n * l->n * (4 >> *in)))
 		return -1;
-	for (size_t i = 0; i < l->n; i++)
+	for (size_t i = 0; i < l->n && *in == PACK_U8; i++)
+		if (!(p = unpack_margin_layer(p, end, n, l->n, rows + i)))
+			return -1;
+	for (size_t i = 0; i < l->n && *in != PACK_U8; i++)
 		for (size_t t = 0; t < n; t++) {
 			float *m = rows + t * l->n + i;
 
-			switch ((enum pack_form)*in) {
-			case PACK_F32: memcpy(m, p, 4); p += 4; break;
-			case PACK_F16: memcpy(&h, p, 2); p += 2; *m = float_of(h); break;
-			case PACK_U8: *m = margin_of(*p++); break;
-			}
+			if (*in == PACK_F32)
+				memcpy(m, p, 4);
+			else
+				memcpy(&h, p, 2), *m = float_of(h);
+			p += 4 >> *in;
 		}
-	return 0;
+	return p == end ? 0 : -1;
 }
