@@ -250,6 +250,9 @@ static int add_layer(struct feed *f, const struct decision *d, struct moe_err *e
 		return lines_fail(&f->l, e, "position %" PRId64 " of sequence %" PRId64 " has token %" PRId64
 			" in another layer, here %" PRId64 ", or another phase", d->position, d->sequence, f->token,
 			d->token);
+	if (f->next && d->layer == f->layer[0].layer)
+		return lines_fail(&f->l, e, "position %" PRId64 " of sequence %" PRId64 " a second time",
+			d->position, d->sequence);
 	if (!f->shaped) {
 		if (f->next && d->layer <= f->layer[f->next - 1].layer)
 			return lines_fail(&f->l, e, "layer %" PRId64 " after layer %d", d->layer,

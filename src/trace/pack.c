@@ -8,7 +8,8 @@
  * first rank is written less the smallest first rank, every other as the difference to the rank
  * before it: ranks mostly fall, so differences are small. A difference of rank r takes a Rice code of
  * parameter p[r]: d >> p ones, a zero, the low p bits of d. Where weights of a layer rise anywhere in the chunk its
- * differences are signed (zigzag).
+ * differences are signed (zigzag: 0, -1, 1, -2 are 0, 1, 2, 3). Where that is shorter, as with weights
+ * that add up to 1, the last rank is written as how far the sum of all codes is off its mean, signed.
  */
 #include "trace/pack.h"
 
@@ -262,7 +263,7 @@ static unsigned get_rice(struct in *b, unsigned p, unsigned most)
 
 /* ---- weights, 8 bits ---- */
 
-enum { RICE_MOST = 8, WEIGHT_SIGNED = 0x80, K_MOST = 64 };
+enum { RICE_MOST = 8, WEIGHT_SIGNED = 0x80, WEIGHT_SUM = 0x40, K_MOST = 64 };
 
 static int fits_u8(const float *w, size_t n)
 {
@@ -280,12 +281,13 @@ static int fits_f16(const float *w, size_t n)
 	return 1;
 }
 
-/* The parameter that suits differences of this sum. */
+/* The parameter that suits n differences of this sum: one more bit each pays where it saves more than
+ * one 1, which for geometric differences is from a mean of two quotients on. */
 static unsigned rice_parameter(uint64_t sum, size_t n)
 {
 	unsigned p = 0;
 
-	while (p < RICE_MOST && (sum >> p) > n + n / 4)
+	while (p < RICE_MOST && (sum >> p) > 2 * n)
 		p++;
 	return p;
 }
@@ -313,25 +315,44 @@ static int quantise(const float *rows, size_t n, size_t stride, unsigned k, uint
 	return e;
 }
 
+static unsigned zigzag(int d)
+{
+	return d >= 0 ? 2 * (unsigned)d : 2 * (unsigned)-d - 1;
+}
+
+static int unzigzag(unsigned d)
+{
+	return d & 1 ? -(int)((d + 1) / 2) : (int)(d / 2);
+}
+
 static unsigned difference(const uint8_t *q, unsigned j, unsigned has_sign)
 {
 	int d = q[j - 1] - q[j];
 
-	return !has_sign ? (unsigned)d : d >= 0 ? 2 * (unsigned)d : 2 * (unsigned)-d - 1;
+	return has_sign ? zigzag(d) : (unsigned)d;
 }
 
-enum { LAYER_HEAD = 2 }; /* i8 e, u8 smallest first rank; then u8 p[k], codes */
+static int sum_of(const uint8_t *q, unsigned k)
+{
+	int sum = 0;
 
-/* One layer, after a u16 of the bytes that follow: at most 10.25 bits for each of 128 * 64 codes. */
+	for (unsigned j = 0; j < k; j++)
+		sum += q[j];
+	return sum;
+}
+
+enum { LAYER_HEAD = 4 }; /* i8 e, u8 smallest first rank, u16 mean sum; then u8 p[k], codes */
+
+/* One layer, after a u16 of the bytes that follow: at most 11 bits for each of 128 * 64 codes. */
 static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, unsigned k,
 	uint8_t *q, unsigned char *out)
 {
 	unsigned char *head = out + 2, *p = head + LAYER_HEAD;
 	struct bits b = { .p = p + k };
-	uint64_t sum[K_MOST] = { 0 };
-	unsigned has_sign = 0;
+	uint64_t sum[K_MOST] = { 0 }, total = 0, off = 0;
+	unsigned has_sign = 0, by_sum;
 	uint8_t least = 255;
-	uint16_t len;
+	uint16_t len, mean;
 
 	head[0] = (unsigned char)quantise(rows, n, stride, k, q);
 	for (size_t t = 0; t < n; t++) {
@@ -344,16 +365,26 @@ static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, uns
 		for (unsigned j = 1; j < k; j++)
 			sum[j] += difference(q + t * k, j, has_sign);
 	}
+	for (size_t t = 0; t < n; t++)
+		total += (uint64_t)sum_of(q + t * k, k);
+	mean = (uint16_t)((total + n / 2) / n);
+	for (size_t t = 0; t < n; t++)
+		off += zigzag(sum_of(q + t * k, k) - mean);
+	by_sum = k > 1 && off < sum[k - 1];
+	if (by_sum)
+		sum[k - 1] = off;
 	head[1] = least;
+	memcpy(head + 2, &mean, 2);
 	for (unsigned j = 0; j < k; j++)
 		p[j] = (unsigned char)rice_parameter(sum[j], n);
 	for (size_t t = 0; t < n; t++) {
 		put_rice(&b, (unsigned)(q[t * k] - least), p[0]);
 		for (unsigned j = 1; j < k; j++)
-			put_rice(&b, difference(q + t * k, j, has_sign), p[j]);
+			put_rice(&b, by_sum && j == k - 1 ? zigzag(sum_of(q + t * k, k) - mean) :
+				difference(q + t * k, j, has_sign), p[j]);
 	}
 	put_end(&b);
-	p[0] |= has_sign ? WEIGHT_SIGNED : 0;
+	p[0] |= (has_sign ? WEIGHT_SIGNED : 0) | (by_sum ? WEIGHT_SUM : 0);
 	len = (uint16_t)(b.p - head);
 	memcpy(out, &len, 2);
 	return b.p;
@@ -364,18 +395,22 @@ static int unpack_layer(const unsigned char *in, size_t len, size_t n, size_t st
 {
 	const unsigned char *p = in + LAYER_HEAD;
 	struct in b = { .p = p + k, .end = in + len };
-	unsigned has_sign;
+	unsigned has_sign, by_sum, p0;
+	uint16_t mean;
 	float scale;
 
 	if (len < LAYER_HEAD + k)
 		return -1;
 	scale = ldexpf(1, (int8_t)in[0]);
+	memcpy(&mean, in + 2, 2);
 	has_sign = p[0] & WEIGHT_SIGNED;
+	by_sum = p[0] & WEIGHT_SUM;
+	p0 = p[0] & ~(unsigned)(WEIGHT_SIGNED | WEIGHT_SUM);
 	for (unsigned j = 0; j < k; j++)
-		if ((j ? p[j] : p[j] & ~WEIGHT_SIGNED) > RICE_MOST)
+		if ((j ? p[j] : p0) > RICE_MOST)
 			return -1;
 	for (size_t t = 0; t < n; t++, rows += stride) {
-		int q = in[1] + (int)get_rice(&b, p[0] & ~WEIGHT_SIGNED, 255);
+		int q = in[1] + (int)get_rice(&b, p0, 255), sum = 0;
 
 		for (unsigned j = 0;;) {
 			unsigned d;
@@ -383,10 +418,12 @@ static int unpack_layer(const unsigned char *in, size_t len, size_t n, size_t st
 			if (q < 0 || q > 255)
 				return -1;
 			rows[j] = (float)q / 255 * scale;
+			sum += q;
 			if (++j == k)
 				break;
-			d = get_rice(&b, p[j], 510);
-			q -= !has_sign ? (int)d : d & 1 ? -(int)((d + 1) / 2) : (int)(d / 2);
+			d = get_rice(&b, p[j], 1 << 16);
+			q = by_sum && j == k - 1 ? mean + unzigzag(d) - sum :
+				q - (has_sign ? unzigzag(d) : (int)d);
 		}
 	}
 	return b.over * 8 <= b.have ? 0 : -1;
@@ -396,8 +433,7 @@ static int unpack_layer(const unsigned char *in, size_t len, size_t n, size_t st
 
 size_t pack_weights_most(const struct layout *l, size_t n)
 {
-	/* A code takes at most 8 + 1 + 8 bits where its parameter is the largest, and by the choice of
-	 * the parameter at most 1.25 + 1 + 8 on average otherwise. */
+	/* By the choice of the parameter codes take at most 2 + 1 + 8 bits on average. */
 	return 1 + n * l->k_row * 4 + l->n * 16 + l->k_row;
 }
 
@@ -498,11 +534,11 @@ int unpack_weights(const struct layout *l, size_t n, const unsigned char *in, si
 
 /* ---- margins ---- */
 
-/* u8: 0 = below 2^-22 (0 on reading), 255 = infinity, else c - 1 is the exponent above -22 and three
- * bits of the mantissa, to nearest: 2^((c - 1) / 8 - 22) (1 + (c - 1) % 8 / 8), at most 832. A layer
+/* u8: 0 = below 2^-22 (0 on reading), 255 = infinity, else c - 1 is the exponent above -22 and two
+ * bits of the mantissa, to nearest: 2^((c - 1) / 4 - 22) (1 + (c - 1) % 4 / 4), at most 2^32. A layer
  * is u8 largest code, u8 Rice parameter, u8 bytes that follow, and the Rice codes of what the codes
  * are below the largest. */
-enum { MARGIN_STEP = 1 << 20, MARGIN_BASE = (127 - 22) << 3 };
+enum { MARGIN_STEP = 1 << 21, MARGIN_BASE = (127 - 22) << 2 };
 
 static uint8_t margin_code(float m)
 {
@@ -545,7 +581,7 @@ static unsigned char *pack_margin_layer(const float *rows, size_t n, size_t stri
 	for (size_t t = 0; t < n; t++)
 		put_rice(&b, most - code[t], out[1]);
 	put_end(&b);
-	out[2] = (unsigned char)(b.p - out - 3); /* at most 164: see pack_weights_most() */
+	out[2] = (unsigned char)(b.p - out - 3); /* at most 176: see pack_weights_most() */
 	return b.p;
 }
 
@@ -576,7 +612,7 @@ size_t pack_margins_most(const struct layout *l, size_t n)
 /* Margins are >= 0 and may be infinite; anything else keeps all bits. */
 static int margins_fit(const float *m, size_t n, enum pack_form form)
 {
-	float most = form == PACK_F16 ? 65504 : 832;
+	float most = form == PACK_F16 ? 65504 : 0x1p32f;
 
 	for (size_t i = 0; i < n; i++)
 		if (!(m[i] >= 0) || (m[i] > most && !isinf(m[i])))
