@@ -9,6 +9,7 @@
 struct profile_opt {
 	const char *model, *db;
 	enum moe_detail detail;
+	enum moe_weights weights;
 	struct session_opt session;
 	long long generate, max_tokens;
 	int no_perplexity, drop;
