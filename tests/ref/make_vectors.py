@@ -8,6 +8,7 @@ models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gg
 kernels.bin                 blocks of every quantisation type and the values they stand for
 router.txt                  the pure routing function
 metrics.txt, sim.txt        choice tables and their metrics; the simulators
+whatif.txt                  what-if questions
 The layouts are in tests/data/README.md.
 """
 import glob
@@ -23,6 +24,7 @@ from gguf_io import CODEC, TYPES, dequantise, quantise
 from metrics import make_metric_vectors
 from router import make_router_vectors
 from simulate import make_sim_vectors
+from whatif import make_whatif_vectors
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DATA = os.path.normpath(os.path.join(HERE, "..", "data"))
@@ -104,6 +106,7 @@ def main():
     make_router_vectors(os.path.join(DATA, "router.txt"))
     make_metric_vectors(os.path.join(DATA, "metrics.txt"))
     make_sim_vectors(os.path.join(DATA, "sim.txt"))
+    make_whatif_vectors(os.path.join(DATA, "whatif.txt"))
 
 
 if __name__ == "__main__":
