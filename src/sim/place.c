@@ -262,3 +262,53 @@ void sim_rank_load(const struct sim_cluster *c, const uint16_t *map, size_t n, c
 	for (size_t s = 0; s < n; s++)
 		out[s / (n / c->ranks)] += load[map[s]] / replicas[map[s]];
 }
+
+int sim_where_init(struct sim_where *w, const struct sim_cluster *c, const uint16_t *map, size_t n,
+	struct moe_err *e)
+{
+	w->per_node = c->ranks / c->nodes;
+	w->start = calloc(c->n_expert + 2, sizeof *w->start);
+	w->rank = malloc((n + 1) * sizeof *w->rank);
+	if (!w->start || !w->rank) {
+		sim_where_free(w);
+		return err_nomem(e, n * sizeof *w->rank, "where experts are");
+	}
+	for (size_t s = 0; s < n; s++) /* counting sort; start moves one expert on while filling */
+		w->start[map[s] + 2]++;
+	for (size_t i = 2; i < c->n_expert + 2; i++)
+		w->start[i] += w->start[i - 1];
+	for (size_t s = 0; s < n; s++)
+		w->rank[w->start[map[s] + 1]++] = (uint32_t)(s / (n / c->ranks));
+	return 0;
+}
+
+void sim_where_free(struct sim_where *w)
+{
+	free(w->start);
+	free(w->rank);
+	memset(w, 0, sizeof *w);
+}
+
+/* Is x among the n first of seen, each divided by `div`? */
+static int known(const uint32_t *seen, unsigned n, uint32_t x, size_t div)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (seen[i] / div == x)
+			return 1;
+	return 0;
+}
+
+void sim_reach(const struct sim_where *w, const uint16_t *set, unsigned k, uint64_t turn,
+	uint32_t *seen, unsigned *ranks, unsigned *nodes)
+{
+	*ranks = *nodes = 0;
+	for (unsigned i = 0; i < k; i++) {
+		uint32_t a = w->start[set[i]], n = w->start[set[i] + 1] - a;
+		uint32_t r = w->rank[a + turn % n];
+
+		if (known(seen, *ranks, r, 1))
+			continue;
+		*nodes += !known(seen, *ranks, (uint32_t)(r / w->per_node), w->per_node);
+		seen[(*ranks)++] = r;
+	}
+}

@@ -50,4 +50,18 @@ int sim_place(const struct sim_cluster *c, enum sim_place p, const double *load,
 void sim_rank_load(const struct sim_cluster *c, const uint16_t *map, size_t n, const double *load,
 	unsigned *replicas, double *out);
 
+/* Where each expert's replicas are, for counting what a token reaches. */
+struct sim_where {
+	size_t per_node;   /* ranks of a node */
+	uint32_t *start;   /* [n_expert + 1] */
+	uint32_t *rank;    /* [slots] rank of each replica, expert by expert */
+};
+int sim_where_init(struct sim_where *w, const struct sim_cluster *c, const uint16_t *map, size_t n,
+	struct moe_err *e);
+void sim_where_free(struct sim_where *w);
+/* Distinct ranks and nodes that hold the set [k] of the turn-th token: it takes replica turn mod
+ * replicas of each expert. seen: scratch [k]. */
+void sim_reach(const struct sim_where *w, const uint16_t *set, unsigned k, uint64_t turn,
+	uint32_t *seen, unsigned *ranks, unsigned *nodes);
+
 #endif

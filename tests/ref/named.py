@@ -7,6 +7,11 @@
 import numpy as np
 
 
+def number(x):
+    """Exactly, and shortly where single precision holds it."""
+    return f"{x:.9g}" if float(np.float32(x)) == x else f"{x:.17g}"
+
+
 def text_of(cases):
     """cases: (name, {array name: numbers})."""
     lines = []
@@ -14,7 +19,7 @@ def text_of(cases):
         lines.append(f"case {name}")
         for key, value in arrays.items():
             flat = np.asarray(value, dtype=np.float64).ravel()
-            lines.append(f"array {key} {len(flat)} " + " ".join(f"{x:.17g}" for x in flat))
+            lines.append(f"array {key} {len(flat)} " + " ".join(map(number, flat)))
         lines.append("end")
     return "\n".join(lines) + "\n"
 

@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 import named
-from simulate import cache_hits, dropped_picks, pack
+from simulate import cache_hits, dropped_picks, eplb, pack
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.normpath(os.path.join(HERE, "..", "data", "whatif.txt"))
@@ -174,6 +174,10 @@ def make_cases():
             per = load[np.array(where)].reshape(ranks, -1).sum(axis=1)
             arrays[name] = where
             arrays[name + "_figures"] = [per.max() / per.mean(), *reach(ids, where, ranks, nodes)]
+        where = eplb(load.tolist(), E + ranks, 1, 1, ranks)
+        share = np.array([load[e] / where.count(e) for e in where]).reshape(ranks, -1).sum(axis=1)
+        arrays["eplb"] = where
+        arrays["eplb_figures"] = [share.max() / share.mean(), *reach(ids, where, ranks, nodes)]
         out.append(("placement", arrays))
     return out
 

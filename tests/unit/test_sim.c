@@ -279,6 +279,25 @@ static void check_max_rank(const struct named *c)
 	free(z);
 }
 
+static void check_reach(const struct sim_cluster *cl, const uint16_t *map, const uint16_t *ids,
+	size_t T, size_t k, const double *want)
+{
+	struct sim_where w;
+	uint32_t seen[64];
+	double sum[2] = { 0 };
+	unsigned r, n;
+
+	OK(sim_where_init(&w, cl, map, cl->physical, &err));
+	for (size_t t = 0; t < T; t++) {
+		sim_reach(&w, ids + t * k, (unsigned)k, t, seen, &r, &n);
+		sum[0] += r;
+		sum[1] += n;
+	}
+	near(sum[0] / (double)T, want[1]);
+	near(sum[1] / (double)T, want[2]);
+	sim_where_free(&w);
+}
+
 static void check_placement(const struct named *c)
 {
 	static const struct { enum sim_place p; const char *key; } policy[] = {
@@ -309,6 +328,17 @@ static void check_placement(const struct named *c)
 		snprintf(key, sizeof key, "%s_figures", policy[p].key);
 		fig = named_get(c, key, NULL);
 		near(1 / balance(&cl, map, E, load), fig[0]);
+		check_reach(&cl, map, ids, T, k, fig);
+	}
+	{ /* the same with replicas */
+		struct sim_cluster more = { E, E + cl.ranks, 1, cl.nodes, cl.ranks };
+		const double *want = named_get(c, "eplb", NULL), *fig = named_get(c, "eplb_figures", NULL);
+
+		OK(sim_place(&more, SIM_EPLB, load, NULL, map, &err));
+		for (size_t i = 0; i < more.physical; i++)
+			assert_int_equal(map[i], want[i]);
+		near(1 / balance(&more, map, more.physical, load), fig[0]);
+		check_reach(&more, map, ids, T, k, fig);
 	}
 	free(ids);
 	free(pairs);
