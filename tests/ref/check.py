@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 import metrics
+import router
 import simulate
 import test_gguf_io
 import whatif
@@ -29,6 +30,7 @@ def model_of(name):
 def main():
     test_gguf_io.main()
     metrics.self_check()
+    router.batch_self_check()
     simulate.self_check()
     whatif.self_check()
     bad, stems = 0, sorted(glob.glob(os.path.join(DATA, "models", "*.vec")))
