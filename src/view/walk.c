@@ -24,6 +24,7 @@ struct walk {
 	int32_t *token;
 	uint32_t *pos;
 	int64_t *sequence, *document, *domain;
+	uint64_t *seq;
 	uint16_t *experts;
 	float *weights, *margins, *logits;
 	uint8_t *flags;
@@ -55,6 +56,7 @@ static void arrays_free(struct walk *w)
 	free(w->sequence);
 	free(w->document);
 	free(w->domain);
+	free(w->seq);
 	free(w->experts);
 	free(w->weights);
 	free(w->margins);
@@ -76,7 +78,7 @@ static int arrays_init(struct walk *w, struct moe_err *e)
 {
 	const struct cursor_chunk *c = &w->c;
 	size_t n = w->batch;
-	size_t each = 32 + c->k_row * 6 + c->n_layer * 5 + (w->want_logits ? c->e_row * 4 : 0);
+	size_t each = 40 + c->k_row * 6 + c->n_layer * 5 + (w->want_logits ? c->e_row * 4 : 0);
 
 	if (n > BATCH_BYTES / each)
 		return err_set(e, MOE_ERR_USAGE, "a batch of %u tokens takes %zu bytes of decisions; "
@@ -86,18 +88,19 @@ static int arrays_init(struct walk *w, struct moe_err *e)
 	w->sequence = malloc(n * sizeof *w->sequence);
 	w->document = malloc(n * sizeof *w->document);
 	w->domain = malloc(n * sizeof *w->domain);
+	w->seq = malloc(n * sizeof *w->seq);
 	w->experts = malloc(n * c->k_row * sizeof *w->experts);
 	w->weights = malloc(n * c->k_row * sizeof *w->weights);
 	w->margins = malloc(n * c->n_layer * sizeof *w->margins);
 	w->flags = malloc(n * c->n_layer);
 	w->logits = w->want_logits ? malloc(n * c->e_row * sizeof *w->logits) : NULL;
-	if (!w->token || !w->pos || !w->sequence || !w->document || !w->domain || !w->experts ||
+	if (!w->token || !w->pos || !w->sequence || !w->document || !w->domain || !w->seq || !w->experts ||
 	    !w->weights || !w->margins || !w->flags || (w->want_logits && !w->logits))
 		return err_nomem(e, n * each, "a batch of decisions");
 	w->room = n;
 	w->b = (struct walk_batch){ .n_layer = c->n_layer, .layers = c->layers, .k_at = c->k_at,
 		.e_at = c->e_at, .k_row = c->k_row, .e_row = c->e_row, .token = w->token, .pos = w->pos,
-		.sequence = w->sequence, .document = w->document, .domain = w->domain,
+		.sequence = w->sequence, .document = w->document, .domain = w->domain, .seq = w->seq,
 		.experts = w->experts, .weights = w->weights, .margins = w->margins, .flags = w->flags };
 	return 0;
 }
@@ -122,6 +125,7 @@ static void take(struct walk *w, uint32_t from, uint32_t at, uint32_t n)
 		w->sequence[at + i] = c->sequence;
 		w->document[at + i] = c->document;
 		w->domain[at + i] = c->domain;
+		w->seq[at + i] = c->seq;
 	}
 	if (w->want_logits && c->logits)
 		memcpy(w->logits + at * c->e_row, c->logits + from * c->e_row,

@@ -22,6 +22,7 @@ struct walk_batch {           /* borrowed until the next step */
 	const int32_t *token;     /* [n] */
 	const uint32_t *pos;      /* [n] */
 	const int64_t *sequence, *document, *domain; /* [n] */
+	const uint64_t *seq;      /* [n] the engine's number of the sequence */
 	const uint16_t *experts;  /* [n][k_row] */
 	const float *weights;     /* [n][k_row] */
 	const float *margins;     /* [n][n_layer] */
