@@ -257,7 +257,7 @@ static double mismatch_of(const struct work *w, const uint32_t *weight, size_t l
 {
 	double cmp = 0, dif = 0;
 
-	for (size_t s = 0; s < w->n_slot; s++)
+	for (size_t s = 0; s < w->out->documents; s++)
 		for (size_t i = l < w->n_layer ? l : 0; i < (l < w->n_layer ? l + 1 : w->n_layer); i++) {
 			cmp += (double)weight[s] * w->cmp[s * w->n_layer + i];
 			dif += (double)weight[s] * w->dif[s * w->n_layer + i];
@@ -270,7 +270,7 @@ static double jsd_of(const struct work *w, const uint8_t *swap, size_t l, size_t
 {
 	memset(w->row[0], 0, n * sizeof **w->row);
 	memset(w->row[1], 0, n * sizeof **w->row);
-	for (size_t s = 0; s < w->n_slot; s++)
+	for (size_t s = 0; s < w->out->documents; s++)
 		for (int r = 0; r < 2; r++) {
 			const uint32_t *c = w->side[r].count + s * w->width + w->at[l];
 			double *to = w->row[r ^ swap[2 * s + (size_t)r]];
@@ -288,7 +288,7 @@ static void deal(const struct work *w, struct rng *r, uint8_t *swap)
 	uint64_t n[2], left, places; /* documents of each; not dealt yet; places of run 0 */
 
 	if (w->out->paired) {
-		for (size_t s = 0; s < w->n_slot; s++)
+		for (size_t s = 0; s < w->out->documents; s++)
 			swap[2 * s] = swap[2 * s + 1] = (uint8_t)(rng_u64(r) & 1);
 		return;
 	}
@@ -331,7 +331,7 @@ static void layer_evidence(struct work *w, size_t l, const struct resample *x)
 		for (unsigned e = 0; e < o->n_expert; e++) {
 			double c[2] = { 0 }, t[2] = { 0 };
 
-			for (size_t s = 0; s < w->n_slot; s++)
+			for (size_t s = 0; s < w->out->documents; s++)
 				for (int k = 0; k < 2 && x->weight[s]; k++) {
 					c[k] += (double)x->weight[s] * w->side[k].count[s * w->width + w->at[l] + e];
 					t[k] += (double)x->weight[s] * w->side[k].n_tok[s * w->n_layer + l];
