@@ -15,7 +15,7 @@
 
 static struct {
 	long long run;
-	int by, spec, locality, coact, alarms, runs, phase, json, csv;
+	int by, spec, locality, coact, cross, vocab, npmi, alarms, runs, phase, json, csv;
 	const char *domain;
 } o = { .by = -1, .phase = -1 };
 
@@ -27,6 +27,9 @@ static const struct opt opts[] = {
 	{ "locality", 0, OPT_FLAG, &o.locality, NULL,
 		"do consecutive tokens choose alike, beside uniform routing", 0, 0 },
 	{ "coactivation", 0, OPT_FLAG, &o.coact, NULL, "which experts are chosen together", 0, 0 },
+	{ "cross-layer", 0, OPT_FLAG, &o.cross, NULL, "what a layer's experts say about the next layer's", 0, 0 },
+	{ "vocabulary", 0, OPT_FLAG, &o.vocab, NULL, "does a token id go to one expert", 0, 0 },
+	{ "npmi", 0, OPT_FLAG, &o.npmi, NULL, "association of every domain with every expert", 0, 0 },
 	{ "alarms", 0, OPT_FLAG, &o.alarms, NULL, "what needs attention, with its evidence", 0, 0 },
 	{ "runs", 0, OPT_FLAG, &o.runs, NULL, "the runs of the database", 0, 0 },
 	{ "domain", 0, OPT_TEXT, &o.domain, "NAME", "only sequences of this domain", 0, 0 },
@@ -58,6 +61,12 @@ static int ask(struct reader *r, const struct load_filter *f, struct view_table 
 		return view_stat_locality(r, f, t, e);
 	if (o.coact)
 		return view_stat_coactivation(r, f, t, e);
+	if (o.cross)
+		return view_stat_cross(r, f, t, e);
+	if (o.vocab)
+		return view_stat_vocabulary(r, f, t, e);
+	if (o.npmi)
+		return view_stat_npmi(r, f, t, e);
 	if (o.alarms)
 		return alarms_table(r, f, t, e);
 	if (o.runs)
@@ -80,9 +89,10 @@ static int check(int argc, struct moe_err *e)
 {
 	if (argc != 1)
 		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d operands were given", argc);
-	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.alarms + o.runs > 1)
-		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, "
-			"--coactivation, --alarms and --runs at a time");
+	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.cross + o.vocab + o.npmi + o.alarms +
+	    o.runs > 1)
+		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, --coactivation, "
+			"--cross-layer, --vocabulary, --npmi, --alarms and --runs at a time");
 	if (o.json && o.csv)
 		return err_set(e, MOE_ERR_USAGE, "either --json or --csv");
 	return 0;

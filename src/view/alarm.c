@@ -128,7 +128,7 @@ static double again_nan(const struct figures *);
  *   collapse shows here before it shows in the load.
  * tail: share of picks that a capacity of 1.25 drops in the last tenth of a batch less that in the
  *   first (batches of 512, first come first served). A batch of one text reaches .2 to .45 with a
- *   balanced model (our sample), and an engine without capacity drops nothing: a note, unless set.
+ *   balanced model (our sample), and an engine without capacity drops nothing: off, unless set.
  * warmup: rows at the start of the log that repeat the first one: same token id, same experts in all
  *   layers. An engine's warm-up or padding was counted as content.
  * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.
@@ -140,7 +140,7 @@ static const struct rule rules[] = {
 	{ "cold",     1,        INFINITY, INFINITY, 1, cold,    say_cold,     NULL },
 	{ "rising",   INFINITY, .25,     INFINITY, 1, rising,   say_rising,   NULL },
 	{ "information", INFINITY, .25,  .5,       1, information, say_information, NULL },
-	{ "tail",     .5,       INFINITY, INFINITY, 1, tail,    say_tail,     NULL },
+	{ "tail",     INFINITY, INFINITY, INFINITY, 1, tail,    say_tail,     NULL },
 	{ "warmup",   INFINITY, 8,       64,       0, warmup,   say_warmup,   NULL },
 	{ "nan",      INFINITY, INFINITY, 1,       1, nan_seen, say_nan,      again_nan },
 	{ "gap",      INFINITY, 1e-6,    .01,      0, gap,      say_gap,      NULL },
@@ -311,8 +311,8 @@ static void say_cold(struct finding *x)
 		if ((double)l->counts[e] / mean < METRICS_COLD && l->counts[e] > most)
 			most = l->counts[e];
 	chance_words(metrics_load_chance(most, l->tokens, l->n_expert, l->k, -1), p, sizeof p);
-	say(x, "layer %u: %.0f of %u experts take less than a tenth of their fair share (chance that any "
-		"would if routing were uniform: %s)", l->layer, x->value, l->n_expert, p);
+	say(x, "layer %u: %.0f of %u experts take less than a tenth of their fair share (by chance: %s)", l->layer,
+		x->value, l->n_expert, p);
 	sql_picks(x, "ASC");
 }
 

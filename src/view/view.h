@@ -62,6 +62,16 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e);
 
+/* Cross-layer routes: what the experts of one MoE layer say about those of the next. */
+int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+/* Vocabulary specialisation: does a token id go to one expert wherever it stands? */
+int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+/* Association of every (layer, domain, expert): nPMI and risk difference, from load counts. */
+int view_stat_npmi(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+
 /* ---- typed views: what the dashboard and the report draw ---- */
 
 /* Balance of one layer (reference: Load balance and Router in docs/METRICS.md). */

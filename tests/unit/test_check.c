@@ -212,7 +212,7 @@ static void tail(void **state)
 	end();
 	/* half of the batches have one expert everywhere: 512 picks against 160 places */
 	x = alarm_of("tail", NULL, 0);
-	assert_null(x); /* below .5 of all picks: a quarter, from half of the batches */
+	assert_null(x); /* off by default */
 	OK(view_limits_parse("tail warning 0.2 # mine\n\n# a comment\ntail note off\n", "test", &l, &err));
 	assert_int_equal(l.n, 2);
 	x = alarm_of("tail", &l, 0);

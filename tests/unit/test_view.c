@@ -961,7 +961,7 @@ static void test_alarms_table(void **state)
 	end();
 	alarm_of(&all, "collapse", 3);
 	OK(view_alarms_table(&found, &t, &err));
-	assert_int_equal(t.n_row, 3); /* layer 3: collapse, and what a capacity drops at a batch's end */
+	assert_int_equal(t.n_row, 2);
 	assert_string_equal(cell(&t, 0, "severity")->s, "alarm");
 	assert_int_equal(cell(&t, find_row(&t, "layer", 3), "layer")->i, 3);
 	s = print(&t, VIEW_PRETTY);
