@@ -41,6 +41,7 @@ struct figures {
 
 struct window {
 	int64_t a, b;           /* buckets a <= x < b */
+	int scores;             /* were the sums of scores read, too? */
 	struct figures *layer;  /* [n_layer] */
 };
 
@@ -467,9 +468,9 @@ static double information_of(const struct layer_load *l)
 	return m.mi_token;
 }
 
-/* Figures of every layer over buckets a..b-1, from the scene's windows or freshly read; NULL when
+/* Figures of every layer over buckets a..b-1 (mi only with scores), from the scene's windows or freshly read; NULL when
  * the call has asked for enough. */
-static const struct figures *look(struct scene *s, int64_t a, int64_t b)
+static const struct figures *look(struct scene *s, int64_t a, int64_t b, int scores)
 {
 	struct load_filter f = *s->f;
 	struct load_set set = { 0 };
@@ -479,13 +480,14 @@ static const struct figures *look(struct scene *s, int64_t a, int64_t b)
 	struct window *w;
 
 	for (int i = 0; i < s->n_windows; i++)
-		if (s->window[i].a == a && s->window[i].b == b)
+		if (s->window[i].a == a && s->window[i].b == b && s->window[i].scores >= scores)
 			return s->window[i].layer;
 	f.bucket0 = a, f.bucket1 = b;
-	if (s->n_windows == WINDOWS || reader_load(s->r, &f, &set, &ignored))
+	if (s->n_windows == WINDOWS ||
+	    (scores ? reader_load : reader_load_counts)(s->r, &f, &set, &ignored))
 		return NULL;
 	w = s->window + s->n_windows;
-	w->a = a, w->b = b;
+	w->a = a, w->b = b, w->scores = scores;
 	w->layer = calloc(set.n + 1, sizeof *w->layer);
 	for (size_t i = 0; w->layer && i < set.n && i < s->load.n; i++) {
 		metrics_balance(set.layer[i].counts, set.layer[i].n_expert, sorted, &bal);
@@ -511,7 +513,7 @@ static int64_t spell(struct scene *s, const struct rule *rule, int layer, int64_
 
 	while (lo > first && width > 0) {
 		a = lo - width > first ? lo - width : first;
-		w = look(s, a, lo);
+		w = look(s, a, lo, 0);
 		if (!w)
 			break;
 		if (!w[layer].tokens || rule->again(w + layer) >= least) {
@@ -567,7 +569,7 @@ static const struct figures *third(const struct scene *s, int last, int layer)
 	span = (end - first) / 3;
 	if (span < 1)
 		return NULL;
-	w = look((struct scene *)s, last ? end - span : first, last ? end : first + span);
+	w = look((struct scene *)s, last ? end - span : first, last ? end : first + span, 1);
 	return w && w[layer].tokens >= TREND_TOKENS ? w + layer : NULL;
 }
 

@@ -21,6 +21,7 @@ enum { N_DROP = 3 };
 struct drops {
 	const struct whatif_opt *o;
 	size_t n_layer;
+	int no_weights;            /* the run keeps none: weights are NAN */
 	struct whatif_drop *row;   /* [factor][policy][n_layer + 1], the last is pooled */
 	double *weight, *lost;     /* as row: gate weight of all picks, of the dropped */
 	double (*of)[10];          /* as row: picks by decile */
@@ -66,6 +67,8 @@ static int drop_layer(void *ctx, size_t layer, const struct walk_layer *l,
 	(void)e;
 	for (size_t c = 0; c < s->o->n_factor; c++)
 		for (size_t p = 0; p < N_DROP; p++) {
+			if (p == SIM_DROP_WEIGHT && s->no_weights)
+				continue;
 			sim_capacity(&one, metrics_capacity(l->n, l->n_expert, l->k, s->o->factor[c]),
 				(enum sim_drop)p, &s->room, s->fate, s->to);
 			drop_add(s, (c * N_DROP + p) * (s->n_layer + 1) + layer, l);
@@ -148,15 +151,18 @@ int whatif_capacity(struct reader *r, const struct load_filter *f, const struct 
 	}
 	full = !strcmp(u->detail, "full");
 	s.n_layer = u->n_moe_layer;
+	s.no_weights = !strcmp(u->weights, "none");
 	if (drops_init(&s, u, out, e) || walk_each(r, f, u, o->batch, full, drop_layer, &s, e))
 		goto out;
 	drop_pool(&s, out);
 	if (!out->row[s.n_layer].picks) {
 		snprintf(out->why, sizeof out->why, "no decisions in this selection");
 		whatif_drops_free(out);
-	} else if (!full) {
-		snprintf(out->why, sizeof out->why, "without router scores (detail `full`), `reroute` "
-			"sends a pick to the emptiest expert instead of the next best");
+	} else if (s.no_weights || !full) {
+		snprintf(out->why, sizeof out->why, "%s%s%s", s.no_weights ? "the run keeps no gate weights: no "
+			"`probs`, no lost weight" : "", s.no_weights && !full ? "; " : "", full ? "" : "without "
+			"router scores (detail `full`), `reroute` sends a pick to the emptiest expert instead of the "
+			"next best");
 	}
 	status = 0;
 out:
@@ -326,8 +332,9 @@ int whatif_topk(struct reader *r, const struct load_filter *f, const struct what
 			"be answered without router scores");
 		whatif_ks_free(out);
 	} else if (!full) {
-		snprintf(out->why, sizeof out->why, "without router scores (detail `full`) only a smaller k "
-			"can be answered, and `mass` not at all");
+		snprintf(out->why, sizeof out->why, "%swithout router scores (detail `full`) only a smaller k "
+			"can be answered, and `mass` not at all", strcmp(u->weights, "none") ? "" : "the run keeps no "
+			"gate weights: no lost weight; ");
 	}
 	status = 0;
 out:

@@ -77,6 +77,8 @@ static int drop_table(struct ctx *x, struct reader *r, struct moe_err *e)
 
 		for (size_t j = i; d->layer < 0 && j-- > 0 && v.row[j].layer >= 0;)
 			decisions += v.row[j].tokens;
+		if (!d->picks) /* a policy that this run's weights do not allow */
+			continue;
 		c = row(x, d->layer, &skip, e);
 		if (!c && skip)
 			continue;

@@ -57,7 +57,7 @@ static void doc(const char *domain, int n, double sharp, double hot, int pad)
 		struct moe_route_view v = { .layer = 2, .n_expert = E, .k = K, .n_tok = (uint32_t)m, .seq = seqs,
 			.pos = pos, .token = token, .experts = pick[0], .weights = weight[0], .margin = margin,
 			.logits = logit[0], .flags = flags };
-		struct moe_batch_info b = { seq, (uint32_t)at, (uint32_t)m, MOE_PREFILL, 1000 };
+		struct moe_batch_info b = { .seq = seq, .pos0 = (uint32_t)at, .n_tok = (uint32_t)m, .busy_ns = 1000 };
 
 		for (int t = 0; t < m; t++) {
 			int a = 0, c = -1, same = at + t < pad;

@@ -43,7 +43,7 @@ static void write_run(const char *to, enum moe_detail detail, int flip, int move
 	for (int doc = 0; doc < docs; doc++) {
 		struct moe_seq_info s = { (uint64_t)doc + 1, doc % 2 ? "odd" : "even", NULL, TOKENS };
 		struct moe_seq_result r = { (uint64_t)doc + 1, TOKENS, 0, 0, 0, 0 };
-		struct moe_batch_info b = { (uint64_t)doc + 1, 0, TOKENS, MOE_PREFILL, 1000 };
+		struct moe_batch_info b = { .seq = (uint64_t)doc + 1, .n_tok = TOKENS, .busy_ns = 1000 };
 		uint64_t seq[TOKENS];
 		uint32_t pos[TOKENS];
 		int32_t token[TOKENS];
