@@ -40,8 +40,7 @@ int report_json(const struct report_data *d, struct buf *out, struct moe_err *e)
 	const struct part parts[] = {
 		{ "runs", &d->runs }, { "layers", &d->stat }, { "experts", &d->experts },
 		{ "domains", &d->by_domain }, { "specialisation", &d->by_layer_spec },
-		{ "locality", &d->locality }, { "alarms", &d->alarm_table },
-		{ "settings", &d->settings }, { "cache", &d->cache },
+		{ "alarms", &d->alarm_table },
 	};
 
 	buf_str(out, "{\"made_by\": \"");
@@ -52,6 +51,18 @@ int report_json(const struct report_data *d, struct buf *out, struct moe_err *e)
 		if (put_table(out, parts[i].t, e))
 			return err_wrap(e, "table %s", parts[i].key);
 	}
+	for (int i = 0; i < REPORT_N_TABLE; i++) {
+		buf_printf(out, ",\n\"%s\": ", report_table_key((enum report_table)i));
+		if (put_table(out, &d->table[i], e))
+			return err_wrap(e, "table %s", report_table_key((enum report_table)i));
+	}
+	buf_str(out, ",\n\"sampled\": ");
+	if (d->every > 1)
+		buf_printf(out, "{\"every_nth_sequence\": %llu}", (unsigned long long)d->every);
+	else if (d->most)
+		buf_printf(out, "{\"first_tokens\": %llu}", (unsigned long long)d->most);
+	else
+		buf_str(out, "null");
 	buf_str(out, "}\n");
 	return !out->failed ? 0 :
 		err_set(e, MOE_ERR_SYS, "the report is larger than %zu bytes", out->max);

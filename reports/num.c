@@ -129,3 +129,14 @@ struct report_str report_date(int64_t ns)
 		strftime(r.s, sizeof r.s, "%Y-%m-%d %H:%M:%S UTC", &tm);
 	return r;
 }
+
+struct report_str report_nth(uint64_t n)
+{
+	static const char *const end[] = { "th", "st", "nd", "rd" };
+	struct report_str r = report_num(REPORT_COUNT, (double)n);
+	size_t len = strlen(r.s);
+
+	snprintf(r.s + len, sizeof r.s - len, "%s", n % 100 / 10 != 1 && n % 10 < 4 ? end[n % 10] :
+		end[0]);
+	return r;
+}

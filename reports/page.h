@@ -38,6 +38,7 @@ struct report_str { char s[64]; };
 struct report_str report_num(enum report_unit u, double v);
 struct report_str report_interval(enum report_unit u, double lo, double hi); /* 3.80–4.40× */
 struct report_str report_date(int64_t ns);
+struct report_str report_nth(uint64_t n); /* 3rd, 11th */
 
 /* ---- texts ---- */
 
@@ -99,6 +100,20 @@ void report_first_page(struct report_page *p);  /* first.c */
 void report_load_map(struct report_page *p);    /* load.c */
 void report_balance(struct report_page *p);     /* load.c */
 void report_sorted(struct report_page *p);      /* load.c */
+void report_lorenz(struct report_page *p);      /* even.c */
+void report_course(struct report_page *p);      /* even.c */
+void report_capacity(struct report_page *p);    /* whatif.c */
+void report_prune(struct report_page *p);       /* whatif.c */
+void report_caches(struct report_page *p);      /* whatif.c */
+void report_places(struct report_page *p);      /* whatif.c */
+void report_locality(struct report_page *p);    /* paths.c */
+void report_coactivation(struct report_page *p); /* paths.c */
+void report_cross(struct report_page *p);       /* paths.c */
+void report_words(struct report_page *p);       /* paths.c */
+void report_margins(struct report_page *p);     /* paths.c */
+void report_pace(struct report_page *p);        /* run.c */
+void report_energy(struct report_page *p);      /* run.c */
+void report_run(struct report_page *p);         /* run.c */
 void report_domains(struct report_page *p);     /* domain.c */
 void report_router(struct report_page *p);      /* router.c */
 void report_quality(struct report_page *p);     /* router.c */

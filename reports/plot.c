@@ -48,8 +48,13 @@ static const char text_gp[] =
 #include "text_gp.h"
 	;
 
+static const char lines_gp[] =
+#include "lines_gp.h"
+	;
+
 static const char *const scripts[] = { /* by enum report_script */
 	heat_gp, jsd_gp, bars_gp, sorted_gp, range_gp, dots_gp, level_gp, text_gp,
+	lines_gp,
 };
 
 /* The files of a picture; all of them go when the directory is a private one. */
@@ -62,7 +67,7 @@ void report_plot_init(struct report_plot *p, const char *name, enum report_scrip
 	p->script = script;
 	p->alt = name;
 	p->label_columns = 18;
-	buf_init(&p->tics, 1 << 16);
+	buf_init(&p->tics, 1 << 20);
 	buf_init(&p->data, MAX_DATA);
 }
 

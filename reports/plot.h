@@ -28,10 +28,11 @@ enum report_script {
 	REPORT_PLOT_RANGE,  /* value with interval per layer, against a null */
 	REPORT_PLOT_DOTS,   /* value with interval per domain, against a null */
 	REPORT_PLOT_LEVEL,  /* value per layer and its reference */
-	REPORT_PLOT_TEXT    /* one bar per domain and the overall figure */
+	REPORT_PLOT_TEXT,   /* one bar per domain and the overall figure */
+	REPORT_PLOT_LINES   /* lines over a common axis: reports/show.h */
 };
 
-#define REPORT_MAX_VAR 16
+#define REPORT_MAX_VAR 24
 struct report_plot {
 	const char *name;         /* file name without ending: a literal of ours */
 	enum report_script script;

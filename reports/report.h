@@ -31,6 +31,15 @@ struct report_opt {
 	void *ctx;
 };
 
+/* Tables that the page draws and JSON prints. To add one: a name here, a row in collect.c, a section
+ * that shows it. */
+enum report_table {
+	REPORT_COURSE, REPORT_CAPACITY, REPORT_LOCALITY, REPORT_COACTIVATION, REPORT_CROSS,
+	REPORT_VOCABULARY, REPORT_WORDS, REPORT_SPREAD, REPORT_PRUNE, REPORT_CACHES, REPORT_PLACES,
+	REPORT_PACE, REPORT_SETTINGS, REPORT_CACHE_USE, REPORT_N_TABLE
+};
+const char *report_table_key(enum report_table t); /* its key in JSON */
+
 /* All that a page says. Read-only after report_collect. */
 struct report_data {
 	struct report_opt opt;
@@ -42,7 +51,9 @@ struct report_data {
 	struct domain_info *domain;       /* [n_domain] */
 	size_t n_domain;
 	struct view_table experts;        /* a row per layer and expert */
-	struct view_table runs, stat, by_domain, by_layer_spec, locality, alarm_table, settings, cache; /* JSON only */
+	uint64_t every, most;             /* how single decisions were sampled; 0 = all of them */
+	struct view_table table[REPORT_N_TABLE];
+	struct view_table runs, stat, by_domain, by_layer_spec, alarm_table; /* JSON only */
 };
 int report_collect(struct reader *r, const struct report_opt *o, struct report_data *d,
 	struct moe_err *e);

@@ -67,6 +67,9 @@ struct load_filter {
 	int64_t domain;  /* -1 = all, 0 = none given, else domain.id */
 	int phase;       /* -1 = both, else enum moe_phase */
 	int64_t bucket0, bucket1; /* buckets bucket0 <= b < bucket1; 0,0 = all */
+	/* A sample of the single decisions; sums of load know nothing of it. */
+	uint64_t every;  /* whole sequences: the first and then every n-th; 0 and 1 = all */
+	uint64_t most;   /* stop with the chunk that reaches so many tokens; 0 = never */
 };
 
 struct layer_load {

@@ -131,8 +131,14 @@ int steps_next(struct steps *s, int (*take)(void *ctx, struct moe_err *e), void 
 	for (;;) {
 		int rc, bad = 0;
 
+		if (s->f.most && s->handed >= s->f.most)
+			return 0;
 		if (!s->in_seq && (rc = step_seq(s, e)) <= 0)
 			return rc;
+		if (s->f.every > 1 && s->pos == INT64_MIN && s->nth++ % s->f.every) {
+			s->in_seq = 0;
+			continue;
+		}
 		sqlite3_bind_int64(s->st, 1, s->sequence);
 		sqlite3_bind_int64(s->st, 2, s->pos);
 		sqlite3_bind_int64(s->st, 3, s->id);
@@ -145,8 +151,10 @@ int steps_next(struct steps *s, int (*take)(void *ctx, struct moe_err *e), void 
 		sqlite3_reset(s->st);
 		if (bad)
 			return -1;
-		if (rc == SQLITE_ROW)
+		if (rc == SQLITE_ROW) {
+			s->handed += (uint64_t)s->n;
 			return 1;
+		}
 		s->in_seq = 0;
 	}
 }

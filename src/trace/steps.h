@@ -16,6 +16,7 @@ struct steps {
 	sqlite3_stmt *next_seq, *st; /* st: the chunk */
 	struct layout lay;
 	struct load_filter f;
+	uint64_t nth, handed;  /* sequences entered; tokens handed out: for samples */
 	int started;           /* a sequence was looked for */
 	int in_seq;            /* sequence, seq and domain are of a sequence */
 	int64_t sequence, seq, domain;

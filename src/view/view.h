@@ -75,6 +75,23 @@ int view_stat_settings(struct reader *r, const struct load_filter *f, struct vie
 	struct moe_err *e); /* ignores all of f but the run */
 int view_stat_cache(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e); /* a row per phase; ignores the domain */
+
+/* ---- tables that the report draws; keys in docs/METRICS.md, "In the report" ---- */
+
+/* Balance over time: a row per layer and window, at most `windows` of equal length. */
+int view_course(struct reader *r, const struct load_filter *f, unsigned windows,
+	struct view_table *out, struct moe_err *e);
+/* Quantiles of margins and token entropies, a row per layer; the sample of f counts. */
+int view_spread(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+/* The `top` (<= 16) token ids that each expert is most the expert of, of the first `layers` MoE
+ * layers (0 = all); text where the run kept it. The sample of f counts only for the tokens. */
+int view_words(struct reader *r, const struct load_filter *f, unsigned top, unsigned layers,
+	struct view_table *out, struct moe_err *e);
+/* Wall time per token of finished sequences, a row per domain; ignores all of f but the run. */
+int view_pace(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+
 /* hits / (hits + misses), NAN without either. */
 double view_hit_rate(const struct moe_cache_use *c);
 
