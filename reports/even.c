@@ -211,8 +211,8 @@ void report_course(struct report_page *p)
 			lo = fmin(lo, report_at(t, r, "max_mean")), hi = fmax(hi, report_at(t, r, "max_mean"));
 			n++;
 		}
-	if (n < 2) {
-		buf_str(p->b, "<p>The run is too short to show a course: fewer than two windows of time have "
+	if (n < 3) {
+		buf_str(p->b, "<p>The run is too short to show a course: fewer than three windows of time have "
 			"20 picks per expert.</p>\n");
 		return;
 	}

@@ -208,7 +208,7 @@ void report_figure(struct report_page *p, const struct report_figure *f, const s
 
 	p->n_figure++;
 	buf_printf(p->b, "<figure id=\"fig-%s\">\n<h3>%s</h3>\n", f->id, finding->data);
-	drawn = !draw(p, f, 0) && !draw(p, f, 1);
+	drawn = p->plotter->off || (!draw(p, f, 0) && !draw(p, f, 1));
 	if (!drawn)
 		no_picture(p);
 	buf_printf(p->b, "<figcaption>%s</figcaption>\n", caption->data ? caption->data : "");

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "reports/svg.h"
 
 #define MAX_SVG ((size_t)16 << 20)
@@ -151,7 +152,44 @@ static int write_file(struct report_plotter *p, const char *name, const char *en
 }
 
 /* Variables, then the fixed text. A number that is not finite becomes gnuplot's NaN. */
-static int write_script(struct report_plotter *p, const struct report_plot *plot)
+/* A text for single quotes, in which gnuplot substitutes nothing; a tic's label is a format, too. */
+static void quoted(struct buf *b, const char *untrusted, size_t columns)
+{
+	struct buf safe;
+
+	buf_init(&safe, 1 << 16);
+	text_escape(&safe, untrusted, strlen(untrusted), TEXT_TERMINAL);
+	for (const char *s = safe.data ? safe.data : ""; *s; s++) {
+		if (*s == '\'' || *s == '%')
+			buf_char(b, *s);
+		if ((size_t)(s - safe.data) > 4 * columns && ((unsigned char)*s & 0xc0) != 0x80) {
+			buf_str(b, "…");
+			break;
+		}
+		buf_char(b, *s == '`' ? ' ' : *s);
+	}
+	buf_free(&safe);
+}
+
+/* The tics with the names that LABELnnn stands for. */
+static void put_labelled(struct buf *b, const struct report_plot *plot)
+{
+	const char *s = plot->tics.data, *at;
+	unsigned i;
+
+	for (; (at = strstr(s, "LABEL")); s = at + 8) {
+		buf_add(b, s, (size_t)(at - s));
+		if (sscanf(at + 5, "%3u", &i) != 1 || i >= plot->n_label) {
+			buf_str(b, "LABEL");
+			at -= 3;
+			continue;
+		}
+		quoted(b, plot->label[i], plot->label_columns);
+	}
+	buf_str(b, s);
+}
+
+static int write_script(struct report_plotter *p, const struct report_plot *plot, int real)
 {
 	struct buf b;
 	int rc;
@@ -168,7 +206,9 @@ static int write_script(struct report_plotter *p, const struct report_plot *plot
 			buf_printf(&b, "%s = NaN\n", plot->var[i].key);
 	}
 	buf_str(&b, common_gp);
-	if (plot->tics.data)
+	if (plot->tics.data && real)
+		put_labelled(&b, plot);
+	else if (plot->tics.data)
 		buf_str(&b, plot->tics.data);
 	buf_str(&b, scripts[plot->script]);
 	rc = b.failed || plot->tics.failed || plot->data.failed ?
@@ -179,9 +219,10 @@ static int write_script(struct report_plotter *p, const struct report_plot *plot
 }
 
 /* In the child. Nothing of ours is open in it but what it is given. */
-static void child(const char *dir, const char *script, const char *log, unsigned limit_ms)
+static void child(const char *dir, const char *const *argv, const char *log, unsigned limit_ms,
+	size_t most)
 {
-	struct rlimit cpu = { limit_ms / 1000 + 2, limit_ms / 1000 + 2 }, file = { MAX_SVG, MAX_SVG };
+	struct rlimit cpu = { limit_ms / 1000 + 2, limit_ms / 1000 + 2 }, file = { most, most };
 	int in, out;
 
 	setpgid(0, 0);
@@ -195,33 +236,48 @@ static void child(const char *dir, const char *script, const char *log, unsigned
 		close(fd);
 	setrlimit(RLIMIT_CPU, &cpu);
 	setrlimit(RLIMIT_FSIZE, &file);
-	execlp("gnuplot", "gnuplot", "-d", script, (char *)NULL);
+	execvp(argv[0], (char *const *)argv);
 	_exit(127);
 }
 
 /* Exit status of the child, or -1 after killing it (limit) or if it was killed. */
-static int wait_limited(struct report_plotter *p, pid_t pid)
+static int wait_limited(const char *name, pid_t pid, unsigned limit_ms,
+	const volatile sig_atomic_t *stop, struct moe_err *why)
 {
-	int64_t end = clock_mono() + (int64_t)p->limit_ms * 1000000;
+	int64_t end = clock_mono() + (int64_t)limit_ms * 1000000;
 	struct timespec nap = { 0, 1000000 };
 	int status;
 	pid_t r;
 
 	while ((r = waitpid(pid, &status, WNOHANG)) == 0 || (r < 0 && errno == EINTR)) {
-		if (clock_mono() > end) {
+		if (clock_mono() > end || (stop && *stop)) {
 			kill(-pid, SIGKILL);
 			kill(pid, SIGKILL); /* its group may not be there yet */
 			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 				;
-			return err_set(&p->why, MOE_ERR_SYS, "gnuplot took longer than %u ms", p->limit_ms);
+			if (stop && *stop)
+				return err_set(why, MOE_ERR_SYS, "interrupted");
+			return err_set(why, MOE_ERR_SYS, "%s took longer than %u ms", name, limit_ms);
 		}
 		nanosleep(&nap, NULL);
 	}
 	if (r < 0)
-		return err_errno(&p->why, "waiting for gnuplot");
+		return err_errno(why, "waiting for %s", name);
 	if (!WIFEXITED(status))
-		return err_set(&p->why, MOE_ERR_SYS, "gnuplot was ended by signal %d", WTERMSIG(status));
+		return err_set(why, MOE_ERR_SYS, "%s was ended by signal %d", name, WTERMSIG(status));
 	return WEXITSTATUS(status);
+}
+
+int report_child(const char *dir, const char *const *argv, const char *log, unsigned limit_ms,
+	size_t most, const volatile sig_atomic_t *stop, struct moe_err *why)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return err_errno(why, "starting %s", argv[0]);
+	if (!pid)
+		child(dir, argv, log, limit_ms, most);
+	return wait_limited(argv[0], pid, limit_ms, stop, why);
 }
 
 static int read_file(struct report_plotter *p, const char *name, const char *ending, struct buf *b)
@@ -265,17 +321,12 @@ static void last_words(struct report_plotter *p, const char *name, char *out, si
 static int run_gnuplot(struct report_plotter *p, const char *name)
 {
 	char script[96], log[96], words[200];
-	pid_t pid;
+	const char *const argv[] = { "gnuplot", "-d", script, NULL };
 	int status;
 
 	snprintf(script, sizeof script, "%s.gp", name);
 	snprintf(log, sizeof log, "%s.log", name);
-	pid = fork();
-	if (pid < 0)
-		return err_errno(&p->why, "starting gnuplot");
-	if (!pid)
-		child(p->dir, script, log, p->limit_ms);
-	status = wait_limited(p, pid);
+	status = report_child(p->dir, argv, log, p->limit_ms, MAX_SVG, p->stop, &p->why);
 	if (status == 127)
 		return err_set(&p->why, MOE_ERR_SYS, "gnuplot is not installed");
 	if (status > 0) {
@@ -304,11 +355,13 @@ int report_plot_draw(struct report_plotter *p, const struct report_plot *plot, s
 	buf_init(&svg, MAX_SVG);
 	if (p->failed)
 		return -1;
-	if (write_script(p, plot) || run_gnuplot(p, plot->name) ||
+	if (write_script(p, plot, 0) || run_gnuplot(p, plot->name) ||
 	    read_file(p, plot->name, ".svg", &svg) ||
 	    report_svg_clean(svg.data, svg.len, &labels, plot->alt, out, &p->why))
 		goto out;
 	note_version(p, &svg);
+	if (p->keep && plot->n_label && (write_script(p, plot, 1) || run_gnuplot(p, plot->name)))
+		goto out; /* what is kept shows the names themselves */
 	p->n_drawn++;
 	rc = 0;
 out:

@@ -6,13 +6,15 @@
  * put in afterwards, by svg.c, where the script wrote LABEL000, LABEL001 and so on.
  *
  * Everything happens in one private directory, removed at the end, or in the one that --keep
- * names: NAME.gp (complete, run it with gnuplot), NAME.dat, NAME.svg as gnuplot drew it.
+ * names: NAME.gp (complete, run it with gnuplot), NAME.dat, NAME.svg as gnuplot drew it. What is kept
+ * has the real names in it, escaped and in single quotes, where gnuplot substitutes nothing.
  * gnuplot reads no start-up file, has no input, and is killed when it takes too long. After the
  * first failure no further picture is tried: the page says why once and shows its tables.
  */
 #ifndef REPORTS_PLOT_H
 #define REPORTS_PLOT_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +57,8 @@ struct report_plotter {
 	int keep;           /* the directory stays */
 	unsigned limit_ms;  /* for one picture */
 	unsigned n_drawn;
+	int off;            /* no pictures are wanted; not a failure */
+	const volatile sig_atomic_t *stop; /* set by a signal: give up; may be NULL */
 	int failed;         /* no further attempts */
 	struct moe_err why; /* of the failure */
 	char version[64];   /* "gnuplot 5.4 patchlevel 4", once a picture is drawn */
@@ -64,6 +68,11 @@ struct report_plotter {
  * -1 if there is none to be had; the plotter then counts as failed. */
 int report_plotter_open(struct report_plotter *p, const char *keep, struct moe_err *e);
 void report_plotter_close(struct report_plotter *p);
+
+/* Run a program in dir, its output to the file log there: no input, no open file of ours, a limit of
+ * time and of `most` bytes per file. Its exit status (127: there is no such program), or -1 and why. */
+int report_child(const char *dir, const char *const *argv, const char *log, unsigned limit_ms,
+	size_t most, const volatile sig_atomic_t *stop, struct moe_err *why);
 
 /* Draw and append the cleaned SVG to out. -1: no picture; p->why says why. */
 int report_plot_draw(struct report_plotter *p, const struct report_plot *plot, struct buf *out);

@@ -1,5 +1,6 @@
 /*
- * report.h - a report of one run: one HTML page that needs nothing but itself, or one JSON object.
+ * report.h - a report of one run: one HTML page that needs nothing but itself, the same as Markdown
+ * or PDF, or one JSON object.
  *
  * Three steps, so that each can be tested alone: collect asks the views, html and json turn what
  * they said into bytes, save puts the bytes in place. The same database gives the same bytes: the
@@ -19,7 +20,7 @@
 #define REPORT_SEED 1                      /* of the bootstrap and the shuffled labels */
 #define REPORT_MAX_PAGE ((size_t)512 << 20)
 
-enum report_format { REPORT_HTML, REPORT_JSON };
+enum report_format { REPORT_HTML, REPORT_MD, REPORT_JSON, REPORT_PDF, REPORT_N_FORMAT };
 
 struct report_opt {
 	int64_t run;         /* 0 = the newest */
@@ -61,6 +62,13 @@ void report_data_free(struct report_data *d);
 
 /* Append the page. Without pictures (plotter->failed) the page says so and keeps its tables. */
 int report_html(const struct report_data *d, struct report_plotter *plotter, struct buf *out,
+	struct moe_err *e);
+
+/* Append the page as Markdown. keep: where its pictures were kept, NULL = no pictures. */
+int report_markdown(const struct buf *page, const char *keep, struct buf *out, struct moe_err *e);
+
+/* Append the page as PDF, printed by an installed browser. stop: as in the plotter. */
+int report_pdf(const struct buf *page, const volatile sig_atomic_t *stop, struct buf *out,
 	struct moe_err *e);
 
 /* Append {"made_by":..., "run":[...], "layers":[...], ...}: each value is a table of a view. */

@@ -142,7 +142,7 @@ void report_line(struct report_lines *l, const char *name, const char *colour, d
 		width, dashes[dash], name ? " title ''" : " notitle");
 	if (name)
 		buf_printf(&l->plots, "%s''", name);
-	l->key |= name != NULL;
+	l->n_name += name != NULL;
 	l->n++;
 }
 
@@ -178,7 +178,10 @@ void report_lines_close(struct report_lines *l, const struct report_axes *a)
 	report_plot_var(l->plot, "X1", l->x1);
 	report_plot_var(l->plot, "Y0", l->y0);
 	report_plot_var(l->plot, "Y1", l->y1);
-	report_plot_var(l->plot, "KEY", l->key);
+	if (a->x_log)
+		l->x1 *= 1.03;
+	report_plot_var(l->plot, "KEY", (l->n_name + (l->plot->width < 500 ? 1 : 2)) /
+		(l->plot->width < 500 ? 2 : 3));
 	buf_printf(&l->plot->tics, "XLABEL = '%s'\nYLABEL = '%s'\n", a->x, a->y);
 	if (a->x_log)
 		buf_str(&l->plot->tics, "set logscale x 2\n");

@@ -31,7 +31,7 @@ struct report_lines {
 	struct report_plot *plot;
 	struct buf plots;
 	unsigned n;
-	int key;            /* some line has a name */
+	unsigned n_name;
 	double x0, x1, y0, y1;
 };
 struct report_axes {

@@ -330,6 +330,8 @@ static void places_draw(const struct report_data *d, size_t arg, int narrow, str
 
 		if (at == t->n_row)
 			break;
+		if (!strcmp(report_at_text(t, at, "policy"), "eplb-nodes"))
+			continue; /* with one node it is eplb */
 		report_line(&x, report_at_text(t, at, "policy"), place_colour[i], 2,
 			(enum report_dash)(i % 3), 1);
 		for (size_t r = 0; r < t->n_row; r++)
@@ -373,10 +375,17 @@ void report_places(struct report_page *p)
 	const struct view_table *t = &p->d->table[REPORT_PLACES];
 	size_t best = t->n_row, worst = t->n_row;
 	struct buf finding, caption;
-	double most = 0;
+	double most = 0, gap = -1;
 
-	for (size_t r = 0; r < t->n_row; r++)
-		most = fmax(most, report_at(t, r, "ranks"));
+	for (unsigned ranks = 2; ranks <= 64; ranks *= 2) { /* where the placement matters most */
+		double lo = INFINITY, hi = 0;
+
+		for (size_t r = 0; r < t->n_row; r++)
+			if (report_at(t, r, "ranks") == ranks && isfinite(report_at(t, r, "max_mean")))
+				lo = fmin(lo, report_at(t, r, "max_mean")), hi = fmax(hi, report_at(t, r, "max_mean"));
+		if (hi - lo > gap)
+			gap = hi - lo, most = ranks;
+	}
 	for (size_t r = 0; r < t->n_row; r++) {
 		if (report_at(t, r, "ranks") != most || isnan(report_at(t, r, "max_mean")))
 			continue;

@@ -1,4 +1,5 @@
 /* report.c - `moescope report DB`: collect, draw, put in place. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,15 +14,16 @@
 
 static const char *out_path, *keep_dir;
 static long long run_id;
-static int format;
+static int format = -1;
 
 static const struct opt opts[] = {
 	{ .name = "output", .letter = 'o', .kind = OPT_TEXT, .dst = &out_path, .arg = "FILE",
-	  .help = "where to write it; default report.html or report.json, - is standard output" },
+	  .help = "where to write it; default report.html, - is standard output; an ending .md, .json "
+	  "or .pdf chooses the format" },
 	{ .name = "run", .kind = OPT_INT, .dst = &run_id, .arg = "N",
 	  .help = "which run of the database; default the newest", .min = 1, .max = 9e15 },
-	{ .name = "format", .kind = OPT_ENUM, .dst = &format, .arg = "html|json",
-	  .help = "a page for people, or the tables as one JSON object" },
+	{ .name = "format", .kind = OPT_ENUM, .dst = &format, .arg = "html|md|json|pdf",
+	  .help = "a page for people, the same as Markdown or PDF, or the tables as one JSON object" },
 	{ .name = "keep", .kind = OPT_TEXT, .dst = &keep_dir, .arg = "DIR",
 	  .help = "leave the data and the gnuplot scripts of the pictures in DIR" },
 	{ 0 }
@@ -36,6 +38,47 @@ static void show_step(void *ctx, const char *what)
 		fprintf(stderr, "\r\033[Kreport: %s ...", what);
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int sig)
+{
+	interrupted = sig;
+}
+
+/* Draw and print. A signal ends it early, but not before its files are removed. */
+static int draw(const struct report_data *d, struct report_plotter *plotter, struct buf *out,
+	struct moe_err *e)
+{
+	static const int sigs[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction a = { .sa_handler = on_signal }, before[3];
+	struct buf page;
+	int rc;
+
+	buf_init(&page, REPORT_MAX_PAGE);
+	for (int i = 0; i < 3; i++)
+		sigaction(sigs[i], &a, &before[i]);
+	if (d->opt.format == REPORT_MD && !keep_dir)
+		plotter->off = 1;
+	else
+		report_plotter_open(plotter, keep_dir, NULL); /* if it fails, the page says so */
+	plotter->stop = &interrupted;
+	rc = report_html(d, plotter, &page, e);
+	report_plotter_close(plotter);
+	if (!rc && !interrupted && d->opt.format == REPORT_PDF) {
+		show_step(d->opt.ctx, "printing");
+		rc = report_pdf(&page, &interrupted, out, e);
+	} else if (!rc && !interrupted && d->opt.format == REPORT_MD)
+		rc = report_markdown(&page, keep_dir, out, e);
+	else if (!rc)
+		buf_add(out, page.data, page.len);
+	for (int i = 0; i < 3; i++)
+		sigaction(sigs[i], &before[i], NULL);
+	if (interrupted)
+		raise(interrupted); /* nothing of ours is left behind: end as if we had not caught it */
+	buf_free(&page);
+	return rc;
+}
+
 static int make(struct reader *r, const struct report_opt *o, struct report_plotter *plotter,
 	struct buf *page, struct moe_err *e)
 {
@@ -44,13 +87,7 @@ static int make(struct reader *r, const struct report_opt *o, struct report_plot
 
 	if (report_collect(r, o, &d, e))
 		return -1;
-	if (o->format == REPORT_JSON)
-		rc = report_json(&d, page, e);
-	else {
-		report_plotter_open(plotter, keep_dir, NULL); /* if it fails, the page says so */
-		rc = report_html(&d, plotter, page, e);
-		report_plotter_close(plotter);
-	}
+	rc = o->format == REPORT_JSON ? report_json(&d, page, e) : draw(&d, plotter, page, e);
 	report_data_free(&d);
 	return rc;
 }
@@ -67,7 +104,7 @@ static void say_done(const char *path, const struct buf *page, const struct repo
 int report_write(const char *db, int64_t run, const char *path, struct moe_err *e)
 {
 	int tty = isatty(STDERR_FILENO), rc = -1;
-	struct report_opt o = { .run = run, .db = db, .out = path, .format = (enum report_format)format,
+	struct report_opt o = { .run = run, .db = db, .out = path, .format = format < 0 ? REPORT_HTML : (enum report_format)format,
 		.step = show_step, .ctx = &tty,
 		.made_by = "moescope " MOESCOPE_VERSION " (" MOESCOPE_COMMIT ")" };
 	struct report_plotter plotter = { .failed = 0 };
@@ -96,14 +133,23 @@ out:
 	return rc;
 }
 
+static int ends_with(const char *s, const char *end)
+{
+	return s && strlen(s) > strlen(end) && !strcmp(s + strlen(s) - strlen(end), end);
+}
+
 static int run(int argc, char **argv, struct moe_err *e)
 {
-	static const char *const name[] = { "report.html", "report.json" };
+	static const char *const name[] = { "report.html", "report.md", "report.json", "report.pdf" };
 
 	if (argc != 1)
 		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d were named", argc);
-	if (keep_dir && format != REPORT_HTML)
-		return err_set(e, MOE_ERR_USAGE, "--keep is for pictures, which only the html format has");
+	if (format < 0) /* by the ending of the file's name */
+		for (format = REPORT_N_FORMAT - 1; format > 0; format--)
+			if (ends_with(out_path, strrchr(name[format], '.')))
+				break;
+	if (keep_dir && format == REPORT_JSON)
+		return err_set(e, MOE_ERR_USAGE, "--keep is for pictures, which the json format has not");
 	return report_write(argv[0], run_id, out_path ? out_path : name[format], e);
 }
 

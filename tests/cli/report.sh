@@ -61,7 +61,7 @@ refused 2 'one database' run.db run.db
 refused 2 'is a database' run.db -o run.db
 refused 2 'is a directory' run.db -o "$dir"
 refused 2 'not a regular file' run.db -o /dev/null
-refused 2 'format' run.db --format pdf
+refused 2 'format' run.db --format docx
 refused 2 'keep' run.db --format json --keep kept
 refused 3 '99' run.db --run 99
 set +e
@@ -87,4 +87,44 @@ if command -v gnuplot >/dev/null; then
 	grep -q '<svg' kept.html || fail "no pictures"
 	(cd kept && cp load.svg old.svg && gnuplot -d load.gp && cmp -s old.svg load.svg) ||
 		fail "kept/load.gp does not draw load.svg"
+	grep -l 'LABEL[0-9]' kept/*.gp && fail "kept scripts have no names"
+	for f in kept/*.gp; do
+		(cd kept && gnuplot -d "${f#kept/}" 2>&1) || fail "$f does not run"
+	done
 fi
+
+# Markdown: the same words, no HTML, pictures only where they were kept
+"$MOESCOPE" report run.db -o r.md 2>/dev/null
+grep -q '^# ' r.md && grep -q '^## Capacity' r.md || fail "no headings in Markdown"
+grep -q '^| *[0-9]* |' r.md || fail "no tables in Markdown"
+grep -Eq '<[a-z/]|!\[' r.md && fail "HTML or pictures in Markdown: $(grep -En '<[a-z/]|!\[' r.md | head -2)"
+awk '/^\|/ { n = gsub(/\\\|/, ""); n = gsub(/\|/, ""); if (t && n != t) exit 1; t = n; next } { t = 0 }' r.md ||
+	fail "rows of a Markdown table have different numbers of cells"
+
+# PDF by a browser, or a message that says what is missing
+if command -v chromium >/dev/null; then
+	"$MOESCOPE" report run.db -o r.pdf 2>/dev/null
+	[ "$(head -c 5 r.pdf)" = %PDF- ] || fail "no PDF"
+fi
+set +e
+PATH=$dir/empty "$MOESCOPE" report run.db -o none.pdf 2>err
+got=$?
+set -e
+[ $got = 4 ] && grep -q 'Chromium' err && [ ! -e none.pdf ] || fail "PDF without a browser: $got $(cat err)"
+
+# Ctrl-C while a picture is drawn: no directory is left, nothing is written
+mkdir slow tmp
+printf '#!/bin/sh\nexec sleep 20\n' >slow/gnuplot
+chmod +x slow/gnuplot
+TMPDIR=$dir/tmp PATH=$dir/slow:$PATH "$MOESCOPE" report run.db -o cut.html 2>/dev/null &
+pid=$!
+n=0
+while [ -z "$(ls tmp)" ] && [ $n -lt 200 ]; do sleep 0.1; n=$((n + 1)); done
+[ -n "$(ls tmp)" ] || fail "no picture was begun"
+kill -TERM $pid
+set +e
+wait $pid
+got=$?
+set -e
+[ $got = 143 ] || fail "after SIGTERM: status $got"
+[ -z "$(ls tmp)" ] && [ ! -e cut.html ] || fail "an interrupted report leaves $(ls tmp cut.html 2>&1)"
