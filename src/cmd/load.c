@@ -120,7 +120,7 @@ void load_free(struct loaded *l)
 struct session_opt load_session_opt(const struct load_opts *o)
 {
 	return (struct session_opt){ .n_ctx = (uint32_t)o->ctx, .n_batch = (uint32_t)o->batch,
-		.n_threads = (uint32_t)o->threads, .isa = o->isa, .kv_type = o->kv_type };
+		.n_threads = (uint32_t)o->threads, .isa = o->isa, .kv_type = o->kv_type, .activations = o->activations };
 }
 
 /* Hex SHA-256 of the model file, of a split model of its parts' bytes one after the other; NULL for a
@@ -171,7 +171,7 @@ void load_describe(const struct loaded *l, const struct session *s, const char *
 		d->score = moe_route_score_name(in->route.score);
 	}
 	d->engine = "moescope " MOESCOPE_VERSION " " MOESCOPE_COMMIT;
-	d->isa = session_kern(s)->name;
+	d->isa = session_arithmetic(s);
 	d->n_threads = (uint32_t)session_threads(s);
 	d->n_batch = session_batch(s);
 }

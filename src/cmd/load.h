@@ -37,7 +37,7 @@ void load_free(struct loaded *l);
 struct load_opts {
 	long long ctx, batch, threads;
 	const char *isa, *cache, *policy, *aware;
-	int kv_type;
+	int kv_type, activations;
 	struct opt_list lora;
 };
 #define LOAD_OPTS(v) \
@@ -46,6 +46,8 @@ struct load_opts {
 	{ "batch", 'b', OPT_INT, &(v).batch, "N", "tokens evaluated together in prefill (default 512)", \
 	  1, 65536 }, \
 	{ "threads", 't', OPT_INT, &(v).threads, "N", "threads (default: one per processor)", 1, 256 }, \
+	{ "activations", 0, OPT_ENUM, &(v).activations, "int8|f32", \
+	  "what quantised weights are multiplied with (default int8)", 0, 0 }, \
 	{ "kv-type", 0, OPT_ENUM, &(v).kv_type, "f16|f32|q8_0", "what keys and values are kept in (default f16)", \
 	  0, 0 }, \
 	{ "lora", 0, OPT_LIST, &(v).lora, "FILE[:SCALE]", "add a low-rank adapter to the weights; repeatable", \

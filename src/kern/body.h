@@ -417,56 +417,55 @@ static void body_axpy(float a, const float *x, float *y, size_t n)
 	}
 }
 
-/* 64 elements of each row at `at`, in registers over all rows; the type is a constant at every call. */
-static inline __attribute__((always_inline)) void axpy_64(uint32_t type, const uint8_t *at, size_t row_bytes,
-	size_t n_rows, const float *a, float *y)
+/* nq rows of o, nd vectors wide. */
+static inline __attribute__((always_inline)) void mix_tile(const float *p, size_t ps, size_t nq,
+	const float *v, size_t vs, size_t n, float *o, size_t os, size_t nd)
 {
-	V acc[4];
+	V acc[4][2];
 
-	for (int j = 0; j < 4; j++)
-		acc[j] = vload(y + 16 * j);
-	for (size_t r = 0; r < n_rows; r++, at += row_bytes) {
-		V va = vset(a[r]);
+	for (size_t q = 0; q < nq; q++)
+		for (size_t d = 0; d < nd; d++)
+			acc[q][d] = vload(o + q * os + 16 * d);
+	for (size_t i = 0; i < n; i++) {
+		V x[2];
 
-		for (int j = 0; j < 4; j++) {
-			const uint8_t *p = at + (type == QT_F32 ? 64 * j : type == QT_F16 ? 32 * j
-				: 34 * (j / 2) + 2 + 16 * (j % 2));
-			V x = type == QT_F32 ? vload((const float *)(const void *)p) : type == QT_F16 ? vf16(p)
-				: vmul(vset(half(rd16(at + 34 * (j / 2)))), vi8((const int8_t *)p));
+		for (size_t d = 0; d < nd; d++)
+			x[d] = vload(v + i * vs + 16 * d);
+		for (size_t q = 0; q < nq; q++) {
+			V w = vset(p[q * ps + i]);
 
-			acc[j] = vfma(va, x, acc[j]);
+			for (size_t d = 0; d < nd; d++)
+				acc[q][d] = vfma(w, x[d], acc[q][d]);
 		}
 	}
-	for (int j = 0; j < 4; j++)
-		vstore(y + 16 * j, acc[j]);
+	for (size_t q = 0; q < nq; q++)
+		for (size_t d = 0; d < nd; d++)
+			vstore(o + q * os + 16 * d, acc[q][d]);
 }
 
-static void body_axpy_rows(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t n_rows,
-	const float *a, float *y)
+static inline __attribute__((always_inline)) void mix_rows(const float *p, size_t ps, size_t nq,
+	const float *v, size_t vs, size_t n, float *o, size_t os, size_t dim)
 {
-	const uint8_t *p = rows;
-	size_t i = 0, fast = type == QT_F32 || type == QT_F16 || type == QT_Q8_0 ? n / 64 * 64 : 0;
-	float part[CHUNK];
+	size_t d = 0;
 
-	for (; i < fast; i += 64) {
-		const uint8_t *at = p + qtype_row_bytes(type, i);
+	for (; d + 32 <= dim; d += 32)
+		mix_tile(p, ps, nq, v + d, vs, n, o + d, os, 2);
+	for (; d + 16 <= dim; d += 16)
+		mix_tile(p, ps, nq, v + d, vs, n, o + d, os, 1);
+	for (size_t q = 0; d < dim && q < nq; q++) /* a last group of fewer than 16 */
+		for (size_t i = 0; i < n; i++)
+			body_axpy(p[q * ps + i], v + i * vs + d, o + q * os + d, dim - d);
+}
 
-		if (type == QT_F32)
-			axpy_64(QT_F32, at, row_bytes, n_rows, a, y + i);
-		else if (type == QT_F16)
-			axpy_64(QT_F16, at, row_bytes, n_rows, a, y + i);
-		else
-			axpy_64(QT_Q8_0, at, row_bytes, n_rows, a, y + i);
-	}
-	for (size_t len; i < n; i += len) {
-		const uint8_t *at = p + qtype_row_bytes(type, i);
+static void body_mix(const float *p, size_t ps, size_t n_q, const float *v, size_t vs, size_t n,
+	float *o, size_t os, size_t dim)
+{
+	size_t q = 0;
 
-		len = n - i < CHUNK ? n - i : CHUNK;
-		for (size_t r = 0; r < n_rows; r++) {
-			unpack[type](at + r * row_bytes, part, len);
-			body_axpy(a[r], part, y + i, len);
-		}
-	}
+	for (; q + 4 <= n_q; q += 4)
+		mix_rows(p + q * ps, ps, 4, v, vs, n, o + q * os, os, dim);
+	for (; q < n_q; q++)
+		mix_rows(p + q * ps, ps, 1, v, vs, n, o + q * os, os, dim);
 }
 
 static void body_silu_mul(float *gate, const float *up, size_t n)
@@ -482,6 +481,6 @@ static void body_exp_shift(float *x, float shift, size_t n)
 }
 
 const struct kern KERN_TABLE = {
-	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_axpy_rows,
-	body_silu_mul, body_exp_shift, body_sum,
+	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_mix, body_silu_mul,
+	body_exp_shift, body_sum,
 };

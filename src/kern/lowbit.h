@@ -300,13 +300,13 @@ static void unpack_tq2_0(const uint8_t *p, float *out, size_t n)
 static void unpack_q1_0(const uint8_t *p, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 128, p += 18) {
-		V d = vset(half(rd16(p)));
-		int8_t v[128];
+		float d = half(rd16(p));
+		uint64_t w[16];
 
-		for (int l = 0; l < 128; l++)
-			v[l] = (int8_t)((p[2 + l / 8] >> l % 8 & 1) * 2 - 1);
-		for (size_t l = 0; l < 128; l += 16)
-			vstore(out + i + l, vmul(d, vi8(v + l)));
+		for (int l = 0; l < 16; l++)
+			w[l] = grid_sign(GRID_ONES, (uint8_t)~p[2 + l]);
+		for (size_t l = 0; l < 4; l++)
+			put_points(w + 4 * l, d, d, out + i + 32 * l);
 	}
 }
 
@@ -314,13 +314,14 @@ static void unpack_q1_0(const uint8_t *p, float *out, size_t n)
 static void unpack_q2_0(const uint8_t *p, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 64, p += 18) {
-		V d = vset(half(rd16(p)));
-		int8_t v[64];
+		const uint64_t top = 0x80 * (uint64_t)GRID_ONES;
+		float d = half(rd16(p));
+		uint64_t w[8];
 
-		for (int l = 0; l < 64; l++)
-			v[l] = (int8_t)((p[2 + l / 4] >> 2 * (l % 4) & 3) - 1);
-		for (size_t l = 0; l < 64; l += 16)
-			vstore(out + i + l, vmul(d, vi8(v + l)));
+		for (int l = 0; l < 8; l++) /* the top bit keeps the subtractions in their bytes */
+			w[l] = (grid_spread2(rd16(p + 2 + 2 * l)) + top - GRID_ONES) ^ top;
+		put_points(w, d, d, out + i);
+		put_points(w + 4, d, d, out + i + 32);
 	}
 }
 
@@ -346,12 +347,13 @@ static void unpack_nvfp4(const uint8_t *p, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 64, p += 36)
 		for (int g = 0; g < 4; g++) {
-			int8_t v[16];
+			uint8_t q[16]; /* low nibbles count; the second eight bytes are the first, shifted */
+			uint64_t w;
 
-			for (int l = 0; l < 8; l++) {
-				v[l] = e2m1_twice[p[4 + 8 * g + l] & 15];
-				v[l + 8] = e2m1_twice[p[4 + 8 * g + l] >> 4];
-			}
-			vstore(out + i + 16 * (size_t)g, vmul(vset(ue4m3_half(p[g])), vi8(v)));
+			memcpy(&w, p + 4 + 8 * g, 8);
+			memcpy(q, &w, 8);
+			w >>= 4;
+			memcpy(q + 8, &w, 8);
+			vstore(out + i + 16 * (size_t)g, vmul(vset(ue4m3_half(p[g])), vlotab(q, e2m1_twice)));
 		}
 }

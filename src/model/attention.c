@@ -1,7 +1,9 @@
 /*
  * attention.c - queries, keys and values of a batch, their rotation, and attention over the cache.
  *
- * A unit of the pool is one head of one token: its sum over the positions is never cut.
+ * A unit of the pool is some queries that share a key/value head, so that a cached row is unpacked once
+ * for all of them. A query's sums over the positions it sees are never cut: scores of a query are all
+ * there before its softmax, which takes memory linear in the context.
  */
 #include "model/forward.h"
 
@@ -44,7 +46,7 @@ static uint32_t first_seen(const struct session *s, const struct layer *l, uint3
 	return pos + 1 > l->window ? pos + 1 - l->window : 0;
 }
 
-struct att_run { struct session *s; size_t layer, per_unit, n; struct attend a; };
+struct att_run { struct session *s; size_t layer, n; struct attend a; size_t group, units_per_head; };
 
 /* p[n] becomes e^(p - max), p scaled and capped before; returns the divisor of the softmax. */
 static float soften(const struct session *s, const struct layer *l, size_t head, float *p, size_t n)
@@ -64,40 +66,74 @@ static float soften(const struct session *s, const struct layer *l, size_t head,
 	return l->sinks ? sum + num_exp(l->sinks[head] - max) : sum;
 }
 
-/* One query head of one token over the positions that it sees. */
-static void attend(const struct att_run *r, size_t t, size_t head, float *p)
+/* Query i of a key/value head: token i / group, head i % group of those that share it. */
+static void attend(const struct att_run *r, size_t kv_head, size_t first, size_t n_q, int worker)
 {
 	struct session *s = r->s;
 	const struct layer *l = &s->m->layer[r->layer];
 	const struct attend *a = &r->a;
-	size_t kv_head = head / (a->n_head / a->n_head_kv), row = t * a->n_head + head;
-	uint32_t pos = s->pos + (uint32_t)t, from = first_seen(s, l, pos);
-	size_t n = (size_t)pos + 1 - from;
-	float *o = a->o + row * a->v_dim, inv;
+	float *p = s->score + (size_t)worker * ATT_QUERIES * s->n_ctx, *q = s->att_buf + (size_t)worker * s->att_n;
+	float *out = q + ATT_QUERIES * a->k_dim, *scratch = out + ATT_QUERIES * a->v_dim;
+	size_t t0 = first / r->group, t1 = (first + n_q - 1) / r->group;
+	uint32_t from = first_seen(s, l, s->pos + (uint32_t)t0);
+	struct kv_query see[ATT_QUERIES];
+	float inv[ATT_QUERIES];
 
-	kv_dot(s->kv, r->layer, kv_head, from, n, a->q + row * a->k_dim, p);
-	inv = 1.0f / soften(s, l, head, p, n);
-	memset(o, 0, a->v_dim * sizeof *o);
-	kv_axpy(s->kv, r->layer, kv_head, from, n, p, o);
-	scale_rows(o, inv, a->v_dim);
+	memset(out, 0, n_q * a->v_dim * sizeof *out);
+	for (size_t i = 0; i < n_q; i++) {
+		size_t t = (first + i) / r->group, head = kv_head * r->group + (first + i) % r->group;
+		uint32_t pos = s->pos + (uint32_t)t;
+
+		memcpy(q + i * a->k_dim, a->q + (t * a->n_head + head) * a->k_dim, a->k_dim * sizeof *q);
+		see[i] = (struct kv_query){ first_seen(s, l, pos) - from, pos + 1 - from, out + i * a->v_dim };
+	}
+	kv_dot(s->kv, r->layer, kv_head, from, s->pos + t1 + 1 - from, q, n_q, p, s->n_ctx, scratch);
+	for (size_t i = 0; i < n_q; i++)
+		inv[i] = 1.0f / soften(s, l, kv_head * r->group + (first + i) % r->group,
+			p + i * s->n_ctx + see[i].lo, see[i].hi - see[i].lo);
+	kv_mix(s->kv, r->layer, kv_head, from, see, n_q, a->v_dim, p, s->n_ctx, scratch);
+	for (size_t i = 0; i < n_q; i++) {
+		size_t row = (first + i) / r->group * a->n_head + kv_head * r->group + (first + i) % r->group;
+
+		memcpy(a->o + row * a->v_dim, out + i * a->v_dim, a->v_dim * sizeof *out);
+		scale_rows(a->o + row * a->v_dim, inv[i], a->v_dim);
+	}
 }
 
 static void att_unit(void *ctx, size_t unit, int worker)
 {
 	struct att_run *r = ctx;
-	size_t end = min_size((unit + 1) * r->per_unit, r->n);
+	size_t first = unit % r->units_per_head * ATT_QUERIES, n_q = r->n * r->group;
 
-	for (size_t i = unit * r->per_unit; i < end; i++)
-		attend(r, i / r->a.n_head, i % r->a.n_head, r->s->score + (size_t)worker * r->s->n_ctx);
+	attend(r, unit / r->units_per_head, first, min_size(ATT_QUERIES, n_q - first), worker);
+}
+
+size_t attend_scratch(const struct model *m)
+{
+	const struct hparams *hp = &m->hp;
+	size_t k = hp->head_dim, v = hp->head_dim_v, keys, values;
+
+	if (m->arch->features & F_MLA) {
+		k = (size_t)hp->kv_rank + hp->n_rot;
+		v = hp->kv_rank;
+	}
+	v = v > k ? v : k; /* without latent attention they are as wide */
+	keys = kern_scratch(k);
+	values = KV_VALUES * v;
+	return ATT_QUERIES * (k + v) + (keys > values ? keys : values);
 }
 
 void attend_all(struct session *s, size_t il, size_t n, struct attend a)
 {
-	struct att_run run = { s, il, 1, n * a.n_head, a };
+	size_t group = a.n_head / a.n_head_kv, units = (n * group + ATT_QUERIES - 1) / ATT_QUERIES;
+	struct att_run run = { s, il, n, a, group, units };
 
-	if (run.n * (s->pos + n) * a.k_dim < INLINE_COST)
-		run.per_unit = run.n; /* one unit runs inline */
-	pool_run(s->pool, att_unit, &run, (run.n + run.per_unit - 1) / run.per_unit);
+	units *= a.n_head_kv;
+	if (n * a.n_head * (s->pos + n) * a.k_dim < INLINE_COST)
+		for (size_t i = 0; i < units; i++)
+			att_unit(&run, i, 0);
+	else
+		pool_run(s->pool, att_unit, &run, units);
 }
 
 static void clamp_rows(float *x, float to, size_t n)

@@ -7,12 +7,14 @@
 #define MODEL_FORWARD_H
 
 #include "base/pool.h"
+#include "kern/int8.h"
 #include "model/arch.h"
 #include "model/expert_cache.h"
 #include "model/kv.h"
 #include "model/rope.h"
 
 #define MAX_HOOK 8
+#define ATT_QUERIES 16 /* that share a key/value head and are attended together */
 #define HEAD_ROWS 16 /* logits rows computed together */
 
 /* One product to do: rows of a matrix against some activation rows. */
@@ -24,13 +26,17 @@ struct job {
 	size_t mat;       /* which matrix of the stack, for adapters */
 	float *y;         /* [n_tok], ys floats apart */
 	size_t ys;
-	size_t unit0;     /* first pool unit of this job, filled in by run_jobs */
+	size_t unit0;     /* first pool unit of this job, filled in by product_run */
 	size_t rows;      /* rows of a unit, likewise */
+	int eight;        /* activations are rounded to a8, likewise */
+	struct act8 a8;
 };
 
 struct session {
 	const struct model *m;
 	const struct kern *kern;
+	const struct int8_kern *int8; /* NULL = activations stay single precision */
+	char arithmetic[32]; /* in words */
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
 	enum kv_type kv_type;
@@ -62,9 +68,14 @@ struct session {
 	float *att;       /* [T][n_head * head_dim_v] attention output */
 	float *out;       /* [T][n_embd] output of a block */
 	float *g, *u;     /* [T][widest dense or shared FFN] */
-	float *score;     /* [worker][n_ctx] attention scores */
+	float *score;     /* [worker][ATT_QUERIES][n_ctx] attention scores */
+	float *att_buf;   /* [worker][att_n] queries and outputs of a unit, and what kv.h asks for */
+	size_t att_n;
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
+	unsigned char *scratch8; /* [worker][INT8_SCRATCH] */
+	unsigned char *act8;     /* [act8_n] rounded activations of one product_run */
+	size_t act8_n;
 	float *lora;      /* [worker][lora_n], see lora.c */
 	size_t lora_n;
 	float *logits;    /* [HEAD_ROWS][n_vocab] */
@@ -100,7 +111,9 @@ static inline size_t min_size(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* product.c: y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
+/* product.c: bytes for the rounded activations of one round of products. */
+uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch);
+/* y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
  * the pool; their outputs must not overlap. */
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys);
 void product_run(struct session *s, struct job *jobs, size_t n);
@@ -126,6 +139,7 @@ struct attend {
 
 /* attention.c: s->h -> s->out, writing the cache of layer il at s->pos. */
 void attention(struct session *s, size_t il, size_t n);
+size_t attend_scratch(const struct model *m); /* floats that a unit of attention needs */
 void attend_all(struct session *s, size_t il, size_t n, struct attend a);
 void turn(const struct session *s, int table, float *x, size_t n, size_t row, size_t n_head,
 	size_t stride);

@@ -5,6 +5,7 @@
 #include "model/kv.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -246,7 +247,8 @@ static size_t straight(const struct kv_layer *l, uint32_t pos, size_t n, size_t 
 	return l->sh.keep - *at < n ? l->sh.keep - *at : n;
 }
 
-void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *q, float *p)
+void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *q, size_t n_q,
+	float *p, size_t ps, float *scratch)
 {
 	const struct kv_layer *l = &c->layer[il];
 
@@ -254,25 +256,49 @@ void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, 
 		size_t at, len = straight(l, pos, n, &at);
 
 		c->kern->gemm(c->type, l->k + at * l->k_row + head * l->k_head, l->k_row, l->sh.k_dim, 0, len, q,
-			0, 1, p, 0, NULL); /* one row of x needs no scratch */
+			l->sh.k_dim, n_q, p, ps, scratch);
 		pos += (uint32_t)len;
 		p += len;
 		n -= len;
 	}
 }
 
-void kv_axpy(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *p, float *o)
+/* Values of positions pos .. pos + n - 1 as floats. */
+static void read_values(const struct kv *c, const struct kv_layer *l, size_t head, uint32_t pos, size_t n,
+	float *out)
 {
-	const struct kv_layer *l = &c->layer[il];
 	const uint8_t *rows = l->sh.v_in_k ? l->k : l->v;
 	size_t row = l->sh.v_in_k ? l->k_row : l->v_row, off = head * (l->sh.v_in_k ? l->k_head : l->v_head);
 
-	while (n) {
-		size_t at, len = straight(l, pos, n, &at);
+	for (size_t i = 0; i < n; i++)
+		c->kern->to_float(c->type, rows + (pos + i) % l->sh.keep * row + off, out + i * l->sh.v_dim,
+			l->sh.v_dim);
+}
 
-		c->kern->axpy_rows(c->type, rows + at * row + off, row, l->sh.v_dim, len, p, o);
-		pos += (uint32_t)len;
-		p += len;
-		n -= len;
+void kv_mix(const struct kv *c, size_t il, size_t head, uint32_t pos, const struct kv_query *q, size_t n_q,
+	size_t os, const float *p, size_t ps, float *scratch)
+{
+	const struct kv_layer *l = &c->layer[il];
+	size_t dim = l->sh.v_dim, lo = SIZE_MAX, hi = 0;
+
+	for (size_t j = 0; j < n_q; j++) {
+		lo = q[j].lo < lo ? q[j].lo : lo;
+		hi = q[j].hi > hi ? q[j].hi : hi;
+	}
+	for (size_t b = lo; b < hi; b += KV_VALUES) {
+		size_t end = b + KV_VALUES < hi ? b + KV_VALUES : hi;
+
+		read_values(c, l, head, pos + (uint32_t)b, end - b, scratch);
+		for (size_t j = 0, k; j < n_q; j = k) {
+			size_t from = q[j].lo > b ? q[j].lo : b, to = q[j].hi < end ? q[j].hi : end;
+
+			k = j + 1;
+			if (from >= to)
+				continue;
+			while (from == b && to == end && k < n_q && q[k].lo <= b && q[k].hi >= end)
+				k++; /* those that see the whole block go together */
+			c->kern->mix(p + j * ps + from, ps, k - j, scratch + (from - b) * dim, dim, to - from, q[j].o, os,
+				dim);
+		}
 	}
 }

@@ -47,10 +47,17 @@ const char *kv_type_name(enum kv_type t); /* "f16", ... */
  * where v_in_k). */
 void kv_write(struct kv *c, size_t il, uint32_t pos, size_t n, const float *k, const float *v);
 
-/* p[i] = q . key of `head` at position pos + i, for i < n; q [k_dim]. */
-void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *q, float *p);
+/* p[j*ps + i] = q[j] . key of `head` at position pos + i, for j < n_q, i < n; q [n_q][k_dim]. scratch:
+ * kern_scratch(k_dim) floats. */
+void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *q, size_t n_q,
+	float *p, size_t ps, float *scratch);
 
-/* o += p[i] * value of `head` at position pos + i, for i < n in ascending order; o [v_dim]. */
-void kv_axpy(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *p, float *o);
+/* Of one query: the positions pos + lo .. pos + hi - 1 that it sees, its output [v_dim]. */
+struct kv_query { size_t lo, hi; float *o; };
+/* o[j] += p[j*ps + i] * value of `head` at position pos + i, for i from lo to hi - 1 of query j in
+ * ascending order; the outputs lie os floats apart. scratch: KV_VALUES * v_dim floats. */
+#define KV_VALUES 32
+void kv_mix(const struct kv *c, size_t il, size_t head, uint32_t pos, const struct kv_query *q, size_t n_q,
+	size_t os, const float *p, size_t ps, float *scratch);
 
 #endif

@@ -74,6 +74,7 @@ struct session_opt {
 	uint32_t n_threads; /* 0 = one per processor */
 	const char *isa;   /* kernel row by name; NULL = best */
 	int kv_type;       /* enum session_kv: what keys and values are kept in */
+	int activations;   /* enum session_act: what quantised weights are multiplied with */
 	const struct session_cache *cache; /* NULL = experts are used where they are mapped */
 };
 
@@ -92,6 +93,11 @@ struct session_cache_stat {
 	uint64_t slot_bytes, hits, misses, read_bytes, stall_ns; /* stall: nothing to compute meanwhile */
 };
 
+/* INT8: activations are rounded to 8 bits per block of 32 before they meet quantised weights, which
+ * then is integer arithmetic (kern/int8.h); F32: they stay as they are. Weights of F32, F16 and BF16,
+ * routers and attention are not concerned. */
+enum session_act { SESSION_ACT_INT8, SESSION_ACT_F32 };
+
 /* F16 and Q8_0 round each key and value once; F32 keeps them as they are. */
 enum session_kv { SESSION_KV_F16, SESSION_KV_F32, SESSION_KV_Q8_0 };
 
@@ -107,6 +113,9 @@ const struct kern *session_kern(const struct session *s);
 int session_cache_stat(const struct session *s, struct session_cache_stat *out);
 /* Is an expert of a layer in memory? 1 without a cache. The engine's thread only. */
 int session_holds(const struct session *s, int layer, int expert);
+const char *session_act_name(const struct session *s); /* "int8", "f32" */
+/* All that decides the bits of a result besides model and input: "avx512 int8 kv:f16". */
+const char *session_arithmetic(const struct session *s);
 const char *session_kv_name(const struct session *s); /* "f16", "f32", "q8_0" */
 
 /* Start a sequence at position 0: the cache is empty. */

@@ -2,6 +2,7 @@
  * session.c - one sequence's life: buffers, cache, batches, hooks. The arithmetic is forward.c's.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,14 +50,19 @@ static int get_activations(struct session *s, struct moe_err *e)
 
 	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);
+	s->act8_n = (size_t)product_act8_bytes(s->m, s->n_batch);
+	s->att_n = attend_scratch(s->m);
 	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
 		get(s, &s->h2, s->m->arch->features & F_BESIDE ? t * d : 0, 4, "activations", e) ||
 		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * ow, 4, "activations", e) ||
 		get(s, &s->out, t * d, 4, "activations", e) || get(s, &s->g, t * ff, 4, "activations", e) ||
 		get(s, &s->u, t * ff, 4, "activations", e) ||
-		get(s, &s->score, w * s->n_ctx, 4, "attention scores", e) ||
+		get(s, &s->score, w * ATT_QUERIES * s->n_ctx, 4, "attention scores", e) ||
+		get(s, &s->att_buf, w * s->att_n, 4, "attention scratch", e) ||
 		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
+		get(s, &s->scratch8, s->int8 ? w * INT8_SCRATCH : 0, 1, "kernel scratch", e) ||
+		get(s, &s->act8, s->int8 ? s->act8_n : 0, 1, "rounded activations", e) ||
 		get(s, &s->lora, w * s->lora_n, 4, "adapter scratch", e) ||
 		get(s, &s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
 		get(s, &s->vseq, t, 8, "batch", e) || get(s, &s->vpos, t, 4, "batch", e) ||
@@ -159,6 +165,10 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	s->kern = kern_pick(opt->isa, e);
 	if (!s->kern)
 		goto fail;
+	if (opt->activations == SESSION_ACT_INT8)
+		s->int8 = int8_for(s->kern);
+	snprintf(s->arithmetic, sizeof s->arithmetic, "%s %s kv:%s", s->kern->name, session_act_name(s),
+		session_kv_name(s));
 	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
 	if (!s->pool || get_all(s, opt->cache, e))
 		goto fail;
@@ -190,7 +200,10 @@ void session_free(struct session *s)
 	free(s->g);
 	free(s->u);
 	free(s->score);
+	free(s->att_buf);
 	free(s->scratch);
+	free(s->scratch8);
+	free(s->act8);
 	free(s->lora);
 	free(s->logits);
 	free(s->rlogits);
@@ -368,6 +381,16 @@ const struct kern *session_kern(const struct session *s)
 int session_holds(const struct session *s, int layer, int expert)
 {
 	return !s->xcache || xcache_holds(s->xcache, (size_t)layer, (uint32_t)expert);
+}
+
+const char *session_arithmetic(const struct session *s)
+{
+	return s->arithmetic;
+}
+
+const char *session_act_name(const struct session *s)
+{
+	return s->int8 ? "int8" : "f32";
 }
 
 const char *session_kv_name(const struct session *s)

@@ -6,6 +6,7 @@ models/NAME.txt, NAME.vec   text, and what forward.py makes of it, for each test
 models/NAME-f16kv.vec, -q8_0kv.vec   the same text with rounded keys and values
 models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gguf
                             (default: models/ of the repository; skipped where absent)
+encode.bin                  numbers, and the errors that gguf_io's plain encoders leave
 kernels.bin                 blocks of every quantisation type and the values they stand for
 router.txt                  the pure routing function
 metrics.txt, sim.txt        choice tables and their metrics; the simulators
@@ -115,6 +116,36 @@ def make_kernels(path):
     print(f"{path}: {os.path.getsize(path)} bytes, {len(CODEC)} types")
 
 
+def make_encode(path):
+    """Blocks of 256 of all sorts, and for each type the squared error of each block."""
+    rng = np.random.default_rng(21)
+    x = rng.standard_normal((24, 256)).astype("<f4")
+    x[4:8] *= rng.uniform(0.01, 10, (4, 256))           # uneven
+    x[8] = rng.uniform(-1, 1, 256)
+    x[9] = np.abs(x[9])                                 # one sign
+    x[10] = -np.abs(x[10])
+    x[11] = 0
+    x[12] = 0
+    x[12, 77] = -3.5                                    # a lone number
+    x[13] = 0.3                                         # all the same
+    x[14] = -7
+    x[15] *= 1e-3
+    x[16] *= 1e-6                                       # subnormal scales
+    x[17] *= 3e3
+    x[18] = 5 + 0.01 * x[18]                            # far from 0
+    x[19] = np.round(x[19] * 4)                         # few values
+    x[20] = rng.standard_t(3, 256)                      # heavy tails
+    x[21] = rng.laplace(size=256)
+    kinds = [k for k in CODEC if CODEC[k][0]]
+    with open(path, "wb") as f:
+        f.write(b"MOEENC01" + struct.pack("<II", len(x), len(kinds)) + x.tobytes())
+        for kind in kinds:
+            y = dequantise(quantise(x, kind), kind, x.shape).astype(np.float64)
+            f.write(struct.pack("<8sI", kind.encode(), TYPES[kind][0]))
+            f.write(((y - x) ** 2).sum(axis=1).astype("<f8").tobytes())
+    print(f"{path}: {os.path.getsize(path)} bytes")
+
+
 def main():
     samples = sys.argv[1] if len(sys.argv) > 1 else SAMPLES
     for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
@@ -127,6 +158,7 @@ def main():
             model_vectors(gguf, SAMPLE_TEXT, SAMPLE_TOKENS)
         else:
             print(f"{gguf}: absent, skipped")
+    make_encode(os.path.join(DATA, "encode.bin"))
     make_kernels(os.path.join(DATA, "kernels.bin"))
     make_router_vectors(os.path.join(DATA, "router.txt"))
     make_metric_vectors(os.path.join(DATA, "metrics.txt"))

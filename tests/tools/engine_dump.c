@@ -162,7 +162,7 @@ static void run(const struct model *m, uint32_t n_new, struct moe_err *e)
 {
 	/* whole 256s, as llama_dump: some models choose their RoPE factors by the context's length */
 	struct session_opt opt = { .n_ctx = (v.head[0] + n_new + 255) / 256 * 256, .n_threads = 1,
-		.kv_type = SESSION_KV_F32 };
+		.kv_type = SESSION_KV_F32, .activations = SESSION_ACT_F32 };
 	struct moe_hook hook = { .name = "dump", .route = keep_route };
 	struct session_want want = { !n_new, n_new ? keep_best : keep_logits, NULL };
 	struct moe_seq_info info = { .seq = 1 };

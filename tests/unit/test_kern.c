@@ -339,49 +339,36 @@ static void kernels_are_chosen_by_name(void **state)
 	assert_false(kern_type_ok(QT_Q8_K, 256)); /* never in a model: a type of activations */
 }
 
-/* Rows times numbers, added up in order: the bits of one row after the other, on every ISA. */
-static void rows_add_up_in_order(void **state)
+/* mix is axpy, row by row. */
+static void mixing_is_axpy_in_turn(void **state)
 {
-	static const struct { uint32_t type; size_t n; } how[] = { { QT_F32, 64 }, { QT_F32, 37 }, { QT_F16, 128 },
-		{ QT_F16, 80 }, { QT_F16, 7 }, { QT_Q8_0, 64 }, { QT_Q8_0, 96 }, { QT_BF16, 70 }, { QT_Q4_K, 256 } };
-	enum { ROWS = 9, MOST = 1024 };
-	uint8_t rows[ROWS * MOST];
-	float a[ROWS], y[256], want[256], row[256];
+	enum { Q = 7, N = 37, DIM = 100 };
+	static float p[Q * N], v[N * DIM], o[Q * DIM], want[Q * DIM];
 	struct rng r;
 
 	(void)state;
-	rng_seed(&r, 17);
-	for (size_t h = 0; h < sizeof how / sizeof how[0]; h++)
-		for (size_t k = 0; kern_at(k); k++) {
-			size_t bytes = qtype_row_bytes(how[h].type, how[h].n);
-
-			if (!kern_at(k)->supported())
-				continue;
-			for (size_t i = 0; i < sizeof rows; i++) /* any bits, but no huge exponents */
-				rows[i] = (uint8_t)(rng_below(&r, 256) & (i % 2 ? 0xbb : 0xff));
-			for (size_t i = 0; i < ROWS * MOST && how[h].type == QT_F32; i += 4)
-				memcpy(rows + i, &(float){ uniform(&r) }, 4);
-			for (size_t i = 0; i < how[h].n; i++)
-				y[i] = want[i] = uniform(&r);
-			for (size_t i = 0; i < ROWS; i++) {
-				a[i] = uniform(&r);
-				kern_pick("plain", NULL)->to_float(how[h].type, rows + i * MOST, row, how[h].n);
-				for (size_t j = 0; j < how[h].n; j++)
-					want[j] = fmaf(a[i], row[j], want[j]);
-			}
-			assert_true(bytes <= MOST);
-			kern_at(k)->axpy_rows(how[h].type, rows, MOST, how[h].n, ROWS, a, y);
-			for (size_t j = 0; j < how[h].n; j++)
-				if (memcmp(&y[j], &want[j], 4) && !(isnan(y[j]) && isnan(want[j])))
-					fail_msg("%s, type %u, element %zu of %zu: %a, expected %a", kern_at(k)->name,
-						how[h].type, j, how[h].n, (double)y[j], (double)want[j]);
+	rng_seed(&r, 21);
+	for (size_t k = 0; kern_at(k); k++)
+		for (size_t dim = 1; dim <= DIM && kern_at(k)->supported(); dim += 3) {
+			for (size_t i = 0; i < Q * N; i++)
+				p[i] = uniform(&r);
+			for (size_t i = 0; i < N * DIM; i++)
+				v[i] = uniform(&r);
+			for (size_t i = 0; i < Q * DIM; i++)
+				o[i] = want[i] = uniform(&r);
+			kern_at(k)->mix(p, N, Q, v, DIM, N, o, DIM, dim);
+			for (size_t q = 0; q < Q; q++)
+				for (size_t i = 0; i < N; i++)
+					for (size_t d = 0; d < dim; d++)
+						want[q * DIM + d] = fmaf(p[q * N + i], v[i * DIM + d], want[q * DIM + d]);
+			assert_memory_equal(o, want, sizeof o);
 		}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rows_add_up_in_order),
+		cmocka_unit_test(mixing_is_axpy_in_turn),
 		cmocka_unit_test(dequantisation_is_exact),
 		cmocka_unit_test(grids_are_those_of_the_format),
 		cmocka_unit_test(every_isa_and_shape_gives_the_same_bits),

@@ -41,9 +41,11 @@ static struct kv *make(enum kv_type type, uint32_t n_ctx)
 static void value_at(const struct kv *c, size_t head, uint32_t pos, float out[DIM])
 {
 	const float one = 1;
+	const struct kv_query q = { 0, 1, out };
+	float scratch[KV_VALUES * DIM];
 
 	memset(out, 0, DIM * sizeof *out);
-	kv_axpy(c, 1, head, pos, 1, &one, out);
+	kv_mix(c, 1, head, pos, &q, 1, DIM, &one, 1, scratch);
 }
 
 /* The nearest half by search, ties to the even one: the definition, not an algorithm. */
@@ -123,6 +125,8 @@ static void products_are_the_kernels(void **state)
 	const struct kern *k = kern_pick(NULL, NULL);
 	struct kv *c = make(KV_F32, 5);
 	float keys[5 * WIDTH], values[5 * WIDTH], q[DIM], p[5], o[DIM] = { 0 }, want[DIM] = { 0 };
+	float scratch[KV_VALUES * DIM];
+	const struct kv_query all = { 0, 4, o };
 	struct rng r;
 
 	(void)state;
@@ -135,8 +139,8 @@ static void products_are_the_kernels(void **state)
 		q[i] = (float)rng_unit(&r) - 0.5f;
 	kv_write(c, 0, 0, 2, keys, values);
 	kv_write(c, 0, 2, 3, keys + 2 * WIDTH, values + 2 * WIDTH);
-	kv_dot(c, 0, 2, 1, 4, q, p);
-	kv_axpy(c, 0, 2, 1, 4, p, o);
+	kv_dot(c, 0, 2, 1, 4, q, 1, p, 4, scratch);
+	kv_mix(c, 0, 2, 1, &all, 1, DIM, p, 4, scratch);
 	for (size_t i = 0; i < 4; i++) {
 		float dot = k->dot(q, keys + (i + 1) * WIDTH + 2 * DIM, DIM);
 
@@ -144,6 +148,48 @@ static void products_are_the_kernels(void **state)
 		k->axpy(p[i], values + (i + 1) * WIDTH + 2 * DIM, want, DIM);
 	}
 	assert_memory_equal(o, want, sizeof o);
+	kv_free(c);
+}
+
+/* Queries that see different ranges, together: each gets the bits that it gets alone. */
+static void queries_do_not_meet(void **state)
+{
+	enum { N = 100, Q = 11 };
+	struct kv *c = make(KV_F16, N);
+	static float rows[2 * N * WIDTH], q[Q * DIM], p[Q * N], alone[N], o[Q * DIM], want[DIM];
+	static float scratch[KV_VALUES * DIM + 4 * DIM];
+	struct kv_query see[Q];
+	struct rng r;
+
+	(void)state;
+	rng_seed(&r, 9);
+	for (size_t i = 0; i < 2 * N * WIDTH; i++)
+		rows[i] = (float)rng_unit(&r) - 0.5f;
+	for (size_t i = 0; i < Q * DIM; i++)
+		q[i] = (float)rng_unit(&r) - 0.5f;
+	kv_write(c, 1, 0, N, rows, rows + N * WIDTH);
+	for (int round = 0; round < 30; round++) {
+		memset(o, 0, sizeof o);
+		for (size_t j = 0; j < Q; j++) {
+			see[j].lo = round % 3 ? (size_t)rng_below(&r, 50) : 0;
+			see[j].hi = see[j].lo + 1 + (size_t)rng_below(&r, N - see[j].lo);
+			see[j].o = o + j * DIM;
+		}
+		kv_dot(c, 1, 1, 0, N, q, Q, p, N, scratch);
+		kv_mix(c, 1, 1, 0, see, Q, DIM, p, N, scratch);
+		for (size_t j = 0; j < Q; j++) {
+			memset(want, 0, sizeof want);
+			kv_dot(c, 1, 1, 0, N, q + j * DIM, 1, alone, N, scratch);
+			assert_memory_equal(alone, p + j * N, sizeof alone);
+			for (size_t i = see[j].lo; i < see[j].hi; i++) {
+				float v[DIM];
+
+				value_at(c, 1, (uint32_t)i, v);
+				kern_pick(NULL, NULL)->axpy(alone[i], v, want, DIM);
+			}
+			assert_memory_equal(want, o + j * DIM, sizeof want);
+		}
+	}
 	kv_free(c);
 }
 
@@ -165,7 +211,7 @@ static void a_window_is_a_ring(void **state)
 			row[i] = (float)(pos + i / WIDTH) + (float)(i % WIDTH) / 1024;
 		kv_write(c, 1, pos, 2, row, row);
 		for (uint32_t t = pos; t < pos + 2 && pos >= 4; t++) {
-			kv_dot(c, 1, 2, t - 3, 4, q, p);
+			kv_dot(c, 1, 2, t - 3, 4, q, 1, p, 4, NULL);
 			for (uint32_t i = 0; i < 4; i++)
 				assert_true(p[i] == (float)(t - 3 + i) + 2 * DIM / 1024.0f);
 			value_at(c, 1, t - 3, got);
@@ -196,6 +242,7 @@ int main(void)
 		cmocka_unit_test(halves_are_the_nearest),
 		cmocka_unit_test(q8_0_is_within_half_a_step),
 		cmocka_unit_test(products_are_the_kernels),
+		cmocka_unit_test(queries_do_not_meet),
 		cmocka_unit_test(a_window_is_a_ring),
 		cmocka_unit_test(memory_is_counted),
 	};

@@ -246,7 +246,8 @@ static const struct of { const char *name; double within; } all[] = {
 static void agrees(void **state)
 {
 	const struct of *of = *state;
-	struct session_opt opt = { .n_threads = 2, .kv_type = SESSION_KV_F32 };
+	struct session_opt opt = { .n_threads = 2, .kv_type = SESSION_KV_F32,
+		.activations = SESSION_ACT_F32 };
 	struct model *m;
 	struct gguf *f = open_model(of->name, &m);
 	struct vec v;
@@ -325,7 +326,8 @@ struct adapter { const char *name; double scale; };
 /* The model with adapters, against the reference with their deltas merged into the weights. */
 static void adapted(const char *vec, const struct adapter *a, size_t n)
 {
-	struct session_opt opt = { .n_threads = 2, .kv_type = SESSION_KV_F32 };
+	struct session_opt opt = { .n_threads = 2, .kv_type = SESSION_KV_F32,
+		.activations = SESSION_ACT_F32 };
 	struct model *m;
 	struct gguf *f = open_model("qwen2moe", &m), *g[4];
 	struct moe_err e = { 0 };
