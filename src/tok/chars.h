@@ -4,7 +4,8 @@
  * A blank of the text is U+2581 in the vocabulary. The text starts as its characters; neighbours whose
  * texts together are a token merge, the best score (or the lowest rank) first, the leftmost of equals
  * (T. Kudo, J. Richardson, SentencePiece, 2018). A character without a token becomes its bytes'
- * tokens "<0xE9>". A character is as long as its first byte says; broken UTF-8 goes through unchanged.
+ * tokens "<0xE9>". A character is as long as its first byte says, also in broken UTF-8, which comes
+ * back but for a blank among its bytes.
  *
  * Merges are done within pieces: two characters that no token has side by side can never become
  * part of one token, so the text is cut between them. That changes no result and keeps pieces
