@@ -312,7 +312,8 @@ static int encode_unigram(struct encoder *x, const char *s, size_t n)
 		free(ids);
 		return -1;
 	}
-	memcpy(x->ids + x->n, ids, n_ids * sizeof *ids);
+	if (n_ids)
+		memcpy(x->ids + x->n, ids, n_ids * sizeof *ids);
 	x->n += n_ids;
 	free(ids);
 	return 0;

@@ -70,8 +70,9 @@ static void plain_vocabulary(struct bytes *b, unsigned kind)
 	size_t n = sizeof token / sizeof *token, i;
 	char byte[8];
 
-	head(b, 3, 0, 8);
+	head(b, 3, 0, 9);
 	kv_str(b, "tokenizer.ggml.model", model[kind]);
+	kv_u32(b, "tokenizer.ggml.unknown_token_id", 0);
 	kv_array(b, "tokenizer.ggml.tokens", GGUF_STR, n + 256);
 	for (i = 0; i < n; i++)
 		put_str(b, token[i]);
