@@ -15,7 +15,7 @@
 /* One product to do: rows of a matrix against some activation rows. */
 struct job {
 	const struct weight *w;
-	size_t mat;       /* which matrix of the stack */
+	const uint8_t *data; /* its first row */
 	const float *x;   /* [n_tok], xs floats apart */
 	size_t xs, n_tok;
 	float *y;         /* [n_tok], ys floats apart */
@@ -78,7 +78,34 @@ struct session {
 	struct { uint64_t ns, tokens; } speed[2];
 };
 
-/* Run the model over n tokens at s->pos, writing the cache; s->x holds the last hidden states. */
+#define INLINE_COST 32768 /* multiply-adds below which waking the pool costs more than it gains */
+
+static inline size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* product.c: y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
+ * the pool; their outputs must not overlap. */
+struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys);
+void product_run(struct session *s, struct job *jobs, size_t n);
+void product(struct session *s, const struct weight *w, const float *x, size_t n_tok, float *y);
+
+/* forward.c: small blocks over rows of n floats. norm_rows: RMS norm, y may be x. */
+void norm_rows(const struct session *s, const float *x, const float *w, float *y, size_t n, size_t rows);
+void add_rows(float *x, const float *y, size_t n);                    /* x += y */
+void add_bias(float *x, const float *b, size_t n, size_t rows);       /* b [n] or NULL */
+void activate(struct session *s, float *g, const float *u, size_t n); /* g = silu(g) * u */
+void swiglu(struct session *s, const struct weight *gate, const struct weight *up,
+	const struct weight *down, size_t n, float *out);                 /* of s->h */
+
+/* attention.c: s->h -> s->out, writing the cache of layer il at s->pos. */
+void attention(struct session *s, size_t il, size_t n);
+
+/* moe.c: s->h -> s->out; -1 if a hook refused. */
+int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e);
+
+/* forward.c: run the model over n tokens at s->pos, writing the cache; s->x holds the last hidden states. */
 int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
 	struct moe_err *e);
 
