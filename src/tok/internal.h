@@ -1,4 +1,4 @@
-/* internal.h - the tokenizer's insides, shared by load.c (building) and tok.c (using). */
+/* internal.h - the tokenizer's insides, shared by load.h (building) and tok.c (using). */
 #ifndef TOK_INTERNAL_H
 #define TOK_INTERNAL_H
 

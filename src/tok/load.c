@@ -15,37 +15,19 @@
  * algorithms fits, one more in enum tok_algo, a module like chars.c, and a case in load_algo() and in
  * tok.c's encode_text().
  */
-#include <float.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/text.h"
-#include "tok/internal.h"
+#include "tok/load.h"
 
 #define TOKENS "tokenizer.ggml.tokens"
 #define TYPES "tokenizer.ggml.token_type"
 #define MERGES "tokenizer.ggml.merges"
-#define SCORES "tokenizer.ggml.scores"
-
-struct kind;
-
-/* What only loading needs. */
-struct load {
-	const struct gguf *g;
-	struct tok *t;
-	struct gguf_str *text;  /* [n_vocab] as in the file, in its mapping */
-	struct map by_text;
-	const struct kind *kind;
-	uint64_t seed;
-	int has_types;
-	struct moe_err *e;
-};
 
 static int missing(struct load *l, const char *key)
 {
@@ -82,8 +64,6 @@ static struct shown show(struct gguf_str v)
 
 /* ---- which tokenizer ---- */
 
-/* What a file that says nothing else means; ids beyond the vocabulary count as none. */
-struct kind { const char *model; enum tok_algo algo; int bos, eos, unk, add_bos, add_eos, prefix; };
 static const struct kind kinds[] = {
 	{ "gpt2", TOK_BYTES, -1, -1, -1, 0, 0, 0 },
 	{ "llama", TOK_CHARS, 1, 2, 0, 1, 0, 1 },
@@ -295,205 +275,6 @@ static void load_bytes(struct load *l, const struct alphabet *a)
 		l->t->byte_id[i] = map_find(&l->by_text, code, text_encode(a->of_byte[i], code));
 }
 
-/* ---- vocabularies of plain text ---- */
-
-/* "<0x41>" -> 0x41, or -1. */
-static int byte_of(struct gguf_str s)
-{
-	static const char hex[] = "0123456789abcdef0123456789ABCDEF";
-	const char *high, *low;
-
-	if (s.n != 6 || memcmp(s.s, "<0x", 3) || s.s[5] != '>' || !s.s[3] || !s.s[4])
-		return -1;
-	high = strchr(hex, s.s[3]);
-	low = strchr(hex, s.s[4]);
-	return high && low ? (int)((high - hex) % 16 * 16 + (low - hex) % 16) : -1;
-}
-
-/* What a token stands for: U+2581 of ordinary ones is a blank. out has room for text.n. */
-static size_t plain_word(struct gguf_str text, int type, char *out)
-{
-	size_t i, n = 0;
-	int byte = type == TOK_BYTE ? byte_of(text) : -1;
-
-	if (byte >= 0) {
-		*out = (char)byte;
-		return 1;
-	}
-	for (i = 0; i < text.n; i++) {
-		if (type != TOK_NORMAL && type != TOK_UNUSED)
-			out[n++] = text.s[i];
-		else if (text.n - i >= 3 && !memcmp(text.s + i, CHARS_BLANK, 3))
-			out[n++] = ' ', i += 2;
-		else
-			out[n++] = text.s[i];
-	}
-	return n;
-}
-
-static int load_plain_words(struct load *l)
-{
-	struct tok *t = l->t;
-	size_t i, bytes = 0;
-	char *out = t->arena, *copy;
-
-	for (i = 0; i < t->n_vocab; i++)
-		bytes += l->text[i].n;
-	t->text = calloc(t->n_vocab, sizeof *t->text);
-	t->texts = copy = malloc(bytes + 1);
-	if (!t->text || !t->texts)
-		return err_nomem(l->e, bytes + t->n_vocab * sizeof *t->text, "the vocabulary");
-	for (i = 0; i < t->n_vocab; i++) {
-		t->text[i] = (struct gguf_str){ copy, l->text[i].n };
-		if (l->text[i].n)
-			memcpy(copy, l->text[i].s, l->text[i].n);
-		copy += l->text[i].n;
-		t->word[i] = (struct gguf_str){ out, plain_word(l->text[i], t->type[i], out) };
-		out += t->word[i].n;
-	}
-	return 0;
-}
-
-/* Tokens that a text can become without being written out as special: use[n_vocab], malloced. */
-static uint8_t *usable(struct load *l)
-{
-	struct tok *t = l->t;
-	uint8_t *use = malloc(t->n_vocab);
-
-	if (!use) {
-		err_nomem(l->e, t->n_vocab, "the vocabulary");
-		return NULL;
-	}
-	for (size_t i = 0; i < t->n_vocab; i++)
-		use[i] = t->type[i] == TOK_NORMAL || t->type[i] == TOK_USER || t->type[i] == TOK_UNUSED ||
-			(t->type[i] == TOK_BYTE && byte_of(l->text[i]) < 0);
-	return use;
-}
-
-/* score[n_vocab], malloced; all 0 if the file has none. */
-static float *load_scores(struct load *l)
-{
-	size_t n_vocab = l->t->n_vocab;
-	float *score = calloc(n_vocab, sizeof *score);
-	enum gguf_kind kind;
-	uint64_t n;
-	double v;
-	int rc;
-
-	if (!score) {
-		err_nomem(l->e, n_vocab * sizeof *score, "scores");
-		return NULL;
-	}
-	rc = gguf_get_arr(l->g, SCORES, &kind, &n, l->e);
-	if (rc > 0 && kind != GGUF_F32 && kind != GGUF_I32)
-		rc = err_set(l->e, MOE_ERR_INPUT, "key %s is not an array of 32-bit numbers", SCORES);
-	else if (rc > 0 && n != n_vocab)
-		rc = err_set(l->e, MOE_ERR_INPUT, "key %s has %" PRIu64 " elements for %zu tokens", SCORES, n,
-			n_vocab);
-	for (size_t i = 0; rc > 0 && i < n_vocab; i++) {
-		gguf_arr_f64(l->g, SCORES, i, &v);
-		if (!isfinite(v))
-			rc = err_set(l->e, MOE_ERR_INPUT, "token %zu has the score %g", i, v);
-		score[i] = (float)v;
-	}
-	if (rc >= 0)
-		return score;
-	free(score);
-	return NULL;
-}
-
-/* Bytes of characters that are no tokens: "<0x0A>", or the byte itself. */
-static void load_char_bytes(struct load *l)
-{
-	struct chars *c = &l->t->chars;
-	char text[8], byte;
-
-	for (int i = 0; i < 256; i++) {
-		byte = (char)i;
-		snprintf(text, sizeof text, "<0x%02X>", i);
-		c->byte_id[i] = map_find(&l->by_text, text, 6);
-		if (c->byte_id[i] < 0)
-			c->byte_id[i] = map_find(&c->by_text, &byte, 1);
-	}
-	c->unk = l->t->unk;
-}
-
-static int load_merges(struct load *l, struct bpe *b);
-
-static int load_chars(struct load *l)
-{
-	struct tok *t = l->t;
-	uint8_t *use = usable(l);
-	float *score = NULL;
-	int rc = use ? 0 : -1;
-
-	if (!rc)
-		rc = chars_init(&t->chars, t->text, use, t->n_vocab, l->seed, l->e);
-	if (!rc)
-		load_char_bytes(l);
-	if (!rc && t->row) {
-		rc = load_merges(l, &t->chars.bpe);
-	} else if (!rc) {
-		score = load_scores(l);
-		rc = score ? chars_merges_from_scores(&t->chars, score, t->n_vocab, l->seed, l->e) : -1;
-	}
-	free(score);
-	free(use);
-	return rc;
-}
-
-static int load_charsmap(struct load *l)
-{
-	static const char key[] = "tokenizer.ggml.precompiled_charsmap";
-	enum gguf_kind kind;
-	uint64_t n;
-	uint8_t *blob;
-	double v;
-	int rc = gguf_get_arr(l->g, key, &kind, &n, l->e);
-
-	if (rc <= 0)
-		return rc;
-	if (kind != GGUF_U8 && kind != GGUF_I8)
-		return err_set(l->e, MOE_ERR_INPUT, "key %s is not an array of bytes", key);
-	blob = malloc(n + 1);
-	if (!blob)
-		return err_nomem(l->e, n, key);
-	for (uint64_t i = 0; i < n; i++) {
-		gguf_arr_f64(l->g, key, i, &v);
-		blob[i] = (uint8_t)(int)v;
-	}
-	rc = unigram_charsmap(&l->t->unigram, blob, n, l->e);
-	free(blob);
-	return rc;
-}
-
-static int load_unigram(struct load *l)
-{
-	struct tok *t = l->t;
-	struct unigram *u = &t->unigram;
-	uint8_t *use = usable(l);
-	float *score = use ? load_scores(l) : NULL, lowest = FLT_MAX;
-	int rc = score ? 0 : -1;
-
-	u->unk = t->unk;
-	for (size_t i = 0; !rc && i < t->n_vocab; i++) {
-		if (t->type[i] == TOK_NORMAL && score[i] < lowest)
-			lowest = score[i];
-		if (t->type[i] == TOK_USER)
-			score[i] = 0;
-	}
-	if (!rc)
-		rc = unigram_init(u, t->text, use, score, t->n_vocab, lowest, l->e);
-	if (!rc)
-		rc = load_charsmap(l);
-	if (!rc && gguf_get_bool(l->g, "tokenizer.ggml.remove_extra_whitespaces", &u->squeeze, l->e) < 0)
-		rc = -1;
-	u->prefix = t->space_prefix;
-	free(score);
-	free(use);
-	return rc;
-}
-
 /* ---- merges ---- */
 
 /* "left right" -> the ids of left, right and leftright; room is a scratch of at least s.n bytes. */
@@ -513,7 +294,7 @@ static int merge_ids(struct load *l, struct gguf_str s, char *room, int32_t id[3
 	return 1;
 }
 
-static int load_merges(struct load *l, struct bpe *b)
+int load_merges(struct load *l, struct bpe *b)
 {
 	uint64_t n, i, longest = 0;
 	struct gguf_str s;
@@ -548,188 +329,6 @@ static int load_merges(struct load *l, struct bpe *b)
 	return rc;
 }
 
-/* ---- special tokens ---- */
-
-static int load_id(struct load *l, const char *key, int otherwise, int32_t *id)
-{
-	uint64_t v;
-	int rc = gguf_get_u64(l->g, key, &v, l->e);
-
-	*id = otherwise < (int64_t)l->t->n_vocab ? otherwise : -1;
-	if (rc <= 0)
-		return rc;
-	if (v >= l->t->n_vocab)
-		return err_set(l->e, MOE_ERR_INPUT, "key %s is %" PRIu64 ", the vocabulary has %zu tokens", key,
-			v, l->t->n_vocab);
-	*id = (int32_t)v;
-	return 0;
-}
-
-/* Texts that end a generation, whatever the keys say. Plain ones count only if the token is not
- * normal: "</s>" may be an ordinary piece of HTML. */
-static const struct { const char *text; int plain; } ends[] = {
-	{ "<|im_end|>", 0 }, { "<|eot_id|>", 0 }, { "<|eom_id|>", 0 }, { "<|endoftext|>", 0 },
-	{ "<|end_of_text|>", 0 }, { "<|end|>", 0 }, { "<|return|>", 0 }, { "<|call|>", 0 },
-	{ "<|calls|>", 0 }, { "<|flush|>", 0 }, { "<|eot|>", 0 }, { "<|fim_pad|>", 0 },
-	{ "<fim-pad>", 0 }, { "<fim_pad>", 0 }, { "<|repo_name|>", 0 }, { "<|fim_repo|>", 0 },
-	{ "<fim-repo>", 0 }, { "<|file_sep|>", 0 },
-	{ "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", 0 },
-	{ "<end_of_turn>", 0 }, { "<end_of_utterance>", 0 }, { "<turn|>", 0 }, { "<|tool_response>", 0 },
-	{ "</s>", 1 }, { "<eos>", 1 }, { "<EOT>", 1 }, { "_<EOT>", 1 }, { "[EOT]", 1 }, { "[EOS]", 1 },
-	{ "[e~[", 1 }, { "<PAD>", 1 }, { "[PAD]", 1 }, { "<REPO>", 1 }, { "<reponame>", 1 },
-};
-
-/* Marks of fill-in-the-middle: control tokens, also where a file has them as user-defined. */
-static const char *const controls[] = { "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<PRE>",
-	"\xe2\x96\x81<PRE>", "<|code_prefix|>", "<|prefix|>", "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>",
-	"<SUF>", "\xe2\x96\x81<SUF>", "<|code_suffix|>", "<|suffix|>", "<|fim_middle|>", "<fim-middle>",
-	"<fim_middle>", "<MID>", "\xe2\x96\x81<MID>", "<|code_middle|>", "<|middle|>",
-	"<\xef\xbd\x9c" "fim\xe2\x96\x81" "begin\xef\xbd\x9c>", "<\xef\xbd\x9c" "fim\xe2\x96\x81hole\xef\xbd\x9c>",
-	"<\xef\xbd\x9c" "fim\xe2\x96\x81" "end\xef\xbd\x9c>" };
-
-static int32_t find_text(const struct load *l, const char *s)
-{
-	return map_find(&l->by_text, s, strlen(s));
-}
-
-static void mark_ends(struct load *l)
-{
-	struct tok *t = l->t;
-	int32_t id, end, call, flush;
-	size_t i;
-
-	for (i = 0; i < sizeof ends / sizeof *ends; i++) {
-		id = find_text(l, ends[i].text);
-		if (id < 0 || (ends[i].plain && l->has_types && t->type[id] == TOK_NORMAL))
-			continue;
-		t->end[id] = 1;
-		/* Converters have left such tokens normal or user-defined: the first would never be
-		 * recognised, the second in anybody's text. */
-		if (t->type[id] == TOK_NORMAL || t->type[id] == TOK_USER)
-			t->type[id] = TOK_CONTROL;
-	}
-	for (i = 0; i < sizeof controls / sizeof *controls; i++) {
-		id = find_text(l, controls[i]);
-		if (id >= 0 && t->type[id] == TOK_USER)
-			t->type[id] = TOK_CONTROL;
-	}
-	/* In these two families <|end|> ends one message of several. */
-	end = find_text(l, "<|end|>");
-	call = find_text(l, "<|call|>") >= 0 ? find_text(l, "<|call|>") : find_text(l, "<|calls|>");
-	flush = find_text(l, "<|flush|>");
-	if (end >= 0 && call >= 0 && (find_text(l, "<|return|>") >= 0 || flush >= 0))
-		t->end[end] = 0;
-	/* Gemma 4 has "</s>" as text. */
-	end = find_text(l, "</s>");
-	if (end >= 0 && find_text(l, "<|tool_response>") >= 0) {
-		t->end[end] = 0;
-		t->type[end] = TOK_NORMAL;
-	}
-	if (t->eos >= 0)
-		t->end[t->eos] = 1;
-	if (t->eot >= 0)
-		t->end[t->eot] = 1;
-	if (t->eom >= 0)
-		t->end[t->eom] = 1;
-}
-
-/* s has a word, in any case. */
-static int has_word(struct gguf_str s, const char *word)
-{
-	size_t n = strlen(word);
-
-	for (size_t i = 0; i + n <= s.n; i++)
-		if (!strncasecmp(s.s + i, word, n))
-			return 1;
-	return 0;
-}
-
-/* White space that the model was never shown beside a special token. Files do not say it, so it goes
- * by the model's name and architecture, as in llama.cpp. */
-static void mark_strips(struct load *l)
-{
-	struct tok *t = l->t;
-	struct gguf_str name = { "", 0 }, arch = { "", 0 }, pre = { "", 0 };
-	struct moe_err e;
-	int32_t id;
-
-	(void)gguf_get_str(l->g, "general.name", &name, &e);
-	(void)gguf_get_str(l->g, "general.architecture", &arch, &e);
-	(void)gguf_get_str(l->g, "tokenizer.ggml.pre", &pre, &e);
-	if (has_word(pre, "jina-v2-") || has_word(arch, "nomic-bert-moe") || has_word(arch, "jina-bert-v3")) {
-		id = find_text(l, "<mask>");
-		if (id >= 0)
-			t->strip[id] = TOK_STRIP_BEFORE;
-	} else if (has_word(name, "phi-3") || has_word(name, "phi3")) {
-		for (size_t i = 0; i < t->n_vocab; i++)
-			if (t->type[i] == TOK_CONTROL || t->type[i] == TOK_USER || t->type[i] == TOK_UNKNOWN)
-				t->strip[i] = TOK_STRIP_AFTER;
-		for (size_t i = 0; i < 3; i++) {
-			id = find_text(l, i == 0 ? "<unk>" : i == 1 ? "<s>" : "<|endoftext|>");
-			if (id >= 0)
-				t->strip[id] = 0;
-		}
-	}
-}
-
-struct by_length { size_t n; int32_t id; };
-
-static int longer_first(const void *a, const void *b)
-{
-	const struct by_length *x = a, *y = b;
-
-	if (x->n != y->n)
-		return x->n > y->n ? -1 : 1;
-	return x->id < y->id ? -1 : 1;
-}
-
-static int list_specials(struct load *l)
-{
-	struct tok *t = l->t;
-	struct by_length *list = calloc(t->n_vocab, sizeof *list);
-	size_t i, n = 0;
-
-	if (!list)
-		return err_nomem(l->e, t->n_vocab * sizeof *list, "special tokens");
-	for (i = 0; i < t->n_vocab; i++)
-		if ((t->type[i] == TOK_CONTROL || t->type[i] == TOK_USER || t->type[i] == TOK_UNKNOWN) &&
-		    l->text[i].n)
-			list[n++] = (struct by_length){ l->text[i].n, (int32_t)i };
-	qsort(list, n, sizeof *list, longer_first);
-	t->special = calloc(n + 1, sizeof *t->special);
-	for (i = 0; t->special && i < n; i++)
-		t->special[i] = list[i].id;
-	t->n_special = n;
-	free(list);
-	return t->special ? 0 : err_nomem(l->e, n * sizeof *t->special, "special tokens");
-}
-
-static int load_specials(struct load *l)
-{
-	struct tok *t = l->t;
-
-	if (load_id(l, "tokenizer.ggml.bos_token_id", l->kind->bos, &t->bos) ||
-	    load_id(l, "tokenizer.ggml.eos_token_id", l->kind->eos, &t->eos) ||
-	    load_id(l, "tokenizer.ggml.eot_token_id", -1, &t->eot) ||
-	    load_id(l, "tokenizer.ggml.eom_token_id", -1, &t->eom) ||
-	    load_id(l, "tokenizer.ggml.unknown_token_id", l->kind->unk, &t->unk))
-		return -1;
-	t->add_bos = t->row ? (t->row->flags & PRE_BOS) != 0 : l->kind->add_bos;
-	t->add_eos = l->kind->add_eos;
-	t->space_prefix = l->kind->prefix;
-	if (gguf_get_bool(l->g, "tokenizer.ggml.add_bos_token", &t->add_bos, l->e) < 0 ||
-	    gguf_get_bool(l->g, "tokenizer.ggml.add_eos_token", &t->add_eos, l->e) < 0 ||
-	    gguf_get_bool(l->g, "tokenizer.ggml.add_space_prefix", &t->space_prefix, l->e) < 0)
-		return -1;
-	if (t->row && (t->row->flags & PRE_CHARS))
-		t->space_prefix = 0;
-	if (t->row && (t->row->flags & PRE_LINES)) /* Gemma 4: files have said no by mistake */
-		t->add_bos = 1;
-	mark_ends(l);
-	mark_strips(l);
-	return list_specials(l);
-}
-
 static int load_bytes_bpe(struct load *l)
 {
 	struct alphabet a = make_alphabet();
@@ -742,11 +341,7 @@ static int load_bytes_bpe(struct load *l)
 
 static int load_algo(struct load *l)
 {
-	if (l->t->algo == TOK_BYTES)
-		return load_bytes_bpe(l);
-	if (load_plain_words(l))
-		return -1;
-	return l->t->algo == TOK_CHARS ? load_chars(l) : load_unigram(l);
+	return l->t->algo == TOK_BYTES ? load_bytes_bpe(l) : load_plain(l);
 }
 
 static int load_all(struct load *l)
