@@ -31,8 +31,8 @@ enum tok_flag {
 	TOK_EOS = 4,      /* and EOS behind */
 	TOK_CONTINUE = 8  /* the text goes on from other text: no blank is put in front of it */
 };
-/* *ids is malloced, with room for one more; the caller frees. Never fails on content, only for memory. Without TOK_SPECIAL
- * user-defined tokens are still found: they are words that the vocabulary's maker added. */
+/* *ids is malloced, with room for one more; the caller frees. Never fails on content, only for memory.
+ * Without TOK_SPECIAL user-defined tokens are still found: words that the vocabulary's maker added. */
 int tok_encode(const struct tok *t, const char *text, size_t len, unsigned flags, int32_t **ids,
 	size_t *n, struct moe_err *e);
 
