@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "cmd/engine.h"
 #include "cmd/gen.h"
 #include "cmd/show.h"
 
@@ -50,7 +51,7 @@ static int open_trace(struct gen *g, struct moe_err *e)
 			show(model_info(g->l.model)->name).s);
 		return 0;
 	}
-	load_describe(&g->l, g->s, "run", &d);
+	engine_describe(&g->l, g->s, &lo, "run", &d);
 	g->t = moe_trace_open(db, &o, &d, e);
 	if (!g->t)
 		return -1;
@@ -110,13 +111,12 @@ static int go(struct gen *g, const char *text, struct moe_err *e)
 {
 	struct sampler_opt so = { temperature, (uint32_t)top_k, top_p, min_p, repeat_penalty,
 		(uint32_t)repeat_last, seed < 0 ? (uint64_t)clock_wall() : (uint64_t)seed };
-	struct session_opt sess = load_session_opt(&lo);
 	struct chat_opts co = { NULL, system_text, text, domain ? domain : "chat", name,
 		n_predict < 0 ? 512 : n_predict, ignore_end };
 
 	if (chat && chat_template(&g->l, tmpl, &co.row, e))
 		return -1;
-	g->s = session_new(g->l.model, &sess, e);
+	g->s = engine_session(&g->l, &lo, e);
 	if (!g->s)
 		return -1;
 	g->sampler = sampler_new(&so, model_info(g->l.model)->n_vocab, e);
@@ -171,7 +171,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 		}
 	}
 	if (!status) /* not before it is known that nothing was lost */
-		print_speed(&g);
+		print_speed(&g), engine_print_cache(&g.l, g.s);
 	if (!status && id)
 		print_logged(id);
 	sampler_free(g.sampler);
