@@ -8,7 +8,9 @@
  *
  * Ctrl-C stops a reply; at the prompt, a second one in a row leaves.
  */
+#define _GNU_SOURCE /* ppoll */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -465,6 +467,22 @@ static int take(struct chat *c, const char *line, struct moe_err *e)
 	return turn(c, line + (line[0] == '/'), e);
 }
 
+/* Wait for a line on the terminal. Ctrl-C is let in only here, so that none is lost between looking for it
+ * and waiting. */
+static void wait_for_line(void)
+{
+	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+	sigset_t block, before;
+
+	sigemptyset(&block);
+	sigaddset(&block, SIGINT);
+	sigaddset(&block, SIGTERM);
+	sigprocmask(SIG_BLOCK, &block, &before);
+	if (!stopped && !ended)
+		ppoll(&p, 1, NULL, &before);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 /* A line without its end; 0 = there are no more. */
 static int read_line(struct chat *c, char **line, size_t *cap)
 {
@@ -476,9 +494,14 @@ static int read_line(struct chat *c, char **line, size_t *cap)
 		if (c->interactive) {
 			printf("> ");
 			fflush(stdout);
+			wait_for_line();
 		}
-		errno = 0;
-		n = getline(line, cap, stdin);
+		errno = EINTR;
+		n = -1;
+		if (!c->interactive || (!stopped && !ended)) {
+			errno = 0;
+			n = getline(line, cap, stdin);
+		}
 		if (n >= 0) {
 			while (n && ((*line)[n - 1] == '\n' || (*line)[n - 1] == '\r'))
 				(*line)[--n] = 0;
