@@ -25,6 +25,8 @@ enum moe_detail {
 	MOE_DETAIL_FULL    /* and all router logits */
 };
 
+struct moe_trace_sink; /* src/trace/sink.h: who must know what is committed */
+
 enum moe_run_state { MOE_RUN_LIVE, MOE_RUN_DONE, MOE_RUN_FAILED, MOE_RUN_IMPORTED };
 
 /* Who made this run from what. Strings are copied; NULL = unknown. Numbers: 0 = unknown. */
@@ -49,6 +51,7 @@ struct moe_trace_opt {
 	size_t ring_bytes;   /* 0 = 32 MiB */
 	uint32_t bucket_ms;  /* width of a load time bucket, 0 = 10000 */
 	uint32_t commit_ms;  /* longest time a decision waits before its commit, 0 = 250 */
+	const struct moe_trace_sink *sink; /* NULL = none; must outlive the trace */
 };
 
 struct moe_trace;

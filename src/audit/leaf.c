@@ -89,7 +89,7 @@ void leaf_commit(const unsigned char salt[LEAF_SALT], const void *payload, size_
 
 /* ---- records ---- */
 
-void record_start(struct buf *b, const char *kind)
+void record_begin(struct buf *b, const char *kind)
 {
 	buf_printf(b, "%s%s\n", record_domain, kind);
 }

@@ -79,7 +79,7 @@ void leaf_commit(const unsigned char salt[LEAF_SALT], const void *payload, size_
  * characters, DEL and bytes above 0x7e are written \xHH (lower case), so a record is ASCII and has
  * one encoding.
  */
-void record_start(struct buf *b, const char *kind);
+void record_begin(struct buf *b, const char *kind);
 void record_text(struct buf *b, const char *key, const char *value); /* NULL: no line */
 void record_bytes(struct buf *b, const char *key, const void *p, size_t n);
 void record_int(struct buf *b, const char *key, int64_t v);

@@ -528,7 +528,7 @@ static int note_step(struct log *g, const struct leaf *like, int64_t wall, int64
 	if (!g->last_mono || (step > -STEP_NS && step < STEP_NS))
 		return 0;
 	buf_init(&rec, 4096);
-	record_start(&rec, "clock");
+	record_begin(&rec, "clock");
 	record_int(&rec, "step_ns", step);
 	memcpy(it.leaf.descriptor, like->descriptor, SHA_BYTES);
 	it.payload = rec.data;
@@ -647,7 +647,7 @@ int log_create(sqlite3 *db, const struct log_policy *p, const struct note_secret
 	g.policy = *p;
 	note_key_text(&key->key, g.vkey);
 	buf_init(&rec, 65536);
-	record_start(&rec, "init");
+	record_begin(&rec, "init");
 	record_text(&rec, "origin", p->origin);
 	record_text(&rec, "key", g.vkey);
 	record_text(&rec, "detail", detail[p->detail]);

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "cmd/load.h"
+#include "cmd/record.h"
 #include "cmd/show.h"
 #include "model/sampler.h"
 
@@ -26,10 +27,12 @@ struct gen {
 	struct loaded l;
 	struct session *s;
 	struct moe_trace *t;
+	struct record rec;
 	struct sampler *sampler;
 	int32_t *ids;     /* the prompt */
 	size_t n_ids;
 	int32_t next;     /* chosen from the last logits */
+	uint64_t seed;
 	struct moe_seq_result result;
 	char part[4];     /* bytes of a UTF-8 sequence that tokens have not completed yet */
 	size_t n_part;
@@ -39,7 +42,8 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 {
 	struct gen *g = ctx;
 
-	(void)pos, (void)e;
+	if (record_logits(&g->rec, 1, pos, row, model_info(g->l.model)->n_vocab, e))
+		return -1;
 	g->next = sampler_next(g->sampler, row);
 	return 0;
 }
@@ -149,9 +153,28 @@ static int encode_prompt(struct gen *g, const char *text, struct moe_err *e)
 	return 0;
 }
 
+/* For replay: the exact bits of what sampling was asked for. */
+static void describe_sampler(struct buf *b, void *ctx)
+{
+	const struct gen *g = ctx;
+	const struct { const char *name; double v; } real[] = { { "temperature", temperature },
+		{ "top_p", top_p }, { "min_p", min_p }, { "repeat_penalty", repeat_penalty } };
+
+	for (size_t i = 0; i < sizeof real / sizeof real[0]; i++) {
+		uint64_t bits;
+
+		memcpy(&bits, &real[i].v, 8);
+		buf_printf(b, "%s_bits %016llx\n", real[i].name, (unsigned long long)bits);
+	}
+	record_int(b, "top_k", top_k);
+	record_int(b, "repeat_last", repeat_last);
+	record_int(b, "seed", (int64_t)g->seed);
+}
+
 static int open_trace(struct gen *g, struct moe_err *e)
 {
 	struct moe_trace_opt o = { .detail = (enum moe_detail)detail, .drop = drop };
+	struct record_about about = { &g->l, g->s, "last", describe_sampler, g };
 	struct moe_run_desc d;
 
 	if (no_log)
@@ -162,6 +185,8 @@ static int open_trace(struct gen *g, struct moe_err *e)
 		return 0;
 	}
 	load_describe(&g->l, g->s, "run", &d);
+	if (record_start(&g->rec, db, &about, &o, &d, e))
+		return -1;
 	g->t = moe_trace_open(db, &o, &d, e);
 	if (!g->t)
 		return -1;
@@ -193,11 +218,12 @@ static void print_logged(int64_t id)
 static int go(struct gen *g, const char *text, struct moe_err *e)
 {
 	struct sampler_opt so = { temperature, (uint32_t)top_k, top_p, min_p, repeat_penalty,
-		(uint32_t)repeat_last, seed < 0 ? (uint64_t)clock_wall() : (uint64_t)seed };
+		(uint32_t)repeat_last, seed < 0 ? (uint64_t)clock_wall() >> 1 : (uint64_t)seed };
 	struct session_opt sess = load_session_opt(&lo);
 	struct moe_seq_info info = { .seq = 1, .domain = domain, .name = name };
 	int failed;
 
+	g->seed = so.seed;
 	g->s = session_new(g->l.model, &sess, e);
 	if (!g->s)
 		return -1;
@@ -247,6 +273,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 		print_speed(&g);
 	if (!status && id)
 		print_logged(id);
+	record_free(&g.rec);
 	free(g.ids);
 	sampler_free(g.sampler);
 	session_free(g.s);

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "trace/sink.h"
 #include "trace/sums.h"
 
 #define HEARTBEAT_NS INT64_C(1000000000)
@@ -43,6 +44,7 @@ struct domain_row {
 
 struct note_row {
 	int64_t time, sequence; /* sequence.id, 0 = none */
+	uint64_t seq;
 	int32_t layer;
 	uint32_t pos;
 	double value;
@@ -99,6 +101,7 @@ struct commit {
 	int64_t beat, lag, clock_offset; /* beat: monotonic time of the last commit */
 	int wal_pages, wal_warned;
 	float *prob;
+	struct moe_err sink_err; /* msg[0]: why the sink refused */
 	pthread_t thread;
 	pthread_mutex_t lock; /* err */
 	atomic_int failed;
@@ -399,6 +402,7 @@ static int prepare_note(struct commit *c, const struct msg *m, const char *text,
 		return -1;
 	snprintf(n.kind, sizeof n.kind, "gap");
 	n.sequence = q->id;
+	n.seq = m->seq;
 	n.pos = m->pos;
 	n.has_value = 1;
 	n.value = (double)m->tokens;
@@ -623,16 +627,100 @@ static int write_pace(struct commit *c, const struct pace_row *p)
 	return run_stmt(st);
 }
 
+/* ---- the sink: as SQLite's code, its message in sink_err ---- */
+
+static int told(struct commit *c, int bad)
+{
+	int kind = sqlite3_errcode(c->o.db) & 0xff;
+
+	if (!bad)
+		return 0;
+	return kind == SQLITE_FULL || kind == SQLITE_BUSY || kind == SQLITE_LOCKED ? kind : SQLITE_ABORT;
+}
+
+/* A block as a reader of the database gets it: what the codec leaves out or rounds is so here. */
+static void as_read(const struct commit *c, struct block_head *h, struct cursor_chunk *out)
+{
+	const struct layout *l = c->o.shape->lay;
+	struct block_rows r;
+	int edited = 0;
+
+	block_rows(c->o.shape, h, &r);
+	for (size_t i = 0; h->any_flags && i < h->n * l->n; i++)
+		edited |= r.flags[i] & MOE_EV_EDITED;
+	*out = (struct cursor_chunk){ .seq = h->seq, .pos = h->pos, .n = h->n, .phase = h->phase,
+		.n_layer = l->n, .layers = l->layer, .k_at = l->k_at, .e_at = l->e_at, .k_row = l->k_row,
+		.e_row = l->e_row, .tokens = r.tokens, .experts = r.experts, .weights = r.weights,
+		.margins = r.margins, .flags = h->any_flags ? r.flags : NULL,
+		.before = edited ? r.before : NULL,
+		.logits = h->has_logits && (c->o.detail == MOE_DETAIL_FULL || c->o.sink->want_logits) ?
+			r.logits : NULL };
+}
+
+static int tell_chunk(struct commit *c, struct block_head *h)
+{
+	const struct moe_trace_sink *s = c->o.sink;
+	struct cursor_chunk view;
+
+	if (!s || !s->chunk)
+		return 0;
+	as_read(c, h, &view);
+	return told(c, s->chunk(s->ctx, c->o.detail == MOE_DETAIL_COUNTS ? 0 :
+		sqlite3_last_insert_rowid(c->o.db), &view, &c->sink_err));
+}
+
+static int tell_seq_begin(struct commit *c, const struct seq_row *q)
+{
+	const struct moe_trace_sink *s = c->o.sink;
+	struct sink_seq info = { .seq = q->seq, .name = q->name };
+
+	if (!s || !s->seq_begin || q->saved)
+		return 0;
+	for (size_t i = 0; q->domain && i < c->n_domain; i++)
+		if (c->domain[i].id == q->domain)
+			info.domain = c->domain[i].name;
+	return told(c, s->seq_begin(s->ctx, &info, &c->sink_err));
+}
+
+static int tell_seq_end(struct commit *c, const struct seq_row *q)
+{
+	const struct moe_trace_sink *s = c->o.sink;
+	struct sink_seq info = { .seq = q->seq, .n_prompt = q->n_prompt, .n_generated = q->n_generated,
+		.n_scored = q->n_scored, .n_bytes = q->n_bytes, .nll = q->nll };
+
+	return s && s->seq_end && q->ended ? told(c, s->seq_end(s->ctx, &info, &c->sink_err)) : 0;
+}
+
+static int tell_note(struct commit *c, const struct note_row *n)
+{
+	const struct moe_trace_sink *s = c->o.sink;
+
+	if (s && s->gap && !strcmp(n->kind, "gap"))
+		return told(c, s->gap(s->ctx, n->seq, n->pos, (uint64_t)n->value, &c->sink_err));
+	return s && s->note ? told(c, s->note(s->ctx, n->kind, n->text, n->layer,
+		n->has_value ? n->value : 0, &c->sink_err)) : 0;
+}
+
+static int tell(struct commit *c, int (*what)(void *ctx, struct moe_err *e))
+{
+	return what ? told(c, what(c->o.sink->ctx, &c->sink_err)) : 0;
+}
+
 static int write_all(struct commit *c, size_t n)
 {
 	int rc = sqlite3_exec(c->o.db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 	size_t i;
 
+	c->sink_err.msg[0] = 0;
+	if (!rc && c->o.sink)
+		rc = tell(c, c->o.sink->begin);
 	if (!rc)
 		rc = write_domains(c);
 	for (i = 0; !rc && i < c->n_seq; i++)
-		if (c->seq[i].dirty || !c->seq[i].saved)
+		if (c->seq[i].dirty || !c->seq[i].saved) {
 			rc = write_sequence(c, &c->seq[i]);
+			rc = rc ? rc : tell_seq_begin(c, &c->seq[i]);
+		}
 	for (i = 0; !rc && i < n; i++) {
 		struct block_head *h = ring_at(c->o.ring, i);
 
@@ -640,6 +728,8 @@ static int write_all(struct commit *c, size_t n)
 			rc = write_tokens(c, h);
 		else if (c->o.detail != MOE_DETAIL_COUNTS)
 			rc = write_chunk(c, h);
+		if (!rc && h->is_chunk)
+			rc = tell_chunk(c, h);
 	}
 	for (i = 0; !rc && i < c->n_sums; i++)
 		if (c->sums[i]->dirty)
@@ -647,14 +737,20 @@ static int write_all(struct commit *c, size_t n)
 	for (i = 0; !rc && i < 4; i++)
 		if (c->pace[i].dirty)
 			rc = write_pace(c, &c->pace[i]);
-	for (i = 0; !rc && i < c->n_note; i++)
+	for (i = 0; !rc && i < c->n_note; i++) {
 		rc = write_note(c, &c->note[i]);
+		rc = rc ? rc : tell_note(c, &c->note[i]);
+	}
+	for (i = 0; !rc && i < c->n_seq; i++)
+		rc = tell_seq_end(c, &c->seq[i]);
 	if (!rc) {
 		sqlite3_bind_int64(c->st[ST_BEAT], 1, c->o.run);
 		sqlite3_bind_int64(c->st[ST_BEAT], 2, clock_wall());
 		sqlite3_bind_int64(c->st[ST_BEAT], 3, c->lag);
 		rc = run_stmt(c->st[ST_BEAT]);
 	}
+	if (!rc && c->o.sink)
+		rc = tell(c, c->o.sink->tick);
 	return rc ? rc : sqlite3_exec(c->o.db, "COMMIT", NULL, NULL, NULL);
 }
 
@@ -719,10 +815,13 @@ static int write_patiently(struct commit *c, size_t n, struct moe_err *e)
 	for (;;) {
 		int rc = write_all(c, n), kind = rc & 0xff, closing;
 
-		if (!rc)
+		if (!rc) {
+			if (c->o.sink && c->o.sink->settled)
+				c->o.sink->settled(c->o.sink->ctx);
 			return 0;
+		}
 		err_set(e, MOE_ERR_SYS, "committing to %s: %s", sqlite3_db_filename(c->o.db, "main"),
-			sqlite3_errmsg(c->o.db));
+			c->sink_err.msg[0] ? c->sink_err.msg : sqlite3_errmsg(c->o.db));
 		if (!sqlite3_get_autocommit(c->o.db))
 			sqlite3_exec(c->o.db, "ROLLBACK", NULL, NULL, NULL);
 		closing = ring_closed(c->o.ring);
@@ -908,6 +1007,36 @@ int commit_failed(struct commit *c, struct moe_err *e)
 	return 1;
 }
 
+/* The run's last row, together with what the sink has to say. -1 with e filled in. */
+static int end_run(struct commit *c, const char *state, struct moe_err *e)
+{
+	const struct moe_trace_sink *s = c->o.sink;
+	sqlite3 *db = c->o.db;
+	int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+
+	c->sink_err.msg[0] = 0;
+	if (!rc && s)
+		rc = tell(c, s->begin);
+	sqlite3_bind_int64(c->st[ST_END], 1, c->o.run);
+	sqlite3_bind_text(c->st[ST_END], 2, state, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(c->st[ST_END], 3, clock_wall());
+	if (!rc)
+		rc = run_stmt(c->st[ST_END]);
+	if (!rc && s && s->finish)
+		rc = told(c, s->finish(s->ctx, state, &c->sink_err));
+	if (!rc)
+		rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+	if (rc) {
+		err_set(e, MOE_ERR_SYS, "ending the run: %s", c->sink_err.msg[0] ? c->sink_err.msg :
+			sqlite3_errmsg(db));
+		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+		return -1;
+	}
+	if (s && s->settled)
+		s->settled(s->ctx);
+	return 0;
+}
+
 int commit_finish(struct commit *c, enum moe_run_state state, struct moe_err *e)
 {
 	static const char *const name[] = { "live", "done", "failed", "imported" };
@@ -917,13 +1046,7 @@ int commit_finish(struct commit *c, enum moe_run_state state, struct moe_err *e)
 	pthread_join(c->thread, NULL);
 	bad = commit_failed(c, e);
 	sqlite3_wal_hook(db, NULL, NULL);
-	sqlite3_bind_int64(c->st[ST_END], 1, c->o.run);
-	sqlite3_bind_text(c->st[ST_END], 2, name[bad ? MOE_RUN_FAILED : state], -1, SQLITE_STATIC);
-	sqlite3_bind_int64(c->st[ST_END], 3, clock_wall());
-	if (run_stmt(c->st[ST_END]) && !bad) {
-		err_set(e, MOE_ERR_SYS, "ending the run: %s", sqlite3_errmsg(db));
-		bad = 1;
-	}
+	bad = end_run(c, name[bad ? MOE_RUN_FAILED : state], bad ? NULL : e) || bad;
 	commit_free(c);
 	/* After this a finished database is one plain file that can be read from anywhere and that
 	 * readers leave no files beside; while a reader has it open it stays in WAL mode. */

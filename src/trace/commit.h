@@ -27,6 +27,7 @@ struct commit_opt {
 	int64_t bucket_ns, commit_ns;
 	enum moe_detail detail;
 	int drop;                        /* keep trying on a full disk or a busy database */
+	const struct moe_trace_sink *sink; /* NULL = none */
 };
 
 /* Reads what it needs of the database and starts the thread. NULL on error. */

@@ -14,7 +14,7 @@
 
 struct cursor {
 	sqlite3 *db;
-	sqlite3_stmt *next_seq, *next_chunk;
+	sqlite3_stmt *next_seq, *next_chunk, *find;
 	struct layout lay;
 	struct load_filter f;
 	int started;           /* a sequence was looked for */
@@ -81,6 +81,7 @@ void cursor_close(struct cursor *c)
 		return;
 	sqlite3_finalize(c->next_seq);
 	sqlite3_finalize(c->next_chunk);
+	sqlite3_finalize(c->find);
 	for (size_t i = 0; i < CHUNK_N_BLOB; i++)
 		free(c->mem[i]);
 	layout_free(&c->lay);
@@ -221,4 +222,30 @@ int cursor_next(struct cursor *c, struct cursor_chunk *out, struct moe_err *e)
 			return 1;
 		c->in_seq = 0;
 	}
+}
+
+int cursor_seek(struct cursor *c, int64_t chunk, struct moe_err *e)
+{
+	int rc;
+
+	if (!c->find && sqlite3_prepare_v3(c->db, "SELECT s.id, s.seq, coalesce(s.domain, 0), c.pos "
+		"FROM chunk c JOIN sequence s ON s.id = c.sequence WHERE c.id = ?1 AND c.run = ?2", -1,
+		SQLITE_PREPARE_PERSISTENT, &c->find, NULL))
+		return fail(c, e);
+	sqlite3_bind_int64(c->find, 1, chunk);
+	sqlite3_bind_int64(c->find, 2, c->f.run);
+	rc = sqlite3_step(c->find);
+	if (rc == SQLITE_ROW) {
+		c->sequence = c->document = sqlite3_column_int64(c->find, 0);
+		c->seq = sqlite3_column_int64(c->find, 1);
+		c->domain = sqlite3_column_int64(c->find, 2);
+		c->pos = sqlite3_column_int64(c->find, 3);
+		c->id = chunk - 1; /* the next one after (pos, chunk - 1) is this one */
+		c->name[0] = 0;
+		c->in_seq = c->started = 1;
+	} else if (rc != SQLITE_DONE) {
+		fail(c, e);
+	}
+	sqlite3_reset(c->find);
+	return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : -1;
 }

@@ -339,7 +339,7 @@ static void test_records(void **state)
 
 	(void)state;
 	buf_init(&b, 4096);
-	record_start(&b, "access");
+	record_begin(&b, "access");
 	record_text(&b, "who", "a\\b\nc\xc3\xa4");
 	record_text(&b, "none", NULL);
 	record_int(&b, "n", -5);
