@@ -1,8 +1,8 @@
 # moescope - build, demo and tests. `make demo` and `make check` need nothing but git, make and a
 # C compiler: install-deps.sh fetches the distribution's packages that are missing.
 #
-#   make            build build/moescope, build/libmoescope.a and build/moescope_routing.so (the
-#                   `routing` table function for any sqlite3 shell)
+#   make            build build/moescope, build/moescope-verify (checks audit logs), build/libmoescope.a
+#                   and build/moescope_routing.so (the `routing` table function for any sqlite3 shell)
 #   make demo       profile the embedded sample model, write a report, say what to do next
 #   make check      every test; ends with a line that counts them
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviourSanitizer, in build/san
@@ -36,7 +36,7 @@ say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 
 SRC := $(sort $(wildcard src/*/*.c tui/*.c reports/*.c))
 CMD_SRC := $(filter src/cmd/%,$(SRC))
-LIB_SRC := $(filter-out src/cmd/%,$(SRC))
+LIB_SRC := $(filter-out src/cmd/% src/verify/%,$(SRC))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/gen/embed.o
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
@@ -47,7 +47,7 @@ PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/pl
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
 .PHONY: all deps demo check unit tools cli lint install clean libfuzzer
-all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
+all: $(BUILD)/moescope $(BUILD)/moescope-verify $(BUILD)/moescope_routing.so
 
 deps:
 	@./install-deps.sh
@@ -105,6 +105,11 @@ $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
 
+# The verifier for third parties: libsodium and SQLite, nothing else.
+$(BUILD)/moescope-verify: $(BUILD)/src/verify/main.o $(BUILD)/libmoescope.a
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libmoescope.a $(shell $(PC) --libs libsodium sqlite3) -lm -pthread -o $@
+
 # `routing` for any sqlite3 shell: `.load build/moescope_routing`. Never sanitized: the shell is not.
 $(BUILD)/moescope_routing.so: $(EXT_SRC) $(GEN)
 	@mkdir -p $(@D)
@@ -154,6 +159,7 @@ lint:
 
 install: all
 	install -D -m 755 $(BUILD)/moescope $(DESTDIR)$(PREFIX)/bin/moescope
+	install -D -m 755 $(BUILD)/moescope-verify $(DESTDIR)$(PREFIX)/bin/moescope-verify
 	install -D -m 644 docs/moescope.1 $(DESTDIR)$(PREFIX)/share/man/man1/moescope.1
 	install -D -m 755 $(BUILD)/moescope_routing.so $(DESTDIR)$(PREFIX)/lib/moescope_routing.so
 	install -D -m 644 $(BUILD)/libmoescope.a $(DESTDIR)$(PREFIX)/lib/libmoescope.a
@@ -163,5 +169,5 @@ install: all
 clean:
 	rm -rf build
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(TOOLS:=.d) \
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(BUILD)/src/verify/main.d $(UNIT:=.d) $(TOOLS:=.d) \
 	$(BUILD)/moescope_routing.so.d

@@ -68,6 +68,62 @@ void payload_sums(const struct cursor_chunk *c, struct buf *out)
 	}
 }
 
+int payload_of(struct reader *r, const struct log_row *row, struct buf *out, struct moe_err *e)
+{
+	struct load_filter f = { .run = (int64_t)row->leaf.run, .domain = -1, .phase = -1 };
+	struct cursor_chunk c;
+	struct cursor *cur;
+	int rc;
+
+	buf_clear(out);
+	if (row->has_payload) {
+		buf_add(out, row->payload, row->n_payload);
+		return out->failed ? err_nomem(e, row->n_payload, "a payload") : 0;
+	}
+	if (!row->has_salt || row->leaf.kind != LEAF_BATCH || !row->chunk)
+		return err_set(e, MOE_ERR_INPUT, "leaf %llu: its payload was redacted or pruned",
+			(unsigned long long)row->leaf.index);
+	cur = cursor_open(r, &f, e);
+	if (!cur)
+		return -1;
+	rc = cursor_seek(cur, row->chunk, e);
+	if (rc == 1)
+		rc = cursor_next(cur, &c, e);
+	if (rc == 0)
+		err_set(e, MOE_ERR_INPUT, "leaf %llu: its decisions (chunk %lld) are gone",
+			(unsigned long long)row->leaf.index, (long long)row->chunk);
+	rc = rc == 1 ? payload_events(&c, out, e) : -1;
+	cursor_close(cur);
+	return rc;
+}
+
+int payload_find(struct reader *r, int64_t run, uint64_t seq, uint64_t pos, uint64_t *index,
+	struct moe_err *e)
+{
+	sqlite3 *db = reader_db(r);
+	sqlite3_stmt *st = NULL;
+	int rc, found = 0;
+	struct leaf l;
+
+	if (sqlite3_prepare_v2(db, "SELECT header FROM audit_leaf WHERE run = ? AND seq = ? AND seq <> 0 "
+		"AND kind = 6 ORDER BY idx", -1, &st, NULL))
+		return err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(db));
+	sqlite3_bind_int64(st, 1, run);
+	sqlite3_bind_int64(st, 2, (int64_t)seq);
+	while (!found && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		const void *h = sqlite3_column_blob(st, 0);
+
+		if (h && !leaf_get(&l, h, (size_t)sqlite3_column_bytes(st, 0)) && l.first <= pos &&
+			pos - l.first < l.n) {
+			*index = l.index;
+			found = 1;
+		}
+	}
+	sqlite3_finalize(st);
+	return found ? 0 : err_set(e, MOE_ERR_USAGE, "the log has no decision for run %lld, sequence %llu, "
+		"position %llu", (long long)run, (unsigned long long)seq, (unsigned long long)pos);
+}
+
 /* ---- keys ---- */
 
 static const char key_head[] = "moescope-seal-key ";

@@ -17,6 +17,7 @@
 #define AUDIT_PAYLOAD_H
 
 #include "audit/leaf.h"
+#include "audit/log.h"
 #include "trace/reader.h"
 
 /* Canonical bytes of the chunk's decisions into out (cleared first). */
@@ -24,6 +25,14 @@ int payload_events(const struct cursor_chunk *c, struct buf *out, struct moe_err
 
 /* A record of picks by expert and layer, where no decisions are kept. */
 void payload_sums(const struct cursor_chunk *c, struct buf *out);
+
+/* The bytes that a leaf commits to: kept in the log, or encoded anew from the rows of decisions. -1
+ * also when they were destroyed. */
+int payload_of(struct reader *r, const struct log_row *row, struct buf *out, struct moe_err *e);
+
+/* The batch that holds position pos of a sequence: *index. */
+int payload_find(struct reader *r, int64_t run, uint64_t seq, uint64_t pos, uint64_t *index,
+	struct moe_err *e);
 
 #define SEAL_KEY 32
 

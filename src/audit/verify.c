@@ -15,6 +15,7 @@
 
 #include "audit/deep.h"
 #include "audit/payload.h"
+#include "audit/proof.h"
 #include "audit/rotate.h"
 #include "base/err.h"
 
@@ -48,6 +49,7 @@ struct verify {
 	uint64_t session;            /* run of the open session, 0 = none */
 	unsigned char descriptor[SHA_BYTES];
 	int64_t runs_before, heartbeat_ns;
+	struct log_nodes nodes;      /* the stored subtree roots, compared with what the leaves give */
 	struct deep *deep;
 	int deep_failed;
 	struct moe_err deep_err;
@@ -285,18 +287,38 @@ static const struct note_key *key_at(const struct verify *v, uint64_t size, uint
 	return i ? &v->key[i - 1] : NULL;
 }
 
-static void note_fork(struct verify *v, const char *a, size_t n_a, const char *b, size_t n_b)
+/* An anchor that the log's own signed note `own` contradicts, as evidence: 1, 0 = it does not. */
+static int prove_fork(struct verify *v, const struct anchor *a, const char *own, size_t n_own)
 {
-	struct buf f;
+	const char *note = v->o->anchor + a->at;
+	unsigned char path[TREE_CONSISTENCY_MAX][SHA_BYTES], root[SHA_BYTES];
+	struct log_nodes nodes;
+	struct tree_source src;
+	struct buf json, what;
+	struct checkpoint c;
+	struct moe_err e;
+	size_t text, used;
+	int n = -1, proven;
 
-	if (v->out->fork)
-		return;
-	buf_init(&f, 4 * NOTE_MAX);
-	buf_add(&f, a, n_a);
-	buf_add(&f, b, n_b);
-	if (!f.failed)
-		v->out->fork = strndup(f.data, f.len);
-	buf_free(&f);
+	if (v->out->fork || note_shape(own, n_own, &text, &used, &e) || checkpoint_read(&c, own, text, &e))
+		return 0;
+	if (c.size > a->c.size && !log_nodes_open(&nodes, v->db, &e)) {
+		src = log_source(&nodes);
+		if (!tree_root_at(&src, a->c.size, root, &e))
+			n = tree_consistency(&src, a->c.size, c.size, path, &e);
+		log_nodes_close(&nodes);
+	}
+	buf_init(&json, 4 * NOTE_MAX);
+	buf_init(&what, 4 * NOTE_MAX);
+	proof_fork(note, a->len, own, n_own, root, (const void *)path, n, &json);
+	proven = !json.failed && proof_check(json.data, json.len, v->key, v->n_key, &what, &e) == 1;
+	if (proven) {
+		v->out->fork = strndup(json.data, json.len);
+		find(v, FIND_TAMPERED, "FORK: the key signed two different logs of %" PRIu64 " leaves", a->c.size);
+	}
+	buf_free(&json);
+	buf_free(&what);
+	return proven;
 }
 
 /* Is the note one of this log at its size, which the tree has just now? 1, 0 (told). */
@@ -373,9 +395,7 @@ static int find_forks(struct verify *v, struct moe_err *e)
 {
 	for (size_t i = 0; i < v->n_anchor; i++) {
 		const struct anchor *a = &v->anchor[i];
-		size_t n, text, used;
-		struct checkpoint c;
-		struct moe_err why;
+		size_t n;
 		char *own;
 
 		if (!a->done && !v->aborted)
@@ -383,16 +403,12 @@ static int find_forks(struct verify *v, struct moe_err *e)
 				": its end was cut off", a->c.size, v->tree.n);
 		if (a->done == 1)
 			continue;
-		if (log_note(v->db, a->c.size, &own, &n, e))
+		if (!a->done)
+			continue;
+		if (log_note(v->db, UINT64_MAX, &own, &n, e)) /* the newest shows it, if any does */
 			return -1;
-		if (own && !note_shape(own, n, &text, &used, &why) && !checkpoint_read(&c, own, text, &why) &&
-			c.size == a->c.size && memcmp(c.root, a->c.root, SHA_BYTES) &&
-			note_open(own, n, v->key, v->n_key, &text, &used, &why) >= 0 &&
-			note_open(v->o->anchor + a->at, a->len, v->key, v->n_key, &text, &used, &why) >= 0) {
-			note_fork(v, v->o->anchor + a->at, a->len, own, n);
-			find(v, FIND_TAMPERED, "FORK: the key signed two different logs of %" PRIu64 " leaves",
-				c.size);
-		}
+		if (own)
+			prove_fork(v, a, own, n);
 		free(own);
 	}
 	return 0;
@@ -604,6 +620,24 @@ static void check_payload(struct verify *v, const struct leaf *l, sqlite3_stmt *
 		meet_record(v, l, p ? p : "", n);
 }
 
+/* Proofs are made from the stored roots of subtrees, so those must be right as well. */
+static int check_node(void *ctx, unsigned level, uint64_t index, const unsigned char hash[SHA_BYTES],
+	struct moe_err *e)
+{
+	struct verify *v = ctx;
+	struct tree_source s = log_source(&v->nodes);
+	unsigned char stored[SHA_BYTES];
+
+	if (!level || level % 8)
+		return 0;
+	if (s.node(s.ctx, level, index, stored, e))
+		find(v, FIND_TAMPERED, "%s", e->msg);
+	else if (memcmp(stored, hash, SHA_BYTES))
+		find(v, FIND_TAMPERED, "the stored root of the %" PRIu64 " leaves from %" PRIu64 " on is not theirs",
+			UINT64_C(1) << level, index << level);
+	return 0;
+}
+
 static int check_leaf(struct verify *v, sqlite3_stmt *st, struct moe_err *e)
 {
 	const void *h = sqlite3_column_blob(st, 5);
@@ -625,7 +659,7 @@ static int check_leaf(struct verify *v, sqlite3_stmt *st, struct moe_err *e)
 	if (!index && l.kind != LEAF_INIT)
 		find(v, FIND_TAMPERED, "the log does not begin with its beginning");
 	tree_leaf(h, LEAF_BYTES, hash);
-	tree_add(&v->tree, hash, NULL, NULL, NULL);
+	tree_add(&v->tree, hash, check_node, v, e);
 	check_clock(v, &l);
 	check_session(v, &l);
 	if (l.kind == LEAF_BATCH) {
@@ -644,7 +678,7 @@ static int pass(struct verify *v, struct moe_err *e)
 	int rc, stop = 0;
 
 	if (prep(v, &v->notes, "checkpoints", "SELECT size, note FROM audit_checkpoint ORDER BY size, id", e) ||
-		next_note(v, e) || prep(v, &st, "leaves",
+		next_note(v, e) || log_nodes_open(&v->nodes, v->db, e) || prep(v, &st, "leaves",
 		"SELECT idx, kind, run, seq, chunk, header, salt, payload FROM audit_leaf ORDER BY idx", e))
 		return -1;
 	while (!stop && (rc = sqlite3_step(st)) == SQLITE_ROW)
@@ -735,6 +769,7 @@ static void verify_free(struct verify *v)
 	sqlite3_finalize(v->notes);
 	cursor_close(v->cursor);
 	deep_close(v->deep);
+	log_nodes_close(&v->nodes);
 	free(v->span);
 	free(v->anchor);
 	buf_free(&v->scratch);
@@ -755,7 +790,8 @@ int verify_log(struct reader *r, const struct verify_opt *o, struct verify_resul
 	if (have <= 0)
 		return have ? -1 : err_set(e, MOE_ERR_INPUT, "%s: it has no audit log",
 			sqlite3_db_filename(v.db, "main"));
-	if (sqlite3_exec(v.db, "BEGIN", NULL, NULL, NULL))
+	if ((o->map && sqlite3_exec(v.db, "PRAGMA mmap_size = 1099511627776", NULL, NULL, NULL)) ||
+		sqlite3_exec(v.db, "BEGIN", NULL, NULL, NULL))
 		return sql_fail(&v, "the database", e);
 	if (o->deep && !(v.deep = deep_open(r, tell_deep, &v, e)))
 		return -1;

@@ -34,6 +34,7 @@ struct verify_opt {
 	size_t n_anchor;
 	int deep;
 	int headers_only;            /* no payload of any kind: how fast is the rest? */
+	int map;                     /* map the file: faster, but one that is cut meanwhile raises SIGBUS */
 	void (*found)(void *ctx, enum finding f, const char *text);
 	void *ctx;
 };
@@ -46,7 +47,7 @@ struct verify_result {
 	uint64_t n[4];               /* findings by kind */
 	unsigned char root[SHA_BYTES];
 	int anchored, deep;
-	char *fork;                  /* two signed notes that contradict each other, or NULL; malloced */
+	char *fork;                  /* the proof (proof.h) that the key signed two logs, or NULL; malloced */
 };
 
 /* 0 when it could be checked (whatever came of it), -1 when it could not be read at all. */

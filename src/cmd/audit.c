@@ -225,6 +225,12 @@ static const struct verb {
 	{ "verify", audit_verify },
 	{ "checkpoint", audit_checkpoint },
 	{ "rotate", rotate },
+	{ "anchor", audit_anchor },
+	{ "prove", audit_prove },
+	{ "redact", audit_redact },
+	{ "retain", audit_retain },
+	{ "hold", audit_hold },
+	{ "export", audit_export },
 };
 
 static int run(int argc, char **argv, struct moe_err *e)
@@ -261,6 +267,18 @@ static const struct opt opts[] = {
 	{ "anchor", 0, OPT_TEXT, &audit_o.anchor, "FILE", "verify: checkpoints that were kept elsewhere", 0, 0 },
 	{ "deep", 0, OPT_FLAG, &audit_o.deep, NULL, "verify: compare every row with what was logged", 0, 0 },
 	{ "headers", 0, OPT_FLAG, &audit_o.headers, NULL, "verify: only the tree, signatures and order", 0, 0 },
+	{ "run", 0, OPT_INT, &audit_o.run, "N", "the run (default the newest)", 1, 1e15 },
+	{ "from", 0, OPT_INT, &audit_o.from, "LEAVES", "prove: size of the earlier checkpoint", 1, 9e15 },
+	{ "to", 0, OPT_INT, &audit_o.to, "LEAVES", "prove: size of the later one", 1, 9e15 },
+	{ "closed", 0, OPT_FLAG, &audit_o.sealed, NULL, "prove: without what the leaf commits to", 0, 0 },
+	{ "request", 0, OPT_TEXT, &audit_o.request, "FILE", "anchor: write a time stamp request (RFC 3161)", 0, 0 },
+	{ "stamp", 0, OPT_TEXT, &audit_o.stamp, "FILE", "anchor: keep this time stamp response", 0, 0 },
+	{ "ca", 0, OPT_TEXT, &audit_o.stamp_ca, "FILE", "anchor: certificates that vouch for it", 0, 0 },
+	{ "basis", 0, OPT_TEXT, &audit_o.basis, "TEXT", "redact, hold: on what ground", 0, 0 },
+	{ "release", 0, OPT_FLAG, &audit_o.release, NULL, "hold: lift it", 0, 0 },
+	{ "days", 0, OPT_INT, &audit_o.days, "N", "retain: older than this (default: as init said)", 0, 36500 },
+	{ "unlogged", 0, OPT_FLAG, &audit_o.unlogged, NULL, "prove, explain, export, replay: leave no record "
+	  "of the access", 0, 0 },
 	{ "operator", 0, OPT_TEXT, &audit_o.operator_name, "NAME", "who acts (default: the login)", 0, 0 },
 	{ "out", 'o', OPT_TEXT, &audit_o.out, "FILE", "where the result goes (default standard output)", 0, 0 },
 	{ "json", 0, OPT_FLAG, &audit_o.json, NULL, "print JSON", 0, 0 },

@@ -13,7 +13,7 @@
 
 struct audit_opts {
 	const char *key, *pubkey, *new_key, *origin, *seal, *operator_name, *out, *anchor, *model, *basis,
-		*html, *stamp, *stamp_ca, *proof;
+		*html, *stamp, *stamp_ca, *request;
 	long long run, layer, retain, heartbeat, checkpoint, days, from, to;
 	int detail, loss, deep, json, release, sealed, unlogged, headers;
 	struct load_opts load;

@@ -1,9 +1,11 @@
 /*
  * audit_verify.c - `moescope audit verify` and `checkpoint`.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "audit/verify.h"
 #include "base/err.h"
@@ -33,9 +35,20 @@ static int error3(struct moe_err *e)
 	return -1;
 }
 
+static void on_bus(int sig)
+{
+	static const char text[] = "moescope audit: the file was cut, or its disk failed, while it was read\n";
+
+	(void)sig;
+	if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+		_exit(MOE_ERR_INPUT);
+	_exit(MOE_ERR_INPUT);
+}
+
 int audit_verify(int argc, char **argv, struct moe_err *e)
 {
-	struct verify_opt o = { .n_key = 1, .deep = audit_o.deep, .headers_only = audit_o.headers };
+	struct verify_opt o = { .n_key = 1, .deep = audit_o.deep, .headers_only = audit_o.headers,
+		.map = 1 };
 	struct verify_result v;
 	struct note_key key;
 	struct reader *r;
@@ -50,6 +63,7 @@ int audit_verify(int argc, char **argv, struct moe_err *e)
 	if (note_key_load(&key, audit_o.pubkey, e) ||
 		(audit_o.anchor && !(anchor = audit_read_file(audit_o.anchor, &o.n_anchor, e))))
 		return error3(e);
+	signal(SIGBUS, on_bus);
 	r = reader_open(argv[0], e);
 	if (!r) {
 		free(anchor);
