@@ -5,6 +5,7 @@
 #                   and build/moescope_routing.so (the `routing` table function for any sqlite3 shell)
 #   make demo       profile the embedded sample model, write a report, say what to do next
 #   make check      every test; ends with a line that counts them
+#   make attack     10,500 seeded mutations of an audit log: TRIES=N SEED=S
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviourSanitizer, in build/san
 #   make install    PREFIX=/usr/local by default
 #   make V=1 ...    shows every command of the compiler
@@ -46,7 +47,7 @@ EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
-.PHONY: all deps demo check unit tools cli lint install clean libfuzzer
+.PHONY: all deps demo check unit tools cli lint attack install clean libfuzzer
 all: $(BUILD)/moescope $(BUILD)/moescope-verify $(BUILD)/moescope_routing.so
 
 deps:
@@ -153,6 +154,10 @@ unit: $(UNIT) tools
 
 # Programs that the tests run; tests/tools/NAME.c becomes build/tests/NAME.
 tools: $(TOOLS)
+
+# The attack matrix of docs/AUDIT.md at length; `make check` tries a few hundred mutations.
+attack: $(BUILD)/tests/attack
+	@d=$$(mktemp -d) && $< --tries $(or $(TRIES),10500) --seed $(or $(SEED),1) $$d; s=$$?; rm -rf $$d; exit $$s
 
 lint:
 	@for t in tests/lint/*.sh; do sh $$t || exit 1; done

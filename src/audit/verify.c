@@ -48,7 +48,9 @@ struct verify {
 	uint64_t note_size;
 	uint64_t session;            /* run of the open session, 0 = none */
 	unsigned char descriptor[SHA_BYTES];
-	int64_t runs_before, heartbeat_ns;
+	int64_t runs_before, heartbeat_ns, retain, checkpoint_s;
+	char detail[16], loss[16];
+	int encrypted;
 	struct log_nodes nodes;      /* the stored subtree roots, compared with what the leaves give */
 	struct deep *deep;
 	int deep_failed;
@@ -486,6 +488,11 @@ static void meet_record(struct verify *v, const struct leaf *l, const char *p, s
 		record_get(p, n, "origin", v->out->origin, sizeof v->out->origin);
 		v->runs_before = record_get_int(p, n, "runs_before", 0);
 		v->heartbeat_ns = record_get_int(p, n, "heartbeat_s", 10) * INT64_C(1000000000);
+		v->retain = record_get_int(p, n, "retain_days", 0);
+		v->checkpoint_s = record_get_int(p, n, "checkpoint_s", 0);
+		record_get(p, n, "detail", v->detail, sizeof v->detail);
+		record_get(p, n, "loss", v->loss, sizeof v->loss);
+		v->encrypted = !record_get(p, n, "payloads", text, sizeof text) && !strcmp(text, "encrypted");
 		if (record_get(p, n, "key", text, sizeof text) || add_key(v, text, 0))
 			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the log names no key", l->index);
 		v->key_from[0] = 0;
@@ -692,6 +699,31 @@ static int pass(struct verify *v, struct moe_err *e)
 
 /* ---- after the pass ---- */
 
+/* The table that a writer goes by, against the log's first leaf and the key in force. */
+static void check_policy(struct verify *v)
+{
+	static const char *const detail[] = { "sums", "routes", "full" }, *const loss[] = { "strict",
+		"best-effort" };
+	char vkey[NOTE_KEY_TEXT], now[NOTE_KEY_TEXT] = "";
+	struct log_policy p;
+	struct moe_err e;
+	uint64_t epoch;
+	int same;
+
+	if (log_policy_read(v->db, &p, vkey, &epoch, &e)) {
+		find(v, FIND_TAMPERED, "%s", e.msg);
+		return;
+	}
+	if (v->n_key)
+		note_key_text(&v->key[v->n_key - 1], now);
+	same = !strcmp(p.origin, v->out->origin) && !strcmp(vkey, now) && epoch + 1 == v->n_key &&
+		!strcmp(detail[p.detail], v->detail) && !strcmp(loss[p.loss], v->loss) &&
+		p.sealed == v->encrypted && p.retain_days == v->retain &&
+		p.heartbeat_s * INT64_C(1000000000) == v->heartbeat_ns && p.checkpoint_s == v->checkpoint_s;
+	if (!same)
+		find(v, FIND_TAMPERED, "table audit_log does not say what the log's first leaf and its keys say");
+}
+
 static void after(struct verify *v)
 {
 	if (v->aborted)
@@ -705,6 +737,7 @@ static void after(struct verify *v)
 		if (v->note_ready)
 			v->note_size = (uint64_t)sqlite3_column_int64(v->notes, 0);
 	}
+	check_policy(v);
 	if (!v->pinned)
 		find(v, FIND_TAMPERED, "the log's key%s not the one that was given",
 			v->n_key > 1 ? "s are" : " is");
