@@ -19,7 +19,7 @@
 #include "base/err.h"
 #include "cmd/show.h"
 
-struct audit_opts audit_o = { .run = 0, .layer = -1, .detail = LOG_ROUTES, .loss = LOG_STRICT,
+struct audit_opts audit_o = { .sequence = -1, .layer = -1, .epsilon = 1e-4, .detail = LOG_ROUTES, .loss = LOG_STRICT,
 	.retain = 183, .heartbeat = 10, .checkpoint = 60, .days = -1, .from = -1, .to = -1 };
 
 /* ---- helpers ---- */
@@ -231,6 +231,8 @@ static const struct verb {
 	{ "retain", audit_retain },
 	{ "hold", audit_hold },
 	{ "export", audit_export },
+	{ "explain", audit_explain },
+	{ "replay", audit_replay },
 };
 
 static int run(int argc, char **argv, struct moe_err *e)
@@ -268,6 +270,13 @@ static const struct opt opts[] = {
 	{ "deep", 0, OPT_FLAG, &audit_o.deep, NULL, "verify: compare every row with what was logged", 0, 0 },
 	{ "headers", 0, OPT_FLAG, &audit_o.headers, NULL, "verify: only the tree, signatures and order", 0, 0 },
 	{ "run", 0, OPT_INT, &audit_o.run, "N", "the run (default the newest)", 1, 1e15 },
+	{ "layer", 'l', OPT_INT, &audit_o.layer, "L", "explain: only this layer", 0, 511 },
+	{ "model", 'm', OPT_TEXT, &audit_o.model, "FILE", "replay, explain: the model to run again", 0, 0 },
+	{ "html", 0, OPT_TEXT, &audit_o.html, "FILE", "explain: write a page", 0, 0 },
+	{ "sequence", 0, OPT_INT, &audit_o.sequence, "SEQ", "replay: only this sequence", 0, 9e15 },
+	{ "epsilon", 0, OPT_REAL, &audit_o.epsilon, "X", "replay: a margin below this explains another choice "
+	  "(default 0.0001)", 0, 1 },
+	{ "anyway", 0, OPT_FLAG, &audit_o.anyway, NULL, "replay: compare although the model is another one", 0, 0 },
 	{ "from", 0, OPT_INT, &audit_o.from, "LEAVES", "prove: size of the earlier checkpoint", 1, 9e15 },
 	{ "to", 0, OPT_INT, &audit_o.to, "LEAVES", "prove: size of the later one", 1, 9e15 },
 	{ "closed", 0, OPT_FLAG, &audit_o.sealed, NULL, "prove: without what the leaf commits to", 0, 0 },
@@ -282,6 +291,7 @@ static const struct opt opts[] = {
 	{ "operator", 0, OPT_TEXT, &audit_o.operator_name, "NAME", "who acts (default: the login)", 0, 0 },
 	{ "out", 'o', OPT_TEXT, &audit_o.out, "FILE", "where the result goes (default standard output)", 0, 0 },
 	{ "json", 0, OPT_FLAG, &audit_o.json, NULL, "print JSON", 0, 0 },
+	LOAD_OPTS(audit_o.load),
 	{ 0 },
 };
 
@@ -291,5 +301,18 @@ const struct cmd cmd_audit = {
 	"  verify DB               is it what it was? needs --pubkey; exit 0 valid, 1 tampered,\n"
 	"                          2 incomplete or unanchored, 3 error\n"
 	"  checkpoint DB           sign what is there and print the checkpoint\n"
-	"  rotate DB               sign with another key from here on: needs --new-key\n", opts, run,
+	"  rotate DB               sign with another key from here on: needs --new-key\n"
+	"  anchor DB               put the checkpoint elsewhere: --out FILE appends it; --request FILE and\n"
+	"                          --stamp FILE ask for a time stamp and keep the answer\n"
+	"  prove DB SEQ TOKEN      a proof for third parties; `moescope-verify --proof` checks it\n"
+	"  prove DB                that one checkpoint continues another: --from and --to\n"
+	"  explain DB SEQ TOKEN    what the routers decided for a token, and how near it was to another choice\n"
+	"  replay DB [RUN]         run recorded sequences again and compare: needs --model\n"
+	"  redact DB RUN [SEQ]     destroy what was logged of it, and log that: needs --basis\n"
+	"  retain DB               destroy payloads that are older than the log promised to keep them\n"
+	"  hold DB RUN [SEQ]       keep it from both, or --release it: needs --basis\n"
+	"  export DB RUN [SEQ]     a bundle with records, proofs and instructions: needs --out DIRECTORY\n"
+	"\n"
+	"SEQ is the engine's number of a sequence, TOKEN a position in it. The log shows what was recorded\n"
+	"and that nobody changed it; it shows no causes.\n", opts, run,
 };

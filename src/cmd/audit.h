@@ -14,8 +14,9 @@
 struct audit_opts {
 	const char *key, *pubkey, *new_key, *origin, *seal, *operator_name, *out, *anchor, *model, *basis,
 		*html, *stamp, *stamp_ca, *request;
-	long long run, layer, retain, heartbeat, checkpoint, days, from, to;
-	int detail, loss, deep, json, release, sealed, unlogged, headers;
+	long long run, sequence, layer, retain, heartbeat, checkpoint, days, from, to;
+	int detail, loss, deep, json, release, sealed, unlogged, headers, anyway;
+	double epsilon;
 	struct load_opts load;
 };
 extern struct audit_opts audit_o;
