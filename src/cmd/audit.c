@@ -230,6 +230,7 @@ static const struct verb {
 	{ "redact", audit_redact },
 	{ "retain", audit_retain },
 	{ "hold", audit_hold },
+	{ "unseal", audit_unseal },
 	{ "export", audit_export },
 	{ "explain", audit_explain },
 	{ "replay", audit_replay },
@@ -237,7 +238,7 @@ static const struct verb {
 
 static int run(int argc, char **argv, struct moe_err *e)
 {
-	char list[200] = "";
+	char list[300] = "";
 
 	for (size_t i = 0; argc && i < sizeof verbs / sizeof verbs[0]; i++)
 		if (!strcmp(argv[0], verbs[i].name))
@@ -264,8 +265,8 @@ static const struct opt opts[] = {
 	  86400 },
 	{ "sign-every", 0, OPT_INT, &audit_o.checkpoint, "S", "init: seconds between checkpoints of a run "
 	  "(default 60)", 1, 86400 },
-	{ "seal", 0, OPT_TEXT, &audit_o.seal, "FILE", "init: encrypt payloads; this key wraps a key per "
-	  "subject", 0, 0 },
+	{ "seal", 0, OPT_TEXT, &audit_o.seal, "FILE", "init, unseal: encrypt payloads; this key wraps a "
+	  "key per subject", 0, 0 },
 	{ "anchor", 0, OPT_TEXT, &audit_o.anchor, "FILE", "verify: checkpoints that were kept elsewhere", 0, 0 },
 	{ "deep", 0, OPT_FLAG, &audit_o.deep, NULL, "verify: compare every row with what was logged", 0, 0 },
 	{ "headers", 0, OPT_FLAG, &audit_o.headers, NULL, "verify: only the tree, signatures and order", 0, 0 },
@@ -286,7 +287,7 @@ static const struct opt opts[] = {
 	{ "basis", 0, OPT_TEXT, &audit_o.basis, "TEXT", "redact, hold: on what ground", 0, 0 },
 	{ "release", 0, OPT_FLAG, &audit_o.release, NULL, "hold: lift it", 0, 0 },
 	{ "days", 0, OPT_INT, &audit_o.days, "N", "retain: older than this (default: as init said)", 0, 36500 },
-	{ "unlogged", 0, OPT_FLAG, &audit_o.unlogged, NULL, "prove, explain, export, replay: leave no record "
+	{ "unlogged", 0, OPT_FLAG, &audit_o.unlogged, NULL, "prove, explain, replay, unseal, export: no record "
 	  "of the access", 0, 0 },
 	{ "operator", 0, OPT_TEXT, &audit_o.operator_name, "NAME", "who acts (default: the login)", 0, 0 },
 	{ "out", 'o', OPT_TEXT, &audit_o.out, "FILE", "where the result goes (default standard output)", 0, 0 },
@@ -311,6 +312,7 @@ const struct cmd cmd_audit = {
 	"  redact DB RUN [SEQ]     destroy what was logged of it, and log that: needs --basis\n"
 	"  retain DB               destroy payloads that are older than the log promised to keep them\n"
 	"  hold DB RUN [SEQ]       keep it from both, or --release it: needs --basis\n"
+	"  unseal DB SEQ TOKEN     show decisions that were encrypted: needs --seal\n"
 	"  export DB RUN [SEQ]     a bundle with records, proofs and instructions: needs --out DIRECTORY\n"
 	"\n"
 	"SEQ is the engine's number of a sequence, TOKEN a position in it. The log shows what was recorded\n"

@@ -30,6 +30,7 @@ int audit_replay(int argc, char **argv, struct moe_err *e);
 int audit_redact(int argc, char **argv, struct moe_err *e);
 int audit_retain(int argc, char **argv, struct moe_err *e);
 int audit_hold(int argc, char **argv, struct moe_err *e);
+int audit_unseal(int argc, char **argv, struct moe_err *e);
 int audit_export(int argc, char **argv, struct moe_err *e);
 
 /* Who acts, from --operator and the system. */

@@ -1,6 +1,6 @@
 /*
- * audit_manage.c - `moescope audit redact`, `retain`, `hold`, `export`: what a law or a person asks of
- * a log.
+ * audit_manage.c - `moescope audit redact`, `retain`, `hold`, `unseal`, `export`: what a law or a person
+ * asks of a log.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -100,6 +100,83 @@ int audit_hold(int argc, char **argv, struct moe_err *e)
 	bad = admin_close(&a, bad, e) || bad;
 	if (!bad)
 		printf("%s\n", audit_o.release ? "released" : "held: neither redaction nor retention touches it");
+	return bad ? -1 : 0;
+}
+
+/* ---- unseal ---- */
+
+/* The subject under which a sequence was sealed. */
+static int subject_of(struct reader *r, int64_t run, uint64_t seq, char *out, size_t size, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+
+	if (sqlite3_prepare_v2(reader_db(r), "SELECT name FROM sequence WHERE run = ? AND seq = ?", -1, &st, NULL))
+		return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(reader_db(r)));
+	sqlite3_bind_int64(st, 1, run);
+	sqlite3_bind_int64(st, 2, (int64_t)seq);
+	seal_name(out, size, (uint64_t)run, seq, sqlite3_step(st) == SQLITE_ROW ?
+		(const char *)sqlite3_column_text(st, 0) : NULL);
+	sqlite3_finalize(st);
+	return 0;
+}
+
+static int print_position(const struct buf *plain, uint64_t pos, struct moe_err *e)
+{
+	struct event_store *store = malloc(sizeof *store);
+	struct moe_event ev;
+	size_t used;
+	int bad = store ? 0 : err_nomem(e, sizeof *store, "decisions");
+
+	for (size_t at = 0; !bad && at < plain->len; at += used) {
+		bad = event_decode((unsigned char *)plain->data + at, plain->len - at, store, &ev, &used, e);
+		if (bad || ev.pos != pos)
+			continue;
+		printf("position %u, token %d, layer %d:", ev.pos, ev.token, ev.layer);
+		for (int k = 0; k < ev.k; k++)
+			printf(" E%d (%.4f)", ev.experts[k], (double)ev.weights[k]);
+		printf(", margin %.4g\n", (double)ev.margin);
+	}
+	free(store);
+	return bad ? -1 : 0;
+}
+
+int audit_unseal(int argc, char **argv, struct moe_err *e)
+{
+	unsigned char master[SEAL_KEY], key[SEAL_KEY];
+	struct run_info *info = malloc(sizeof *info);
+	struct log_row row = { 0 };
+	struct reader *r = NULL;
+	char subject[512];
+	struct buf plain;
+	uint64_t seq, pos, index;
+	int bad;
+
+	if (!info)
+		return err_nomem(e, sizeof *info, "a run");
+	buf_init(&plain, PAYLOAD_MAX);
+	if (argc != 3 || !audit_o.seal)
+		bad = err_set(e, MOE_ERR_USAGE, "unseal: DB SEQ TOKEN and --seal FILE are expected");
+	else
+		bad = audit_number("SEQ", argv[1], &seq, e) || audit_number("TOKEN", argv[2], &pos, e) ||
+			sodium_init() < 0 || seal_key_load(master, audit_o.seal, e) || !(r = reader_open(argv[0], e)) ||
+			reader_run(r, audit_o.run, info, e) || payload_find(r, info->id, seq, pos, &index, e) ||
+			log_read(reader_db(r), index, &row, e) || subject_of(r, info->id, seq, subject, sizeof subject, e);
+	if (!bad && !(row.leaf.flags & LEAF_SEALED))
+		bad = err_set(e, MOE_ERR_USAGE, "leaf %" PRIu64 " is not encrypted", index);
+	if (!bad && !row.has_payload)
+		bad = err_set(e, MOE_ERR_INPUT, "leaf %" PRIu64 ": its payload was redacted or pruned", index);
+	bad = bad || seal_subject(reader_db(r), master, subject, 0, key, e) ||
+		seal_open(key, &row.leaf, row.payload, row.n_payload, &plain, e) ||
+		audit_access(argv[0], LEAF_ACCESS, "unseal", info->id, (int64_t)seq, (int64_t)pos, e) ||
+		print_position(&plain, pos, e);
+	sodium_memzero(master, sizeof master);
+	sodium_memzero(key, sizeof key);
+	if (plain.data)
+		sodium_memzero(plain.data, plain.len);
+	buf_free(&plain);
+	log_row_free(&row);
+	reader_close(r);
+	free(info);
 	return bad ? -1 : 0;
 }
 
