@@ -1,12 +1,14 @@
-/* table.h - the rows of the kernel table, one per kern_*.c that this machine's compiler builds. */
+/* table.h - the rows of the kernel tables, one per kern_*.c and int8_*.c that this machine's compiler builds. */
 #ifndef KERN_TABLE_H
 #define KERN_TABLE_H
 
-#include "kern/kern.h"
+#include "kern/int8.h"
 
 extern const struct kern kern_plain;
+extern const struct int8_kern int8_plain;
 #if defined(__x86_64__)
 extern const struct kern kern_avx2, kern_avx512;
+extern const struct int8_kern int8_avx2, int8_avx512;
 #endif
 
 #endif

@@ -1,0 +1,347 @@
+/*
+ * int8_codes.h - rows of quantised blocks as unsigned integer codes with their scales: one function
+ * per type, compiled for each instruction set. Private to int8_*.c, which define half(uint16_t).
+ *
+ *	weight = scale * (code - off) - min
+ *
+ * `off` is a power of two (or 0) so that every code fits in a byte without a sign. Block layouts are
+ * those of body.h, which has them drawn.
+ */
+#include <string.h>
+
+#include "base/qtype.h"
+
+#define ALWAYS static inline __attribute__((always_inline))
+
+/* A part of one row, taken apart: places for its codes, scales and minima. Nothing is prefetched from
+ * `end` on. */
+struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
+
+#define AHEAD 16384
+
+/* Asks the second-level cache for the n bytes that lie AHEAD of p, but for nothing from `end` on: rows
+ * of one or two kilobytes, used a row at a time, do not teach the hardware to be early enough. */
+ALWAYS void ahead(const uint8_t *p, size_t n, const uint8_t *end)
+{
+#ifdef __AVX2__
+	if (end && p + n + AHEAD <= end)
+		for (size_t i = 0; i < n; i += 64)
+			_mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T1);
+#else
+	(void)p, (void)n, (void)end;
+#endif
+}
+
+/* n elements (a multiple of the type's block): code [n], sc and mn [n / blk] floats. */
+typedef void codes_fn(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn);
+
+static inline uint16_t rd16(const uint8_t *p)
+{
+	uint16_t v;
+
+	memcpy(&v, p, 2);
+	return v;
+}
+
+static void codes_q8_0(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	(void)mn;
+	for (size_t i = 0; i < n; i += 32, p += 34) {
+		*sc++ = half(rd16(p));
+		for (int j = 0; j < 32; j++)
+			code[i + (size_t)j] = p[2 + j] ^ 0x80;
+	}
+}
+
+/* 32 codes out of 16 bytes: low nibbles, then high ones. */
+static inline void nibbles(const uint8_t *restrict q, uint8_t *restrict code)
+{
+#ifdef __AVX2__
+	__m128i v = _mm_loadu_si128((const __m128i *)q), m = _mm_set1_epi8(15);
+
+	_mm_storeu_si128((__m128i *)code, _mm_and_si128(v, m));
+	_mm_storeu_si128((__m128i *)(code + 16), _mm_and_si128(_mm_srli_epi16(v, 4), m));
+#else
+	for (int j = 0; j < 16; j++)
+		code[j] = q[j] & 15;
+	for (int j = 0; j < 16; j++)
+		code[16 + j] = q[j] >> 4;
+#endif
+}
+
+static void codes_q4_0(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	(void)mn;
+	for (size_t i = 0; i < n; i += 32, p += 18) {
+		*sc++ = half(rd16(p));
+		nibbles(p + 2, code + i);
+	}
+}
+
+static void codes_q4_1(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	for (size_t i = 0; i < n; i += 32, p += 20) {
+		*sc++ = half(rd16(p));
+		*mn++ = -half(rd16(p + 2));
+		nibbles(p + 4, code + i);
+	}
+}
+
+/* Adds 16 to code j where bit j of the 32 at h is set. */
+static inline void fifth_bits(const uint8_t *restrict h, uint8_t *restrict code)
+{
+#ifdef __AVX2__
+	const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
+		0x0303030303030303);
+	const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+	__m256i c = _mm256_loadu_si256((const __m256i *)code), b;
+	int32_t bits;
+
+	memcpy(&bits, h, 4);
+	b = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), spread), bit);
+	b = _mm256_and_si256(_mm256_cmpeq_epi8(b, bit), _mm256_set1_epi8(16));
+	_mm256_storeu_si256((__m256i *)code, _mm256_or_si256(c, b));
+#else
+	for (int j = 0; j < 32; j++)
+		code[j] |= (uint8_t)((h[j >> 3] >> (j & 7) & 1) << 4);
+#endif
+}
+
+static void codes_q5_0(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	(void)mn;
+	for (size_t i = 0; i < n; i += 32, p += 22) {
+		*sc++ = half(rd16(p));
+		nibbles(p + 6, code + i);
+		fifth_bits(p + 2, code + i);
+	}
+}
+
+static void codes_q5_1(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	for (size_t i = 0; i < n; i += 32, p += 24) {
+		*sc++ = half(rd16(p));
+		*mn++ = -half(rd16(p + 2));
+		nibbles(p + 8, code + i);
+		fifth_bits(p + 4, code + i);
+	}
+}
+
+/* The eight scales and minima of Q4_K and Q5_K, times d and dmin. */
+static inline void k_scales(const uint8_t *restrict p, float *restrict sc, float *restrict mn)
+{
+	float d = half(rd16(p)), dmin = half(rd16(p + 2));
+	uint32_t s[3], a[2], b[2]; /* four bytes at a time */
+
+	memcpy(s, p + 4, 12);
+	a[0] = s[0] & 0x3f3f3f3f;
+	b[0] = s[1] & 0x3f3f3f3f;
+	a[1] = (s[2] & 0x0f0f0f0f) | (s[0] >> 2 & 0x30303030);
+	b[1] = (s[2] >> 4 & 0x0f0f0f0f) | (s[1] >> 2 & 0x30303030);
+#ifdef __AVX2__
+	_mm256_storeu_ps(sc, _mm256_mul_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(
+		_mm_set_epi32(0, 0, (int)a[1], (int)a[0])))));
+	_mm256_storeu_ps(mn, _mm256_mul_ps(_mm256_set1_ps(dmin), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(
+		_mm_set_epi32(0, 0, (int)b[1], (int)b[0])))));
+#else
+	for (int j = 0; j < 8; j++) {
+		sc[j] = d * (float)(a[j / 4] >> 8 * (j % 4) & 255);
+		mn[j] = dmin * (float)(b[j / 4] >> 8 * (j % 4) & 255);
+	}
+#endif
+}
+
+static void codes_q4_k(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	for (size_t i = 0; i < n; i += 256, p += 144, sc += 8, mn += 8) {
+		k_scales(p, sc, mn);
+		for (size_t j = 0; j < 4; j++)
+			for (size_t l = 0; l < 32; l++) {
+				uint8_t q = p[16 + 32 * j + l];
+
+				code[i + 64 * j + l] = q & 15;
+				code[i + 64 * j + 32 + l] = q >> 4;
+			}
+	}
+}
+
+static void codes_q5_k(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	for (size_t i = 0; i < n; i += 256, p += 176, sc += 8, mn += 8) {
+		const uint8_t *h = p + 16;
+
+		k_scales(p, sc, mn);
+		for (int j = 0; j < 4; j++) {
+			uint8_t *c = code + i + 64 * (size_t)j;
+
+			for (int l = 0; l < 32; l++) {
+				uint8_t q = p[48 + 32 * j + l], b = (uint8_t)(h[l] >> 2 * j);
+
+				c[l] = (uint8_t)((q & 15) | (b & 1) << 4);
+				c[32 + l] = (uint8_t)(q >> 4 | (b & 2) << 3);
+			}
+		}
+	}
+}
+
+static void codes_q6_k(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	(void)mn;
+	for (size_t i = 0; i < n; i += 256, p += 210, sc += 16) {
+		float d = half(rd16(p + 208));
+
+		for (int j = 0; j < 16; j++)
+			sc[j] = d * (float)(int8_t)p[192 + j];
+		for (size_t b = 0; b < 2; b++) {
+			const uint8_t *ql = p + 64 * b, *qh = p + 128 + 32 * b;
+			uint8_t *c = code + i + 128 * b;
+
+			for (int l = 0; l < 32; l++) {
+				uint8_t lo = ql[l], hi = ql[32 + l], h = qh[l];
+
+				c[l] = (uint8_t)((lo & 15) | (h & 3) << 4);
+				c[32 + l] = (uint8_t)((hi & 15) | (h & 12) << 2);
+				c[64 + l] = (uint8_t)(lo >> 4 | (h & 48));
+				c[96 + l] = (uint8_t)(hi >> 4 | (h & 192) >> 2);
+			}
+		}
+	}
+}
+
+static void codes_q2_k(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	for (size_t i = 0; i < n; i += 256, p += 84, sc += 16, mn += 16) {
+		float d = half(rd16(p + 80)), dmin = half(rd16(p + 82));
+
+		for (int j = 0; j < 16; j++) {
+			sc[j] = d * (float)(p[j] & 15);
+			mn[j] = dmin * (float)(p[j] >> 4);
+		}
+		for (size_t b = 0; b < 2; b++)
+			for (size_t j = 0; j < 4; j++)
+				for (size_t l = 0; l < 32; l++)
+					code[i + 128 * b + 32 * j + l] = p[16 + 32 * b + l] >> 2 * j & 3;
+	}
+}
+
+/* hmask u8[32], q u8[64], scales u8[12], d f16: 16 scales of six bits minus 32; a set bit of hmask
+ * adds 4 to the two bits of q, and 4 is subtracted from all */
+static void codes_q3_k(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	(void)mn;
+	for (size_t i = 0; i < n; i += 256, p += 110, sc += 16) {
+		float d = half(rd16(p + 108));
+		const uint8_t *s = p + 96;
+
+		for (int j = 0; j < 16; j++) {
+			int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4, high = s[8 + j % 4] >> 2 * (j / 4) & 3;
+
+			sc[j] = d * (float)((low | high << 4) - 32);
+		}
+		for (size_t b = 0; b < 2; b++)
+			for (size_t j = 0; j < 4; j++)
+				for (size_t l = 0; l < 32; l++)
+					code[i + 128 * b + 32 * j + l] = (uint8_t)((p[32 + 32 * b + l] >> 2 * j & 3) |
+						(p[l] >> (4 * b + j) & 1) << 2);
+	}
+}
+
+/* Sixteen values by nibble: those of the format plus its off. */
+static inline void looked_up(const uint8_t *restrict q, const uint8_t table[16],
+	uint8_t *restrict code)
+{
+#ifdef __AVX2__
+	__m128i v = _mm_loadu_si128((const __m128i *)q), t = _mm_loadu_si128((const __m128i *)table);
+	__m128i m = _mm_set1_epi8(15);
+
+	_mm_storeu_si128((__m128i *)code, _mm_shuffle_epi8(t, _mm_and_si128(v, m)));
+	_mm_storeu_si128((__m128i *)(code + 16),
+		_mm_shuffle_epi8(t, _mm_and_si128(_mm_srli_epi16(v, 4), m)));
+#else
+	for (int j = 0; j < 16; j++) {
+		code[j] = table[q[j] & 15];
+		code[16 + j] = table[q[j] >> 4];
+	}
+#endif
+}
+
+static inline float mxfp4_scale(uint8_t e)
+{
+	uint32_t bits = e < 2 ? 0x200000u << e : (uint32_t)(e - 1) << 23; /* 2^(e-128) */
+	float f;
+
+	memcpy(&f, &bits, 4);
+	return f;
+}
+
+static void codes_mxfp4(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	static const uint8_t table[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
+
+	(void)mn;
+	for (size_t i = 0; i < n; i += 32, p += 17) {
+		*sc++ = mxfp4_scale(p[0]);
+		looked_up(p + 1, table, code + i);
+	}
+}
+
+/* -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113, plus 128 */
+static const uint8_t iq4_table[16] = { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197,
+	217, 241 };
+
+static void codes_iq4_nl(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	(void)mn;
+	for (size_t i = 0; i < n; i += 32, p += 18) {
+		*sc++ = half(rd16(p));
+		looked_up(p + 2, iq4_table, code + i);
+	}
+}
+
+/* d f16, high bits u16, low nibbles u8[4], q u8[128]: eight scales of six bits minus 32 */
+static void codes_iq4_xs(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
+	float *restrict sc, float *restrict mn)
+{
+	(void)mn;
+	for (size_t i = 0; i < n; i += 256, p += 136) {
+		float d = half(rd16(p));
+		unsigned high = rd16(p + 2);
+
+		for (unsigned j = 0; j < 8; j++) {
+			int s = (p[4 + j / 2] >> 4 * (j & 1) & 15) | (int)(high >> 2 * j & 3) << 4;
+
+			*sc++ = d * (float)(s - 32);
+			looked_up(p + 8 + 16 * j, iq4_table, code + i + 32 * j);
+		}
+	}
+}
+
+/* To add a type: its function above, its row here, its name in int8_type_ok (int8.c). */
+static const struct codes {
+	codes_fn *fn;
+	uint8_t blk;       /* elements that share a scale: 32 or 16 */
+	uint8_t bits;      /* that hold a code */
+	uint8_t off_log2;  /* off = 1 << off_log2; 0 means none, 7 has codes of 8 bits */
+	uint8_t has_min;   /* then off is none */
+} codes[QT_MAX] = {
+	[QT_Q8_0] = { codes_q8_0, 32, 8, 7, 0 }, [QT_Q4_0] = { codes_q4_0, 32, 4, 3, 0 },
+	[QT_Q4_1] = { codes_q4_1, 32, 4, 0, 1 }, [QT_Q5_0] = { codes_q5_0, 32, 5, 4, 0 },
+	[QT_Q5_1] = { codes_q5_1, 32, 5, 0, 1 }, [QT_Q4_K] = { codes_q4_k, 32, 4, 0, 1 },
+	[QT_Q5_K] = { codes_q5_k, 32, 5, 0, 1 }, [QT_Q6_K] = { codes_q6_k, 16, 6, 5, 0 },
+	[QT_Q2_K] = { codes_q2_k, 16, 2, 0, 1 }, [QT_Q3_K] = { codes_q3_k, 16, 3, 2, 0 },
+	[QT_MXFP4] = { codes_mxfp4, 32, 5, 4, 0 }, [QT_IQ4_NL] = { codes_iq4_nl, 32, 8, 7, 0 },
+	[QT_IQ4_XS] = { codes_iq4_xs, 32, 8, 7, 0 },
+};
