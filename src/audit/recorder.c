@@ -48,19 +48,21 @@ struct recorder {
 
 /* ---- digests of logits ---- */
 
-void logit_digest_init(struct logit_digest *d)
+void logit_digest_init(struct logit_digest *d, const unsigned char key[LOGIT_KEY])
 {
 	sha_init(&d->sha);
+	memcpy(d->key, key, LOGIT_KEY);
 	d->rows = 0;
 }
 
 void logit_digest_add(struct logit_digest *d, uint32_t pos, const float *row, size_t n)
 {
 	unsigned char be[4] = { (unsigned char)(pos >> 24), (unsigned char)(pos >> 16),
-		(unsigned char)(pos >> 8), (unsigned char)pos };
+		(unsigned char)(pos >> 8), (unsigned char)pos }, tag[crypto_onetimeauth_BYTES];
 
+	crypto_onetimeauth(tag, (const unsigned char *)row, n * sizeof *row, d->key);
 	sha_add(&d->sha, be, 4);
-	sha_add(&d->sha, row, n * sizeof *row);
+	sha_add(&d->sha, tag, sizeof tag);
 	d->rows++;
 }
 
@@ -78,8 +80,11 @@ int recorder_logits(struct recorder *r, uint64_t seq, uint32_t pos, const float 
 	for (d = r->digests; d && d->seq != seq; d = d->next)
 		;
 	if (!d && (d = calloc(1, sizeof *d))) {
+		unsigned char key[LOGIT_KEY];
+
+		randombytes_buf(key, sizeof key);
 		d->seq = seq;
-		logit_digest_init(&d->d);
+		logit_digest_init(&d->d, key);
 		d->next = r->digests;
 		r->digests = d;
 	}
@@ -91,7 +96,8 @@ int recorder_logits(struct recorder *r, uint64_t seq, uint32_t pos, const float 
 }
 
 /* The digest of a sequence that has ended. It stays until that is committed. */
-static int digest_of(struct recorder *r, uint64_t seq, unsigned char out[SHA_BYTES], uint64_t *rows)
+static int digest_of(struct recorder *r, uint64_t seq, unsigned char out[SHA_BYTES],
+	unsigned char key[LOGIT_KEY], uint64_t *rows)
 {
 	struct logit_digest copy;
 	struct digest_row *d;
@@ -107,6 +113,7 @@ static int digest_of(struct recorder *r, uint64_t seq, unsigned char out[SHA_BYT
 	if (!d)
 		return 0;
 	*rows = copy.rows;
+	memcpy(key, copy.key, LOGIT_KEY);
 	logit_digest_end(&copy, out);
 	return 1;
 }
@@ -314,7 +321,7 @@ static int on_note(void *ctx, const char *kind, const char *text, int layer, dou
 static int on_seq_end(void *ctx, const struct sink_seq *q, struct moe_err *e)
 {
 	struct recorder *r = ctx;
-	unsigned char digest[SHA_BYTES];
+	unsigned char digest[SHA_BYTES], key[LOGIT_KEY];
 	uint64_t rows, bits;
 	struct buf rec;
 	int bad;
@@ -326,8 +333,9 @@ static int on_seq_end(void *ctx, const struct sink_seq *q, struct moe_err *e)
 	record_int(&rec, "scored", q->n_scored);
 	memcpy(&bits, &q->nll, 8);
 	buf_printf(&rec, "nll_bits %016" PRIx64 "\n", bits);
-	if (digest_of(r, q->seq, digest, &rows)) {
+	if (digest_of(r, q->seq, digest, key, &rows)) {
 		record_int(&rec, "logit_rows", (int64_t)rows);
+		record_hex(&rec, "logit_key", key, sizeof key);
 		record_hex(&rec, "logits", digest, sizeof digest);
 	}
 	bad = record(r, LEAF_SEQ_END, q->seq, &rec, e);

@@ -38,10 +38,16 @@ const struct moe_trace_sink *recorder_sink(struct recorder *r);
 int recorder_logits(struct recorder *r, uint64_t seq, uint32_t pos, const float *row, size_t n,
 	struct moe_err *e);
 
-/* The same digest for whoever compares: SHA-256 over u32 position (big-endian) and the row's bytes as
- * they are (little-endian floats), row after row. */
-struct logit_digest { struct sha sha; uint64_t rows; };
-void logit_digest_init(struct logit_digest *d);
+/*
+ * The same digest for whoever compares: SHA-256 over, row after row, u32 position (big-endian) and
+ * Poly1305(key, the row's bytes as they are: little-endian floats). The key is drawn at random for each
+ * sequence when it is recorded and stands beside the digest. A row of a large vocabulary is hashed for
+ * every token, so this must be fast on any machine: a changed row is missed with a probability below
+ * 2^-80. Against somebody who knows the key and chooses the logits it is the model's SHA-256 that counts.
+ */
+#define LOGIT_KEY 32
+struct logit_digest { struct sha sha; unsigned char key[LOGIT_KEY]; uint64_t rows; };
+void logit_digest_init(struct logit_digest *d, const unsigned char key[LOGIT_KEY]);
 void logit_digest_add(struct logit_digest *d, uint32_t pos, const float *row, size_t n);
 void logit_digest_end(struct logit_digest *d, unsigned char out[SHA_BYTES]);
 

@@ -50,6 +50,7 @@ struct replay {
 	char logits[16];     /* which rows were digested */
 	struct recorded rec; /* of the sequence being run */
 	struct logit_digest digest;
+	unsigned char digest_key[LOGIT_KEY];
 	uint64_t explained, differ;
 	struct { uint32_t pos; int layer; uint16_t was, is; float margin; } first;
 	uint64_t count[N_VERDICT];
@@ -162,7 +163,7 @@ static int run_again(struct replay *p, struct moe_err *e)
 	struct moe_seq_result res = { .seq = c->seq };
 	const struct session_want *w = strcmp(p->logits, "none") ? &want : NULL;
 
-	logit_digest_init(&p->digest);
+	logit_digest_init(&p->digest, p->digest_key);
 	p->explained = p->differ = 0;
 	if (session_begin(p->s, &info, e) ||
 		(c->n_prompt && session_eval(p->s, c->tokens, c->n_prompt, MOE_PREFILL, w, e)))
@@ -177,18 +178,25 @@ static int run_again(struct replay *p, struct moe_err *e)
 static int logged_digest(struct replay *p, uint64_t seq, unsigned char out[SHA_BYTES], struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
-	char hex[2 * SHA_BYTES + 1] = "";
-	size_t len;
+	char hex[2 * SHA_BYTES + 1] = "", key[2 * LOGIT_KEY + 1] = "";
+	size_t len, n_key = 0;
 
 	if (sqlite3_prepare_v2(reader_db(p->r), "SELECT payload FROM audit_leaf WHERE run = ? AND seq = ? AND "
 		"seq <> 0 AND kind = 7", -1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(p->r)));
 	sqlite3_bind_int64(st, 1, p->info.id);
 	sqlite3_bind_int64(st, 2, (int64_t)seq);
-	if (sqlite3_step(st) == SQLITE_ROW && sqlite3_column_blob(st, 0))
-		record_get(sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0), "logits", hex, sizeof hex);
+	if (sqlite3_step(st) == SQLITE_ROW && sqlite3_column_blob(st, 0)) {
+		const char *rec = sqlite3_column_blob(st, 0);
+		size_t n = (size_t)sqlite3_column_bytes(st, 0);
+
+		record_get(rec, n, "logits", hex, sizeof hex);
+		record_get(rec, n, "logit_key", key, sizeof key);
+	}
 	sqlite3_finalize(st);
-	return *hex && !sodium_hex2bin(out, SHA_BYTES, hex, strlen(hex), NULL, &len, NULL) && len == SHA_BYTES;
+	memset(p->digest_key, 0, sizeof p->digest_key);
+	return *hex && !sodium_hex2bin(p->digest_key, LOGIT_KEY, key, strlen(key), NULL, &n_key, NULL) &&
+		n_key == LOGIT_KEY && !sodium_hex2bin(out, SHA_BYTES, hex, strlen(hex), NULL, &len, NULL) && len == SHA_BYTES;
 }
 
 static void tell(struct replay *p, enum verdict v, const char *text)
