@@ -67,6 +67,9 @@ struct moe_hook *moe_trace_hook(struct moe_trace *t);
 /* The id of this run in the database. */
 int64_t moe_trace_run(const struct moe_trace *t);
 
+/* Tokens whose decisions are committed by now, of all sequences. */
+uint64_t moe_trace_committed(const struct moe_trace *t);
+
 /* Record something that is not a decision: an alarm, an operator's action. `kind` is one short
  * word; `text` may be NULL. */
 int moe_trace_note(struct moe_trace *t, const char *kind, const char *text, struct moe_err *e);

@@ -1,7 +1,8 @@
 /*
  * run.c - `moescope run`: generate from a prompt and log every routing decision.
  *
- * The text goes to stdout as it is produced, everything else to stderr.
+ * The text goes to stdout as it is produced, everything else to stderr. With a strict audit log a token is
+ * held back until the decisions that led to it are committed.
  */
 #include <math.h>
 #include <stdio.h>
@@ -36,6 +37,8 @@ struct gen {
 	struct moe_seq_result result;
 	char part[4];     /* bytes of a UTF-8 sequence that tokens have not completed yet */
 	size_t n_part;
+	int32_t *held;    /* tokens that wait for their record; NULL: nothing is held back */
+	size_t n_held, n_shown;
 };
 
 static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
@@ -100,6 +103,31 @@ static void print_token(struct gen *g, int32_t id)
 	buf_free(&out);
 }
 
+/* Show what may be shown: token i came of the decisions for the prompt and i tokens after it. */
+static void show_held(struct gen *g, int all)
+{
+	while (g->n_shown < g->n_held && (all || moe_trace_committed(g->t) >= g->n_ids + g->n_shown))
+		print_token(g, g->held[g->n_shown++]);
+}
+
+static int emit(struct gen *g, int32_t id, struct moe_err *e)
+{
+	if (!g->rec.strict) {
+		print_token(g, id);
+		return 0;
+	}
+	if (!(g->n_held & (g->n_held - 1))) {
+		int32_t *p = realloc(g->held, (g->n_held ? 2 * g->n_held : 1) * sizeof *p);
+
+		if (!p)
+			return err_nomem(e, 2 * g->n_held * sizeof *p, "tokens that wait for their record");
+		g->held = p;
+	}
+	g->held[g->n_held++] = id;
+	show_held(g, 0);
+	return 0;
+}
+
 static int generate(struct gen *g, struct moe_err *e)
 {
 	struct session_want want = { 0, on_logits, g };
@@ -112,7 +140,8 @@ static int generate(struct gen *g, struct moe_err *e)
 	for (i = 0; i < n_predict && !load_interrupted() && !ferror(stdout); i++) {
 		if (tok_is_end(g->l.tok, g->next) && !ignore_end)
 			break;
-		print_token(g, g->next);
+		if (emit(g, g->next, e))
+			return -1;
 		sampler_seen(g->sampler, g->next);
 		g->result.n_generated++;
 		if (session_pos(g->s) == session_ctx(g->s)) {
@@ -122,9 +151,6 @@ static int generate(struct gen *g, struct moe_err *e)
 		if (i + 1 < n_predict && session_eval(g->s, &g->next, 1, MOE_DECODE, &want, e))
 			return -1;
 	}
-	if (!isatty(STDOUT_FILENO))
-		return 0;
-	putchar('\n');
 	return 0;
 }
 
@@ -269,11 +295,17 @@ static int run(int argc, char **argv, struct moe_err *e)
 			status = -1;
 		}
 	}
-	if (!status) /* not before it is known that nothing was lost */
+	if (!status) { /* not before it is known that nothing was lost */
+		show_held(&g, 1);
+		if (isatty(STDOUT_FILENO))
+			putchar('\n');
+		fflush(stdout);
 		print_speed(&g);
+	}
 	if (!status && id)
 		print_logged(id);
 	record_free(&g.rec);
+	free(g.held);
 	free(g.ids);
 	sampler_free(g.sampler);
 	session_free(g.s);

@@ -105,6 +105,7 @@ struct commit {
 	pthread_t thread;
 	pthread_mutex_t lock; /* err */
 	atomic_int failed;
+	atomic_ullong tokens; /* committed */
 	struct moe_err err;
 };
 
@@ -892,6 +893,12 @@ static void *work(void *arg)
 			return NULL;
 		}
 		settle(c);
+		for (size_t i = 0; i < take; i++) {
+			const struct block_head *h = ring_at(c->o.ring, i);
+
+			if (h->is_chunk)
+				atomic_fetch_add(&c->tokens, h->n);
+		}
 		c->beat = clock_mono();
 		ring_release(c->o.ring, take);
 		if (checkpoint(c, &e)) {
@@ -995,6 +1002,11 @@ struct commit *commit_start(const struct commit_opt *o, struct moe_err *e)
 fail:
 	commit_free(c);
 	return NULL;
+}
+
+uint64_t commit_tokens(const struct commit *c)
+{
+	return atomic_load(&c->tokens);
 }
 
 int commit_failed(struct commit *c, struct moe_err *e)

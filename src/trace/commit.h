@@ -33,6 +33,9 @@ struct commit_opt {
 /* Reads what it needs of the database and starts the thread. NULL on error. */
 struct commit *commit_start(const struct commit_opt *o, struct moe_err *e);
 
+/* Tokens whose chunks are committed. Any thread may ask, at any time. */
+uint64_t commit_tokens(const struct commit *c);
+
 /* Has the thread given up? Then e has why. Any thread may ask, at any time. */
 int commit_failed(struct commit *c, struct moe_err *e);
 

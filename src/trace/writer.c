@@ -517,6 +517,11 @@ struct moe_hook *moe_trace_hook(struct moe_trace *t)
 	return &t->hook;
 }
 
+uint64_t moe_trace_committed(const struct moe_trace *t)
+{
+	return commit_tokens(t->commit);
+}
+
 int64_t moe_trace_run(const struct moe_trace *t)
 {
 	return t->run;
