@@ -42,10 +42,10 @@ LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/gen/embed.o
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/tools/*.c)))
-EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src/trace/layout.c \
-	src/base/err.c
+EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src/trace/pack.c \
+	src/trace/layout.c src/base/err.c
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
-GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
+GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/schema_2_sql.h $(BUILD)/gen/schema_3_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
 .PHONY: all deps demo check unit tools cli lint attack install clean libfuzzer
 all: $(BUILD)/moescope $(BUILD)/moescope-verify $(BUILD)/moescope_routing.so
@@ -64,7 +64,7 @@ check: deps
 
 # Text that is compiled in: each line becomes a C string.
 QUOTE = mkdir -p $(@D) && sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
-$(BUILD)/gen/schema_sql.h: src/trace/schema.sql
+$(BUILD)/gen/%_sql.h: src/trace/%.sql
 	@$(QUOTE)
 $(BUILD)/gen/style_css.h: reports/style.css
 	@$(QUOTE)
@@ -91,7 +91,7 @@ FORCE:
 $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
-$(BUILD)/src/kern/%.o: OPT_KERN := $(if $(SAN),,-O3)
+$(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o: OPT_KERN := $(if $(SAN),,-O3)
 
 $(BUILD)/%.o: %.c $(GEN)
 	@mkdir -p $(@D)

@@ -27,7 +27,20 @@ enum moe_detail {
 
 struct moe_trace_sink; /* src/trace/sink.h: who must know what is committed */
 
+/* How the gate weights and margins of single decisions are kept. Experts and their rank order, token
+ * ids, logits and all load counts and sums are exact in any case. */
+enum moe_weights {
+	MOE_WEIGHTS_EXACT, /* single precision, bit for bit: 4 bytes a pick */
+	MOE_WEIGHTS_16BIT, /* half precision: relative error at most 2^-11 */
+	MOE_WEIGHTS_8BIT,  /* weights in 255 steps up to a power of two, one scale a layer and chunk, error
+	                      at most half a step; margins with a relative error of at most 1/32 */
+	MOE_WEIGHTS_NONE   /* no weights; margins as with 8 bits */
+};
+
 enum moe_run_state { MOE_RUN_LIVE, MOE_RUN_DONE, MOE_RUN_FAILED, MOE_RUN_IMPORTED };
+
+/* What else a run was made with, where it changes figures: adapters, the type of keys and values, ... */
+struct moe_setting { const char *key, *value; };
 
 /* Who made this run from what. Strings are copied; NULL = unknown. Numbers: 0 = unknown. */
 struct moe_run_desc {
@@ -43,6 +56,9 @@ struct moe_run_desc {
 	const char *engine;    /* name, version and commit of the engine */
 	const char *isa;       /* kernel path, e.g. "avx512" */
 	uint32_t n_threads, n_batch;
+	const struct moe_setting *settings; /* [n_setting], distinct keys */
+	uint32_t n_setting;
+	const char *source;    /* of an imported run: format and file; NULL = this process ran it */
 };
 
 struct moe_trace_opt {
@@ -52,6 +68,7 @@ struct moe_trace_opt {
 	uint32_t bucket_ms;  /* width of a load time bucket, 0 = 10000 */
 	uint32_t commit_ms;  /* longest time a decision waits before its commit, 0 = 250 */
 	const struct moe_trace_sink *sink; /* NULL = none; must outlive the trace */
+	enum moe_weights weights; /* below detail `counts` it says nothing */
 };
 
 struct moe_trace;

@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "cmd/audit.h"
+#include "cmd/engine.h"
 #include "cmd/show.h"
 
 struct layer_facts {
@@ -275,7 +276,6 @@ static void difference(struct explain *x, struct layer_facts *f)
 
 static int with_model(struct explain *x, struct moe_err *e)
 {
-	struct session_opt so = load_session_opt(&audit_o.load);
 	size_t n;
 
 	if (load_model(audit_o.model, &x->l, e))
@@ -290,7 +290,7 @@ static int with_model(struct explain *x, struct moe_err *e)
 	x->hook = (struct moe_hook){ .name = "mask", .ctx = x, .edit = on_edit, .route = on_route };
 	if (!x->plain || !x->masked)
 		return err_nomem(e, 2 * n * sizeof *x->plain, "logits");
-	x->s = session_new(x->l.model, &so, e);
+	x->s = engine_session(&x->l, &audit_o.load, e);
 	x->mask_layer = -1;
 	x->record = 1;
 	if (!x->s || session_add_hook(x->s, &x->hook, e))

@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "cmd/audit.h"
+#include "cmd/engine.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
 
@@ -54,7 +55,7 @@ struct replay {
 	uint64_t explained, differ;
 	struct { uint32_t pos; int layer; uint16_t was, is; float margin; } first;
 	uint64_t count[N_VERDICT];
-	char model_note[200];
+	char model_note[200], arithmetic[100], note[300];
 	int n_printed;
 };
 
@@ -274,6 +275,7 @@ static int check_model(struct replay *p, const char **why_not, struct moe_err *e
 		found = 1;
 		record_get(rec, n, "model_sha256", then, sizeof then);
 		record_get(rec, n, "logits", p->logits, sizeof p->logits);
+		record_get(rec, n, "arithmetic", p->arithmetic, sizeof p->arithmetic);
 	}
 	sqlite3_finalize(st);
 	if (!found)
@@ -286,6 +288,20 @@ static int check_model(struct replay *p, const char **why_not, struct moe_err *e
 	snprintf(p->model_note, sizeof p->model_note, "model_sha256: recorded %.16s..., given %.16s...", then, now);
 	if (!audit_o.anyway)
 		*why_not = p->model_note;
+	return 0;
+}
+
+/* Activations and the cache's type decide the bits: where they differ, only --anyway compares. The
+ * first word is the instruction set, which does not. */
+static int check_arithmetic(struct replay *p, const char **why_not)
+{
+	const char *now = session_arithmetic(p->s), *a = strchr(now, ' '), *b = strchr(p->arithmetic, ' ');
+
+	if (*why_not || audit_o.anyway || !strcmp(a ? a : "", b ? b : ""))
+		return 0;
+	snprintf(p->note, sizeof p->note, "arithmetic: recorded '%s', now '%s' (--activations, --kv-type)",
+		p->arithmetic, now);
+	*why_not = p->note;
 	return 0;
 }
 
@@ -346,7 +362,6 @@ static int all_sequences(struct replay *p, const char *why_not, struct moe_err *
 int audit_replay(int argc, char **argv, struct moe_err *e)
 {
 	struct replay *p;
-	struct session_opt so = load_session_opt(&audit_o.load);
 	const char *why_not = NULL;
 	uint64_t run = 0, total = 0;
 	int bad, status = 0;
@@ -364,8 +379,8 @@ int audit_replay(int argc, char **argv, struct moe_err *e)
 	bad = !p->r || reader_run(p->r, (int64_t)run, &p->info, e) || load_model(audit_o.model, &p->l, e) ||
 		check_model(p, &why_not, e) || same_shape(p, e) ||
 		audit_access(argv[0], LEAF_ACCESS, "replay", p->info.id, -1, -1, e) ||
-		!(p->s = session_new(p->l.model, &so, e)) || session_add_hook(p->s, &p->hook, e) ||
-		all_sequences(p, why_not, e);
+		!(p->s = engine_session(&p->l, &audit_o.load, e)) || session_add_hook(p->s, &p->hook, e) ||
+		check_arithmetic(p, &why_not) || all_sequences(p, why_not, e);
 	if (!bad) {
 		for (int i = 0; i < N_VERDICT; i++)
 			total += p->count[i];

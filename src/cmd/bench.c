@@ -20,7 +20,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/rng.h"
-#include "cmd/load.h"
+#include "cmd/engine.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
 
@@ -220,7 +220,7 @@ static int open_side(struct bench *b, struct side *side, const char *name, int w
 	char db[100];
 
 	snprintf(db, sizeof db, "%s/%s", b->dir, name);
-	load_describe(&b->l, side->s, "bench", &d);
+	engine_describe(&b->l, side->s, &lo, "bench", &d);
 	side->n_vocab = model_info(b->l.model)->n_vocab;
 	if (with_log && (start_log(b->dir, db, e) || record_start(&side->rec, db, &about, &to, &d, e)))
 		return -1;
@@ -230,13 +230,12 @@ static int open_side(struct bench *b, struct side *side, const char *name, int w
 
 static int open_all(struct bench *b, const char *model, struct moe_err *e)
 {
-	struct session_opt so = load_session_opt(&lo);
 	struct rng r;
 
 	if (load_model(model, &b->l, e))
 		return -1;
-	b->plain.s = session_new(b->l.model, &so, e);
-	b->logged.s = b->plain.s ? session_new(b->l.model, &so, e) : NULL;
+	b->plain.s = engine_session(&b->l, &lo, e);
+	b->logged.s = b->plain.s ? engine_session(&b->l, &lo, e) : NULL;
 	if (!b->logged.s)
 		return -1;
 	b->n_pre = (size_t)n_prefill < session_ctx(b->plain.s) ? (size_t)n_prefill : session_ctx(b->plain.s);

@@ -16,19 +16,22 @@
 void record_model_hashes(const struct gguf *g, unsigned char sha[SHA_BYTES],
 	unsigned char root[SHA_BYTES])
 {
-	const unsigned char *p = gguf_file_data(g);
-	size_t n = gguf_file_bytes(g);
 	struct tree t = { 0 };
 	struct sha s;
 
 	sha_init(&s);
-	for (size_t at = 0; at < n; at += PIECE) {
-		size_t len = n - at < PIECE ? n - at : PIECE;
-		unsigned char h[SHA_BYTES];
+	for (size_t i = 0; i < gguf_n_parts(g); i++) { /* a piece lies in one part */
+		struct gguf_part part = gguf_part_at(g, i);
 
-		sha_add(&s, p + at, len);
-		tree_leaf(p + at, len, h);
-		tree_add(&t, h, NULL, NULL, NULL);
+		for (uint64_t at = 0; at < part.bytes; at += PIECE) {
+			uint64_t left = part.bytes - at;
+			size_t len = left < PIECE ? (size_t)left : PIECE;
+			unsigned char h[SHA_BYTES];
+
+			sha_add(&s, (const unsigned char *)part.data + at, len);
+			tree_leaf((const unsigned char *)part.data + at, len, h);
+			tree_add(&t, h, NULL, NULL, NULL);
+		}
 	}
 	sha_end(&s, sha);
 	tree_root(&t, root);
@@ -70,6 +73,15 @@ static void cpu_name(char *out, size_t size)
 		fclose(f);
 }
 
+/* A setting's key as a record's: one word. */
+static void setting_key(char *out, size_t size, const char *key)
+{
+	snprintf(out, size, "setting_%s", key);
+	for (char *p = out; *p; p++)
+		if ((unsigned char)*p <= ' ' || (unsigned char)*p > '~' || *p == '\\')
+			*p = '_';
+}
+
 static void describe(struct buf *b, const struct record_about *a, const struct moe_run_desc *d,
 	const struct log_policy *p, const unsigned char sha[SHA_BYTES],
 	const unsigned char root[SHA_BYTES])
@@ -86,14 +98,22 @@ static void describe(struct buf *b, const struct record_about *a, const struct m
 	record_text(b, "compiler", __VERSION__);
 	record_text(b, "float", "no fast-math, no contraction; fixed order of sums");
 	record_text(b, "isa", d->isa);
+	record_text(b, "arithmetic", session_arithmetic(a->s)); /* what decides the bits of a result */
 	record_text(b, "cpu", cpu);
 	record_int(b, "threads", d->n_threads);
 	record_int(b, "batch", d->n_batch);
 	record_int(b, "ctx", d->n_ctx);
-	record_text(b, "kv", "f32, empty at the start of a sequence");
+	record_text(b, "kv", session_kv_name(a->s));
+	record_text(b, "kv_start", "empty at the start of a sequence");
 	record_text(b, "rope", "as in the model file");
 	record_text(b, "composition", "one sequence a batch");
-	record_text(b, "hooks", "trace; none changes routing");
+	record_text(b, "hooks", a->l->n_aware ? "trace, cache-aware: CHANGES ROUTING" : "trace; none changes routing");
+	for (uint32_t i = 0; i < d->n_setting; i++) {
+		char key[80];
+
+		setting_key(key, sizeof key, d->settings[i].key);
+		record_text(b, key, d->settings[i].value);
+	}
 	record_text(b, "logits", a->logits);
 	record_text(b, "model", d->model_name);
 	record_text(b, "model_path", d->model_path);

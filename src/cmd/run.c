@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/text.h"
-#include "cmd/load.h"
+#include "cmd/engine.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
 #include "model/sampler.h"
@@ -210,7 +210,7 @@ static int open_trace(struct gen *g, struct moe_err *e)
 			show(model_info(g->l.model)->name).s);
 		return 0;
 	}
-	load_describe(&g->l, g->s, "run", &d);
+	engine_describe(&g->l, g->s, &lo, "run", &d);
 	if (record_start(&g->rec, db, &about, &o, &d, e))
 		return -1;
 	g->t = moe_trace_open(db, &o, &d, e);
@@ -245,12 +245,11 @@ static int go(struct gen *g, const char *text, struct moe_err *e)
 {
 	struct sampler_opt so = { temperature, (uint32_t)top_k, top_p, min_p, repeat_penalty,
 		(uint32_t)repeat_last, seed < 0 ? (uint64_t)clock_wall() >> 1 : (uint64_t)seed };
-	struct session_opt sess = load_session_opt(&lo);
 	struct moe_seq_info info = { .seq = 1, .domain = domain, .name = name };
 	int failed;
 
 	g->seed = so.seed;
-	g->s = session_new(g->l.model, &sess, e);
+	g->s = engine_session(&g->l, &lo, e);
 	if (!g->s)
 		return -1;
 	g->sampler = sampler_new(&so, model_info(g->l.model)->n_vocab, e);
@@ -301,6 +300,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 			putchar('\n');
 		fflush(stdout);
 		print_speed(&g);
+		engine_print_cache(&g.l, g.s);
 	}
 	if (!status && id)
 		print_logged(id);

@@ -59,7 +59,7 @@ void block_copy(const struct block_shape *s, void *dst, const void *src)
 		{ s->margins, l->n * sizeof(float) },
 		{ s->weights, l->k_row * sizeof(float) },
 		{ s->experts, l->k_row * sizeof(uint16_t) },
-		{ s->before, l->k_row * sizeof(uint16_t) },
+		{ s->before, h->edited ? l->k_row * sizeof(uint16_t) : 0 },
 		{ s->flags, l->n },
 		{ s->logits, h->has_logits ? l->e_row * sizeof(float) : 0 },
 	};

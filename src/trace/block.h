@@ -16,7 +16,7 @@
 
 struct block_head {
 	uint32_t n;         /* chunk: tokens; messages: bytes that follow the head */
-	uint8_t is_chunk, phase, has_logits, any_flags;
+	uint8_t is_chunk, phase, has_logits, any_flags, edited;
 	uint64_t seq;
 	uint32_t pos;
 	int64_t time;       /* ns, the run's clock (see commit.h), of the first decision */
@@ -39,7 +39,7 @@ struct block_rows {
 	float *weights;    /* [n][k_row] */
 	float *logits;     /* [n][e_row], meaningless without has_logits */
 	uint16_t *experts; /* [n][k_row] */
-	uint16_t *before;  /* [n][k_row], same as experts where no hook edited */
+	uint16_t *before;  /* [n][k_row], meaningless without edited; same as experts where no hook did */
 	uint8_t *flags;    /* [n][layers] */
 };
 void block_rows(const struct block_shape *s, void *block, struct block_rows *out);
@@ -59,6 +59,7 @@ struct msg {
 	double nll;
 	int32_t token;             /* TOKEN */
 	uint8_t phase;             /* PACE */
+	struct moe_cache_use cache; /* PACE */
 };
 /* Bytes of a message with its strings, padded so that the next one is aligned. */
 size_t msg_bytes(const struct msg *m);

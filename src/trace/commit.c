@@ -8,6 +8,7 @@
  */
 #include "trace/commit.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "trace/pack.h"
 #include "trace/sink.h"
 #include "trace/sums.h"
 
@@ -23,6 +25,8 @@
 #define RETRY_MS 250
 #define BUSY_LIMIT_NS (30 * INT64_C(1000000000))
 #define WAL_CHECKPOINT_PAGES 1000
+#define LEVELS 4           /* of load_sum: a row covers 16, 256, 4096, 65536 buckets */
+#define GROUPS_AT_ONCE 64  /* groups of 16 buckets that one transaction sums up */
 #define WAL_WARN_PAGES 65536 /* 256 MiB of 4096-byte pages: somebody holds an old snapshot */
 
 /* Sequences that are open or were changed in this transaction. */
@@ -53,12 +57,19 @@ struct note_row {
 	char *text; /* may be NULL */
 };
 
-struct pace_row { int64_t bucket; uint64_t tokens, busy_ns, batches; uint8_t phase, dirty; };
+struct pace_row {
+	int64_t bucket;
+	uint64_t tokens, busy_ns, batches;
+	struct moe_cache_use cache;
+	uint8_t phase, dirty;
+};
 
 enum stmt {
-	ST_DOMAIN, ST_SEQ, ST_SEQ_UPDATE, ST_CHUNK, ST_LOAD, ST_LOAD_GET, ST_PACE, ST_PACE_GET, ST_NOTE,
-	ST_TOKEN, ST_BEAT, ST_END, ST_COUNT
+	ST_DOMAIN, ST_SEQ, ST_SEQ_UPDATE, ST_CHUNK, ST_LOAD, ST_LOAD_GET, ST_GROUP, ST_GROUP_GET,
+	ST_SUMMED, ST_PACE, ST_PACE_GET, ST_CACHE, ST_CACHE_GET, ST_NOTE, ST_TOKEN, ST_BEAT, ST_END, ST_COUNT
 };
+#define SUMS_COLS "tokens, counts, weights, probs, lse2, entropy, confidence, margin, n_margin, " \
+	"n_nan, n_edited"
 static const char *const sql[ST_COUNT] = {
 	[ST_DOMAIN] = "INSERT INTO domain(id, name) VALUES(?, ?)",
 	[ST_SEQ] = "INSERT INTO sequence(id, run, seq, domain, name, started) VALUES(?, ?, ?, ?, ?, ?)",
@@ -69,12 +80,22 @@ static const char *const sql[ST_COUNT] = {
 	[ST_LOAD] = "INSERT OR REPLACE INTO load(run, domain, phase, bucket, layer, tokens, counts, "
 		"weights, probs, lse2, entropy, confidence, margin, n_margin, n_nan, n_edited) "
 		"VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	[ST_LOAD_GET] = "SELECT tokens, counts, weights, probs, lse2, entropy, confidence, margin, "
-		"n_margin, n_nan, n_edited FROM load "
-		"WHERE run = ? AND domain = ? AND phase = ? AND bucket = ? AND layer = ?",
+	/* What these yield: see add_rows(). */
+	[ST_LOAD_GET] = "SELECT layer, " SUMS_COLS " FROM load "
+		"WHERE run = ?1 AND domain = ?2 AND phase = ?3 AND bucket >= ?4 AND bucket < ?5",
+	[ST_GROUP_GET] = "SELECT layer, " SUMS_COLS " FROM load_sum "
+		"WHERE run = ?1 AND domain = ?2 AND phase = ?3 AND bucket >= ?4 AND bucket < ?5 "
+		"AND level = ?6",
+	[ST_GROUP] = "INSERT OR REPLACE INTO load_sum(run, domain, phase, level, bucket, layer, "
+		SUMS_COLS ") VALUES(?1, ?2, ?3, ?17, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+	[ST_SUMMED] = "UPDATE run SET summed = ?2 WHERE id = ?1",
 	[ST_PACE] = "INSERT OR REPLACE INTO pace(run, phase, bucket, tokens, busy_ns, batches) "
 		"VALUES(?, ?, ?, ?, ?, ?)",
 	[ST_PACE_GET] = "SELECT tokens, busy_ns, batches FROM pace "
+		"WHERE run = ? AND phase = ? AND bucket = ?",
+	[ST_CACHE] = "INSERT OR REPLACE INTO cache(run, phase, bucket, hits, misses, bytes, stall_ns) "
+		"VALUES(?, ?, ?, ?, ?, ?, ?)",
+	[ST_CACHE_GET] = "SELECT hits, misses, bytes, stall_ns FROM cache "
 		"WHERE run = ? AND phase = ? AND bucket = ?",
 	[ST_NOTE] = "INSERT INTO event(run, time, kind, sequence, pos, layer, value, text) "
 		"VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
@@ -94,6 +115,14 @@ struct commit {
 	struct sums **sums;
 	size_t n_sums;
 	int64_t newest; /* bucket */
+	/* Buckets before `summed` are in load_sum, a multiple of 16; as it was committed last; as this
+	 * transaction leaves it. */
+	int64_t summed, summed_saved, summed_next;
+	struct sums *group; /* scratch of write_groups() */
+	unsigned char *packed; /* scratch of write_chunk(): four blobs of a chunk */
+	size_t at_weights, at_margins, at_flags, at_before; /* where they begin */
+	size_t len_weights, len_margins; /* of the chunk that was packed last */
+	float *rounded; /* its weights and margins as they are read back, for a sink */
 	struct pace_row pace[4];
 	struct note_row *note;
 	size_t n_note;
@@ -236,44 +265,63 @@ static int prepare_end(struct commit *c, const struct msg *m, struct moe_err *e)
 	return 0;
 }
 
+/* Add the rows that a statement yields (layer, SUMS_COLS) to s; *n counts them. */
+static int add_rows(struct commit *c, sqlite3_stmt *st, struct sums *s, size_t *n)
+{
+	const struct layout *l = c->o.shape->lay;
+	int rc;
+
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		int i = layout_find(l, (unsigned)sqlite3_column_int(st, 0));
+		size_t cells = i < 0 ? 0 : l->layer[i].n_expert, at = i < 0 ? 0 : l->e_at[i];
+		const uint64_t *counts = sqlite3_column_blob(st, 2);
+		const double *weights = sqlite3_column_blob(st, 3), *probs = sqlite3_column_blob(st, 4);
+
+		if (i < 0 || (size_t)sqlite3_column_bytes(st, 2) != cells * 8 ||
+			(size_t)sqlite3_column_bytes(st, 3) != cells * 8 ||
+			(size_t)sqlite3_column_bytes(st, 4) != cells * 8) {
+			sqlite3_reset(st);
+			return SQLITE_CORRUPT;
+		}
+		for (size_t x = 0; x < cells; x++) {
+			uint64_t count;
+			double weight, prob;
+
+			memcpy(&count, counts + x, 8);
+			memcpy(&weight, weights + x, 8);
+			memcpy(&prob, probs + x, 8);
+			s->counts[at + x] += count;
+			s->weights[at + x] += weight;
+			s->probs[at + x] += prob;
+		}
+		s->tokens[i] += (uint64_t)sqlite3_column_int64(st, 1);
+		s->lse2[i] += sqlite3_column_double(st, 5);
+		s->entropy[i] += sqlite3_column_double(st, 6);
+		s->confidence[i] += sqlite3_column_double(st, 7);
+		s->margin[i] += sqlite3_column_double(st, 8);
+		s->n_margin[i] += (uint64_t)sqlite3_column_int64(st, 9);
+		s->n_nan[i] += (uint64_t)sqlite3_column_int64(st, 10);
+		s->n_edited[i] += (uint64_t)sqlite3_column_int64(st, 11);
+		++*n;
+	}
+	sqlite3_reset(st);
+	return rc == SQLITE_DONE ? 0 : rc;
+}
+
 /* Sums of a bucket that has left memory are read back; a new bucket starts at zero. */
 static int load_sums(struct commit *c, struct sums *s, struct moe_err *e)
 {
-	const struct layout *l = c->o.shape->lay;
 	sqlite3_stmt *st = c->st[ST_LOAD_GET];
-	int rc = SQLITE_DONE;
+	size_t n = 0;
 
-	for (size_t i = 0; i < l->n && rc != SQLITE_ERROR; i++) {
-		size_t bytes = l->layer[i].n_expert * sizeof(uint64_t), at = l->e_at[i];
-
-		sqlite3_bind_int64(st, 1, c->o.run);
-		sqlite3_bind_int64(st, 2, s->domain);
-		sqlite3_bind_int(st, 3, s->phase);
-		sqlite3_bind_int64(st, 4, s->bucket);
-		sqlite3_bind_int(st, 5, l->layer[i].layer);
-		rc = sqlite3_step(st);
-		if (rc == SQLITE_ROW && ((size_t)sqlite3_column_bytes(st, 1) != bytes ||
-			(size_t)sqlite3_column_bytes(st, 2) != bytes ||
-			(size_t)sqlite3_column_bytes(st, 3) != bytes))
-			rc = SQLITE_CORRUPT;
-		if (rc == SQLITE_ROW) {
-			s->tokens[i] = (uint64_t)sqlite3_column_int64(st, 0);
-			memcpy(s->counts + at, sqlite3_column_blob(st, 1), bytes);
-			memcpy(s->weights + at, sqlite3_column_blob(st, 2), bytes);
-			memcpy(s->probs + at, sqlite3_column_blob(st, 3), bytes);
-			s->lse2[i] = sqlite3_column_double(st, 4);
-			s->entropy[i] = sqlite3_column_double(st, 5);
-			s->confidence[i] = sqlite3_column_double(st, 6);
-			s->margin[i] = sqlite3_column_double(st, 7);
-			s->n_margin[i] = (uint64_t)sqlite3_column_int64(st, 8);
-			s->n_nan[i] = (uint64_t)sqlite3_column_int64(st, 9);
-			s->n_edited[i] = (uint64_t)sqlite3_column_int64(st, 10);
-		}
-		sqlite3_reset(st);
-		if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-			return err_set(e, MOE_ERR_SYS, "reading load back (bucket %lld, layer %d): %s",
-				(long long)s->bucket, l->layer[i].layer, sqlite3_errmsg(c->o.db));
-	}
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int64(st, 2, s->domain);
+	sqlite3_bind_int(st, 3, s->phase);
+	sqlite3_bind_int64(st, 4, s->bucket);
+	sqlite3_bind_int64(st, 5, s->bucket + 1);
+	if (add_rows(c, st, s, &n))
+		return err_set(e, MOE_ERR_SYS, "reading load back (bucket %lld): %s",
+			(long long)s->bucket, sqlite3_errmsg(c->o.db));
 	return 0;
 }
 
@@ -303,6 +351,8 @@ static struct sums *sums_of(struct commit *c, int64_t domain, uint8_t phase, int
 		return NULL;
 	}
 	c->newest = bucket > c->newest ? bucket : c->newest;
+	if (bucket < c->summed) /* its groups are summed up again */
+		c->summed = bucket / 16 * 16;
 	c->sums[c->n_sums++] = s;
 	return s;
 }
@@ -350,12 +400,36 @@ static int prepare_chunk(struct commit *c, struct block_head *h, struct moe_err 
 	return h->any_flags ? note_nans(c, h, &r, e) : 0;
 }
 
+/* One row of numbers of p's phase and bucket: what is there already, added up over commits. */
+static int read_sums(struct commit *c, enum stmt which, const struct pace_row *p, uint64_t *const out[],
+	int n, struct moe_err *e)
+{
+	sqlite3_stmt *st = c->st[which];
+	int rc;
+
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int(st, 2, p->phase);
+	sqlite3_bind_int64(st, 3, p->bucket);
+	rc = sqlite3_step(st);
+	for (int i = 0; rc == SQLITE_ROW && i < n; i++)
+		*out[i] = (uint64_t)sqlite3_column_int64(st, i);
+	sqlite3_reset(st);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0
+		: err_set(e, MOE_ERR_SYS, "reading pace: %s", sqlite3_errmsg(c->o.db));
+}
+
+static int read_pace(struct commit *c, struct pace_row *p, struct moe_err *e)
+{
+	uint64_t *const pace[] = { &p->tokens, &p->busy_ns, &p->batches };
+	uint64_t *const cache[] = { &p->cache.hits, &p->cache.misses, &p->cache.bytes, &p->cache.stall_ns };
+
+	return read_sums(c, ST_PACE_GET, p, pace, 3, e) || read_sums(c, ST_CACHE_GET, p, cache, 4, e) ? -1 : 0;
+}
+
 static int prepare_pace(struct commit *c, const struct msg *m, struct moe_err *e)
 {
 	int64_t bucket = bucket_of(c, run_time(c, m->time));
 	struct pace_row *p = NULL;
-	sqlite3_stmt *st = c->st[ST_PACE_GET];
-	int rc;
 
 	for (size_t i = 0; i < 4; i++)
 		if (c->pace[i].batches && c->pace[i].bucket == bucket && c->pace[i].phase == m->phase)
@@ -364,18 +438,8 @@ static int prepare_pace(struct commit *c, const struct msg *m, struct moe_err *e
 		if (!c->pace[i].dirty) {
 			p = &c->pace[i];
 			*p = (struct pace_row){ .bucket = bucket, .phase = m->phase };
-			sqlite3_bind_int64(st, 1, c->o.run);
-			sqlite3_bind_int(st, 2, m->phase);
-			sqlite3_bind_int64(st, 3, bucket);
-			rc = sqlite3_step(st);
-			if (rc == SQLITE_ROW) {
-				p->tokens = (uint64_t)sqlite3_column_int64(st, 0);
-				p->busy_ns = (uint64_t)sqlite3_column_int64(st, 1);
-				p->batches = (uint64_t)sqlite3_column_int64(st, 2);
-			}
-			sqlite3_reset(st);
-			if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-				return err_set(e, MOE_ERR_SYS, "reading pace: %s", sqlite3_errmsg(c->o.db));
+			if (read_pace(c, p, e))
+				return -1;
 		}
 	for (size_t i = 0; i < 4 && !p; i++) /* more buckets in one transaction than rows here */
 		if (c->pace[i].phase == m->phase)
@@ -385,6 +449,10 @@ static int prepare_pace(struct commit *c, const struct msg *m, struct moe_err *e
 	p->tokens += m->tokens;
 	p->busy_ns += m->busy_ns;
 	p->batches += m->batches;
+	p->cache.hits += m->cache.hits;
+	p->cache.misses += m->cache.misses;
+	p->cache.bytes += m->cache.bytes;
+	p->cache.stall_ns += m->cache.stall_ns;
 	p->dirty = 1;
 	return 0;
 }
@@ -517,13 +585,17 @@ static int write_sequence(struct commit *c, const struct seq_row *q)
 
 static int write_chunk(struct commit *c, struct block_head *h)
 {
+	static const enum pack_form form[] = { [MOE_WEIGHTS_EXACT] = PACK_F32,
+		[MOE_WEIGHTS_16BIT] = PACK_F16, [MOE_WEIGHTS_8BIT] = PACK_U8, [MOE_WEIGHTS_NONE] = PACK_U8 };
 	const struct layout *l = c->o.shape->lay;
 	sqlite3_stmt *st = c->st[ST_CHUNK];
+	unsigned char *p = c->packed;
 	struct block_rows r;
-	int n = (int)h->n, layers = (int)l->n, picks = (int)l->k_row, edited = 0;
+	int n = (int)h->n, edited = 0;
+	size_t len;
 
 	block_rows(c->o.shape, h, &r);
-	for (size_t i = 0; h->any_flags && i < h->n * l->n; i++)
+	for (size_t i = 0; h->edited && i < h->n * l->n; i++)
 		edited |= r.flags[i] & MOE_EV_EDITED;
 	sqlite3_bind_int64(st, 1, c->o.run);
 	sqlite3_bind_int64(st, 2, h->sequence);
@@ -533,13 +605,28 @@ static int write_chunk(struct commit *c, struct block_head *h)
 	sqlite3_bind_int64(st, 6, run_time(c, h->time));
 	sqlite3_bind_int(st, 7, LAYOUT_CODEC);
 	sqlite3_bind_blob(st, 8, r.tokens, n * 4, SQLITE_STATIC);
-	sqlite3_bind_blob(st, 9, r.experts, n * picks * 2, SQLITE_STATIC);
-	sqlite3_bind_blob(st, 10, r.weights, n * picks * 4, SQLITE_STATIC);
-	sqlite3_bind_blob(st, 11, r.margins, n * layers * 4, SQLITE_STATIC);
-	if (h->any_flags)
-		sqlite3_bind_blob(st, 12, r.flags, n * layers, SQLITE_STATIC);
-	if (edited)
-		sqlite3_bind_blob(st, 13, r.before, n * picks * 2, SQLITE_STATIC);
+	len = pack_experts(l, h->n, r.experts, p);
+	sqlite3_bind_blob64(st, 9, p, len, SQLITE_STATIC);
+	if (c->o.weights != MOE_WEIGHTS_NONE) {
+		p = c->packed + c->at_weights;
+		len = pack_weights(l, h->n, r.weights, form[c->o.weights], p);
+		c->len_weights = len;
+		sqlite3_bind_blob64(st, 10, p, len, SQLITE_STATIC);
+	}
+	p = c->packed + c->at_margins;
+	len = pack_margins(l, h->n, r.margins, form[c->o.weights], p);
+	c->len_margins = len;
+	sqlite3_bind_blob64(st, 11, p, len, SQLITE_STATIC);
+	if (h->any_flags) {
+		p = c->packed + c->at_flags;
+		pack_flags(l, h->n, r.flags, p);
+		sqlite3_bind_blob64(st, 12, p, h->n * l->n, SQLITE_STATIC);
+	}
+	if (edited) {
+		p = c->packed + c->at_before;
+		len = pack_experts(l, h->n, r.before, p);
+		sqlite3_bind_blob64(st, 13, p, len, SQLITE_STATIC);
+	}
 	if (c->o.detail == MOE_DETAIL_FULL && h->has_logits)
 		sqlite3_bind_blob64(st, 14, r.logits, h->n * l->e_row * sizeof(float), SQLITE_STATIC);
 	return run_stmt(st);
@@ -564,35 +651,92 @@ static int write_tokens(struct commit *c, const struct block_head *h)
 	return rc;
 }
 
-static int write_sums(struct commit *c, const struct sums *s)
+/* Bind the numbers of layer i as SUMS_COLS, from parameter `at` on. */
+static void bind_sums(sqlite3_stmt *st, int at, const struct layout *l, const struct sums *s, size_t i)
+{
+	int bytes = l->layer[i].n_expert * 8;
+	size_t x = l->e_at[i];
+
+	sqlite3_bind_int64(st, at, (int64_t)s->tokens[i]);
+	sqlite3_bind_blob(st, at + 1, s->counts + x, bytes, SQLITE_STATIC);
+	sqlite3_bind_blob(st, at + 2, s->weights + x, bytes, SQLITE_STATIC);
+	sqlite3_bind_blob(st, at + 3, s->probs + x, bytes, SQLITE_STATIC);
+	sqlite3_bind_double(st, at + 4, s->lse2[i]);
+	sqlite3_bind_double(st, at + 5, s->entropy[i]);
+	sqlite3_bind_double(st, at + 6, s->confidence[i]);
+	sqlite3_bind_double(st, at + 7, s->margin[i]);
+	sqlite3_bind_int64(st, at + 8, (int64_t)s->n_margin[i]);
+	sqlite3_bind_int64(st, at + 9, (int64_t)s->n_nan[i]);
+	sqlite3_bind_int64(st, at + 10, (int64_t)s->n_edited[i]);
+}
+
+/* A row per layer, into load (level 0) or load_sum. */
+static int write_sums(struct commit *c, const struct sums *s, int level)
 {
 	const struct layout *l = c->o.shape->lay;
-	sqlite3_stmt *st = c->st[ST_LOAD];
+	sqlite3_stmt *st = c->st[level ? ST_GROUP : ST_LOAD];
 	int rc = 0;
 
 	for (size_t i = 0; !rc && i < l->n; i++) {
-		int bytes = l->layer[i].n_expert * 8;
-		size_t at = l->e_at[i];
-
 		sqlite3_bind_int64(st, 1, c->o.run);
 		sqlite3_bind_int64(st, 2, s->domain);
 		sqlite3_bind_int(st, 3, s->phase);
 		sqlite3_bind_int64(st, 4, s->bucket);
 		sqlite3_bind_int(st, 5, l->layer[i].layer);
-		sqlite3_bind_int64(st, 6, (int64_t)s->tokens[i]);
-		sqlite3_bind_blob(st, 7, s->counts + at, bytes, SQLITE_STATIC);
-		sqlite3_bind_blob(st, 8, s->weights + at, bytes, SQLITE_STATIC);
-		sqlite3_bind_blob(st, 9, s->probs + at, bytes, SQLITE_STATIC);
-		sqlite3_bind_double(st, 10, s->lse2[i]);
-		sqlite3_bind_double(st, 11, s->entropy[i]);
-		sqlite3_bind_double(st, 12, s->confidence[i]);
-		sqlite3_bind_double(st, 13, s->margin[i]);
-		sqlite3_bind_int64(st, 14, (int64_t)s->n_margin[i]);
-		sqlite3_bind_int64(st, 15, (int64_t)s->n_nan[i]);
-		sqlite3_bind_int64(st, 16, (int64_t)s->n_edited[i]);
+		bind_sums(st, 6, l, s, i);
+		if (level)
+			sqlite3_bind_int(st, 17, level);
 		rc = run_stmt(st);
 	}
 	return rc;
+}
+
+/* Sum up the sixteen rows of the level below for one group, domain and phase. */
+static int write_group(struct commit *c, int level, int64_t group, int64_t domain, uint8_t phase)
+{
+	const struct layout *l = c->o.shape->lay;
+	sqlite3_stmt *st = c->st[level == 1 ? ST_LOAD_GET : ST_GROUP_GET];
+	struct sums *s = c->group;
+	size_t n = 0;
+	int rc;
+
+	memset(s + 1, 0, sums_bytes(l) - sizeof *s);
+	s->domain = domain;
+	s->phase = phase;
+	s->bucket = group;
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int64(st, 2, domain);
+	sqlite3_bind_int(st, 3, phase);
+	sqlite3_bind_int64(st, 4, group * 16);
+	sqlite3_bind_int64(st, 5, group * 16 + 16);
+	if (level > 1)
+		sqlite3_bind_int(st, 6, level - 1);
+	rc = add_rows(c, st, s, &n);
+	return rc || !n ? rc : write_sums(c, s, level);
+}
+
+/* Groups of buckets that nothing will be added to any more: a decision may come from the bucket
+ * before the newest, hardly from an older one; sums_of() sets `summed` back then. Reads what this
+ * transaction has written, so it comes after load. */
+static int write_groups(struct commit *c)
+{
+	int64_t done = c->summed;
+	int rc = 0;
+
+	for (int n = 0; !rc && n < GROUPS_AT_ONCE && done + 16 < c->newest; n++) {
+		done += 16;
+		for (int level = 1; !rc && level <= LEVELS && done % (INT64_C(1) << 4 * level) == 0; level++)
+			for (size_t d = 0; !rc && d <= c->n_domain; d++)
+				for (uint8_t phase = 0; !rc && phase < 2; phase++)
+					rc = write_group(c, level, (done >> 4 * level) - 1,
+						d ? c->domain[d - 1].id : 0, phase);
+	}
+	c->summed_next = done;
+	if (rc || done == c->summed_saved)
+		return rc;
+	sqlite3_bind_int64(c->st[ST_SUMMED], 1, c->o.run);
+	sqlite3_bind_int64(c->st[ST_SUMMED], 2, done);
+	return run_stmt(c->st[ST_SUMMED]);
 }
 
 static int write_note(struct commit *c, const struct note_row *n)
@@ -618,6 +762,7 @@ static int write_note(struct commit *c, const struct note_row *n)
 static int write_pace(struct commit *c, const struct pace_row *p)
 {
 	sqlite3_stmt *st = c->st[ST_PACE];
+	int rc;
 
 	sqlite3_bind_int64(st, 1, c->o.run);
 	sqlite3_bind_int(st, 2, p->phase);
@@ -625,6 +770,17 @@ static int write_pace(struct commit *c, const struct pace_row *p)
 	sqlite3_bind_int64(st, 4, (int64_t)p->tokens);
 	sqlite3_bind_int64(st, 5, (int64_t)p->busy_ns);
 	sqlite3_bind_int64(st, 6, (int64_t)p->batches);
+	rc = run_stmt(st);
+	if (rc || !(p->cache.hits + p->cache.misses))
+		return rc;
+	st = c->st[ST_CACHE];
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int(st, 2, p->phase);
+	sqlite3_bind_int64(st, 3, p->bucket);
+	sqlite3_bind_int64(st, 4, (int64_t)p->cache.hits);
+	sqlite3_bind_int64(st, 5, (int64_t)p->cache.misses);
+	sqlite3_bind_int64(st, 6, (int64_t)p->cache.bytes);
+	sqlite3_bind_int64(st, 7, (int64_t)p->cache.stall_ns);
 	return run_stmt(st);
 }
 
@@ -639,15 +795,16 @@ static int told(struct commit *c, int bad)
 	return kind == SQLITE_FULL || kind == SQLITE_BUSY || kind == SQLITE_LOCKED ? kind : SQLITE_ABORT;
 }
 
-/* A block as a reader of the database gets it: what the codec leaves out or rounds is so here. */
-static void as_read(const struct commit *c, struct block_head *h, struct cursor_chunk *out)
+/* A block as a reader of the database gets it: what the codec leaves out or rounds is so here. The
+ * chunk has just been packed, if it is stored. */
+static int as_read(struct commit *c, struct block_head *h, struct cursor_chunk *out)
 {
 	const struct layout *l = c->o.shape->lay;
 	struct block_rows r;
 	int edited = 0;
 
 	block_rows(c->o.shape, h, &r);
-	for (size_t i = 0; h->any_flags && i < h->n * l->n; i++)
+	for (size_t i = 0; h->edited && i < h->n * l->n; i++)
 		edited |= r.flags[i] & MOE_EV_EDITED;
 	*out = (struct cursor_chunk){ .seq = h->seq, .pos = h->pos, .n = h->n, .phase = h->phase,
 		.n_layer = l->n, .layers = l->layer, .k_at = l->k_at, .e_at = l->e_at, .k_row = l->k_row,
@@ -656,6 +813,18 @@ static void as_read(const struct commit *c, struct block_head *h, struct cursor_
 		.before = edited ? r.before : NULL,
 		.logits = h->has_logits && (c->o.detail == MOE_DETAIL_FULL || c->o.sink->want_logits) ?
 			r.logits : NULL };
+	if (c->o.detail == MOE_DETAIL_COUNTS || c->o.weights == MOE_WEIGHTS_EXACT)
+		return 0;
+	if (c->o.weights == MOE_WEIGHTS_NONE)
+		for (size_t i = 0; i < h->n * l->k_row; i++)
+			c->rounded[i] = NAN;
+	else if (unpack_weights(l, h->n, c->packed + c->at_weights, c->len_weights, c->rounded))
+		return err_set(&c->sink_err, MOE_ERR_SYS, "packed weights do not unpack");
+	out->weights = c->rounded;
+	if (unpack_margins(l, h->n, c->packed + c->at_margins, c->len_margins, c->rounded + h->n * l->k_row))
+		return err_set(&c->sink_err, MOE_ERR_SYS, "packed margins do not unpack");
+	out->margins = c->rounded + h->n * l->k_row;
+	return 0;
 }
 
 static int tell_chunk(struct commit *c, struct block_head *h)
@@ -665,7 +834,8 @@ static int tell_chunk(struct commit *c, struct block_head *h)
 
 	if (!s || !s->chunk)
 		return 0;
-	as_read(c, h, &view);
+	if (as_read(c, h, &view))
+		return SQLITE_ABORT;
 	return told(c, s->chunk(s->ctx, c->o.detail == MOE_DETAIL_COUNTS ? 0 :
 		sqlite3_last_insert_rowid(c->o.db), &view, &c->sink_err));
 }
@@ -734,7 +904,9 @@ static int write_all(struct commit *c, size_t n)
 	}
 	for (i = 0; !rc && i < c->n_sums; i++)
 		if (c->sums[i]->dirty)
-			rc = write_sums(c, c->sums[i]);
+			rc = write_sums(c, c->sums[i], 0);
+	if (!rc)
+		rc = write_groups(c);
 	for (i = 0; !rc && i < 4; i++)
 		if (c->pace[i].dirty)
 			rc = write_pace(c, &c->pace[i]);
@@ -770,6 +942,7 @@ static void settle(struct commit *c)
 {
 	size_t i, k;
 
+	c->summed = c->summed_saved = c->summed_next;
 	for (i = 0; i < c->n_domain; i++)
 		c->domain[i].saved = 1;
 	for (i = k = 0; i < c->n_seq; i++) {
@@ -963,8 +1136,27 @@ static void commit_free(struct commit *c)
 	free(c->domain);
 	free(c->sums);
 	free(c->prob);
+	free(c->packed);
+	free(c->rounded);
+	sums_free(c->group);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
+}
+
+/* Scratch for the blobs of the largest chunk. */
+static int packed_room(struct commit *c, struct moe_err *e)
+{
+	const struct layout *l = c->o.shape->lay;
+	size_t n = c->o.shape->cap, ids = pack_experts_bytes(l, n) + 8, bytes;
+
+	c->at_weights = ids;
+	c->at_margins = c->at_weights + pack_weights_most(l, n);
+	c->at_flags = c->at_margins + pack_margins_most(l, n);
+	c->at_before = c->at_flags + n * l->n;
+	bytes = c->at_before + ids;
+	c->packed = malloc(bytes);
+	c->rounded = c->o.sink ? malloc(n * (l->k_row + l->n) * sizeof *c->rounded) : NULL;
+	return c->packed && (c->rounded || !c->o.sink) ? 0 : err_nomem(e, bytes, "a packed chunk");
 }
 
 struct commit *commit_start(const struct commit_opt *o, struct moe_err *e)
@@ -979,10 +1171,13 @@ struct commit *commit_start(const struct commit_opt *o, struct moe_err *e)
 	c->o = *o;
 	pthread_mutex_init(&c->lock, NULL);
 	c->prob = malloc(MOE_MAX_EXPERT * sizeof *c->prob);
-	if (!c->prob) {
+	c->group = sums_new(o->shape->lay);
+	if (!c->prob || !c->group) {
 		err_nomem(e, MOE_MAX_EXPERT * sizeof *c->prob, "the writer");
 		goto fail;
 	}
+	if (packed_room(c, e))
+		goto fail;
 	for (size_t i = 0; i < ST_COUNT; i++)
 		if (sqlite3_prepare_v3(o->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &c->st[i], NULL)) {
 			err_set(e, sqlite3_errcode(o->db) == SQLITE_NOMEM ? MOE_ERR_SYS : MOE_ERR_INPUT,

@@ -26,6 +26,7 @@ struct commit_opt {
 	int64_t started_mono;
 	int64_t bucket_ns, commit_ns;
 	enum moe_detail detail;
+	enum moe_weights weights;
 	int drop;                        /* keep trying on a full disk or a busy database */
 	const struct moe_trace_sink *sink; /* NULL = none */
 };

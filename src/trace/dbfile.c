@@ -187,6 +187,7 @@ sqlite3 *dbfile_open_writer(const char *path, int *lock, struct moe_err *e)
 		goto out;
 	sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL); /* they guard against others */
 	if (schema_prepare(db, path, e))
 		goto out;
 	free(name);
@@ -217,7 +218,7 @@ static int harden(sqlite3 *db, const char *path, struct moe_err *e)
 	sqlite3_limit(db, SQLITE_LIMIT_LENGTH, 256 << 20);
 	if (sqlite3_exec(db, "PRAGMA query_only = 1; PRAGMA cell_size_check = 1", NULL, NULL, NULL))
 		return fail(db, sqlite3_extended_errcode(db), path, e);
-	return schema_check(db, path, e);
+	return schema_check(db, path, e) < 0 ? -1 : 0;
 }
 
 /* "file:" + path with what a URI would read as its own escaped + "?immutable=1"; malloced. */

@@ -17,7 +17,7 @@
 #endif
 
 #define LAYOUT_CHUNK 128 /* most tokens of a chunk */
-#define LAYOUT_CODEC 1
+#define LAYOUT_CODEC 2 /* what is written; 1 is read too */
 
 struct layout {
 	size_t n; /* MoE layers, 1..MOE_MAX_LAYER */

@@ -15,10 +15,14 @@
 #include "base/err.h"
 #include "trace/dbfile.h"
 #include "trace/layout.h"
+#include "trace/schema.h"
 
 #define ALIVE_NS INT64_C(5000000000)
 
-struct reader { sqlite3 *db; };
+struct reader {
+	sqlite3 *db;
+	int version; /* of the schema, when it was opened: what an older one lacks is not asked for */
+};
 
 struct reader *reader_open(const char *path, struct moe_err *e)
 {
@@ -29,7 +33,8 @@ struct reader *reader_open(const char *path, struct moe_err *e)
 		return NULL;
 	}
 	r->db = dbfile_open_reader(path, e);
-	if (!r->db || routing_register(r->db, e)) {
+	r->version = r->db ? schema_check(r->db, path, e) : -1;
+	if (r->version < 0 || routing_register(r->db, e)) {
 		reader_close(r);
 		return NULL;
 	}
@@ -95,12 +100,14 @@ static void *room(void *p, size_t n, size_t size, struct moe_err *e)
 
 static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "run", "SELECT r.id, r.model, r.state, r.detail, r.command, "
-		"m.name, m.path, m.arch, m.quant, m.router, m.score, m.hash, r.engine, r.isa, m.tokenizer, "
-		"m.bytes, m.params, m.params_active, m.n_layer, m.n_vocab, m.n_ctx, r.threads, r.batch, "
-		"r.started, r.ended, r.heartbeat, r.bucket_ns, r.lag_ns "
-		"FROM run r JOIN model m ON m.id = r.model WHERE ?1 = 0 OR r.id = ?1 "
-		"ORDER BY r.id DESC LIMIT 1", e);
+#define RUN_COLS(more) "SELECT r.id, r.model, r.state, r.detail, r.command, " \
+	"m.name, m.path, m.arch, m.quant, m.router, m.score, m.hash, r.engine, r.isa, m.tokenizer, " \
+	more ", m.bytes, m.params, m.params_active, m.n_layer, m.n_vocab, m.n_ctx, r.threads, " \
+	"r.batch, r.started, r.ended, r.heartbeat, r.bucket_ns, r.lag_ns " \
+	"FROM run r JOIN model m ON m.id = r.model WHERE ?1 = 0 OR r.id = ?1 " \
+	"ORDER BY r.id DESC LIMIT 1"
+	sqlite3_stmt *st = prepare(r, "run", r->version < 2 ? RUN_COLS("NULL, NULL") :
+		RUN_COLS("r.weights, r.source"), e);
 	int rc;
 
 	if (!st)
@@ -115,7 +122,8 @@ static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe
 			{ o->quant, sizeof o->quant }, { o->router, sizeof o->router },
 			{ o->score, sizeof o->score }, { o->hash, sizeof o->hash },
 			{ o->engine, sizeof o->engine }, { o->isa, sizeof o->isa },
-			{ o->tokenizer, sizeof o->tokenizer },
+			{ o->tokenizer, sizeof o->tokenizer }, { o->weights, sizeof o->weights },
+			{ o->source, sizeof o->source },
 		};
 		uint64_t *const num[] = { &o->model_bytes, &o->n_params, &o->n_params_active };
 		uint32_t *const small[] = { &o->n_layer, &o->n_vocab, &o->n_ctx, &o->n_threads,
@@ -125,8 +133,10 @@ static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe
 
 		o->id = sqlite3_column_int64(st, 0);
 		o->model = sqlite3_column_int64(st, 1);
-		for (i = 0; i < 13; i++)
+		for (i = 0; i < 15; i++)
 			text(st, col++, str[i].at, str[i].size);
+		if (!*o->weights)
+			strcpy(o->weights, "exact");
 		for (i = 0; i < 3; i++)
 			*num[i] = whole(st, col++);
 		for (i = 0; i < 5; i++)
@@ -362,72 +372,158 @@ static int add_counts(uint64_t *to, sqlite3_stmt *st, int col, size_t n)
 	return 0;
 }
 
-static int add_row(struct layer_load *l, sqlite3_stmt *st, struct moe_err *e)
+/* Columns: LOAD_COLS. */
+static int add_row(struct layer_load *l, sqlite3_stmt *st, int all, struct moe_err *e)
 {
-	if (add_counts(l->counts, st, 2, l->n_expert) || add_doubles(l->weights, st, 3, l->n_expert) ||
-		add_doubles(l->probs, st, 4, l->n_expert))
+	if (add_counts(l->counts, st, 2, l->n_expert) ||
+		(all && (add_doubles(l->weights, st, 11, l->n_expert) ||
+		add_doubles(l->probs, st, 12, l->n_expert))))
 		return err_set(e, MOE_ERR_INPUT,
 			"load of layer %d, bucket %lld: counts, weights, probs have %d, %d, %d bytes, "
-			"%d experts take %d", l->layer, (long long)sqlite3_column_int64(st, 12),
-			sqlite3_column_bytes(st, 2), sqlite3_column_bytes(st, 3), sqlite3_column_bytes(st, 4),
-			l->n_expert, l->n_expert * 8);
+			"%d experts take %d", l->layer, (long long)sqlite3_column_int64(st, 10),
+			sqlite3_column_bytes(st, 2), sqlite3_column_bytes(st, 11),
+			sqlite3_column_bytes(st, 12), l->n_expert, l->n_expert * 8);
 	l->tokens += whole(st, 1);
-	l->lse2 += sqlite3_column_double(st, 5);
-	l->entropy += sqlite3_column_double(st, 6);
-	l->confidence += sqlite3_column_double(st, 7);
-	l->margin += sqlite3_column_double(st, 8);
-	l->n_margin += whole(st, 9);
-	l->n_nan += whole(st, 10);
-	l->n_edited += whole(st, 11);
+	l->lse2 += sqlite3_column_double(st, 3);
+	l->entropy += sqlite3_column_double(st, 4);
+	l->confidence += sqlite3_column_double(st, 5);
+	l->margin += sqlite3_column_double(st, 6);
+	l->n_margin += whole(st, 7);
+	l->n_nan += whole(st, 8);
+	l->n_edited += whole(st, 9);
 	return 0;
 }
 
-#define LOAD_COLS "SELECT layer, tokens, counts, weights, probs, lse2, entropy, confidence, margin, " \
-	"n_margin, n_nan, n_edited, bucket FROM "
+#define LOAD_COLS "SELECT layer, tokens, counts, lse2, entropy, confidence, margin, " \
+	"n_margin, n_nan, n_edited, bucket, weights, probs FROM "
+/* All of a run whose load was never summed up. */
 static const char load_all[] = LOAD_COLS "load WHERE run = ?1 AND (?2 < 0 OR phase = ?2)";
-/* A domain or some buckets of a long run: a search by key per domain and phase, not a scan. */
-static const char load_part[] = LOAD_COLS
-	"(SELECT 0 AS id UNION ALL SELECT id FROM domain) d "
-	"CROSS JOIN (SELECT 0 AS id UNION ALL SELECT 1) p CROSS JOIN load ON run = ?1 "
-	"AND domain = d.id AND phase = p.id AND bucket >= ?3 AND bucket < ?4 "
-	"WHERE (?2 < 0 OR p.id = ?2) AND (?5 < 0 OR d.id = ?5)";
+/* A domain or some buckets: a search by key per domain and phase, not a scan. */
+#define LOAD_PART(table, and) LOAD_COLS \
+	"(SELECT 0 AS id UNION ALL SELECT id FROM domain) d " \
+	"CROSS JOIN (SELECT 0 AS id UNION ALL SELECT 1) p CROSS JOIN " table " ON run = ?1 " \
+	"AND domain = d.id AND phase = p.id AND bucket >= ?3 AND bucket < ?4 " and \
+	"WHERE (?2 < 0 OR p.id = ?2) AND (?5 < 0 OR d.id = ?5)"
+static const char load_part[] = LOAD_PART("load", "");
+static const char load_sum_part[] = LOAD_PART("load_sum", "AND level = ?6 ");
 
-int reader_load(struct reader *r, const struct load_filter *f, struct load_set *out,
-	struct moe_err *e)
+/* Groups [a, b) of 16^level buckets. */
+struct piece { int level; int64_t a, b; };
+enum { LEVELS = 4, PIECES = 2 * LEVELS + 2 };
+
+/* Buckets [a, b) as few groups as there are: those below `summed` have rows in load_sum. */
+static size_t pieces(int64_t a, int64_t b, int64_t summed, int level, struct piece *out)
+{
+	int64_t width = INT64_C(1) << 4 * level, to = b < summed ? b : summed, lo, hi;
+	size_t n = 0;
+
+	if (a >= b)
+		return 0;
+	if (!level) {
+		*out = (struct piece){ 0, a, b };
+		return 1;
+	}
+	lo = a < 0 ? INT64_MAX : (a + width - 1) / width;
+	hi = to / width;
+	if (lo >= hi)
+		return pieces(a, b, summed, level - 1, out);
+	n += pieces(a, lo * width, summed, level - 1, out);
+	out[n++] = (struct piece){ level, lo, hi };
+	return n + pieces(hi * width, b, summed, level - 1, out + n);
+}
+
+/* Buckets of a run that are in load_sum; 0 = none, or what it says cannot be. */
+static int64_t summed(struct reader *r, int64_t run)
 {
 	sqlite3_stmt *st = NULL;
-	struct layout lay = { 0 };
-	int rc = SQLITE_DONE, bad = -1, window = f->bucket0 < f->bucket1;
+	int64_t n = 0;
 
-	memset(out, 0, sizeof *out);
-	if (load_alloc(r, f, &lay, out, e))
-		goto out;
-	st = prepare(r, "load", window || f->domain >= 0 ? load_part : load_all, e);
+	if (r->version < 2 || sqlite3_prepare_v2(r->db, "SELECT summed FROM run WHERE id = ?", -1, &st,
+		NULL))
+		return 0;
+	sqlite3_bind_int64(st, 1, run);
+	if (sqlite3_step(st) == SQLITE_ROW)
+		n = sqlite3_column_int64(st, 0);
+	sqlite3_finalize(st);
+	return n > 0 && n < INT64_C(1) << 40 && n % 16 == 0 ? n : 0;
+}
+
+/* Add one piece; NULL = the whole of load. */
+static int add_piece(struct reader *r, const struct load_filter *f, const struct piece *p,
+	const struct layout *lay, int all, struct load_set *out, struct moe_err *e)
+{
+	sqlite3_stmt *st = prepare(r, "load", !p ? load_all : p->level ? load_sum_part : load_part, e);
+	int rc = SQLITE_DONE, bad = 0;
+
 	if (!st)
-		goto out;
+		return -1;
 	sqlite3_bind_int64(st, 1, f->run);
 	sqlite3_bind_int(st, 2, f->phase);
-	if (window || f->domain >= 0) {
-		sqlite3_bind_int64(st, 3, window ? f->bucket0 : INT64_MIN);
-		sqlite3_bind_int64(st, 4, window ? f->bucket1 : INT64_MAX);
+	if (p) {
+		sqlite3_bind_int64(st, 3, p->a);
+		sqlite3_bind_int64(st, 4, p->b);
 		sqlite3_bind_int64(st, 5, f->domain);
+		if (p->level)
+			sqlite3_bind_int(st, 6, p->level);
 	}
-	bad = 0;
 	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		sqlite3_int64 layer = sqlite3_column_int64(st, 0);
-		int i = layer < 0 || layer >= MOE_MAX_LAYER ? -1 : layout_find(&lay, (unsigned)layer);
+		int i = layer < 0 || layer >= MOE_MAX_LAYER ? -1 : layout_find(lay, (unsigned)layer);
 
 		bad = i < 0 ? err_set(e, MOE_ERR_INPUT, "load has layer %lld, the model does not",
-			(long long)layer) : add_row(&out->layer[i], st, e);
+			(long long)layer) : add_row(&out->layer[i], st, all, e);
 	}
 	if (!bad && rc != SQLITE_DONE)
 		bad = fail(r, "load", e);
-out:
 	sqlite3_finalize(st);
+	return bad;
+}
+
+/* All statements see one state of the database, so that no group is missed or taken twice. */
+static int load(struct reader *r, const struct load_filter *f, int all, struct load_set *out,
+	struct moe_err *e)
+{
+	int window = f->bucket0 < f->bucket1, bad = -1, own = sqlite3_get_autocommit(r->db);
+	struct piece p[2 * PIECES];
+	struct layout lay = { 0 };
+	int64_t done;
+	size_t n;
+
+	memset(out, 0, sizeof *out);
+	if (own && sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL))
+		return fail(r, "load", e);
+	if (load_alloc(r, f, &lay, out, e))
+		goto out;
+	done = summed(r, f->run);
+	n = pieces(window ? f->bucket0 : 0, window ? f->bucket1 : INT64_MAX, done, LEVELS, p);
+	if (!window && !done && f->domain < 0) {
+		bad = add_piece(r, f, NULL, &lay, all, out, e);
+		goto out;
+	}
+	bad = 0;
+	if (!window && n < sizeof p / sizeof *p)
+		p[n++] = (struct piece){ 0, INT64_MIN, 0 }; /* a damaged file may have such */
+	for (size_t i = 0; i < n && !bad; i++)
+		bad = add_piece(r, f, &p[i], &lay, all, out, e);
+out:
+	if (own)
+		sqlite3_exec(r->db, "COMMIT", NULL, NULL, NULL);
 	layout_free(&lay);
 	if (bad)
 		load_set_free(out);
 	return bad;
+}
+
+int reader_load(struct reader *r, const struct load_filter *f, struct load_set *out,
+	struct moe_err *e)
+{
+	return load(r, f, 1, out, e);
+}
+
+int reader_load_counts(struct reader *r, const struct load_filter *f, struct load_set *out,
+	struct moe_err *e)
+{
+	return load(r, f, 0, out, e);
 }
 
 void load_set_free(struct load_set *s)
@@ -464,10 +560,73 @@ int reader_pace(struct reader *r, const struct load_filter *f, struct pace_info 
 	return rc == SQLITE_ROW ? 0 : -1;
 }
 
+int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache_use *out,
+	struct moe_err *e)
+{
+	sqlite3_stmt *st;
+	int rc;
+
+	memset(out, 0, sizeof *out);
+	if (r->version < 3)
+		return 0;
+	st = prepare(r, "cache", "SELECT total(hits), total(misses), total(bytes), total(stall_ns) FROM cache"
+		FILTER, e);
+	if (!st)
+		return -1;
+	bind_filter(st, f);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		out->hits = whole(st, 0);
+		out->misses = whole(st, 1);
+		out->bytes = whole(st, 2);
+		out->stall_ns = whole(st, 3);
+	} else {
+		fail(r, "cache", e);
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : -1;
+}
+
+int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n, struct moe_err *e)
+{
+	sqlite3_stmt *st;
+	struct setting *p;
+	int rc = SQLITE_DONE;
+
+	*out = NULL;
+	*n = 0;
+	if (r->version < 3)
+		return 0;
+	st = prepare(r, "setting", "SELECT key, value FROM setting WHERE run = ? ORDER BY key", e);
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, run);
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		p = room(*out, *n, sizeof **out, e);
+		if (!p)
+			break;
+		*out = p;
+		text(st, 0, p[*n].key, sizeof p->key);
+		text(st, 1, p[*n].value, sizeof p->value);
+		++*n;
+	}
+	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+		fail(r, "setting", e);
+	sqlite3_finalize(st);
+	if (rc == SQLITE_DONE)
+		return 0;
+	free(*out);
+	*out = NULL;
+	return -1;
+}
+
 int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "load", "SELECT coalesce(max(bucket) + 1, 0) FROM load WHERE run = ?",
-		e);
+	/* The end of each domain and phase by key: load is not scanned. */
+	sqlite3_stmt *st = prepare(r, "load", "SELECT coalesce(max((SELECT max(bucket) FROM load "
+		"WHERE run = ?1 AND domain = d.id AND phase = p.id)) + 1, 0) "
+		"FROM (SELECT 0 AS id UNION ALL SELECT id FROM domain) d, "
+		"(SELECT 0 AS id UNION ALL SELECT 1) p", e);
 	int rc;
 
 	*out = 0;

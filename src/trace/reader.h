@@ -26,6 +26,8 @@ struct run_info {
 	char state[16], detail[16], command[32];
 	char model_name[128], model_path[512], arch[64], quant[64], router[160], score[16];
 	char hash[65], engine[128], isa[32], tokenizer[64];
+	char weights[16];  /* how single decisions keep weights and margins: exact, 16bit, 8bit, none */
+	char source[256];  /* of an imported run: format and file; "" = none */
 	uint64_t model_bytes, n_params, n_params_active;
 	uint32_t n_layer, n_vocab, n_ctx, n_threads, n_batch;
 	int64_t started, ended, heartbeat, bucket_ns, lag_ns; /* ns; ended 0 while live */
@@ -83,12 +85,22 @@ struct load_set {
 };
 int reader_load(struct reader *r, const struct load_filter *f, struct load_set *out,
 	struct moe_err *e);
+/* The same without the experts' weights and probs, which stay 0: a third of the reading. */
+int reader_load_counts(struct reader *r, const struct load_filter *f, struct load_set *out,
+	struct moe_err *e);
 void load_set_free(struct load_set *s);
 
 struct pace_info { uint64_t tokens, busy_ns, batches; };
 /* Speed over the filter's run, phase and buckets. */
 int reader_pace(struct reader *r, const struct load_filter *f, struct pace_info *out,
 	struct moe_err *e);
+/* What the expert cache did over the filter's run, phase and buckets; zeros without one. */
+int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache_use *out,
+	struct moe_err *e);
+
+struct setting { char key[32], value[512]; };
+/* What else a run was made with, by key; malloced. */
+int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n, struct moe_err *e);
 /* Highest bucket with data + 1, 0 if none. */
 int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err *e);
 
@@ -113,8 +125,8 @@ struct cursor_chunk {        /* borrowed until the next step */
 	size_t k_row, e_row;       /* picks, logits of one token over all layers */
 	const int32_t *tokens;     /* [n] */
 	const uint16_t *experts;   /* [n][k_row] */
-	const float *weights;      /* [n][k_row] */
-	const float *margins;      /* [n][n_layer] */
+	const float *weights;      /* [n][k_row]; NAN where the run keeps none */
+	const float *margins;      /* [n][n_layer]; NAN where the run keeps none */
 	const uint8_t *flags;      /* [n][n_layer] or NULL = all zero */
 	const uint16_t *before;    /* [n][k_row] or NULL */
 	const float *logits;       /* [n][e_row] or NULL */

@@ -4,7 +4,7 @@
  *	SELECT layer, expert, count(*) FROM routing WHERE run = 1 GROUP BY layer, expert;
  *
  * Equality on run, sequence, seq, phase, domain and layer is pushed down to the chunks; only the
- * blobs of columns that a query uses are read, in place, and no row allocates.
+ * blobs of columns that a query uses are read, and no row allocates.
  *
  * When a query uses no column but layer and expert (beside those fixed by an equality), equal rows
  * cannot be told apart: the chunks are counted into a histogram first and the rows come out of it,
@@ -49,7 +49,10 @@ struct rows {
 	int64_t lay_run;
 	int64_t id, pos;          /* the chunk */
 	size_t n;
-	const unsigned char *tokens, *experts, *weights, *margins;
+	struct chunk_mem mem;
+	const int32_t *tokens;
+	const uint16_t *experts;
+	const float *weights, *margins;
 	size_t t, li, rank, pick; /* the row: token, layer index, rank, index into the picks */
 	size_t li0, li1;          /* layers to show: li0 <= li < li1 */
 	uint64_t *hist;           /* [MOE_MAX_LAYER][MOE_MAX_EXPERT], NULL = one chunk at a time */
@@ -182,6 +185,7 @@ static void reset(struct rows *c)
 	sqlite3_finalize(c->st);
 	layout_free(&c->lay);
 	free(c->hist);
+	chunk_mem_free(&c->mem);
 	c->st = NULL;
 	c->hist = NULL;
 	c->eof = 0;
@@ -237,17 +241,18 @@ enum { Q_ID, Q_RUN, Q_SEQUENCE, Q_POS, Q_N, Q_PHASE, Q_CODEC, Q_SEQ, Q_DOMAIN, Q
 /* The next chunk that has rows to show; sets eof after the last. */
 static int next_chunk(struct rows *c)
 {
-	const struct { int bit; enum chunk_blob which; const unsigned char **at; } want[] = {
-		{ BIT(COL_TOKEN), CHUNK_TOKENS, &c->tokens },
-		{ BIT(COL_EXPERT) | HISTOGRAM, CHUNK_EXPERTS, &c->experts },
-		{ BIT(COL_WEIGHT), CHUNK_WEIGHTS, &c->weights },
-		{ BIT(COL_MARGIN), CHUNK_MARGINS, &c->margins },
+	static const struct { int bit; enum chunk_blob which; } want[] = {
+		{ BIT(COL_TOKEN), CHUNK_TOKENS },
+		{ BIT(COL_EXPERT) | HISTOGRAM, CHUNK_EXPERTS },
+		{ BIT(COL_WEIGHT), CHUNK_WEIGHTS },
+		{ BIT(COL_MARGIN), CHUNK_MARGINS },
 	};
+	const void *p[4] = { NULL };
 	struct moe_err e;
 	int rc;
 
 	do {
-		const void *p;
+		sqlite3_int64 codec;
 
 		rc = sqlite3_step(c->st);
 		if (rc == SQLITE_DONE) {
@@ -259,8 +264,8 @@ static int next_chunk(struct rows *c)
 		c->id = sqlite3_column_int64(c->st, Q_ID);
 		c->pos = sqlite3_column_int64(c->st, Q_POS);
 		c->n = (size_t)sqlite3_column_int64(c->st, Q_N);
-		if (chunk_check(c->id, sqlite3_column_int64(c->st, Q_N),
-			sqlite3_column_int64(c->st, Q_CODEC), &e))
+		codec = sqlite3_column_int64(c->st, Q_CODEC);
+		if (chunk_check(c->id, sqlite3_column_int64(c->st, Q_N), codec, &e))
 			return vfail(c, &e);
 		rc = load_layers(c, sqlite3_column_int64(c->st, Q_RUN));
 		if (rc)
@@ -268,23 +273,16 @@ static int next_chunk(struct rows *c)
 		for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
 			if (!(c->used & want[i].bit))
 				continue;
-			if (chunk_blob(c->st, Q_BLOB + (int)i, want[i].which, &c->lay, c->id, c->n, &p, &e))
+			if (chunk_take(&c->mem, c->st, Q_BLOB + (int)i, want[i].which, &c->lay, codec, c->id,
+				c->n, &p[i], &e))
 				return vfail(c, &e);
-			*want[i].at = p;
 		}
 	} while (c->li0 == c->li1);
+	c->tokens = p[0], c->experts = p[1], c->weights = p[2], c->margins = p[3];
 	c->t = c->rank = 0;
 	c->li = c->li0;
 	c->pick = c->lay.k_at[c->li];
 	return SQLITE_OK;
-}
-
-static uint16_t expert_at(const struct rows *c, size_t pick)
-{
-	uint16_t x;
-
-	memcpy(&x, c->experts + pick * 2, sizeof x);
-	return x;
 }
 
 static int bad_expert(struct rows *c, size_t t, size_t li, unsigned expert)
@@ -305,7 +303,7 @@ static int count_chunk(struct rows *c)
 			size_t pick = t * c->lay.k_row + c->lay.k_at[li];
 
 			for (size_t end = pick + d->k; pick < end; pick++) {
-				unsigned x = expert_at(c, pick);
+				unsigned x = c->experts[pick];
 
 				if (x >= d->n_expert)
 					return bad_expert(c, t, li, x);
@@ -448,15 +446,6 @@ static int x_eof(sqlite3_vtab_cursor *base)
 	return ((struct rows *)base)->eof;
 }
 
-/* A float as REAL; infinities pass, NaN becomes NULL as everywhere in SQLite. */
-static void result_float(sqlite3_context *x, const unsigned char *p, size_t i)
-{
-	float f;
-
-	memcpy(&f, p + i * 4, sizeof f);
-	sqlite3_result_double(x, f);
-}
-
 /* A column of the chunk; in histogram mode only those that an equality fixes are asked for. */
 static void result_key(struct rows *c, sqlite3_context *x, int col, int q)
 {
@@ -467,14 +456,13 @@ static int x_column(sqlite3_vtab_cursor *base, sqlite3_context *x, int col)
 {
 	struct rows *c = (struct rows *)base;
 	unsigned expert;
-	int32_t token;
 
 	switch ((enum col)col) {
 	case COL_LAYER:
 		sqlite3_result_int(x, c->hist ? (int)(c->cell / MOE_MAX_EXPERT) : c->lay.layer[c->li].layer);
 		break;
 	case COL_EXPERT:
-		expert = c->hist ? (unsigned)(c->cell % MOE_MAX_EXPERT) : expert_at(c, c->pick);
+		expert = c->hist ? (unsigned)(c->cell % MOE_MAX_EXPERT) : c->experts[c->pick];
 		if (!c->hist && expert >= c->lay.layer[c->li].n_expert)
 			return bad_expert(c, c->t, c->li, expert);
 		sqlite3_result_int(x, (int)expert);
@@ -485,13 +473,11 @@ static int x_column(sqlite3_vtab_cursor *base, sqlite3_context *x, int col)
 	case COL_PHASE: result_key(c, x, col, Q_PHASE); break;
 	case COL_DOMAIN: result_key(c, x, col, Q_DOMAIN); break;
 	case COL_POS: sqlite3_result_int64(x, c->pos + (int64_t)c->t); break;
-	case COL_TOKEN:
-		memcpy(&token, c->tokens + c->t * 4, sizeof token);
-		sqlite3_result_int(x, token);
-		break;
+	case COL_TOKEN: sqlite3_result_int(x, c->tokens[c->t]); break;
 	case COL_RANK: sqlite3_result_int64(x, (sqlite3_int64)c->rank); break;
-	case COL_WEIGHT: result_float(x, c->weights, c->pick); break;
-	case COL_MARGIN: result_float(x, c->margins, c->t * c->lay.n + c->li); break;
+	/* Infinities pass, NaN becomes NULL as everywhere in SQLite. */
+	case COL_WEIGHT: sqlite3_result_double(x, c->weights[c->pick]); break;
+	case COL_MARGIN: sqlite3_result_double(x, c->margins[c->t * c->lay.n + c->li]); break;
 	case COL_COUNT: break;
 	}
 	return SQLITE_OK;

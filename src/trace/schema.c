@@ -1,8 +1,9 @@
 /*
  * schema.c - see schema.h.
  *
- * To change the schema: append a migration here and raise SCHEMA_VERSION; never edit one that was
- * released. Migration i takes a database from user_version i to i + 1 in one transaction, in which
+ * To change the schema: append a migration here (src/trace/schema_N.sql becomes schema_N_sql.h, see
+ * GEN in the Makefile), raise SCHEMA_VERSION and teach reader.c what older versions lack; never edit
+ * a migration that was released. Migration i takes a database from user_version i to i + 1 in one transaction, in which
  * application_id and user_version are set too: a crash leaves the old version or the new one.
  * The first one runs in rollback-journal mode, before WAL is switched on, so that the main file of
  * every moescope database names its application from its first byte on.
@@ -15,6 +16,10 @@
 
 static const char *const migrations[] = {
 #include "schema_sql.h"
+	,
+#include "schema_2_sql.h"
+	,
+#include "schema_3_sql.h"
 	,
 };
 _Static_assert(sizeof migrations / sizeof migrations[0] == SCHEMA_VERSION, "one per version");
@@ -105,9 +110,5 @@ int schema_check(sqlite3 *db, const char *path, struct moe_err *e)
 		return -1;
 	if (version == 0)
 		return err_set(e, MOE_ERR_INPUT, "%s: an empty database", path);
-	if (version < SCHEMA_VERSION)
-		return err_set(e, MOE_ERR_INPUT,
-			"%s: schema version %lld, this program reads %d: write to it once to migrate it", path,
-			(long long)version, SCHEMA_VERSION);
-	return 0;
+	return (int)version;
 }

@@ -12,10 +12,14 @@
 
 #include "base/err.h"
 
+size_t sums_bytes(const struct layout *l)
+{
+	return sizeof(struct sums) + (8 * l->n + 3 * l->e_row) * sizeof(uint64_t);
+}
+
 struct sums *sums_new(const struct layout *l)
 {
-	size_t cells = 8 * l->n + 3 * l->e_row;
-	struct sums *s = calloc(1, sizeof *s + cells * sizeof(uint64_t));
+	struct sums *s = calloc(1, sums_bytes(l));
 	uint64_t *u;
 	double *d;
 
@@ -45,7 +49,7 @@ void sums_free(struct sums *s)
 static int check_ids(const struct layout *l, const struct block_head *h,
 	const struct block_rows *r, struct moe_err *e)
 {
-	const uint16_t *id = r->experts, *before = r->before;
+	const uint16_t *id = r->experts, *before = h->edited ? r->before : r->experts;
 
 	for (uint32_t t = 0; t < h->n; t++)
 		for (size_t i = 0; i < l->n; i++)

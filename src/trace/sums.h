@@ -24,6 +24,7 @@ struct sums {
 /* All zero; NULL when out of memory. */
 struct sums *sums_new(const struct layout *l);
 void sums_free(struct sums *s);
+size_t sums_bytes(const struct layout *l); /* of the struct and the arrays behind it */
 
 /* Add the n tokens of a chunk. prob: scratch, [MOE_MAX_EXPERT]. -1 when an expert id is not below
  * its layer's n_expert: nothing is added then. */

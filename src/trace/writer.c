@@ -42,7 +42,7 @@ struct stage {
 /* Part of a batch: tokens from..from+n of its views go to rows row.. of a stage. */
 struct part { size_t stage; uint32_t from, row, n; };
 
-struct pace { int64_t since; uint64_t tokens, busy_ns, batches; };
+struct pace { int64_t since; uint64_t tokens, busy_ns, batches; struct moe_cache_use cache; };
 
 struct moe_trace {
 	struct moe_hook hook;
@@ -103,7 +103,7 @@ static int add_pace(struct moe_trace *t, struct moe_err *e)
 	for (uint8_t p = 0; p < 2; p++) {
 		struct pace *a = &t->pace[p];
 		struct msg m = { .kind = MSG_PACE, .phase = p, .time = a->since, .tokens = a->tokens,
-			.busy_ns = a->busy_ns, .batches = a->batches };
+			.busy_ns = a->busy_ns, .batches = a->batches, .cache = a->cache };
 
 		if (a->batches && add_msg(t, &m, NULL, 0, NULL, 0, e))
 			return -1;
@@ -345,8 +345,13 @@ static void fill(struct moe_trace *t, const struct part *p, const struct moe_rou
 		uint8_t flags = v->flags ? v->flags[src] : 0;
 		const uint16_t *before = v->before && (flags & MOE_EV_EDITED) ? v->before : v->experts;
 
+		if (flags & MOE_EV_EDITED && !h->edited) { /* up to here it was the same */
+			memcpy(r.before, r.experts, h->n * l->k_row * sizeof *r.before);
+			h->edited = 1;
+		}
 		memcpy(r.experts + pick, v->experts + src * k, k * sizeof *r.experts);
-		memcpy(r.before + pick, before + src * k, k * sizeof *r.before);
+		if (h->edited)
+			memcpy(r.before + pick, before + src * k, k * sizeof *r.before);
 		memcpy(r.weights + pick, v->weights + src * k, k * sizeof *r.weights);
 		r.margins[row * l->n + li] = v->margin ? v->margin[src] : 0;
 		r.flags[row * l->n + li] = flags;
@@ -465,6 +470,10 @@ static int hook_batch_end(void *ctx, const struct moe_batch_info *b, struct moe_
 		a->since = now;
 	a->tokens += b->n_tok;
 	a->busy_ns += b->busy_ns;
+	a->cache.hits += b->cache.hits;
+	a->cache.misses += b->cache.misses;
+	a->cache.bytes += b->cache.bytes;
+	a->cache.stall_ns += b->cache.stall_ns;
 	if (push_due(t, now, ahead, e))
 		return -1;
 	if ((t->pace[0].batches && now - t->pace[0].since + ahead >= t->flush_ns) ||
@@ -642,11 +651,12 @@ static int add_run(sqlite3 *db, const struct moe_run_desc *d, const struct commi
 	int64_t *run, struct moe_err *e)
 {
 	static const char *const detail[] = { "counts", "routes", "full" };
+	static const char *const weights[] = { "exact", "16bit", "8bit", "none" };
 	sqlite3_stmt *st = NULL;
 
 	if (sqlite3_prepare_v2(db, "INSERT INTO run(model, state, detail, command, engine, isa, threads, "
-		"batch, started, heartbeat, bucket_ns, pid) "
-		"VALUES(?1, 'live', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10)", -1, &st, NULL))
+		"batch, started, heartbeat, bucket_ns, pid, weights, source) "
+		"VALUES(?1, 'live', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10, ?11, ?12)", -1, &st, NULL))
 		return bad_sql(db, "adding the run", e);
 	sqlite3_bind_int64(st, 1, o->model);
 	bind_str(st, 2, detail[o->detail]);
@@ -658,11 +668,31 @@ static int add_run(sqlite3 *db, const struct moe_run_desc *d, const struct commi
 	sqlite3_bind_int64(st, 8, o->started);
 	sqlite3_bind_int64(st, 9, o->bucket_ns);
 	sqlite3_bind_int64(st, 10, getpid());
+	if (o->detail != MOE_DETAIL_COUNTS)
+		bind_str(st, 11, weights[o->weights]);
+	bind_str(st, 12, d->source);
 	sqlite3_step(st);
 	if (sqlite3_finalize(st))
 		return bad_sql(db, "adding the run", e);
 	*run = sqlite3_last_insert_rowid(db);
 	return 0;
+}
+
+static int add_settings(sqlite3 *db, const struct moe_run_desc *d, int64_t run, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+
+	if (sqlite3_prepare_v2(db, "INSERT INTO setting VALUES(?, ?, ?)", -1, &st, NULL))
+		return bad_sql(db, "adding the run's settings", e);
+	for (uint32_t i = 0; i < d->n_setting; i++) {
+		sqlite3_bind_int64(st, 1, run);
+		bind_str(st, 2, d->settings[i].key);
+		bind_str(st, 3, d->settings[i].value);
+		sqlite3_step(st);
+		if (sqlite3_reset(st))
+			break;
+	}
+	return sqlite3_finalize(st) ? bad_sql(db, "adding the run's settings", e) : 0;
 }
 
 /* Recovery, model and run: one transaction. */
@@ -672,6 +702,7 @@ static int add_rows(sqlite3 *db, const struct moe_run_desc *d, const struct layo
 	if (sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL))
 		return bad_sql(db, "starting the run", e);
 	if (recover(db, e) || model_id(db, d, l, &o->model, e) || add_run(db, d, o, &o->run, e) ||
+		add_settings(db, d, o->run, e) ||
 		(o->sink && o->sink->start && o->sink->start(o->sink->ctx, db, o->run, e))) {
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
@@ -711,6 +742,8 @@ static int open_parts(struct moe_trace *t, const char *path, const struct moe_tr
 		return err_wrap(e, "describing the run");
 	if ((unsigned)opt->detail > MOE_DETAIL_FULL)
 		return err_set(e, MOE_ERR_USAGE, "detail %d is unknown", (int)opt->detail);
+	if ((unsigned)opt->weights > MOE_WEIGHTS_NONE)
+		return err_set(e, MOE_ERR_USAGE, "weights %d is unknown", (int)opt->weights);
 	block_shape(&t->shape, &t->lay, ring / RING_MIN);
 	blocks = ring / t->shape.bytes;
 	blocks = blocks < RING_MIN ? RING_MIN : blocks > RING_MAX ? RING_MAX : blocks;
@@ -727,6 +760,7 @@ static int open_parts(struct moe_trace *t, const char *path, const struct moe_tr
 	o.ring = t->ring;
 	o.shape = &t->shape;
 	o.detail = opt->detail;
+	o.weights = opt->weights;
 	o.drop = opt->drop;
 	o.sink = opt->sink;
 	o.bucket_ns = (opt->bucket_ms ? opt->bucket_ms : 10000) * INT64_C(1000000);

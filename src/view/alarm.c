@@ -429,7 +429,7 @@ static const struct figures *look(struct scene *s, int64_t a, int64_t b)
 		if (s->window[i].a == a && s->window[i].b == b)
 			return s->window[i].layer;
 	f.bucket0 = a, f.bucket1 = b;
-	if (s->n_windows == WINDOWS || reader_load(s->r, &f, &set, &ignored))
+	if (s->n_windows == WINDOWS || reader_load_counts(s->r, &f, &set, &ignored))
 		return NULL;
 	w = s->window + s->n_windows;
 	w->a = a, w->b = b;

@@ -30,7 +30,7 @@ void view_control_free(struct view_control *c)
 	c->count = NULL;
 }
 
-void view_control_add(struct view_control *c, const struct cursor_chunk *k, size_t domain)
+void view_control_add(struct view_control *c, const struct scan_chunk *k, size_t domain)
 {
 	for (uint32_t t = 0; c->count && t < k->n; t++)
 		if (k->tokens[t] >= 0 && (size_t)k->tokens[t] < c->n_vocab)
@@ -120,22 +120,40 @@ static void note(struct sums *s, const uint32_t *n, size_t n_domain, uint64_t sh
 	}
 }
 
-static void scan_chunk(struct sums *s, const struct view_control *c, const struct cursor_chunk *k,
-	size_t own)
+/* The second scan; a chunk's tag is its domain. */
+struct second {
+	struct sums *s;
+	const struct view_control *c;
+	const struct view_spec *v;
+};
+
+static int second_chunk(void *ctx, struct scan_chunk *k)
 {
-	for (uint32_t t = 0; t < k->n; t++) {
-		size_t x = (size_t)k->tokens[t];
+	const struct second *x = ctx;
 
-		if (k->tokens[t] < 0 || x >= c->n_vocab || !s->shared[x])
+	k->tag = view_decisions_domain(x->v->domain, x->v->n_domain, k->domain);
+	return k->tag < x->v->n_domain;
+}
+
+static void second_block(void *ctx, const struct scan_block *b)
+{
+	const struct second *x = ctx;
+	const struct view_control *c = x->c;
+	const uint64_t *star = x->s->star[b->li];
+	const uint16_t *set = b->experts;
+	size_t k = b->layer.k;
+
+	for (uint32_t t = 0; t < b->chunk->n; t++, set += k) {
+		size_t id = (size_t)b->chunk->tokens[t];
+		uint64_t shared;
+
+		if (b->chunk->tokens[t] < 0 || id >= c->n_vocab || !(shared = x->s->shared[id]) ||
+			(b->flags && b->flags[t] & MOE_EV_NAN))
 			continue;
-		for (size_t l = 0; l < k->n_layer; l++) {
-			const uint16_t *set = k->experts + t * k->k_row + k->k_at[l];
-
-			for (unsigned i = 0; i < k->layers[l].k && !view_decisions_nan(k, t, l); i++)
-				if (s->star[l][set[i]] & s->shared[x])
-					note(s, c->count + x * c->n_domain, c->n_domain, s->shared[x], own,
-						s->star[l][set[i]], l);
-		}
+		for (size_t i = 0; i < k; i++)
+			if (star[set[i]] & shared)
+				note(x->s, c->count + id * c->n_domain, c->n_domain, shared, b->chunk->tag,
+					star[set[i]], b->li);
 	}
 }
 
@@ -156,11 +174,10 @@ static void conclude(const struct sums *s, struct view_spec *v)
 int view_control_scan(const struct view_control *c, struct reader *r, const struct load_filter *f,
 	struct view_spec *v, struct moe_err *e)
 {
-	struct cursor *cur = NULL;
-	struct cursor_chunk k;
 	struct sums s = { 0 };
-	size_t own;
-	int got = -1;
+	struct second x = { &s, c, v };
+	struct scan_calls calls = { .ctx = &x, .chunk = second_chunk, .block = second_block };
+	int status = -1;
 
 	for (size_t l = 0; l < v->n_layer; l++)
 		for (size_t d = 0; d < v->n_domain; d++)
@@ -168,17 +185,10 @@ int view_control_scan(const struct view_control *c, struct reader *r, const stru
 				v->layer[l].cell[d].token_control = NAN;
 	if (!c->count)
 		return 0;
-	if (sums_init(&s, c, v, e) || !(cur = cursor_open(r, f, e)))
-		goto out;
-	while ((got = cursor_next(cur, &k, e)) > 0) {
-		own = view_decisions_domain(v->domain, v->n_domain, k.domain);
-		if (own < v->n_domain)
-			scan_chunk(&s, c, &k, own);
-	}
-	if (!got)
+	if (!sums_init(&s, c, v, e) && !scan_run(r, f, 0, &calls, e)) {
 		conclude(&s, v);
-out:
-	cursor_close(cur);
+		status = 0;
+	}
 	sums_free(&s, v->n_layer);
-	return got < 0 ? -1 : 0;
+	return status;
 }

@@ -17,6 +17,7 @@
 #ifndef VIEW_CONTROL_H
 #define VIEW_CONTROL_H
 
+#include "trace/scan.h"
 #include "view/view.h"
 
 struct view_control {
@@ -30,7 +31,7 @@ int view_control_init(struct view_control *c, const struct run_info *u, size_t n
 void view_control_free(struct view_control *c);
 
 /* First pass: the tokens of a chunk of domain `domain` (index). */
-void view_control_add(struct view_control *c, const struct cursor_chunk *k, size_t domain);
+void view_control_add(struct view_control *c, const struct scan_chunk *k, size_t domain);
 
 /* Domains that were dropped since: column d is now what was column kept[d]. */
 void view_control_keep(struct view_control *c, const size_t *kept, size_t n);

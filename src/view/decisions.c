@@ -1,8 +1,8 @@
 /*
  * decisions.c - the tables that read every decision: locality and co-activation.
  *
- * One pass with the cursor; memory is bounded by the model's shape, not by the trace. Decisions
- * whose logits held a NaN are not choices and are left out. Needs detail `routes` or more.
+ * One scan; memory is bounded by the model's shape, not by the trace. Decisions whose logits held a
+ * NaN are not choices and are left out. Needs detail `routes` or more.
  */
 #include <math.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "metrics/sets.h"
+#include "trace/scan.h"
 #include "view/decisions.h"
 #include "view/table.h"
 
@@ -36,60 +37,67 @@ static const struct view_col locality_cols[] = {
 	{ "jaccard", "Jaccard", VIEW_REAL, 4 }, { "jaccard_uniform", "(uniform)", VIEW_REAL, 4 },
 };
 
+/* One layer: its sums and the token before. */
 struct locality {
-	struct metrics_locality *sum; /* [n_layer] */
-	uint16_t *last;               /* [k_row] choices of the token before */
-	uint8_t *nan;                 /* [n_layer] were those no choices? */
-	int64_t sequence;             /* of the token before; -1 = none */
+	struct metrics_locality sum;
+	uint16_t *last;   /* [k] its choices */
+	int64_t sequence; /* -1 = none */
 	uint32_t pos;
+	int nan;          /* were those no choices? */
 };
 
-static void locality_chunk(struct locality *s, const struct cursor_chunk *c)
+static void locality_block(void *ctx, const struct scan_block *b)
 {
-	for (uint32_t t = 0; t < c->n; t++) {
-		const uint16_t *row = c->experts + t * c->k_row;
-		uint32_t pos = c->pos + t;
-		int next = s->sequence == c->sequence && pos == s->pos + 1;
+	struct locality *s = (struct locality *)ctx + b->li;
+	const struct scan_chunk *c = b->chunk;
+	const uint16_t *last = s->last, *set = b->experts;
+	unsigned k = b->layer.k;
 
-		for (size_t l = 0; l < c->n_layer; l++) {
-			size_t at = c->k_at[l];
-			int nan = view_decisions_nan(c, t, l);
+	for (uint32_t t = 0; t < c->n; t++, set += k) {
+		int nan = b->flags && b->flags[t] & MOE_EV_NAN;
+		int next = t || (s->sequence == c->sequence && c->pos == s->pos + 1);
 
-			if (next && !nan && !s->nan[l])
-				metrics_locality_add(s->sum + l, s->last + at, row + at,
-					c->layers[l].k);
-			s->nan[l] = (uint8_t)nan;
-		}
-		memcpy(s->last, row, c->k_row * sizeof *row);
-		s->sequence = c->sequence;
-		s->pos = pos;
+		if (next && !nan && !s->nan)
+			metrics_locality_add(&s->sum, last, set, k);
+		s->nan = nan;
+		last = set;
 	}
+	memcpy(s->last, last, k * sizeof *last);
+	s->sequence = c->sequence;
+	s->pos = c->pos + c->n - 1;
 }
 
-static int locality_scan(struct reader *r, const struct load_filter *f, const struct run_info *u,
-	struct locality *s, struct moe_err *e)
+static void locality_free(struct locality *s, size_t n)
 {
-	struct cursor *cur = cursor_open(r, f, e);
-	struct cursor_chunk c;
-	size_t k_row = 0;
-	int got = -1;
+	for (size_t l = 0; s && l < n; l++)
+		free(s[l].last);
+	free(s);
+}
 
-	if (!cur)
-		return -1;
-	for (uint32_t l = 0; l < u->n_moe_layer; l++)
-		k_row += u->layers[l].k;
-	s->sequence = -1;
-	s->last = calloc(k_row + 1, sizeof *s->last);
-	s->nan = calloc(u->n_moe_layer + 1, sizeof *s->nan);
-	if (!s->last || !s->nan)
-		err_nomem(e, k_row * sizeof *s->last, "a token's choices");
-	else
-		while ((got = cursor_next(cur, &c, e)) > 0)
-			locality_chunk(s, &c);
-	cursor_close(cur);
-	free(s->last);
-	free(s->nan);
-	return got < 0 ? -1 : 0;
+/* One per layer, NULL on error. */
+static struct locality *locality_scan(struct reader *r, const struct load_filter *f,
+	const struct run_info *u, struct moe_err *e)
+{
+	struct locality *s = calloc(u->n_moe_layer + 1u, sizeof *s);
+	struct scan_calls calls = { .ctx = s, .block = locality_block };
+
+	if (!s) {
+		err_nomem(e, u->n_moe_layer * sizeof *s, "locality sums");
+		return NULL;
+	}
+	for (uint32_t l = 0; l < u->n_moe_layer; l++) {
+		s[l].sequence = -1;
+		s[l].last = calloc(u->layers[l].k, sizeof *s[l].last);
+		if (!s[l].last) {
+			err_nomem(e, u->layers[l].k * sizeof *s[l].last, "a token's choices");
+			goto fail;
+		}
+	}
+	if (!scan_run(r, f, 0, &calls, e))
+		return s;
+fail:
+	locality_free(s, u->n_moe_layer);
+	return NULL;
 }
 
 static int locality_row(const struct load_filter *f, const char *domain,
@@ -121,7 +129,7 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 	struct moe_err *e)
 {
 	struct run_info *u = malloc(sizeof *u);
-	struct locality s = { 0 };
+	struct locality *s = NULL;
 	char name[64];
 	const char *domain;
 	uint64_t pairs = 0;
@@ -138,18 +146,14 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 	if (view_decisions_missing(u, out->why, sizeof out->why))
 		goto out;
 	status = -1;
-	s.sum = calloc(u->n_moe_layer + 1, sizeof *s.sum);
-	if (!s.sum) {
-		err_nomem(e, u->n_moe_layer * sizeof *s.sum, "locality sums");
-		goto out;
-	}
-	if (locality_scan(r, f, u, &s, e))
+	s = locality_scan(r, f, u, e);
+	if (!s)
 		goto out;
 	domain = view_domain_name(r, f, name, sizeof name);
 	for (uint32_t l = 0; l < u->n_moe_layer; l++) {
-		if (locality_row(f, domain, u->layers + l, s.sum + l, out, e))
+		if (locality_row(f, domain, u->layers + l, &s[l].sum, out, e))
 			goto out;
-		pairs += s.sum[l].pairs;
+		pairs += s[l].sum.pairs;
 	}
 	if (!pairs)
 		snprintf(out->why, sizeof out->why, "no two consecutive tokens of one sequence in this "
@@ -158,7 +162,7 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 		snprintf(out->why, sizeof out->why, DECISIONS_NO_TIME);
 	status = 0;
 out:
-	free(s.sum);
+	locality_free(s, u ? u->n_moe_layer : 0);
 	free(u);
 	if (status)
 		view_table_free(out);
@@ -200,34 +204,26 @@ struct coact {
 	uint64_t *all, *adjacent, *picked;
 };
 
-static int coact_scan(struct reader *r, const struct load_filter *f, struct coact *s,
-	struct moe_err *e)
+static void coact_block(void *ctx, const struct scan_block *b)
 {
-	struct cursor *cur = cursor_open(r, f, e);
-	struct cursor_chunk c;
-	int got;
+	const struct coact *s = ctx;
+	const uint16_t *set = b->experts;
+	uint64_t *all, *adjacent, *picked;
+	unsigned k = b->layer.k;
 
-	if (!cur)
-		return -1;
-	while ((got = cursor_next(cur, &c, e)) > 0)
-		for (size_t l = s->l0; l < s->l1; l++) {
-			size_t at = s->at[l - s->l0], n_expert = c.layers[l].n_expert;
-			uint64_t *picked = s->picked + (l - s->l0) * MOE_MAX_EXPERT;
-
-			for (uint32_t t = 0; t < c.n; t++) {
-				const uint16_t *set = c.experts + t * c.k_row + c.k_at[l];
-
-				if (view_decisions_nan(&c, t, l))
-					continue;
-				metrics_coact_add(s->all + at, n_expert, set, c.layers[l].k);
-				metrics_coact_add_adjacent(s->adjacent + at, n_expert, set,
-					c.layers[l].k);
-				for (unsigned i = 0; i < c.layers[l].k; i++)
-					picked[set[i]]++;
-			}
-		}
-	cursor_close(cur);
-	return got < 0 ? -1 : 0;
+	if (b->li < s->l0 || b->li >= s->l1)
+		return;
+	all = s->all + s->at[b->li - s->l0];
+	adjacent = s->adjacent + s->at[b->li - s->l0];
+	picked = s->picked + (b->li - s->l0) * MOE_MAX_EXPERT;
+	for (uint32_t t = 0; t < b->chunk->n; t++, set += k) {
+		if (b->flags && b->flags[t] & MOE_EV_NAN)
+			continue;
+		metrics_coact_add(all, b->layer.n_expert, set, k);
+		metrics_coact_add_adjacent(adjacent, b->layer.n_expert, set, k);
+		for (unsigned i = 0; i < k; i++)
+			picked[set[i]]++;
+	}
 }
 
 /* Rows of one layer, the strongest `most` pairs. Returns how many were left out, -1 on error. */
@@ -276,6 +272,7 @@ static int coact_pass(struct reader *r, const struct load_filter *f, const char 
 {
 	size_t at[MOE_MAX_LAYER + 1] = { 0 }, l = l0, n = 0;
 	struct coact s = { .l0 = l0, .at = at };
+	struct scan_calls calls = { .ctx = &s, .block = coact_block };
 	int64_t left;
 	int status = -1;
 
@@ -295,7 +292,7 @@ static int coact_pass(struct reader *r, const struct load_filter *f, const char 
 		err_nomem(e, n * 2 * sizeof *s.all, "counts of pairs");
 		goto out;
 	}
-	if (coact_scan(r, f, &s, e))
+	if (scan_run(r, f, 0, &calls, e))
 		goto out;
 	for (l = l0; l < s.l1; l++) {
 		left = coact_rows(f, domain, u->layers + l, &s, l - l0, COACT_ROWS / u->n_moe_layer,

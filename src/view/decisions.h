@@ -1,5 +1,5 @@
 /* decisions.h - what the views that read single decisions share. Views only. Expert ids are used as
- * indices without a further look: the cursor refuses chunks with ids that do not exist. */
+ * indices without a further look: cursor and scan refuse chunks with ids that do not exist. */
 #ifndef VIEW_DECISIONS_H
 #define VIEW_DECISIONS_H
 
@@ -10,12 +10,6 @@
 
 /* 1 and a reason in why if the run keeps no single decisions. */
 int view_decisions_missing(const struct run_info *u, char *why, size_t size);
-
-/* Were the logits of token t at MoE layer l (index into c->layers) not numbers? */
-static inline int view_decisions_nan(const struct cursor_chunk *c, uint32_t t, size_t l)
-{
-	return c->flags && (c->flags[t * c->n_layer + l] & MOE_EV_NAN) != 0;
-}
 
 /* Index of a domain in d [n], n if it is not there. */
 static inline size_t view_decisions_domain(const struct domain_info *d, size_t n, int64_t id)

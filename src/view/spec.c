@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/rng.h"
 #include "metrics/domain.h"
+#include "trace/scan.h"
 #include "view/control.h"
 #include "view/decisions.h"
 #include "view/table.h"
@@ -147,43 +148,53 @@ static int docs_init(struct docs *s, const struct run_info *u, const struct doma
 	return view_control_init(&s->control, u, n_domain, e);
 }
 
-static void count_chunk(uint32_t *row, const size_t *at, const struct cursor_chunk *c)
-{
-	for (uint32_t t = 0; t < c->n; t++)
-		for (size_t l = 0; l < c->n_layer; l++) {
-			const uint16_t *set = c->experts + t * c->k_row + c->k_at[l];
+/* A scan that counts picks per document; a chunk's tag is its document. */
+struct counting {
+	struct docs *s;
+	const struct domain_info *d;
+	int64_t document;
+	size_t doc;
+};
 
-			if (view_decisions_nan(c, t, l))
-				continue;
-			for (unsigned i = 0; i < c->layers[l].k; i++)
-				row[at[l] + set[i]]++;
-		}
+static int count_chunk(void *ctx, struct scan_chunk *c)
+{
+	struct counting *x = ctx;
+	struct docs *s = x->s;
+	size_t dom = view_decisions_domain(x->d, s->n_domain, c->domain);
+
+	if (dom == s->n_domain)
+		return 0;
+	if (c->document != x->document) {
+		x->document = c->document;
+		x->doc = s->first[dom] + s->seen[dom]++ % (s->first[dom + 1] - s->first[dom]);
+	}
+	c->tag = x->doc;
+	view_control_add(&s->control, c, dom);
+	return 1;
+}
+
+static void count_block(void *ctx, const struct scan_block *b)
+{
+	const struct docs *s = ((struct counting *)ctx)->s;
+	uint32_t *row = s->count + b->chunk->tag * s->width + s->at[b->li];
+	const uint16_t *set = b->experts;
+	size_t k = b->layer.k;
+
+	for (uint32_t t = 0; t < b->chunk->n; t++, set += k) {
+		if (b->flags && b->flags[t] & MOE_EV_NAN)
+			continue;
+		for (size_t i = 0; i < k; i++)
+			row[set[i]]++;
+	}
 }
 
 static int docs_scan(struct docs *s, struct reader *r, const struct load_filter *f,
 	const struct domain_info *d, struct moe_err *e)
 {
-	struct cursor *cur = cursor_open(r, f, e);
-	int64_t document = -1;
-	struct cursor_chunk c;
-	size_t dom, doc = 0;
-	int got;
+	struct counting x = { .s = s, .d = d, .document = -1 };
+	struct scan_calls calls = { .ctx = &x, .chunk = count_chunk, .block = count_block };
 
-	if (!cur)
-		return -1;
-	while ((got = cursor_next(cur, &c, e)) > 0) {
-		dom = view_decisions_domain(d, s->n_domain, c.domain);
-		if (dom == s->n_domain)
-			continue;
-		if (c.document != document) {
-			document = c.document;
-			doc = s->first[dom] + s->seen[dom]++ % (s->first[dom + 1] - s->first[dom]);
-		}
-		count_chunk(s->count + doc * s->width, s->at, &c);
-		view_control_add(&s->control, &c, dom);
-	}
-	cursor_close(cur);
-	return got < 0 ? -1 : 0;
+	return scan_run(r, f, 0, &calls, e);
 }
 
 /* Close the gaps that unused room leaves, drop domains that turned out to have fewer than two

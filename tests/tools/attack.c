@@ -367,7 +367,7 @@ static void edit_recomputed(void)
 	unsigned char h[LEAF_BYTES];
 	sqlite3_blob *b;
 
-	flip("chunk", "weights", "id", ask("SELECT chunk FROM audit_leaf WHERE idx = %" PRId64, i));
+	flip("chunk", "tokens", "id", ask("SELECT chunk FROM audit_leaf WHERE idx = %" PRId64, i));
 	buf_init(&payload, PAYLOAD_MAX);
 	r = reader_open(copy, &err);
 	if (!r || log_read(reader_db(r), (uint64_t)i, &row, &err) || payload_of(r, &row, &payload, &err))

@@ -115,7 +115,7 @@ static void batch(const char *domain, uint32_t pos, uint32_t n, int phase, float
 	struct moe_route_view v = { .n_expert = E, .k = K, .phase = (uint8_t)phase, .n_tok = n,
 		.seq = seq, .pos = at, .token = token, .experts = pick[0], .weights = weight[0],
 		.margin = margin, .logits = logit[0], .flags = flags };
-	struct moe_batch_info b = { made.seq, pos, n, (uint8_t)phase, 1000000 * n };
+	struct moe_batch_info b = { made.seq, pos, n, (uint8_t)phase, 1000000 * n, { 0 } };
 
 	for (uint32_t t = 0; t < n; t++)
 		seq[t] = made.seq, at[t] = pos + t, token[t] = draw_token(domain);
@@ -616,11 +616,12 @@ static void test_damaged(void **state)
 		"UPDATE load SET bucket = bucket + 9223372036854775000",
 		"UPDATE chunk SET tokens = randomblob(length(tokens)), flags = NULL",
 		"UPDATE sequence SET nll = 9e999, n_bytes = -1, n_prompt = 9223372036854775807",
+		"UPDATE chunk SET experts = randomblob(length(experts))", /* 3 bits each: all are ids of 8 */
 		"UPDATE model SET n_vocab = -1, name = CAST(randomblob(500) AS TEXT)",
 		"INSERT INTO event(run, time, kind, value) VALUES (1, -9223372036854775807, 'gap', -9e999)",
 	}, *const fatal[] = {
 		"UPDATE load SET counts = zeroblob(63)", "UPDATE load SET layer = layer + 400",
-		"UPDATE chunk SET experts = randomblob(length(experts))",
+		"UPDATE chunk SET experts = substr(experts, 2)",
 		"UPDATE chunk SET experts = NULL", "DELETE FROM moe_layer", "DELETE FROM model",
 	};
 

@@ -1,0 +1,577 @@
+/*
+ * pack.c - see pack.h.
+ *
+ * Bit streams are little-endian: the first value in the lowest bits of the first byte. Eight bytes
+ * are read at a time where they are there; the last few come one by one.
+ *
+ * PACK_U8 weights of a layer: codes q = round(255 w / 2^e) of one exponent e, w <= 2^e. The
+ * first rank is written as it is, every other as the difference to the rank before it: ranks mostly
+ * fall, so differences are small. A difference of rank r takes a Rice code of parameter p[r]:
+ * d >> p ones, a zero, the low p bits of d. Where weights of a layer rise anywhere in the chunk its
+ * differences are signed (zigzag).
+ */
+#include "trace/pack.h"
+
+#include <math.h>
+#include <string.h>
+
+static uint64_t load64(const unsigned char *p)
+{
+	uint64_t x;
+
+	memcpy(&x, p, 8);
+	return x;
+}
+
+unsigned pack_bits(unsigned n_expert)
+{
+	unsigned bits = 1;
+
+	while (n_expert > 1u << bits)
+		bits++;
+	return bits;
+}
+
+/* ---- ids ---- */
+
+size_t pack_layer_bytes(const struct layout *l, size_t i, size_t n)
+{
+	return (n * l->layer[i].k * pack_bits(l->layer[i].n_expert) + 7) / 8;
+}
+
+size_t pack_experts_bytes(const struct layout *l, size_t n)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < l->n; i++)
+		bytes += pack_layer_bytes(l, i, n);
+	return bytes;
+}
+
+size_t pack_experts(const struct layout *l, size_t n, const uint16_t *rows, unsigned char *out)
+{
+	unsigned char *p = out;
+
+	for (size_t i = 0; i < l->n; i++) {
+		unsigned bits = pack_bits(l->layer[i].n_expert), have = 0, k = l->layer[i].k;
+		uint64_t acc = 0;
+
+		for (size_t t = 0; t < n; t++) {
+			const uint16_t *id = rows + t * l->k_row + l->k_at[i];
+
+			for (unsigned j = 0; j < k; j++) {
+				acc |= (uint64_t)id[j] << have;
+				have += bits;
+				if (have >= 32) {
+					uint32_t low = (uint32_t)acc;
+
+					memcpy(p, &low, 4);
+					p += 4;
+					acc >>= 32;
+					have -= 32;
+				}
+			}
+		}
+		for (; have; have = have > 8 ? have - 8 : 0, acc >>= 8)
+			*p++ = (unsigned char)acc;
+	}
+	return (size_t)(p - out);
+}
+
+void unpack_ids(const unsigned char *in, size_t len, unsigned bits, size_t count, uint16_t *out)
+{
+	const uint64_t four = (UINT64_C(1) << 4 * bits) - 1, pair = (UINT64_C(1) << 2 * bits) - 1,
+		one = (UINT64_C(1) << bits) - 1;
+	size_t i = 0, bit = 0;
+
+	/* Four ids at a time are spread over the 16-bit lanes of a word. */
+	for (; i + 4 <= count && bit / 8 + 8 <= len; i += 4, bit += 4 * bits) {
+		uint64_t x = load64(in + bit / 8) >> bit % 8 & four;
+
+		x = (x & pair) | (x & ~pair) << (32 - 2 * bits);
+		x = (x & (one | one << 32)) | (x & ~(one | one << 32)) << (16 - bits);
+		memcpy(out + i, &x, 8);
+	}
+	for (; i < count; i++, bit += bits) {
+		uint32_t x = 0;
+
+		for (size_t b = 0; b < 3 && bit / 8 + b < len; b++)
+			x |= (uint32_t)in[bit / 8 + b] << 8 * b;
+		out[i] = (uint16_t)(x >> bit % 8 & one);
+	}
+}
+
+void unpack_experts(const struct layout *l, size_t n, const unsigned char *in, uint16_t *rows)
+{
+	uint16_t id[8 * MOE_MAX_EXPERT];
+
+	for (size_t i = 0; i < l->n; i++) {
+		size_t k = l->layer[i].k, len = pack_layer_bytes(l, i, n);
+		unsigned bits = pack_bits(l->layer[i].n_expert);
+		/* Pieces of eight tokens begin on a byte. */
+		size_t piece = sizeof id / sizeof *id / k & ~(size_t)7;
+
+		for (size_t t = 0; t < n; t += piece) {
+			size_t m = n - t < piece ? n - t : piece, at = t * k * bits / 8;
+
+			unpack_ids(in + at, len - at, bits, m * k, id);
+			for (size_t x = 0; x < m; x++)
+				memcpy(rows + (t + x) * l->k_row + l->k_at[i], id + x * k, k * sizeof *id);
+		}
+		in += len;
+	}
+}
+
+/* ---- flags ---- */
+
+void pack_flags(const struct layout *l, size_t n, const uint8_t *rows, unsigned char *out)
+{
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t t = 0; t < n; t++)
+			*out++ = rows[t * l->n + i];
+}
+
+void unpack_flags(const struct layout *l, size_t n, const unsigned char *in, uint8_t *rows)
+{
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t t = 0; t < n; t++)
+			rows[t * l->n + i] = *in++;
+}
+
+/* ---- half precision ---- */
+
+/* To nearest, ties to even. Finite numbers that round above 65504 and NaN are the caller's. */
+static uint16_t half_of(float f)
+{
+	uint32_t u, sign, keep, rest;
+	int e;
+
+	memcpy(&u, &f, 4);
+	sign = u >> 16 & 0x8000;
+	u &= 0x7fffffff;
+	if (u >= 0x7f800000)
+		return (uint16_t)(sign | 0x7c00);
+	e = (int)(u >> 23) - 112; /* biased exponent of the half */
+	if (e > 0) {
+		keep = (u - (UINT32_C(112) << 23)) >> 13;
+		rest = u & 0x1fff;
+		return (uint16_t)(sign | (keep + (rest > 0x1000 || (rest == 0x1000 && keep & 1))));
+	}
+	if (e < -10)
+		return (uint16_t)sign;
+	u = (u & 0x7fffff) | 0x800000;
+	keep = u >> (14 - e);
+	rest = u << (18 + e);
+	return (uint16_t)(sign | (keep + (rest > 0x80000000 || (rest == 0x80000000 && keep & 1))));
+}
+
+static float float_of(uint16_t h)
+{
+	int e = h >> 10 & 31, m = h & 1023;
+	float f = e == 31 ? (m ? NAN : INFINITY) : e ? ldexpf((float)(m + 1024), e - 25) :
+		ldexpf((float)m, -24);
+
+	return h & 0x8000 ? -f : f;
+}
+
+/* ---- bit streams ---- */
+
+struct bits {
+	unsigned char *p;
+	uint64_t acc;
+	unsigned have;
+};
+
+static void put(struct bits *b, uint64_t value, unsigned n) /* n <= 32 */
+{
+	b->acc |= value << b->have;
+	b->have += n;
+	if (b->have >= 32) {
+		uint32_t low = (uint32_t)b->acc;
+
+		memcpy(b->p, &low, 4);
+		b->p += 4;
+		b->acc >>= 32;
+		b->have -= 32;
+	}
+}
+
+static void put_end(struct bits *b)
+{
+	for (; b->have; b->have = b->have > 8 ? b->have - 8 : 0, b->acc >>= 8)
+		*b->p++ = (unsigned char)b->acc;
+}
+
+static void put_rice(struct bits *b, unsigned v, unsigned p)
+{
+	unsigned ones = v >> p;
+
+	for (; ones >= 24; ones -= 24)
+		put(b, 0xffffff, 24);
+	put(b, ((UINT64_C(1) << ones) - 1) | (uint64_t)(v & ((1u << p) - 1)) << (ones + 1), ones + 1 + p);
+}
+
+struct in {
+	const unsigned char *p, *end;
+	uint64_t acc;
+	unsigned have;
+	size_t over; /* zero bytes read behind the end */
+};
+
+static void refill(struct in *b)
+{
+	for (; b->have <= 56; b->have += 8)
+		if (b->p < b->end)
+			b->acc |= (uint64_t)*b->p++ << b->have;
+		else
+			b->over++;
+}
+
+static unsigned get(struct in *b, unsigned n) /* n <= 16, after a refill */
+{
+	unsigned v = (unsigned)(b->acc & ((1u << n) - 1));
+
+	b->acc >>= n;
+	b->have -= n;
+	return v;
+}
+
+/* A Rice code; values above `most` are not valid and end the count there. */
+static unsigned get_rice(struct in *b, unsigned p, unsigned most)
+{
+	unsigned ones = 0, run;
+
+	for (;;) {
+		refill(b);
+		run = ~b->acc ? (unsigned)__builtin_ctzll(~b->acc) : 64;
+		if (run < b->have)
+			break;
+		ones += b->have;
+		b->acc = 0;
+		b->have = 0;
+		if (ones << p > most)
+			return most + 1;
+	}
+	b->acc >>= run;
+	b->have -= run;
+	b->acc >>= 1;
+	b->have--;
+	refill(b);
+	return (ones + run) << p | get(b, p);
+}
+
+/* ---- weights, 8 bits ---- */
+
+enum { RICE_MOST = 8, WEIGHT_SIGNED = 0x80, K_MOST = 64 };
+
+static int fits_u8(const float *w, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!(w[i] >= 0 && w[i] <= 65504)) /* also NaN */
+			return 0;
+	return 1;
+}
+
+static int fits_f16(const float *w, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!(fabsf(w[i]) < 65520)) /* also NaN */
+			return 0;
+	return 1;
+}
+
+/* The parameter that suits differences of this sum. */
+static unsigned rice_parameter(uint64_t sum, size_t n)
+{
+	unsigned p = 0;
+
+	while (p < RICE_MOST && (sum >> p) > n + n / 4)
+		p++;
+	return p;
+}
+
+/* Codes of a layer: q [n][k]; returns the exponent. */
+static int quantise(const float *rows, size_t n, size_t stride, unsigned k, uint8_t *q)
+{
+	float max = 0, scale;
+	int e;
+
+	for (size_t t = 0; t < n; t++)
+		for (unsigned j = 0; j < k; j++)
+			max = rows[t * stride + j] > max ? rows[t * stride + j] : max;
+	frexpf(max, &e); /* max < 2^e; e = 0 for max = 0 */
+	e = e < -100 ? -100 : e;
+	if (max > 0 && max == ldexpf(1, e - 1))
+		e--; /* a power of two is the top of its own scale */
+	scale = ldexpf(255, -e);
+	for (size_t t = 0; t < n; t++)
+		for (unsigned j = 0; j < k; j++) {
+			int x = (int)(rows[t * stride + j] * scale + .5f);
+
+			*q++ = (uint8_t)(x > 255 ? 255 : x); /* rounding of the product */
+		}
+	return e;
+}
+
+static unsigned difference(const uint8_t *q, unsigned j, unsigned has_sign)
+{
+	int d = q[j - 1] - q[j];
+
+	return !has_sign ? (unsigned)d : d >= 0 ? 2 * (unsigned)d : 2 * (unsigned)-d - 1;
+}
+
+/* One layer: u32 bytes that follow, i8 e, u8 p[k], codes. */
+static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, unsigned k,
+	uint8_t *q, unsigned char *out)
+{
+	uint64_t sum[K_MOST] = { 0 };
+	struct bits b = { .p = out + 5 + k };
+	unsigned has_sign = 0;
+	uint32_t len;
+
+	out[4] = (unsigned char)quantise(rows, n, stride, k, q);
+	for (size_t t = 0; t < n && !has_sign; t++)
+		for (unsigned j = 1; j < k; j++)
+			has_sign |= q[t * k + j] > q[t * k + j - 1];
+	for (size_t t = 0; t < n; t++)
+		for (unsigned j = 1; j < k; j++)
+			sum[j] += difference(q + t * k, j, has_sign);
+	out[5] = RICE_MOST | (has_sign ? WEIGHT_SIGNED : 0);
+	for (unsigned j = 1; j < k; j++)
+		out[5 + j] = (unsigned char)rice_parameter(sum[j], n);
+	for (size_t t = 0; t < n; t++) {
+		put(&b, q[t * k], 8);
+		for (unsigned j = 1; j < k; j++)
+			put_rice(&b, difference(q + t * k, j, has_sign), out[5 + j]);
+	}
+	put_end(&b);
+	len = (uint32_t)(b.p - out - 4);
+	memcpy(out, &len, 4);
+	return b.p;
+}
+
+static int unpack_layer(const unsigned char *in, size_t len, size_t n, size_t stride, unsigned k,
+	float *rows)
+{
+	struct in b = { .p = in + 1 + k, .end = in + len };
+	unsigned has_sign;
+	float scale;
+
+	if (len < 1 + k)
+		return -1;
+	scale = ldexpf(1, (int8_t)in[0]);
+	has_sign = in[1] & WEIGHT_SIGNED;
+	for (unsigned j = 1; j < k; j++)
+		if (in[1 + j] > RICE_MOST)
+			return -1;
+	for (size_t t = 0; t < n; t++, rows += stride) {
+		int q;
+
+		refill(&b);
+		q = (int)get(&b, 8);
+		rows[0] = (float)q / 255 * scale;
+		for (unsigned j = 1; j < k; j++) {
+			unsigned d = get_rice(&b, in[1 + j], 510);
+
+			q -= !has_sign ? (int)d : d & 1 ? -(int)((d + 1) / 2) : (int)(d / 2);
+			if (q < 0 || q > 255)
+				return -1;
+			rows[j] = (float)q / 255 * scale;
+		}
+	}
+	return b.over * 8 <= b.have ? 0 : -1;
+}
+
+/* ---- weights ---- */
+
+size_t pack_weights_most(const struct layout *l, size_t n)
+{
+	/* A code takes at most 8 + 1 + 8 bits where its parameter is the largest, and by the choice of
+	 * the parameter at most 1.25 + 1 + 8 on average otherwise. */
+	return 1 + n * l->k_row * 4 + l->n * 16 + l->k_row;
+}
+
+static size_t by_layer_f32(const struct layout *l, size_t n, const float *rows, unsigned char *out)
+{
+	unsigned char *p = out;
+
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t t = 0; t < n; t++, p += l->layer[i].k * 4)
+			memcpy(p, rows + t * l->k_row + l->k_at[i], l->layer[i].k * 4);
+	return (size_t)(p - out);
+}
+
+static size_t by_layer_f16(const struct layout *l, size_t n, const float *rows, unsigned char *out)
+{
+	unsigned char *p = out;
+
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t t = 0; t < n; t++)
+			for (unsigned j = 0; j < l->layer[i].k; j++, p += 2) {
+				uint16_t h = half_of(rows[t * l->k_row + l->k_at[i] + j]);
+
+				memcpy(p, &h, 2);
+			}
+	return (size_t)(p - out);
+}
+
+size_t pack_weights(const struct layout *l, size_t n, const float *rows, enum pack_form form,
+	unsigned char *out)
+{
+	unsigned char *p = out + 1;
+	uint8_t q[LAYOUT_CHUNK * K_MOST];
+
+	for (size_t i = 0; i < l->n && form == PACK_U8; i++)
+		if (l->layer[i].k > K_MOST)
+			form = PACK_F16;
+	if (form == PACK_U8 ? !fits_u8(rows, n * l->k_row) :
+		form == PACK_F16 && !fits_f16(rows, n * l->k_row))
+		form = PACK_F32;
+	*out = (unsigned char)form;
+	if (form == PACK_F32)
+		return 1 + by_layer_f32(l, n, rows, p);
+	if (form == PACK_F16)
+		return 1 + by_layer_f16(l, n, rows, p);
+	for (size_t i = 0; i < l->n; i++)
+		p = pack_layer(rows + l->k_at[i], n, l->k_row, l->layer[i].k, q, p);
+	return (size_t)(p - out);
+}
+
+static int weights_u8(const struct layout *l, size_t n, const unsigned char *in, size_t len,
+	float *rows)
+{
+	const unsigned char *end = in + len;
+
+	for (size_t i = 0; i < l->n; i++) {
+		uint32_t part;
+
+		if (end - in < 4)
+			return -1;
+		memcpy(&part, in, 4);
+		in += 4;
+		if (part > (size_t)(end - in) || unpack_layer(in, part, n, l->k_row, l->layer[i].k,
+			rows + l->k_at[i]))
+			return -1;
+		in += part;
+	}
+	return in == end ? 0 : -1;
+}
+
+int unpack_weights(const struct layout *l, size_t n, const unsigned char *in, size_t len,
+	float *rows)
+{
+	const unsigned char *p = in + 1;
+
+	if (!len || *in > PACK_U8)
+		return -1;
+	if (*in == PACK_U8)
+		return weights_u8(l, n, p, len - 1, rows);
+	if (len != 1 + n * l->k_row * (*in == PACK_F32 ? 4 : 2))
+		return -1;
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t t = 0; t < n; t++) {
+			float *to = rows + t * l->k_row + l->k_at[i];
+			unsigned k = l->layer[i].k;
+			uint16_t h;
+
+			for (unsigned j = 0; *in == PACK_F16 && j < k; j++, p += 2) {
+				memcpy(&h, p, 2);
+				to[j] = float_of(h);
+			}
+			if (*in == PACK_F32) {
+				memcpy(to, p, k * 4);
+				p += k * 4;
+			}
+		}
+	return 0;
+}
+
+/* ---- margins ---- */
+
+/* u8: 0 = below 2^-12 (0 on reading), 255 = infinity, else c - 1 is the exponent above -12 and four
+ * bits of the mantissa, to nearest: 2^((c - 1) / 16 - 12) (1 + (c - 1) % 16 / 16), at most 14.5. */
+enum { MARGIN_STEP = 1 << 19, MARGIN_BASE = (127 - 12) << 4 };
+
+static uint8_t margin_code(float m)
+{
+	uint32_t u;
+	int c;
+
+	if (isinf(m))
+		return 255;
+	memcpy(&u, &m, 4);
+	c = (int)((u + MARGIN_STEP / 2) / MARGIN_STEP) - MARGIN_BASE + 1;
+	return (uint8_t)(c < 1 ? 0 : c > 254 ? 254 : c);
+}
+
+static float margin_of(uint8_t c)
+{
+	uint32_t u = (uint32_t)(c - 1 + MARGIN_BASE) * MARGIN_STEP;
+	float m;
+
+	if (c == 0 || c == 255)
+		return c ? INFINITY : 0;
+	memcpy(&m, &u, 4);
+	return m;
+}
+
+size_t pack_margins_most(const struct layout *l, size_t n)
+{
+	return 1 + n * l->n * 4;
+}
+
+/* Margins are >= 0 and may be infinite; anything else keeps all bits. */
+static int margins_fit(const float *m, size_t n, enum pack_form form)
+{
+	float most = form == PACK_F16 ? 65504 : 14.5f;
+
+	for (size_t i = 0; i < n; i++)
+		if (!(m[i] >= 0) || (m[i] > most && !isinf(m[i])))
+			return 0;
+	return 1;
+}
+
+size_t pack_margins(const struct layout *l, size_t n, const float *rows, enum pack_form form,
+	unsigned char *out)
+{
+	unsigned char *p = out + 1;
+
+	if (form == PACK_U8 && !margins_fit(rows, n * l->n, form))
+		form = PACK_F16; /* raw logits as selection scores may be far apart */
+	if (form == PACK_F16 && !margins_fit(rows, n * l->n, form))
+		form = PACK_F32;
+	*out = (unsigned char)form;
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t t = 0; t < n; t++) {
+			float m = rows[t * l->n + i];
+			uint16_t h;
+
+			switch (form) {
+			case PACK_F32: memcpy(p, &m, 4); p += 4; break;
+			case PACK_F16: h = half_of(m); memcpy(p, &h, 2); p += 2; break;
+			case PACK_U8: *p++ = margin_code(m); break;
+			}
+		}
+	return (size_t)(p - out);
+}
+
+int unpack_margins(const struct layout *l, size_t n, const unsigned char *in, size_t len,
+	float *rows)
+{
+	const unsigned char *p = in + 1;
+	uint16_t h;
+
+	if (!len || *in > PACK_U8 || len != 1 + n * l->n * (4 >> *in))
+		return -1;
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t t = 0; t < n; t++) {
+			float *m = rows + t * l->n + i;
+
+			switch ((enum pack_form)*in) {
+			case PACK_F32: memcpy(m, p, 4); p += 4; break;
+			case PACK_F16: memcpy(&h, p, 2); p += 2; *m = float_of(h); break;
+			case PACK_U8: *m = margin_of(*p++); break;
+			}
+		}
+	return 0;
+}
