@@ -89,7 +89,7 @@ static size_t half_cell(size_t n_expert, uint16_t a, uint16_t b)
 	return lo * n_expert + hi;
 }
 
-static inline void add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, const uint16_t *set,
+void metrics_coact_add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, const uint16_t *set,
 	unsigned k)
 {
 	for (unsigned i = 0; i + 1 < k; i++) {
@@ -97,15 +97,6 @@ static inline void add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, 
 		for (unsigned j = i + 1; j < k; j++)
 			all[half_cell(n_expert, set[i], set[j])]++;
 	}
-}
-
-void metrics_coact_add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, const uint16_t *set,
-	unsigned k)
-{
-	if (k == 8) /* the usual number, with loops that the compiler can unroll */
-		add_half(all, adjacent, n_expert, set, 8);
-	else
-		add_half(all, adjacent, n_expert, set, k);
 }
 
 void metrics_coact_mirror(uint64_t *table, size_t n_expert)
