@@ -12,9 +12,9 @@
  *   - locality: each rank of the token before is taken over with probability --reuse (Markov);
  *   - weights: the softmax over the largest k of n_expert normal logits of deviation 1.5, renormalised,
  *     from a table of 4096 draws; margins are the distance of the k-th probability to the next.
- * With the defaults a layer has CV 0.6 and consecutive tokens share a quarter of their experts, as
- * published for balanced models of this shape; `moescope stat` shows what came out. Only the seed
- * decides. Prints one line: tokens, picks, seconds, picks per second, bytes of the file, bytes a pick,
+ * `moescope stat` shows what came out: with the defaults CV 0.65 to 0.68 by layer, consecutive tokens
+ * share 26 % of their experts (uniform: 6 %) and 21 % of first choices, MI(domain; expert) 0.029 bits.
+ * Only the seed decides. Prints one line: tokens, picks, seconds, picks per second, bytes of the file, bytes a pick,
  * processor seconds of all threads.
  *
  * --rows writes what one would write without this program: a table with a row per pick, one prepared
