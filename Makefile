@@ -44,7 +44,7 @@ TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/too
 EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src/trace/pack.c \
 	src/trace/layout.c src/base/err.c
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
-GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/schema_2_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
+GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/schema_2_sql.h $(BUILD)/gen/schema_3_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
 .PHONY: all deps demo check unit tools bench-tools cli lint install clean libfuzzer
 all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
@@ -90,7 +90,7 @@ FORCE:
 $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
-$(BUILD)/src/kern/%.o: OPT_KERN := $(if $(SAN),,-O3)
+$(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o: OPT_KERN := $(if $(SAN),,-O3)
 
 $(BUILD)/%.o: %.c $(GEN)
 	@mkdir -p $(@D)

@@ -24,7 +24,8 @@ static int collect_tables(struct reader *r, struct report_data *d, const struct 
 	if (view_stat_specialisation(r, f, &d->by_layer_spec, e))
 		return -1;
 	step(d, "locality");
-	return view_stat_locality(r, f, &d->locality, e);
+	return view_stat_locality(r, f, &d->locality, e) || view_stat_settings(r, f, &d->settings, e) ||
+		view_stat_cache(r, f, &d->cache, e) ? -1 : 0;
 }
 
 int report_collect(struct reader *r, const struct report_opt *o, struct report_data *d,
@@ -80,6 +81,8 @@ void report_data_free(struct report_data *d)
 	view_table_free(&d->by_domain);
 	view_table_free(&d->by_layer_spec);
 	view_table_free(&d->locality);
+	view_table_free(&d->settings);
+	view_table_free(&d->cache);
 	view_table_free(&d->alarm_table);
 	memset(d, 0, sizeof *d);
 }

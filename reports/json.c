@@ -41,6 +41,7 @@ int report_json(const struct report_data *d, struct buf *out, struct moe_err *e)
 		{ "runs", &d->runs }, { "layers", &d->stat }, { "experts", &d->experts },
 		{ "domains", &d->by_domain }, { "specialisation", &d->by_layer_spec },
 		{ "locality", &d->locality }, { "alarms", &d->alarm_table },
+		{ "settings", &d->settings }, { "cache", &d->cache },
 	};
 
 	buf_str(out, "{\"made_by\": \"");

@@ -42,7 +42,7 @@ struct report_data {
 	struct domain_info *domain;       /* [n_domain] */
 	size_t n_domain;
 	struct view_table experts;        /* a row per layer and expert */
-	struct view_table runs, stat, by_domain, by_layer_spec, locality, alarm_table; /* JSON only */
+	struct view_table runs, stat, by_domain, by_layer_spec, locality, alarm_table, settings, cache; /* JSON only */
 };
 int report_collect(struct reader *r, const struct report_opt *o, struct report_data *d,
 	struct moe_err *e);

@@ -324,6 +324,16 @@ void report_speed(struct report_page *p)
 		buf_printf(p->b, "<p>Reading text (prefill) ran at %s tokens per second, writing it "
 			"(decode) at %s.</p>\n", report_num(REPORT_SPEED, tps[0]).s,
 			report_num(REPORT_SPEED, tps[1]).s);
+	if (d->sum.cache.hits + d->sum.cache.misses)
+		buf_printf(p->b, "<p>Experts stayed in the file: %s of those that a batch needed were in the "
+			"expert cache, %s were read, and the engine waited %s for them.</p>\n",
+			report_num(REPORT_PERCENT, view_hit_rate(&d->sum.cache)).s,
+			report_num(REPORT_SIZE, (double)d->sum.cache.bytes).s,
+			report_num(REPORT_DURATION, (double)d->sum.cache.stall_ns * 1e-9).s);
+	if (d->sum.edited)
+		buf_printf(p->b, "<p>A hook changed %s of %s decisions: these figures are not those of the "
+			"model alone.</p>\n", report_num(REPORT_COUNT, (double)d->sum.edited).s,
+			report_num(REPORT_COUNT, (double)d->sum.decisions).s);
 	report_table_open(p, cols, sizeof cols / sizeof *cols, NULL);
 	for (int i = 0; i < 2; i++) {
 		size_t w = report_worst_layer(&d->phase[i]);

@@ -147,6 +147,10 @@ static void put_summary(struct buf *b, const struct once *o)
 	put_int(b, "gaps", r->n_gap);
 	put_real(b, "prefill_tps", s->prefill_tps);
 	put_real(b, "decode_tps", s->decode_tps);
+	put_int(b, "edited", s->edited);
+	put_real(b, "cache_hit_rate", view_hit_rate(&s->cache));
+	put_int(b, "cache_read_bytes", s->cache.bytes);
+	put_real(b, "cache_stall_s", (double)s->cache.stall_ns * 1e-9);
 	put_real(b, "lag_ms", s->lag_ms);
 	put_real(b, "bpb", s->bpb);
 	put_real(b, "dropped_at_cf125", s->dropped_at_cf125);

@@ -191,6 +191,10 @@ static void head_figures(struct tui_ctx *c, int y, int w)
 		isnan(s->decode_tps) ? "" : " t/s");
 	add(&l, 1, TUI_STRONG, "tokens", "%s", tui_fmt_count(t, sizeof t, s->tokens));
 	add(&l, 5, TUI_STRONG, "decisions", "%s", tui_fmt_count(t, sizeof t, s->decisions));
+	if (s->cache.hits + s->cache.misses)
+		add(&l, 1, TUI_STRONG, "cache hits", "%.1f %%", 100 * view_hit_rate(&s->cache));
+	if (s->edited)
+		add(&l, 1, TUI_WARN, "changed by a hook", "%s", tui_fmt_count(t, sizeof t, s->edited));
 	if (!strcmp(s->run.state, "live"))
 		add(&l, 4, s->lag_ms > 2000 ? TUI_WARN : TUI_STRONG, "lag", "%s ms",
 			tui_fmt_rate(t, sizeof t, s->lag_ms));

@@ -25,7 +25,8 @@ enum moe_score { MOE_SCORE_SOFTMAX, MOE_SCORE_SIGMOID, MOE_SCORE_SQRT_SOFTPLUS, 
 enum moe_weight {
 	MOE_WEIGHT_RAW,    /* the score itself */
 	MOE_WEIGHT_NORM,   /* divided by the sum of the selected scores, that sum at least 2^-14 */
-	MOE_WEIGHT_SOFTMAX /* softmax over the selected scores (use with MOE_SCORE_NONE) */
+	MOE_WEIGHT_SOFTMAX, /* softmax over the selected scores (use with MOE_SCORE_NONE) */
+	MOE_WEIGHT_SIGMOID /* sigmoid of the selected score (likewise): sigmoids tie long before logits do */
 };
 
 struct moe_route_spec {

@@ -37,6 +37,9 @@ enum moe_weights {
 
 enum moe_run_state { MOE_RUN_LIVE, MOE_RUN_DONE, MOE_RUN_FAILED, MOE_RUN_IMPORTED };
 
+/* What else a run was made with, where it changes figures: adapters, the type of keys and values, ... */
+struct moe_setting { const char *key, *value; };
+
 /* Who made this run from what. Strings are copied; NULL = unknown. Numbers: 0 = unknown. */
 struct moe_run_desc {
 	const char *command;   /* "run", "profile", ... */
@@ -51,6 +54,8 @@ struct moe_run_desc {
 	const char *engine;    /* name, version and commit of the engine */
 	const char *isa;       /* kernel path, e.g. "avx512" */
 	uint32_t n_threads, n_batch;
+	const struct moe_setting *settings; /* [n_setting], distinct keys */
+	uint32_t n_setting;
 	const char *source;    /* of an imported run: format and file; NULL = this process ran it */
 };
 

@@ -54,6 +54,38 @@ static inline float num_silu(float x)
 	return x / (1.0f + num_exp(-x));
 }
 
+/* tanh x: below 0.625 by five terms of its continued fraction (error below 2^-30 of the value),
+ * above through e^2x. Largest error 2.6e-7 of the value. */
+static inline float num_tanh(float x)
+{
+	float z = x * x, e = num_exp(2.0f * x);
+	float small = x * (945.0f + z * (105.0f + z)) / (945.0f + z * (420.0f + 15.0f * z));
+	float large = 1.0f - 2.0f / (1.0f + e);
+
+	return z < 0.390625f ? small : large;
+}
+
+/* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), which is x times a sigmoid of twice the argument.
+ * Largest error 5.2e-7. */
+static inline float num_gelu(float x)
+{
+	return x * num_sigmoid(1.59576912f * x * (1.0f + 0.044715f * x * x));
+}
+
+/* The gate of OpenAI's clamped SwiGLU: min(x, 7) * sigmoid(1.702 min(x, 7)); its partner is
+ * num_oai_up. NaN stays NaN. */
+static inline float num_oai_gate(float x)
+{
+	float g = x > 7.0f ? 7.0f : x;
+
+	return g / (1.0f + num_exp(-1.702f * g));
+}
+
+static inline float num_oai_up(float x)
+{
+	return (x > 7.0f ? 7.0f : x < -7.0f ? -7.0f : x) + 1.0f;
+}
+
 /* ln(1 + e^x) without overflow. Double libm inside: used by routers only, one value an expert. */
 static inline float num_softplus(float x)
 {

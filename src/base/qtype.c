@@ -16,6 +16,8 @@ static const struct qtype_info table[QT_MAX] = {
 	[QT_IQ1_M] = { "IQ1_M", 256, 56 }, [QT_IQ4_NL] = { "IQ4_NL", 32, 18 },
 	[QT_IQ4_XS] = { "IQ4_XS", 256, 136 }, [QT_TQ1_0] = { "TQ1_0", 256, 54 },
 	[QT_TQ2_0] = { "TQ2_0", 256, 66 }, [QT_MXFP4] = { "MXFP4", 32, 17 },
+	[QT_NVFP4] = { "NVFP4", 64, 36 }, [QT_Q1_0] = { "Q1_0", 128, 18 },
+	[QT_Q2_0] = { "Q2_0", 64, 18 },
 	[QT_I8] = { "I8", 1, 1 }, [QT_I16] = { "I16", 1, 2 }, [QT_I32] = { "I32", 1, 4 },
 	[QT_I64] = { "I64", 1, 8 },
 };

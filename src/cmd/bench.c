@@ -17,7 +17,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/rng.h"
-#include "cmd/load.h"
+#include "cmd/engine.h"
 #include "cmd/show.h"
 
 void openblas_set_num_threads(int n); /* cblas.h of OpenBLAS declares it under some settings only */
@@ -178,7 +178,6 @@ static struct stat3 quartiles(const double *x, const double *divide_by, long lon
 
 static int open_all(struct bench *b, const char *model, struct moe_err *e)
 {
-	struct session_opt so = load_session_opt(&lo);
 	struct moe_trace_opt to = { .detail = (enum moe_detail)detail };
 	struct moe_run_desc d;
 	struct rng r;
@@ -186,8 +185,8 @@ static int open_all(struct bench *b, const char *model, struct moe_err *e)
 
 	if (load_model(model, &b->l, e))
 		return -1;
-	b->plain.s = session_new(b->l.model, &so, e);
-	b->logged.s = b->plain.s ? session_new(b->l.model, &so, e) : NULL;
+	b->plain.s = engine_session(&b->l, &lo, e);
+	b->logged.s = b->plain.s ? engine_session(&b->l, &lo, e) : NULL;
 	if (!b->logged.s)
 		return -1;
 	b->n_pre = (size_t)n_prefill < session_ctx(b->plain.s) ? (size_t)n_prefill : session_ctx(b->plain.s);
@@ -208,7 +207,7 @@ static int open_all(struct bench *b, const char *model, struct moe_err *e)
 		return err_errno(e, "creating %s", b->db);
 	close(fd);
 	unlink(b->db);
-	load_describe(&b->l, b->logged.s, "bench", &d);
+	engine_describe(&b->l, b->logged.s, &lo, "bench", &d);
 	b->logged.t = moe_trace_open(b->db, &to, &d, e);
 	return b->logged.t ? session_add_hook(b->logged.s, moe_trace_hook(b->logged.t), e) : -1;
 }

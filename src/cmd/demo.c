@@ -49,7 +49,8 @@ static void say_next(const struct shown *d, const struct shown *h)
 
 static int run(int argc, char **argv, struct moe_err *e)
 {
-	struct profile_opt po = { .detail = MOE_DETAIL_FULL, .max_tokens = 1LL << 40, .generate = 24 };
+	struct load_opts none = { 0 };
+	struct profile_opt po = { .detail = MOE_DETAIL_FULL, .max_tokens = 1LL << 40, .generate = 24, .load = &none };
 	struct shown d = show(db), h = show(html);
 	int64_t id = 0;
 

@@ -87,16 +87,28 @@ static void line(const char *key, const char *fmt, ...)
 
 static void print_identity(const struct gguf *g, const struct model_info *in)
 {
-	char a[32], b[32], c[32], router[160];
+	char a[32], b[32], c[32], router[160], parts[32] = "";
 
+	if (gguf_n_parts(g) > 1)
+		snprintf(parts, sizeof parts, ", %zu parts", gguf_n_parts(g));
 	line("file", "%s", gguf_path(g));
 	line("name", "%s", in->name);
-	line("format", "GGUF version %" PRIu32 ", %sB, %zu tensors", gguf_version(g),
-		human((double)gguf_file_bytes(g), a), gguf_n_tensors(g));
+	line("format", "GGUF version %" PRIu32 ", %sB, %zu tensors%s", gguf_version(g),
+		human((double)gguf_file_bytes(g), a), gguf_n_tensors(g), parts);
 	line("architecture", "%s, %" PRIu32 " layers, width %" PRIu32 ", %" PRIu32 " heads (%" PRIu32
 		" key/value) of %" PRIu32, in->arch, in->n_layer, in->n_embd, in->n_head, in->n_head_kv,
 		in->head_dim);
 	line("context", "%" PRIu32 " tokens in training", in->n_ctx_train);
+	if (in->kv_rank)
+		line("latent attention", "keys and values of all heads from %" PRIu32 " numbers a position",
+			in->kv_rank);
+	if (in->n_window_layer)
+		line("window", "%" PRIu32 " of %" PRIu32 " layers see %" PRIu32 " tokens at most",
+			in->n_window_layer, in->n_layer, in->window);
+	if (in->n_nextn)
+		line("not used", "%" PRIu32 " %s that %s further tokens (%" PRIu64 " tensors, %sB)", in->n_nextn,
+			in->n_nextn == 1 ? "layer" : "layers", in->n_nextn == 1 ? "predicts" : "predict",
+			in->n_unused, human((double)in->unused_bytes, a));
 	line("vocabulary", "%" PRIu32 " tokens", in->n_vocab);
 	if (in->n_moe_layer) {
 		moe_route_describe(&in->route, router, sizeof router);
@@ -104,7 +116,11 @@ static void print_identity(const struct gguf *g, const struct model_info *in)
 		line("experts", "%u routed, %u active per token, width %" PRIu32 ", in %" PRIu32 " of %" PRIu32
 			" layers", in->route.n_expert, in->route.k, in->n_ff_expert, in->n_moe_layer, in->n_layer);
 		if (in->n_ff_shared)
-			line("shared expert", "width %" PRIu32 ", gated, takes every token", in->n_ff_shared);
+			line("shared expert", "width %" PRIu32 ", %s, takes every token", in->n_ff_shared,
+				in->shared_gated ? "gated" : "without a gate");
+		if (in->n_dense_layer)
+			line("dense FFN", "width %" PRIu32 ", in %" PRIu32 " of %" PRIu32 " layers", in->n_ff,
+				in->n_dense_layer, in->n_layer);
 	} else {
 		line("router", "none: a dense model, FFN width %" PRIu32, in->n_ff);
 	}
@@ -154,15 +170,17 @@ static void print_json(const struct gguf *g, const struct model_info *in, const 
 	json_text("arch", in->arch);
 	json_text("router", router);
 	json_text("quant", in->quant);
-	printf("\"file_bytes\": %" PRIu64 ", \"layers\": %" PRIu32 ", \"moe_layers\": %" PRIu32 ", "
+	printf("\"parts\": %zu, \"file_bytes\": %" PRIu64 ", \"layers\": %" PRIu32 ", \"moe_layers\": %" PRIu32 ", "
 	       "\"width\": %" PRIu32 ", \"heads\": %" PRIu32 ", \"kv_heads\": %" PRIu32 ", "
 	       "\"head_width\": %" PRIu32 ", \"context\": %" PRIu32 ", \"vocabulary\": %" PRIu32 ", "
 	       "\"experts\": %u, \"k\": %u, \"expert_width\": %" PRIu32 ", \"shared_width\": %" PRIu32 ", "
+	       "\"dense_layers\": %" PRIu32 ", \"dense_width\": %" PRIu32 ", \"latent_width\": %" PRIu32 ", "
+	       "\"window\": %" PRIu32 ", \"unused_layers\": %" PRIu32 ", "
 	       "\"parameters\": %" PRIu64 ", \"parameters_active\": %" PRIu64 ", \"weight_bytes\": %" PRIu64
 	       ", \"bytes_per_token\": %" PRIu64 ", \"classes\": [",
-		gguf_file_bytes(g), in->n_layer, in->n_moe_layer, in->n_embd, in->n_head, in->n_head_kv,
+		gguf_n_parts(g), gguf_file_bytes(g), in->n_layer, in->n_moe_layer, in->n_embd, in->n_head, in->n_head_kv,
 		in->head_dim, in->n_ctx_train, in->n_vocab, in->route.n_expert, in->route.k, in->n_ff_expert,
-		in->n_ff_shared, in->n_params, in->n_params_active, in->weight_bytes, in->bytes_per_token);
+		in->n_ff_shared, in->n_dense_layer, in->n_ff, in->kv_rank, in->window, in->n_nextn, in->n_params, in->n_params_active, in->weight_bytes, in->bytes_per_token);
 	for (int c = 0; c < MODEL_N_CLASS; c++) {
 		if (!s[c].n)
 			continue;

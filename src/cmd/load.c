@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "cmd/show.h"
+#include "model/aware.h"
 #include "version.h"
 
 #define HASH_MOST (64ull << 20) /* bytes; about 0.2 s */
@@ -20,31 +21,40 @@ static volatile sig_atomic_t interrupted;
  * before can be trusted then. So the program says which file it was and ends: what the trace has
  * committed stays, and the next writer marks the run failed. One model a process.
  */
-static struct { char text[1200]; size_t len; const struct gguf *g; int opening; } bus;
+static struct bus { char text[1200]; size_t len; const struct gguf *g; } bus[1 + LOAD_ADAPTERS];
+static const struct bus *opening;
 
 static void on_bus(int sig, siginfo_t *info, void *context)
 {
+	const struct bus *b = opening;
+
 	(void)context;
-	if (bus.opening || (bus.g && gguf_holds(bus.g, info->si_addr))) {
-		if (write(STDERR_FILENO, bus.text, bus.len) < 0)
+	for (size_t i = 0; !b && i < sizeof bus / sizeof bus[0]; i++)
+		if (bus[i].g && gguf_holds(bus[i].g, info->si_addr))
+			b = &bus[i];
+	if (b) {
+		if (write(STDERR_FILENO, b->text, b->len) < 0)
 			_exit(MOE_ERR_SYS);
 		_exit(MOE_ERR_INPUT);
 	}
 	signal(sig, SIG_DFL); /* somebody else's: happens again on return */
 }
 
-static struct gguf *open_file(const char *path, struct moe_err *e)
+struct gguf *load_file(const char *path, struct moe_err *e)
 {
 	struct sigaction a = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO };
+	struct bus *b = bus;
 	struct gguf *g;
 
-	bus.len = (size_t)snprintf(bus.text, sizeof bus.text,
+	while (b->g && b < bus + LOAD_ADAPTERS)
+		b++;
+	b->len = (size_t)snprintf(b->text, sizeof b->text,
 		"moescope: %s: the file was cut, or its disk failed, while it was in use\n", show(path).s);
-	bus.opening = 1;
+	opening = b;
 	sigaction(SIGBUS, &a, NULL);
 	g = gguf_open(path, e);
-	bus.g = g;
-	bus.opening = 0;
+	b->g = g;
+	opening = NULL;
 	return g;
 }
 
@@ -70,7 +80,7 @@ int load_gguf(const char *name, struct gguf **out, struct moe_err *e)
 
 		*out = m ? gguf_open_memory(m->data, (size_t)(m->end - m->data), name, e) : NULL;
 	} else {
-		*out = open_file(name, e);
+		*out = load_file(name, e);
 	}
 	return *out ? 0 : -1;
 }
@@ -98,26 +108,38 @@ void load_free(struct loaded *l)
 {
 	tok_free(l->tok);
 	model_close(l->model);
-	if (bus.g == l->gguf)
-		bus.g = NULL;
+	memset(bus, 0, sizeof bus);
+	for (size_t i = 0; i < l->n_aware; i++)
+		aware_free(l->aware[i]);
+	for (size_t i = 0; i < l->n_adapter; i++)
+		gguf_close(l->adapter[i].gguf);
 	gguf_close(l->gguf);
 	memset(l, 0, sizeof *l);
 }
 
 struct session_opt load_session_opt(const struct load_opts *o)
 {
-	return (struct session_opt){ (uint32_t)o->ctx, (uint32_t)o->batch, (uint32_t)o->threads, o->isa };
+	return (struct session_opt){ .n_ctx = (uint32_t)o->ctx, .n_batch = (uint32_t)o->batch,
+		.n_threads = (uint32_t)o->threads, .isa = o->isa, .kv_type = o->kv_type, .activations = o->activations };
 }
 
-/* Hex SHA-256 of the model file; NULL for a large one, where it would delay every start. */
+/* Hex SHA-256 of the model file, of a split model of its parts' bytes one after the other; NULL for a
+ * large one, where it would delay every start. */
 static const char *file_hash(const struct gguf *g)
 {
 	static char hex[2 * crypto_hash_sha256_BYTES + 1]; /* one model a process */
 	unsigned char sum[crypto_hash_sha256_BYTES];
+	crypto_hash_sha256_state state;
 
 	if (gguf_file_bytes(g) > HASH_MOST || sodium_init() < 0)
 		return NULL;
-	crypto_hash_sha256(sum, gguf_file_data(g), gguf_file_bytes(g));
+	crypto_hash_sha256_init(&state);
+	for (size_t i = 0; i < gguf_n_parts(g); i++) {
+		struct gguf_part p = gguf_part_at(g, i);
+
+		crypto_hash_sha256_update(&state, p.data, p.bytes);
+	}
+	crypto_hash_sha256_final(&state, sum);
 	return sodium_bin2hex(hex, sizeof hex, sum, sizeof sum);
 }
 
@@ -149,7 +171,7 @@ void load_describe(const struct loaded *l, const struct session *s, const char *
 		d->score = moe_route_score_name(in->route.score);
 	}
 	d->engine = "moescope " MOESCOPE_VERSION " " MOESCOPE_COMMIT;
-	d->isa = session_kern(s)->name;
+	d->isa = session_arithmetic(s);
 	d->n_threads = (uint32_t)session_threads(s);
 	d->n_batch = session_batch(s);
 }

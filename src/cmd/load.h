@@ -13,24 +13,50 @@
 #include "model/model.h"
 #include "tok/tok.h"
 
+#define LOAD_ADAPTERS 8
+#define LOAD_SESSIONS 2
+
+struct adapter { struct gguf *gguf; double scale; char path[1024]; };
+
 struct loaded {
 	struct gguf *gguf;
 	struct model *model;
 	struct tok *tok;
+	struct adapter adapter[LOAD_ADAPTERS]; /* in the model; engine.c */
+	struct aware *aware[LOAD_SESSIONS];    /* hooks of sessions; engine.c */
+	size_t n_adapter, n_aware;
 };
 
+/* A GGUF file; if it is cut while it is in use, the process says so and ends. */
+struct gguf *load_file(const char *path, struct moe_err *e);
 int load_gguf(const char *name, struct gguf **out, struct moe_err *e);
 int load_model(const char *name, struct loaded *l, struct moe_err *e); /* model and tokenizer */
 void load_free(struct loaded *l);
 
 /* Options of every command that makes a session; LOAD_OPTS(v) are their rows for a table. */
-struct load_opts { long long ctx, batch, threads; const char *isa; };
+struct load_opts {
+	long long ctx, batch, threads;
+	const char *isa, *cache, *policy, *aware;
+	int kv_type, activations;
+	struct opt_list lora;
+};
 #define LOAD_OPTS(v) \
 	{ "ctx", 'c', OPT_INT, &(v).ctx, "N", "context in tokens (default: as trained, at most 4096)", \
 	  1, 1 << 24 }, \
 	{ "batch", 'b', OPT_INT, &(v).batch, "N", "tokens evaluated together in prefill (default 512)", \
 	  1, 65536 }, \
 	{ "threads", 't', OPT_INT, &(v).threads, "N", "threads (default: one per processor)", 1, 256 }, \
+	{ "activations", 0, OPT_ENUM, &(v).activations, "int8|f32", \
+	  "what quantised weights are multiplied with (default int8)", 0, 0 }, \
+	{ "kv-type", 0, OPT_ENUM, &(v).kv_type, "f16|f32|q8_0", "what keys and values are kept in (default f16)", \
+	  0, 0 }, \
+	{ "lora", 0, OPT_LIST, &(v).lora, "FILE[:SCALE]", "add a low-rank adapter to the weights; repeatable", \
+	  0, 0 }, \
+	{ "expert-cache", 0, OPT_TEXT, &(v).cache, "SIZE", "experts stay in the file, SIZE of memory holds those " \
+	  "in use: 4G, 512M, 25%", 0, 0 }, \
+	{ "expert-policy", 0, OPT_TEXT, &(v).policy, "NAME", "which: lru (default), lfu, or static:TRACE", 0, 0 }, \
+	{ "cache-aware", 0, OPT_TEXT, &(v).aware, "KEEP,RANK", "CHANGES ROUTING: keep the KEEP best experts, take " \
+	  "the rest from memory up to RANK", 0, 0 }, \
 	{ "isa", 0, OPT_TEXT, &(v).isa, "NAME", "kernels: avx512, avx2 or plain (default: the best)", 0, 0 }
 struct session_opt load_session_opt(const struct load_opts *o);
 

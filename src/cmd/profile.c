@@ -14,7 +14,7 @@
 
 #include "base/err.h"
 #include "cmd/corpus.h"
-#include "cmd/load.h"
+#include "cmd/engine.h"
 #include "cmd/progress.h"
 #include "cmd/show.h"
 #include "cmd/summary.h"
@@ -166,12 +166,12 @@ static int open_all(struct profile *p, char **corpus, int n_corpus, struct moe_e
 		return -1;
 	if (!model_info(p->l.model)->n_moe_layer)
 		return err_set(e, MOE_ERR_INPUT, "%s is dense: it has no routers to profile", o->model);
-	p->s = session_new(p->l.model, &o->session, e);
+	p->s = engine_session(&p->l, o->load, e);
 	if (!p->s || corpus_read(&p->corpus, corpus, n_corpus, e) || tokenise(p, e))
 		return -1;
 	if (o->generate && !(p->sampler = sampler_new(&so, model_info(p->l.model)->n_vocab, e)))
 		return -1;
-	load_describe(&p->l, p->s, "profile", &d);
+	engine_describe(&p->l, p->s, o->load, "profile", &d);
 	p->t = moe_trace_open(o->db, &to, &d, e);
 	return p->t ? session_add_hook(p->s, moe_trace_hook(p->t), e) : -1;
 }
@@ -209,8 +209,10 @@ int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_
 			failed = -1;
 		}
 	}
-	if (!failed)
+	if (!failed) {
 		progress_end(&p.bar, p.done);
+		engine_print_cache(&p.l, p.s);
+	}
 	close_all(&p);
 	return failed;
 }
@@ -230,7 +232,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 		po.model = argv[0];
 	po.detail = (enum moe_detail)detail;
 	po.weights = (enum moe_weights)weights;
-	po.session = load_session_opt(&lo);
+	po.load = &lo;
 	if (profile_run(&po, argv + 1, argc > 1 ? argc - 1 : 0, &id, e))
 		return -1;
 	if (!quiet && summary_print(po.db, id, e))

@@ -4,13 +4,13 @@
 
 #include <moescope/trace.h>
 
-#include "model/model.h"
+#include "cmd/load.h"
 
 struct profile_opt {
 	const char *model, *db;
 	enum moe_detail detail;
 	enum moe_weights weights;
-	struct session_opt session;
+	const struct load_opts *load;
 	long long generate, max_tokens;
 	int no_perplexity, drop;
 };

@@ -16,7 +16,7 @@
 
 static struct {
 	long long run;
-	int by, spec, locality, coact, alarms, runs, phase, json, csv;
+	int by, spec, locality, coact, alarms, runs, cache, settings, phase, json, csv;
 	const char *domain;
 } o = { .by = -1, .phase = -1 };
 
@@ -30,6 +30,8 @@ static const struct opt opts[] = {
 	{ "coactivation", 0, OPT_FLAG, &o.coact, NULL, "which experts are chosen together", 0, 0 },
 	{ "alarms", 0, OPT_FLAG, &o.alarms, NULL, "what needs attention, with its evidence", 0, 0 },
 	{ "runs", 0, OPT_FLAG, &o.runs, NULL, "the runs of the database", 0, 0 },
+	{ "cache", 0, OPT_FLAG, &o.cache, NULL, "what the expert cache did, by phase", 0, 0 },
+	{ "settings", 0, OPT_FLAG, &o.settings, NULL, "what the run was made with: adapters, caches", 0, 0 },
 	{ "domain", 0, OPT_TEXT, &o.domain, "NAME", "only sequences of this domain", 0, 0 },
 	{ "phase", 0, OPT_ENUM, &o.phase, "prefill|decode", "only tokens read in, or generated", 0, 0 },
 	{ "json", 0, OPT_FLAG, &o.json, NULL, "print one JSON array of objects", 0, 0 },
@@ -131,6 +133,10 @@ static int ask(struct reader *r, const struct load_filter *f, struct view_table 
 		return view_stat_coactivation(r, f, t, e);
 	if (o.alarms)
 		return alarms_table(r, f, t, e);
+	if (o.cache)
+		return view_stat_cache(r, f, t, e);
+	if (o.settings)
+		return view_stat_settings(r, f, t, e);
 	if (o.runs)
 		return view_runs(r, t, e);
 	return o.by == 1 ? view_stat_expert(r, f, t, e) : o.by == 2 ? view_stat_domain(r, f, t, e) :
@@ -158,11 +164,30 @@ static int check(int argc, struct moe_err *e)
 {
 	if (argc != 1)
 		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d operands were given", argc);
-	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.alarms + o.runs > 1)
+	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.alarms + o.runs + o.cache + o.settings > 1)
 		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, "
-			"--coactivation, --alarms and --runs at a time");
+			"--coactivation, --alarms, --runs, --cache and --settings at a time");
 	if (o.json && o.csv)
 		return err_set(e, MOE_ERR_USAGE, "either --json or --csv");
+	return 0;
+}
+
+/* Figures of routing that a hook changed are not the model's own: that is said beside any of them. */
+static int remark_edits(struct reader *r, const struct load_filter *f, struct moe_err *e)
+{
+	struct load_set s;
+	uint64_t edited = 0, all = 0;
+
+	if (o.runs || reader_load(r, f, &s, e))
+		return o.runs ? 0 : -1;
+	for (size_t i = 0; i < s.n; i++) {
+		edited += s.layer[i].n_edited;
+		all += s.layer[i].tokens;
+	}
+	load_set_free(&s);
+	if (edited)
+		fprintf(stderr, "note: a hook changed %llu of these %llu decisions (--settings says which)\n",
+			(unsigned long long)edited, (unsigned long long)all);
 	return 0;
 }
 
@@ -184,7 +209,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	    VIEW_PRETTY, stdout, e))
 		goto out;
 	remark(&t);
-	status = 0;
+	status = remark_edits(r, &f, e);
 out:
 	view_table_free(&t);
 	reader_close(r);

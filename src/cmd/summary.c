@@ -59,6 +59,12 @@ static void head(const struct view_summary *s)
 	if (isfinite(s->bpb))
 		printf("; %.2f bits per byte", s->bpb);
 	printf("\n");
+	if (s->cache.hits + s->cache.misses)
+		printf("expert cache: %.1f %% of the experts were in memory, %.1f MB read, stalled %.2f s\n",
+			100 * view_hit_rate(&s->cache), (double)s->cache.bytes * 1e-6, (double)s->cache.stall_ns * 1e-9);
+	if (s->edited)
+		printf("a hook changed %llu of the %llu decisions\n", (unsigned long long)s->edited,
+			(unsigned long long)s->decisions);
 }
 
 static void balance(const struct view_layers *l)

@@ -4,14 +4,14 @@
  * Everything in the file is hostile. The rules that make that safe:
  *  - one cursor with one function, `take`, moves forward; nothing else dereferences the file, and it
  *    compares with the bytes that remain without adding to a number from the file;
- *  - what is allocated is bounded by MAX_MEM in total, and by what the file could hold;
+ *  - what is allocated is bounded by GGUF_MAX_MEM in total, and by what the file could hold;
  *  - what is visited one by one (strings, nested arrays, booleans) is bounded by MAX_WALK in total;
  *  - nested arrays are walked with a stack of MAX_DEPTH counters, never by recursion;
  *  - names are sorted, not hashed, so that no choice of names makes a lookup slow.
- * So a bad file costs at most its mapping, MAX_MEM and a fraction of a second.
+ * So a bad file costs at most its mapping, GGUF_MAX_MEM and a fraction of a second.
  *
  * What cannot be checked here: a file that another process cuts while it is mapped raises SIGBUS on
- * access (src/cmd/load.c answers that). Big-endian files, version 1 and split files (shards) are refused, not converted.
+ * access (src/cmd/load.c answers that). Big-endian files and version 1 are refused, not converted.
  */
 #include "gguf/gguf.h"
 
@@ -36,7 +36,6 @@ _Static_assert(sizeof(size_t) == 8, "sizes of a mapping are 64-bit");
 #define HEADER_BYTES 24
 #define MIN_KV_BYTES 14     /* key length, one byte of key, kind, one byte of value */
 #define MIN_TENSOR_BYTES 33 /* name length, one byte of name, n_dims, one dimension, type, offset */
-#define MAX_MEM (56ull << 20)
 #define MAX_WALK (4ull << 20)
 #define MAX_DEPTH 4
 #define MIN_ALIGN 8
@@ -68,12 +67,9 @@ const char *gguf_kind_name(uint32_t kind)
 	return kinds[kind].name;
 }
 
-/* A name from the file, escaped and cut, for an error message. */
-struct shown { char s[160]; };
-
-static struct shown show(const char *s, size_t n)
+struct gguf_shown gguf_show(const char *s, size_t n)
 {
-	struct shown out = { "" };
+	struct gguf_shown out = { "" };
 	struct buf b;
 
 	buf_init(&b, sizeof out.s - 4);
@@ -88,14 +84,13 @@ static struct shown show(const char *s, size_t n)
 
 /* ---- memory ---- */
 
-/* Zeroed memory for n items; counts against MAX_MEM. */
-static void *get_mem(struct gguf *g, uint64_t n, size_t size, const char *what, struct moe_err *e)
+void *gguf_get_mem(struct gguf *g, uint64_t n, size_t size, const char *what, struct moe_err *e)
 {
 	void *p;
 
-	if (n > (MAX_MEM - g->mem) / size) {
+	if (n > (g->max_mem - g->mem) / size) {
 		err_set(e, MOE_ERR_INPUT, "%" PRIu64 " %s need more than the %llu MiB of memory that "
-			"an index may take", n, what, MAX_MEM >> 20);
+			"an index may take", n, what, GGUF_MAX_MEM >> 20);
 		return NULL;
 	}
 	p = calloc(n ? n : 1, size);
@@ -107,14 +102,13 @@ static void *get_mem(struct gguf *g, uint64_t n, size_t size, const char *what, 
 	return p;
 }
 
-/* A NUL-terminated copy that lives as long as g; n <= GGUF_MAX_NAME. */
-static const char *keep_name(struct gguf *g, const char *s, size_t n, struct moe_err *e)
+const char *gguf_keep_name(struct gguf *g, const char *s, size_t n, struct moe_err *e)
 {
 	struct gguf_block *b = g->names;
 	char *p;
 
 	if (!b || b->cap - b->used < n + 1) {
-		b = get_mem(g, NAME_BLOCK, 1, "bytes of keys", e);
+		b = gguf_get_mem(g, NAME_BLOCK, 1, "bytes of names", e);
 		if (!b)
 			return NULL;
 		b->cap = NAME_BLOCK - sizeof *b;
@@ -179,10 +173,13 @@ static int take_name(struct cursor *c, const char *what, struct gguf_str *s)
 	if (!s->n)
 		return err_set(c->e, MOE_ERR_INPUT, "%s at offset %" PRIu64 " is empty", what, start);
 	for (i = 0; i < s->n; i += len) {
+		len = 1;
+		if ((uint8_t)(s->s[i] - 1) < 127) /* nearly always: ASCII needs no call */
+			continue;
 		len = text_decode(s->s + i, s->n - i, &cp);
 		if (!len || !cp)
 			return err_set(c->e, MOE_ERR_INPUT, "%s '%s' at offset %" PRIu64 " has %s at byte "
-				"%zu", what, show(s->s, s->n).s, start, len ? "a NUL" : "invalid UTF-8", i);
+				"%zu", what, gguf_show(s->s, s->n).s, start, len ? "a NUL" : "invalid UTF-8", i);
 	}
 	return 0;
 }
@@ -294,7 +291,7 @@ static int read_array(struct cursor *c, struct gguf_kv *kv)
 	if (kv->arr_kind == GGUF_ARR)
 		return array_nested(c, kv->n);
 	if (kv->arr_kind == GGUF_STR) {
-		kv->str_at = get_mem(c->g, (kv->n + GGUF_STR_STRIDE - 1) / GGUF_STR_STRIDE,
+		kv->str_at = gguf_get_mem(c->g, (kv->n + GGUF_STR_STRIDE - 1) / GGUF_STR_STRIDE,
 			sizeof *kv->str_at, "index entries of a string array", c->e);
 		if (!kv->str_at)
 			return -1;
@@ -334,11 +331,13 @@ static int read_kvs(struct cursor *c)
 
 		if (take_name(c, "key", &key))
 			return err_wrap(c->e, "pair %zu of %zu", i, g->n_kv);
-		kv->name = keep_name(g, key.s, key.n, c->e);
+		kv->name = gguf_keep_name(g, key.s, key.n, c->e);
 		if (!kv->name)
 			return -1;
+		kv->start = c->at;
 		if (read_value(c, kv))
-			return err_wrap(c->e, "key %s", show(key.s, key.n).s);
+			return err_wrap(c->e, "key %s", gguf_show(key.s, key.n).s);
+		kv->end = c->at;
 	}
 	return 0;
 }
@@ -376,7 +375,7 @@ static int read_shape(struct cursor *c, struct gguf_tensor *t)
 	if (v < 1 || v > GGUF_MAX_DIMS)
 		return err_set(c->e, MOE_ERR_INPUT, "has %" PRIu64 " dimensions, not 1..%d", v,
 			GGUF_MAX_DIMS);
-	t->n_dims = (uint32_t)v;
+	t->n_dims = (uint16_t)v;
 	for (i = 0; i < GGUF_MAX_DIMS; i++) {
 		t->ne[i] = 1;
 		if (i < t->n_dims && take_int(c, 8, "dimension", &t->ne[i]))
@@ -417,10 +416,11 @@ static int read_tensors(struct cursor *c)
 
 		if (take_name(c, "tensor name", &name))
 			return err_wrap(c->e, "tensor %zu of %zu", i, g->n_tensors);
-		memcpy(t->name, name.s, name.n);
-		t->name[name.n] = 0;
+		t->name = gguf_keep_name(g, name.s, name.n, c->e);
+		if (!t->name)
+			return -1;
 		if (read_shape(c, t) || take_int(c, 8, "offset", &t->offset))
-			return err_wrap(c->e, "tensor %s", show(name.s, name.n).s);
+			return err_wrap(c->e, "tensor %s", gguf_show(name.s, name.n).s);
 	}
 	return 0;
 }
@@ -437,11 +437,11 @@ static int place_tensors(struct cursor *c)
 
 		if (t->offset & (g->align - 1))
 			return err_set(c->e, MOE_ERR_INPUT, "tensor %s has offset %" PRIu64 ", not a multiple "
-				"of %" PRIu64, show(t->name, strlen(t->name)).s, t->offset, g->align);
+				"of %" PRIu64, gguf_show(t->name, strlen(t->name)).s, t->offset, g->align);
 		if (start > g->size || t->offset > g->size - start ||
 		    t->n_bytes > g->size - start - t->offset)
 			return err_set(c->e, MOE_ERR_INPUT, "tensor %s has %" PRIu64 " bytes at %" PRIu64
-				" + %" PRIu64 ", file has %" PRIu64, show(t->name, strlen(t->name)).s,
+				" + %" PRIu64 ", file has %" PRIu64, gguf_show(t->name, strlen(t->name)).s,
 				t->n_bytes, start, t->offset, g->size);
 		t->offset += start;
 		t->data = g->data + t->offset;
@@ -465,21 +465,19 @@ static int ref_by_key(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Sort refs by name into out[n]; two equal names are an error. */
-static int sort_names(struct ref *r, size_t n, const char *what, uint32_t *out, struct moe_err *e)
+/* Sort refs by name into out[n]. Returns 0, or i where i - 1 and i have the same name. */
+static size_t sort_names(struct ref *r, size_t n, uint32_t *out)
 {
-	size_t i;
-
 	qsort(r, n, sizeof *r, ref_by_name);
-	for (i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++) {
 		out[i] = r[i].i;
 		if (i && !strcmp(r[i].item, r[i - 1].item))
-			return err_set(e, MOE_ERR_INPUT, "%s %s is there twice", what,
-				show(r[i].item, strlen(r[i].item)).s);
+			return i;
 	}
 	return 0;
 }
 
+/* Within one file: the parts of a split model are checked one by one. */
 static int check_overlap(const struct gguf *g, struct ref *r, struct moe_err *e)
 {
 	const struct gguf_tensor *t, *last = NULL;
@@ -492,31 +490,60 @@ static int check_overlap(const struct gguf *g, struct ref *r, struct moe_err *e)
 		t = r[i].item;
 		if (last && last->offset + last->n_bytes > t->offset)
 			return err_set(e, MOE_ERR_INPUT, "tensors %s and %s overlap: %" PRIu64 " + %" PRIu64
-				" > %" PRIu64, show(last->name, strlen(last->name)).s,
-				show(t->name, strlen(t->name)).s, last->offset, last->n_bytes, t->offset);
+				" > %" PRIu64, gguf_show(last->name, strlen(last->name)).s,
+				gguf_show(t->name, strlen(t->name)).s, last->offset, last->n_bytes, t->offset);
 	}
 	return 0;
 }
 
-static int sort_all(struct gguf *g, struct moe_err *e)
+static int sort_keys(struct gguf *g, struct moe_err *e)
 {
-	size_t n = g->n_kv > g->n_tensors ? g->n_kv : g->n_tensors, i;
-	struct ref *r = get_mem(g, n, sizeof *r, "entries to sort", e);
-	int rc = -1;
+	struct ref *r = gguf_get_mem(g, g->n_kv, sizeof *r, "entries to sort", e);
+	size_t twice;
+	int rc = 0;
 
 	if (!r)
 		return -1;
-	for (i = 0; i < g->n_kv; i++)
+	for (size_t i = 0; i < g->n_kv; i++)
 		r[i] = (struct ref){ .item = g->kv[i].name, .i = (uint32_t)i };
-	if (sort_names(r, g->n_kv, "key", g->kv_sorted, e))
-		goto out;
-	for (i = 0; i < g->n_tensors; i++)
+	twice = sort_names(r, g->n_kv, g->kv_sorted);
+	if (twice)
+		rc = err_set(e, MOE_ERR_INPUT, "key %s is there twice",
+			gguf_show(r[twice].item, strlen(r[twice].item)).s);
+	g->mem -= g->n_kv * sizeof *r;
+	free(r);
+	return rc;
+}
+
+static int tensor_twice(const struct gguf *g, uint32_t a, uint32_t b, struct moe_err *e)
+{
+	const struct gguf_tensor *t = &g->tensor[a], *u = &g->tensor[b];
+	const char *pt = g->file[t->part].path, *pu = g->file[u->part].path;
+
+	if (t->part == u->part)
+		return err_set(e, MOE_ERR_INPUT, "tensor %s is there twice",
+			gguf_show(t->name, strlen(t->name)).s);
+	return err_set(e, MOE_ERR_INPUT, "tensor %s is in two parts, %s and %s",
+		gguf_show(t->name, strlen(t->name)).s, gguf_show(pt, strlen(pt)).s,
+		gguf_show(pu, strlen(pu)).s);
+}
+
+int gguf_sort_tensors(struct gguf *g, struct moe_err *e)
+{
+	struct ref *r = gguf_get_mem(g, g->n_tensors, sizeof *r, "entries to sort", e);
+	size_t twice;
+	int rc = 0;
+
+	if (!r)
+		return -1;
+	for (size_t i = 0; i < g->n_tensors; i++)
 		r[i] = (struct ref){ .item = g->tensor[i].name, .i = (uint32_t)i };
-	if (sort_names(r, g->n_tensors, "tensor", g->tensor_sorted, e))
-		goto out;
-	rc = check_overlap(g, r, e);
-out:
-	g->mem -= n * sizeof *r;
+	twice = sort_names(r, g->n_tensors, g->tensor_sorted);
+	if (twice)
+		rc = tensor_twice(g, g->tensor_sorted[twice - 1], g->tensor_sorted[twice], e);
+	else if (g->n_files == 1)
+		rc = check_overlap(g, r, e);
+	g->mem -= g->n_tensors * sizeof *r;
 	free(r);
 	return rc;
 }
@@ -563,12 +590,13 @@ static int read_counts(struct cursor *c)
 			"allowed and %" PRIu64 " bytes remain", nt, GGUF_MAX_TENSORS, rest);
 	g->n_kv = nk;
 	g->n_tensors = nt;
-	g->kv = get_mem(g, nk, sizeof *g->kv, "metadata pairs", c->e);
-	g->kv_sorted = g->kv ? get_mem(g, nk, sizeof *g->kv_sorted, "metadata pairs", c->e) : NULL;
+	g->kv = gguf_get_mem(g, nk, sizeof *g->kv, "metadata pairs", c->e);
+	g->kv_sorted = g->kv ? gguf_get_mem(g, nk, sizeof *g->kv_sorted, "metadata pairs", c->e) : NULL;
 	if (!g->kv_sorted)
 		return -1;
-	g->tensor = get_mem(g, nt, sizeof *g->tensor, "tensors", c->e);
-	g->tensor_sorted = g->tensor ? get_mem(g, nt, sizeof *g->tensor_sorted, "tensors", c->e) : NULL;
+	g->tensor = gguf_get_mem(g, nt, sizeof *g->tensor, "tensors", c->e);
+	if (g->tensor)
+		g->tensor_sorted = gguf_get_mem(g, nt, sizeof *g->tensor_sorted, "tensors", c->e);
 	return g->tensor_sorted ? 0 : -1;
 }
 
@@ -582,23 +610,29 @@ static int parse(struct gguf *g, struct moe_err *e)
 		return -1;
 	if (read_tensors(&c) || place_tensors(&c))
 		return -1;
-	return sort_all(g, e);
+	return sort_keys(g, e) || gguf_sort_tensors(g, e) ? -1 : 0;
 }
 
 /* A gguf over [data, data + n); on failure `map` is the caller's to release. */
-static struct gguf *open_over(const void *data, uint64_t n, const char *path, struct moe_err *e)
+static struct gguf *open_over(const void *data, uint64_t n, const char *path, uint64_t max_mem,
+	struct moe_err *e)
 {
 	struct gguf *g = calloc(1, sizeof *g);
 
 	if (g)
-		g->path = strdup(path);
-	if (!g || !g->path) {
+		g->file = calloc(1, sizeof *g->file);
+	if (g && g->file)
+		g->file->path = strdup(path);
+	if (!g || !g->file || !g->file->path) {
+		free(g ? g->file : NULL);
 		free(g);
 		err_nomem(e, sizeof *g + strlen(path) + 1, "a GGUF file");
 		return NULL;
 	}
-	g->data = data;
-	g->size = n;
+	g->n_files = 1;
+	g->file->data = g->data = data;
+	g->file->size = g->size = n;
+	g->max_mem = max_mem;
 	if (!parse(g, e))
 		return g;
 	gguf_close(g);
@@ -611,9 +645,9 @@ static const char *file_kind(mode_t m)
 		"a device";
 }
 
-struct gguf *gguf_open(const char *path, struct moe_err *e)
+struct gguf *gguf_open_one(const char *path, uint64_t max_mem, struct moe_err *e)
 {
-	struct shown name = show(path, strlen(path));
+	struct gguf_shown name = gguf_show(path, strlen(path));
 	void *map = MAP_FAILED;
 	struct gguf *g = NULL;
 	size_t size = 0;
@@ -645,12 +679,12 @@ struct gguf *gguf_open(const char *path, struct moe_err *e)
 		err_errno(e, "opening %s: mapping %zu bytes", name.s, size);
 		goto out;
 	}
-	g = open_over(map, size, path, e);
+	g = open_over(map, size, path, max_mem, e);
 	if (!g) {
 		err_wrap(e, "opening %s", name.s);
 		goto out;
 	}
-	g->map = map;
+	g->file->map = map;
 out:
 	if (!g && map != MAP_FAILED)
 		munmap(map, size);
@@ -659,13 +693,35 @@ out:
 	return g;
 }
 
-struct gguf *gguf_open_memory(const void *data, size_t n, const char *name, struct moe_err *e)
+struct gguf *gguf_open_one_memory(const void *data, size_t n, const char *name, uint64_t max_mem,
+	struct moe_err *e)
 {
-	struct gguf *g = open_over(data, n, name, e);
+	struct gguf *g = open_over(data, n, name, max_mem, e);
 
 	if (!g)
-		err_wrap(e, "opening %s", show(name, strlen(name)).s);
+		err_wrap(e, "opening %s", gguf_show(name, strlen(name)).s);
 	return g;
+}
+
+struct gguf *gguf_open(const char *path, struct moe_err *e)
+{
+	struct gguf *g = gguf_open_one(path, GGUF_MAX_MEM, e);
+
+	return g ? gguf_join(g, NULL, 0, e) : NULL;
+}
+
+struct gguf *gguf_open_parts(const struct gguf_part *part, size_t n, struct moe_err *e)
+{
+	struct gguf *g = gguf_open_one_memory(part->data, part->bytes, part->path, GGUF_MAX_MEM, e);
+
+	return g ? gguf_join(g, part, n, e) : NULL;
+}
+
+struct gguf *gguf_open_memory(const void *data, size_t n, const char *name, struct moe_err *e)
+{
+	struct gguf_part one = { name, data, n };
+
+	return gguf_open_parts(&one, 1, e);
 }
 
 void gguf_close(struct gguf *g)
@@ -685,8 +741,11 @@ void gguf_close(struct gguf *g)
 	free(g->tensor);
 	free(g->kv_sorted);
 	free(g->kv);
-	if (g->map)
-		munmap(g->map, g->size);
-	free(g->path);
+	for (i = 0; i < g->n_files; i++) {
+		if (g->file[i].map)
+			munmap(g->file[i].map, g->file[i].size);
+		free(g->file[i].path);
+	}
+	free(g->file);
 	free(g);
 }

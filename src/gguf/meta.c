@@ -12,17 +12,26 @@
 
 const char *gguf_path(const struct gguf *g)
 {
-	return g->path;
+	return g->file[0].path;
 }
 
 uint64_t gguf_file_bytes(const struct gguf *g)
 {
-	return g->size;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < g->n_files; i++)
+		sum += g->file[i].size;
+	return sum;
 }
 
-const void *gguf_file_data(const struct gguf *g)
+size_t gguf_n_parts(const struct gguf *g)
 {
-	return g->data;
+	return g->n_files;
+}
+
+struct gguf_part gguf_part_at(const struct gguf *g, size_t i)
+{
+	return (struct gguf_part){ g->file[i].path, g->file[i].data, g->file[i].size };
 }
 
 uint32_t gguf_version(const struct gguf *g)
@@ -32,12 +41,15 @@ uint32_t gguf_version(const struct gguf *g)
 
 int gguf_holds(const struct gguf *g, const void *p)
 {
-	uintptr_t at = (uintptr_t)p, start = (uintptr_t)g->data;
+	uintptr_t at = (uintptr_t)p;
 
-	return at >= start && at - start < g->size;
+	for (size_t i = 0; i < g->n_files; i++)
+		if (at >= (uintptr_t)g->file[i].data && at - (uintptr_t)g->file[i].data < g->file[i].size)
+			return 1;
+	return 0;
 }
 
-static const struct gguf_kv *find(const struct gguf *g, const char *key)
+const struct gguf_kv *gguf_find_kv(const struct gguf *g, const char *key)
 {
 	size_t lo = 0, hi = g->n_kv;
 
@@ -111,7 +123,7 @@ static struct gguf_str load_str(const struct gguf *g, uint64_t at)
 
 int gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out, struct moe_err *e)
 {
-	const struct gguf_kv *kv = find(g, key);
+	const struct gguf_kv *kv = gguf_find_kv(g, key);
 	int negative;
 	uint64_t v;
 
@@ -128,7 +140,7 @@ int gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out, struct mo
 
 int gguf_get_f64(const struct gguf *g, const char *key, double *out, struct moe_err *e)
 {
-	const struct gguf_kv *kv = find(g, key);
+	const struct gguf_kv *kv = gguf_find_kv(g, key);
 
 	if (!kv)
 		return 0;
@@ -137,7 +149,7 @@ int gguf_get_f64(const struct gguf *g, const char *key, double *out, struct moe_
 
 int gguf_get_bool(const struct gguf *g, const char *key, int *out, struct moe_err *e)
 {
-	const struct gguf_kv *kv = find(g, key);
+	const struct gguf_kv *kv = gguf_find_kv(g, key);
 
 	if (!kv)
 		return 0;
@@ -149,7 +161,7 @@ int gguf_get_bool(const struct gguf *g, const char *key, int *out, struct moe_er
 
 int gguf_get_str(const struct gguf *g, const char *key, struct gguf_str *out, struct moe_err *e)
 {
-	const struct gguf_kv *kv = find(g, key);
+	const struct gguf_kv *kv = gguf_find_kv(g, key);
 
 	if (!kv)
 		return 0;
@@ -162,7 +174,7 @@ int gguf_get_str(const struct gguf *g, const char *key, struct gguf_str *out, st
 int gguf_get_arr(const struct gguf *g, const char *key, enum gguf_kind *kind, uint64_t *n,
 	struct moe_err *e)
 {
-	const struct gguf_kv *kv = find(g, key);
+	const struct gguf_kv *kv = gguf_find_kv(g, key);
 
 	if (!kv)
 		return 0;
@@ -175,7 +187,7 @@ int gguf_get_arr(const struct gguf *g, const char *key, enum gguf_kind *kind, ui
 
 int gguf_arr_str(const struct gguf *g, const char *key, uint64_t i, struct gguf_str *out)
 {
-	const struct gguf_kv *kv = find(g, key);
+	const struct gguf_kv *kv = gguf_find_kv(g, key);
 	uint64_t at, left;
 
 	if (!kv)
@@ -191,7 +203,7 @@ int gguf_arr_str(const struct gguf *g, const char *key, uint64_t i, struct gguf_
 
 int gguf_arr_f64(const struct gguf *g, const char *key, uint64_t i, double *out)
 {
-	const struct gguf_kv *kv = find(g, key);
+	const struct gguf_kv *kv = gguf_find_kv(g, key);
 	uint64_t at;
 
 	if (!kv)
@@ -219,6 +231,12 @@ const char *gguf_kv_name(const struct gguf *g, size_t i)
 enum gguf_kind gguf_kv_kind(const struct gguf *g, size_t i)
 {
 	return (enum gguf_kind)g->kv[i].kind;
+}
+
+const void *gguf_kv_raw(const struct gguf *g, size_t i, size_t *n)
+{
+	*n = g->kv[i].end - g->kv[i].start;
+	return g->data + g->kv[i].start;
 }
 
 size_t gguf_n_tensors(const struct gguf *g)

@@ -6,6 +6,7 @@
  *	vfma(a, b, c) = a*b+c fused; vmul vsub; vsum(V) = the tree of kern.h
  *	vi8(const int8_t *): 16 bytes to floats
  *	vlo vhi(const uint8_t *): low, high nibbles of 16 bytes to floats
+ *	vlotab vhitab(const uint8_t *, const int8_t[16]): the table's numbers that they name
  *	vf16(const void *): 16 half floats; half(uint16_t): one
  *	TILE_R, TILE_T: rows and tokens of the register tile
  * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Block layouts are those of GGUF: offsets below.
@@ -211,23 +212,18 @@ static void unpack_q6_k(const uint8_t *p, float *out, size_t n)
 	}
 }
 
-/* e u8, q u8[16]: an E2M1 float per nibble (held doubled here) times 2^(e-127) */
+#include "kern/lowbit.h"
+
+/* e u8, q u8[16]: an E2M1 float per nibble times 2^(e-127) */
 static void unpack_mxfp4(const uint8_t *p, float *out, size_t n)
 {
-	static const int8_t twice[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
-
 	for (size_t i = 0; i < n; i += 32, p += 17) {
 		uint32_t bits = p[0] < 2 ? 0x200000u << p[0] : (uint32_t)(p[0] - 1) << 23; /* 2^(e-128) */
-		int8_t lo[16], hi[16];
 		float d;
 
 		memcpy(&d, &bits, 4);
-		for (int j = 0; j < 16; j++) {
-			lo[j] = twice[p[1 + j] & 15];
-			hi[j] = twice[p[1 + j] >> 4];
-		}
-		vstore(out + i, vmul(vset(d), vi8(lo)));
-		vstore(out + i + 16, vmul(vset(d), vi8(hi)));
+		vstore(out + i, vmul(vset(d), vlotab(p + 1, e2m1_twice)));
+		vstore(out + i + 16, vmul(vset(d), vhitab(p + 1, e2m1_twice)));
 	}
 }
 
@@ -238,7 +234,12 @@ static void (*const unpack[QT_MAX])(const uint8_t *, float *, size_t) = {
 	[QT_Q8_0] = unpack_q8_0, [QT_Q4_0] = unpack_q4_0, [QT_Q4_1] = unpack_q4_1,
 	[QT_Q5_0] = unpack_q5_0, [QT_Q5_1] = unpack_q5_1, [QT_Q4_K] = unpack_q4_k,
 	[QT_Q5_K] = unpack_q5_k, [QT_Q6_K] = unpack_q6_k,
-	[QT_MXFP4] = unpack_mxfp4,
+	[QT_MXFP4] = unpack_mxfp4, [QT_NVFP4] = unpack_nvfp4, [QT_Q2_K] = unpack_q2_k,
+	[QT_Q3_K] = unpack_q3_k, [QT_IQ2_XXS] = unpack_iq2_xxs, [QT_IQ2_XS] = unpack_iq2_xs,
+	[QT_IQ2_S] = unpack_iq2_s, [QT_IQ3_XXS] = unpack_iq3_xxs, [QT_IQ3_S] = unpack_iq3_s,
+	[QT_IQ1_S] = unpack_iq1_s, [QT_IQ1_M] = unpack_iq1_m, [QT_IQ4_NL] = unpack_iq4_nl,
+	[QT_IQ4_XS] = unpack_iq4_xs, [QT_TQ1_0] = unpack_tq1_0, [QT_TQ2_0] = unpack_tq2_0,
+	[QT_Q1_0] = unpack_q1_0, [QT_Q2_0] = unpack_q2_0,
 };
 
 static void body_to_float(uint32_t type, const void *row, float *out, size_t n)
@@ -416,6 +417,57 @@ static void body_axpy(float a, const float *x, float *y, size_t n)
 	}
 }
 
+/* nq rows of o, nd vectors wide. */
+static inline __attribute__((always_inline)) void mix_tile(const float *p, size_t ps, size_t nq,
+	const float *v, size_t vs, size_t n, float *o, size_t os, size_t nd)
+{
+	V acc[4][2];
+
+	for (size_t q = 0; q < nq; q++)
+		for (size_t d = 0; d < nd; d++)
+			acc[q][d] = vload(o + q * os + 16 * d);
+	for (size_t i = 0; i < n; i++) {
+		V x[2];
+
+		for (size_t d = 0; d < nd; d++)
+			x[d] = vload(v + i * vs + 16 * d);
+		for (size_t q = 0; q < nq; q++) {
+			V w = vset(p[q * ps + i]);
+
+			for (size_t d = 0; d < nd; d++)
+				acc[q][d] = vfma(w, x[d], acc[q][d]);
+		}
+	}
+	for (size_t q = 0; q < nq; q++)
+		for (size_t d = 0; d < nd; d++)
+			vstore(o + q * os + 16 * d, acc[q][d]);
+}
+
+static inline __attribute__((always_inline)) void mix_rows(const float *p, size_t ps, size_t nq,
+	const float *v, size_t vs, size_t n, float *o, size_t os, size_t dim)
+{
+	size_t d = 0;
+
+	for (; d + 32 <= dim; d += 32)
+		mix_tile(p, ps, nq, v + d, vs, n, o + d, os, 2);
+	for (; d + 16 <= dim; d += 16)
+		mix_tile(p, ps, nq, v + d, vs, n, o + d, os, 1);
+	for (size_t q = 0; d < dim && q < nq; q++) /* a last group of fewer than 16 */
+		for (size_t i = 0; i < n; i++)
+			body_axpy(p[q * ps + i], v + i * vs + d, o + q * os + d, dim - d);
+}
+
+static void body_mix(const float *p, size_t ps, size_t n_q, const float *v, size_t vs, size_t n,
+	float *o, size_t os, size_t dim)
+{
+	size_t q = 0;
+
+	for (; q + 4 <= n_q; q += 4)
+		mix_rows(p + q * ps, ps, 4, v, vs, n, o + q * os, os, dim);
+	for (; q < n_q; q++)
+		mix_rows(p + q * ps, ps, 1, v, vs, n, o + q * os, os, dim);
+}
+
 static void body_silu_mul(float *gate, const float *up, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -429,6 +481,6 @@ static void body_exp_shift(float *x, float shift, size_t n)
 }
 
 const struct kern KERN_TABLE = {
-	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_silu_mul,
+	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_mix, body_silu_mul,
 	body_exp_shift, body_sum,
 };

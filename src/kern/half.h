@@ -1,4 +1,4 @@
-/* half.h - IEEE half precision to single, exactly. */
+/* half.h - IEEE half precision to single, exactly, and back, rounded. */
 #ifndef KERN_HALF_H
 #define KERN_HALF_H
 
@@ -21,6 +21,31 @@ static inline float half_to_float(uint16_t h)
 	}
 	memcpy(&f, &bits, 4);
 	return f;
+}
+
+/* To nearest, ties to even; what is beyond 65504 by half a step or more becomes infinite. */
+static inline uint16_t half_from_float(float f)
+{
+	uint32_t bits, sign, man, odd;
+	int shift;
+
+	memcpy(&bits, &f, 4);
+	sign = bits >> 16 & 0x8000;
+	bits &= 0x7fffffff;
+	if (bits > 0x7f800000)
+		return (uint16_t)(sign | 0x7e00);
+	if (bits >= 0x47800000) /* 65536 */
+		return (uint16_t)(sign | 0x7c00);
+	if (bits >= 0x38800000) { /* 2^-14: normal; a carry into the exponent is what it should be */
+		odd = bits >> 13 & 1;
+		return (uint16_t)(sign | ((bits + 0xfff + odd - 0x38000000) >> 13));
+	}
+	if (bits < 0x33000000) /* below 2^-25 */
+		return (uint16_t)sign;
+	shift = 126 - (int)(bits >> 23); /* the mantissa counts 2^-24 after a shift of 14..24 */
+	man = (bits & 0x7fffff) | 0x800000;
+	odd = man >> shift & 1;
+	return (uint16_t)(sign | ((man + (1u << (shift - 1)) - 1 + odd) >> shift));
 }
 
 #endif

@@ -35,6 +35,10 @@ struct kern {
 
 	float (*dot)(const float *a, const float *b, size_t n);          /* any n */
 	void (*axpy)(float a, const float *x, float *y, size_t n);       /* y = fma(a, x, y) */
+	/* o[q][d] = fma(p[q][i], v[i][d], o[q][d]) for i = 0 .. n-1 in turn: rows of p, v and o are ps, vs
+	 * and os floats apart; q < n_q, d < dim. */
+	void (*mix)(const float *p, size_t ps, size_t n_q, const float *v, size_t vs, size_t n, float *o,
+		size_t os, size_t dim);
 	void (*silu_mul)(float *gate, const float *up, size_t n);        /* gate = silu(gate) * up */
 	void (*exp_shift)(float *x, float shift, size_t n);              /* x = e^(x - shift) */
 	float (*sum)(const float *x, size_t n);                          /* lanes and tree as dot */

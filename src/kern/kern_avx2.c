@@ -24,12 +24,15 @@ static inline V vfma(V x, V y, V z)
 static inline V vmul(V x, V y) { return (V){ _mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b) }; }
 static inline V vsub(V x, V y) { return (V){ _mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b) }; }
 
-static inline V vi8(const int8_t *p)
+static inline V vsigned(__m128i q)
 {
-	__m128i q = _mm_loadu_si128((const __m128i *)p);
-
 	return (V){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)),
 		_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))) };
+}
+
+static inline V vi8(const int8_t *p)
+{
+	return vsigned(_mm_loadu_si128((const __m128i *)p));
 }
 
 static inline V vbytes(__m128i q)
@@ -48,6 +51,21 @@ static inline V vhi(const uint8_t *p)
 	__m128i q = _mm_loadu_si128((const __m128i *)p);
 
 	return vbytes(_mm_and_si128(_mm_srli_epi16(q, 4), _mm_set1_epi8(15)));
+}
+
+static inline V vlotab(const uint8_t *p, const int8_t *t)
+{
+	__m128i q = _mm_and_si128(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(15));
+
+	return vsigned(_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)t), q));
+}
+
+static inline V vhitab(const uint8_t *p, const int8_t *t)
+{
+	__m128i q = _mm_srli_epi16(_mm_loadu_si128((const __m128i *)p), 4);
+
+	q = _mm_and_si128(q, _mm_set1_epi8(15));
+	return vsigned(_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)t), q));
 }
 
 static inline V vf16(const uint8_t *p)

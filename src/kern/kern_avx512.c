@@ -13,9 +13,14 @@ static inline V vfma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 static inline V vmul(V a, V b) { return _mm512_mul_ps(a, b); }
 static inline V vsub(V a, V b) { return _mm512_sub_ps(a, b); }
 
+static inline V vbytes(__m128i q)
+{
+	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q));
+}
+
 static inline V vi8(const int8_t *p)
 {
-	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+	return vbytes(_mm_loadu_si128((const __m128i *)p));
 }
 
 static inline V vlo(const uint8_t *p)
@@ -30,6 +35,21 @@ static inline V vhi(const uint8_t *p)
 	__m128i q = _mm_srli_epi16(_mm_loadu_si128((const __m128i *)p), 4);
 
 	return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(q, _mm_set1_epi8(15))));
+}
+
+static inline V vlotab(const uint8_t *p, const int8_t *t)
+{
+	__m128i q = _mm_and_si128(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(15));
+
+	return vbytes(_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)t), q));
+}
+
+static inline V vhitab(const uint8_t *p, const int8_t *t)
+{
+	__m128i q = _mm_srli_epi16(_mm_loadu_si128((const __m128i *)p), 4);
+
+	q = _mm_and_si128(q, _mm_set1_epi8(15));
+	return vbytes(_mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)t), q));
 }
 
 static inline V vf16(const uint8_t *p)

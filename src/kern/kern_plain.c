@@ -21,6 +21,8 @@ static inline V vsub(V a, V b) { V v; EACH v.f[l] = a.f[l] - b.f[l]; return v; }
 static inline V vi8(const int8_t *p) { V v; EACH v.f[l] = p[l]; return v; }
 static inline V vlo(const uint8_t *p) { V v; EACH v.f[l] = (float)(p[l] & 15); return v; }
 static inline V vhi(const uint8_t *p) { V v; EACH v.f[l] = (float)(p[l] >> 4); return v; }
+static inline V vlotab(const uint8_t *p, const int8_t *t) { V v; EACH v.f[l] = t[p[l] & 15]; return v; }
+static inline V vhitab(const uint8_t *p, const int8_t *t) { V v; EACH v.f[l] = t[p[l] >> 4]; return v; }
 static inline float half(uint16_t h) { return half_to_float(h); }
 
 static inline V vf16(const uint8_t *p)

@@ -1,97 +1,194 @@
 /*
  * attention.c - queries, keys and values of a batch, their rotation, and attention over the cache.
  *
- * A unit of the pool is one head of one token: its sum over the positions is never cut.
+ * A unit of the pool is some queries that share a key/value head, so that a cached row is unpacked once
+ * for all of them. A query's sums over the positions it sees are never cut: scores of a query are all
+ * there before its softmax, which takes memory linear in the context.
  */
 #include "model/forward.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Rotate the pairs of every head of one token's row. */
-static void rope(const struct session *s, float *x, size_t n_head, uint32_t pos)
+#include "base/num.h"
+
+/* Rotate n_head heads, `stride` floats apart, of n rows of x, `row` floats apart, by the table; -1
+ * leaves them alone. */
+void turn(const struct session *s, int table, float *x, size_t n, size_t row, size_t n_head,
+	size_t stride)
 {
-	const struct hparams *hp = &s->m->hp;
-	const float *cs = s->rope + (size_t)pos * hp->n_rot;
-	size_t half = hp->n_rot / 2, a, b;
+	size_t n_rot = s->m->hp.n_rot;
 
-	for (size_t h = 0; h < n_head; h++, x += hp->head_dim)
-		for (size_t i = 0; i < half; i++) {
-			float c = cs[2 * i], sn = cs[2 * i + 1], x0, x1;
-
-			a = s->m->arch->rope == ROPE_NEOX ? i : 2 * i;
-			b = s->m->arch->rope == ROPE_NEOX ? i + half : 2 * i + 1;
-			x0 = x[a];
-			x1 = x[b];
-			x[a] = x0 * c - x1 * sn;
-			x[b] = x0 * sn + x1 * c;
-		}
+	for (size_t t = 0; table >= 0 && t < n; t++)
+		rope_apply(s->m->arch->rope, s->rope[table] + (s->pos + t) * n_rot, n_rot, x + t * row, n_head,
+			stride);
 }
 
-struct att_run { struct session *s; size_t layer; uint32_t pos0; size_t per_unit, n; };
-
-/* One query head of one token over the cache up to its own position. */
-static void attend(struct session *s, size_t layer, uint32_t pos, size_t t, size_t head, float *p)
+/* Multiply the queries of n tokens by the temperature of their positions. */
+void warm_queries(const struct session *s, float *q, size_t n, size_t row)
 {
 	const struct hparams *hp = &s->m->hp;
-	size_t hd = hp->head_dim, kv = hp->n_head_kv * hd, n = (size_t)pos + 1;
-	size_t base = layer * s->n_ctx * kv + head / (hp->n_head / hp->n_head_kv) * hd;
-	const float *q = s->q + (t * hp->n_head + head) * hd, *k = s->kcache + base, *v = s->vcache + base;
-	float *o = s->att + (t * hp->n_head + head) * hd, max = -INFINITY, inv;
-	float scale = 1.0f / sqrtf((float)hd);
+
+	for (size_t t = 0; t < n; t++) {
+		double turns = floor((double)((float)(s->pos + t) + (float)hp->temp_offset) / hp->temp_floor);
+
+		scale_rows(q + t * row, (float)(log(turns + 1) * hp->temp_scale + 1), row);
+	}
+}
+
+/* The first position that a token of this layer sees. */
+static uint32_t first_seen(const struct session *s, const struct layer *l, uint32_t pos)
+{
+	if (!l->window)
+		return 0;
+	if (s->m->arch->window == WINDOW_CHUNK)
+		return pos / l->window * l->window;
+	return pos + 1 > l->window ? pos + 1 - l->window : 0;
+}
+
+struct att_run { struct session *s; size_t layer, n; struct attend a; size_t group, units_per_head; };
+
+/* p[n] becomes e^(p - max), p scaled and capped before; returns the divisor of the softmax. */
+static float soften(const struct session *s, const struct layer *l, size_t head, float *p, size_t n)
+{
+	float scale = s->m->attn_scale, cap = (float)s->m->hp.attn_cap, max = -INFINITY, sum;
 
 	for (size_t i = 0; i < n; i++) {
-		p[i] = s->kern->dot(q, k + i * kv, hd) * scale;
+		p[i] *= scale;
+		if (cap != 0)
+			p[i] = cap * num_tanh(p[i] / cap);
 		max = p[i] > max ? p[i] : max;
 	}
+	if (l->sinks && l->sinks[head] > max)
+		max = l->sinks[head];
 	s->kern->exp_shift(p, max, n);
-	inv = 1.0f / s->kern->sum(p, n);
-	memset(o, 0, hd * sizeof *o);
-	for (size_t i = 0; i < n; i++)
-		s->kern->axpy(p[i], v + i * kv, o, hd);
-	for (size_t i = 0; i < hd; i++)
-		o[i] *= inv;
+	sum = s->kern->sum(p, n);
+	return l->sinks ? sum + num_exp(l->sinks[head] - max) : sum;
+}
+
+/* Query i of a key/value head: token i / group, head i % group of those that share it. */
+static void attend(const struct att_run *r, size_t kv_head, size_t first, size_t n_q, int worker)
+{
+	struct session *s = r->s;
+	const struct layer *l = &s->m->layer[r->layer];
+	const struct attend *a = &r->a;
+	float *p = s->score + (size_t)worker * ATT_QUERIES * s->n_ctx, *q = s->att_buf + (size_t)worker * s->att_n;
+	float *out = q + ATT_QUERIES * a->k_dim, *scratch = out + ATT_QUERIES * a->v_dim;
+	size_t t0 = first / r->group, t1 = (first + n_q - 1) / r->group;
+	uint32_t from = first_seen(s, l, s->pos + (uint32_t)t0);
+	struct kv_query see[ATT_QUERIES];
+	float inv[ATT_QUERIES];
+
+	memset(out, 0, n_q * a->v_dim * sizeof *out);
+	for (size_t i = 0; i < n_q; i++) {
+		size_t t = (first + i) / r->group, head = kv_head * r->group + (first + i) % r->group;
+		uint32_t pos = s->pos + (uint32_t)t;
+
+		memcpy(q + i * a->k_dim, a->q + (t * a->n_head + head) * a->k_dim, a->k_dim * sizeof *q);
+		see[i] = (struct kv_query){ first_seen(s, l, pos) - from, pos + 1 - from, out + i * a->v_dim };
+	}
+	kv_dot(s->kv, r->layer, kv_head, from, s->pos + t1 + 1 - from, q, n_q, p, s->n_ctx, scratch);
+	for (size_t i = 0; i < n_q; i++)
+		inv[i] = 1.0f / soften(s, l, kv_head * r->group + (first + i) % r->group,
+			p + i * s->n_ctx + see[i].lo, see[i].hi - see[i].lo);
+	kv_mix(s->kv, r->layer, kv_head, from, see, n_q, a->v_dim, p, s->n_ctx, scratch);
+	for (size_t i = 0; i < n_q; i++) {
+		size_t row = (first + i) / r->group * a->n_head + kv_head * r->group + (first + i) % r->group;
+
+		memcpy(a->o + row * a->v_dim, out + i * a->v_dim, a->v_dim * sizeof *out);
+		scale_rows(a->o + row * a->v_dim, inv[i], a->v_dim);
+	}
 }
 
 static void att_unit(void *ctx, size_t unit, int worker)
 {
 	struct att_run *r = ctx;
-	size_t n_head = r->s->m->hp.n_head, end = min_size((unit + 1) * r->per_unit, r->n);
+	size_t first = unit % r->units_per_head * ATT_QUERIES, n_q = r->n * r->group;
 
-	for (size_t i = unit * r->per_unit; i < end; i++)
-		attend(r->s, r->layer, r->pos0 + (uint32_t)(i / n_head), i / n_head, i % n_head,
-			r->s->score + (size_t)worker * r->s->n_ctx);
+	attend(r, unit / r->units_per_head, first, min_size(ATT_QUERIES, n_q - first), worker);
+}
+
+size_t attend_scratch(const struct model *m)
+{
+	const struct hparams *hp = &m->hp;
+	size_t k = hp->head_dim, v = hp->head_dim_v, keys, values;
+
+	if (m->arch->features & F_MLA) {
+		k = (size_t)hp->kv_rank + hp->n_rot;
+		v = hp->kv_rank;
+	}
+	v = v > k ? v : k; /* without latent attention they are as wide */
+	keys = kern_scratch(k);
+	values = KV_VALUES * v;
+	return ATT_QUERIES * (k + v) + (keys > values ? keys : values);
+}
+
+void attend_all(struct session *s, size_t il, size_t n, struct attend a)
+{
+	size_t group = a.n_head / a.n_head_kv, units = (n * group + ATT_QUERIES - 1) / ATT_QUERIES;
+	struct att_run run = { s, il, n, a, group, units };
+
+	units *= a.n_head_kv;
+	if (n * a.n_head * (s->pos + n) * a.k_dim < INLINE_COST)
+		for (size_t i = 0; i < units; i++)
+			att_unit(&run, i, 0);
+	else
+		pool_run(s->pool, att_unit, &run, units);
+}
+
+static void clamp_rows(float *x, float to, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] = x[i] > to ? to : x[i] < -to ? -to : x[i];
+}
+
+/* s->q, s->k, s->v of n tokens: product, bias, clamp. */
+static void project(struct session *s, const struct layer *l, size_t n, size_t qw, size_t kw)
+{
+	float clamp = (float)s->m->hp.clamp;
+	struct job j[3] = { product_job(&l->wq, s->h, n, s->q, qw), product_job(&l->wk, s->h, n, s->k, kw),
+		product_job(&l->wv, s->h, n, s->v, kw) };
+
+	product_run(s, j, 3);
+	add_bias(s->q, l->bq, qw, n);
+	add_bias(s->k, l->bk, kw, n);
+	add_bias(s->v, l->bv, kw, n);
+	if (clamp > 0) {
+		clamp_rows(s->q, clamp, n * qw);
+		clamp_rows(s->k, clamp, n * kw);
+		clamp_rows(s->v, clamp, n * kw);
+	}
+}
+
+static void norm_heads(struct session *s, const struct layer *l, size_t n)
+{
+	size_t hd = s->m->hp.head_dim;
+
+	norm_rows(s, s->q, l->q_norm, s->q, hd, n * l->n_head);
+	norm_rows(s, s->k, l->k_norm, s->k, hd, n * l->n_head_kv);
 }
 
 void attention(struct session *s, size_t il, size_t n)
 {
-	const struct hparams *hp = &s->m->hp;
 	const struct layer *l = &s->m->layer[il];
-	size_t qw = (size_t)hp->n_head * hp->head_dim, kw = (size_t)hp->n_head_kv * hp->head_dim;
-	float *k = s->kcache + (il * s->n_ctx + s->pos) * kw, *v = s->vcache + (il * s->n_ctx + s->pos) * kw;
-	struct job j[3] = { product_job(&l->wq, s->h, n, s->q, qw), product_job(&l->wk, s->h, n, k, kw),
-		product_job(&l->wv, s->h, n, v, kw) };
-	struct att_run run = { s, il, s->pos, 1, n * hp->n_head };
-	size_t cost = run.n * (s->pos + n) * hp->head_dim;
+	size_t hd = s->m->hp.head_dim, qw = l->n_head * hd, kw = l->n_head_kv * hd;
+	uint64_t f = l->features;
 
-	product_run(s, j, 3);
-	add_bias(s->q, l->bq, qw, n);
-	add_bias(k, l->bk, kw, n);
-	add_bias(v, l->bv, kw, n);
-	if (l->features & F_QK_NORM_FULL) {
+	project(s, l, n, qw, kw);
+	if (f & F_QK_NORM_FULL) {
 		norm_rows(s, s->q, l->q_norm, s->q, qw, n);
-		norm_rows(s, k, l->k_norm, k, kw, n);
+		norm_rows(s, s->k, l->k_norm, s->k, kw, n);
 	}
-	if (l->features & F_QK_NORM_HEAD) {
-		norm_rows(s, s->q, l->q_norm, s->q, hp->head_dim, n * hp->n_head);
-		norm_rows(s, k, l->k_norm, k, hp->head_dim, n * hp->n_head_kv);
-	}
-	for (size_t t = 0; t < n; t++) {
-		rope(s, s->q + t * qw, hp->n_head, s->pos + (uint32_t)t);
-		rope(s, k + t * kw, hp->n_head_kv, s->pos + (uint32_t)t);
-	}
-	if (cost < INLINE_COST)
-		run.per_unit = run.n; /* one unit runs inline */
-	pool_run(s->pool, att_unit, &run, (run.n + run.per_unit - 1) / run.per_unit);
+	if ((f & F_QK_NORM_HEAD) && !(f & F_QK_NORM_LATE))
+		norm_heads(s, l, n);
+	turn(s, l->rope, s->q, n, qw, l->n_head, hd);
+	turn(s, l->rope, s->k, n, kw, l->n_head_kv, hd);
+	if (f & F_QK_NORM_LATE || (f & F_QK_NORM_PLAIN && l->rope >= 0 && s->m->hp.n_expert != 128))
+		norm_heads(s, l, n);
+	if (s->m->hp.temp_scale != 0 && (s->m->arch->window != WINDOW_CHUNK || l->rope < 0))
+		warm_queries(s, s->q, n, qw);
+	kv_write(s->kv, il, s->pos, n, s->k, s->v);
+	attend_all(s, il, n, (struct attend){ s->q, s->att, l->n_head, l->n_head_kv, hd, hd });
 	product(s, &l->wo, s->att, n, s->out);
+	add_bias(s->out, l->bo, s->m->hp.n_embd, n);
 }

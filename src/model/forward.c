@@ -6,29 +6,48 @@
  * count cannot change a bit. Nothing here allocates.
  */
 #include "model/forward.h"
+#include "model/lora.h"
 
 #include <math.h>
 
-/* y = x / sqrt(mean(x^2) + eps) * w */
-static void rms_norm(const struct session *s, const float *x, const float *w, float *y, size_t n)
-{
-	float mean = s->kern->dot(x, x, n) / (float)n, r = 1.0f / sqrtf(mean + (float)s->m->hp.eps);
+#include "base/num.h"
 
+/* RMS: y = x / sqrt(mean(x^2) + eps) * w; layer norm the same of x - mean(x). Then + b. */
+static void norm_row(const struct session *s, const float *x, struct norm_weight w, float *y, size_t n)
+{
+	float mean = 0, sq, r;
+
+	if (s->m->arch->norm == NORM_LAYER) {
+		mean = s->kern->sum(x, n) / (float)n;
+		for (size_t i = 0; i < n; i++)
+			y[i] = x[i] - mean;
+		x = y;
+	}
+	sq = s->kern->dot(x, x, n) / (float)n;
+	r = 1.0f / sqrtf(sq + (float)s->m->hp.eps);
 	for (size_t i = 0; i < n; i++)
-		y[i] = x[i] * r * w[i];
+		y[i] = w.w ? x[i] * r * w.w[i] : x[i] * r;
+	if (w.b)
+		add_rows(y, w.b, n);
 }
 
-void norm_rows(const struct session *s, const float *x, const float *w, float *y, size_t n,
+void norm_rows(const struct session *s, const float *x, struct norm_weight w, float *y, size_t n,
 	size_t rows)
 {
 	for (size_t t = 0; t < rows; t++)
-		rms_norm(s, x + t * n, w, y + t * n, n);
+		norm_row(s, x + t * n, w, y + t * n, n);
 }
 
 void add_rows(float *x, const float *y, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		x[i] += y[i];
+}
+
+void scale_rows(float *x, float by, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] *= by;
 }
 
 void add_bias(float *x, const float *b, size_t n, size_t rows)
@@ -43,10 +62,24 @@ struct act_run { struct session *s; float *g; const float *u; size_t n, per_unit
 static void act_unit(void *ctx, size_t unit, int worker)
 {
 	struct act_run *r = ctx;
-	size_t at = unit * r->per_unit;
+	size_t at = unit * r->per_unit, n = min_size(r->per_unit, r->n - at);
+	float *g = r->g + at;
+	const float *u = r->u + at;
 
 	(void)worker;
-	r->s->kern->silu_mul(r->g + at, r->u + at, min_size(r->per_unit, r->n - at));
+	switch (r->s->m->arch->act) {
+	case ACT_SILU:
+		r->s->kern->silu_mul(g, u, n);
+		break;
+	case ACT_GELU:
+		for (size_t i = 0; i < n; i++)
+			g[i] = num_gelu(g[i]) * u[i];
+		break;
+	case ACT_OAI:
+		for (size_t i = 0; i < n; i++)
+			g[i] = num_oai_gate(g[i]) * num_oai_up(u[i]);
+		break;
+	}
 }
 
 void activate(struct session *s, float *g, const float *u, size_t n)
@@ -56,15 +89,18 @@ void activate(struct session *s, float *g, const float *u, size_t n)
 	pool_run(s->pool, act_unit, &r, (n + r.per_unit - 1) / r.per_unit);
 }
 
-void swiglu(struct session *s, const struct weight *gate, const struct weight *up,
-	const struct weight *down, size_t n, float *out)
+void gated_ffn(struct session *s, const struct weight *gate, const struct weight *up,
+	const struct weight *down, const float *const bias[3], size_t n, float *out)
 {
 	struct job j[2] = { product_job(gate, s->h, n, s->g, gate->n_out),
 		product_job(up, s->h, n, s->u, up->n_out) };
 
 	product_run(s, j, 2);
+	add_bias(s->g, bias[0], gate->n_out, n);
+	add_bias(s->u, bias[1], up->n_out, n);
 	activate(s, s->g, s->u, n * gate->n_out);
 	product(s, down, s->g, n, out);
+	add_bias(out, bias[2], down->n_out, n);
 }
 
 static void embed(struct session *s, const int32_t *ids, size_t n)
@@ -73,10 +109,61 @@ static void embed(struct session *s, const int32_t *ids, size_t n)
 
 	for (size_t t = 0; t < n; t++) {
 		s->kern->to_float(w->type, w->data + (size_t)ids[t] * w->row_bytes, s->x + t * w->n_in, w->n_in);
+		if (w->lora)
+			lora_embed(s, ids[t], s->x + t * w->n_in, s->h);
 		s->vseq[t] = s->seq;
 		s->vpos[t] = s->pos + (uint32_t)t;
 		s->vtok[t] = ids[t];
 	}
+	if (s->m->hp.embd_scale != 0)
+		scale_rows(s->x, (float)s->m->hp.embd_scale, n * w->n_in);
+}
+
+static void dense_ffn(struct session *s, const struct layer *l, size_t n, float *out)
+{
+	const float *const bias[3] = { l->gate_b, l->up_b, l->down_b };
+
+	gated_ffn(s, &l->gate, &l->up, &l->down, bias, n, out);
+}
+
+/* Add a branch's output to the residual stream, through its norm and factor where it has them. */
+static void add_branch(struct session *s, struct norm_weight post, size_t n)
+{
+	size_t d = s->m->hp.n_embd;
+
+	if (post.w)
+		norm_rows(s, s->out, post, s->out, d, n);
+	if (s->m->hp.branch_scale != 0)
+		scale_rows(s->out, (float)s->m->hp.branch_scale, n * d);
+	add_rows(s->x, s->out, n * d);
+}
+
+/* s->h -> s->out: a dense FFN, experts, or both. Experts beside a dense FFN read s->h2. */
+static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e)
+{
+	const struct layer *l = &s->m->layer[il];
+	size_t d = s->m->hp.n_embd;
+
+	if (!(l->features & F_MOE)) {
+		dense_ffn(s, l, n, s->out);
+		return 0;
+	}
+	if (l->features & F_BESIDE) {
+		float *h = s->h;
+
+		dense_ffn(s, l, n, s->out);
+		add_rows(s->x, s->out, n * d);
+		s->h = s->h2;
+		s->h2 = h;
+	}
+	if (moe(s, il, n, phase, e))
+		return -1;
+	if ((l->features & F_DENSE) && !(l->features & F_BESIDE)) {
+		dense_ffn(s, l, n, s->yg); /* free again after the experts */
+		add_rows(s->out, s->yg, n * d);
+		scale_rows(s->out, 0.70710678f, n * d);
+	}
+	return 0;
 }
 
 int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
@@ -89,24 +176,34 @@ int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phas
 		const struct layer *l = &s->m->layer[il];
 
 		norm_rows(s, s->x, l->attn_norm, s->h, d, n);
-		attention(s, il, n);
-		add_rows(s->x, s->out, n * d);
+		if (l->features & F_BESIDE)
+			norm_rows(s, s->x, l->exps_norm, s->h2, d, n);
+		if (l->features & F_MLA)
+			latent_attention(s, il, n);
+		else
+			attention(s, il, n);
+		add_branch(s, l->post_attn, n);
 		norm_rows(s, s->x, l->ffn_norm, s->h, d, n);
-		if (l->features & F_MOE) {
-			if (moe(s, il, n, phase, e))
-				return -1;
-		} else {
-			swiglu(s, &l->gate, &l->up, &l->down, n, s->out);
-		}
-		add_rows(s->x, s->out, n * d);
+		if (ffn(s, il, n, phase, e))
+			return -1;
+		add_branch(s, l->post_ffn, n);
 	}
 	return 0;
 }
 
 void forward_head(struct session *s, size_t t0, size_t n)
 {
-	size_t d = s->m->hp.n_embd;
+	const struct hparams *hp = &s->m->hp;
+	size_t d = hp->n_embd, v = s->m->n_vocab;
 
 	norm_rows(s, s->x + t0 * d, s->m->output_norm, s->h, d, n);
 	product(s, &s->m->output, s->h, n, s->logits);
+	add_bias(s->logits, s->m->output_b, v, n);
+	if (hp->logit_scale != 0)
+		scale_rows(s->logits, (float)hp->logit_scale, n * v);
+	if (hp->logit_div != 0)
+		scale_rows(s->logits, 1.0f / (float)hp->logit_div, n * v);
+	if (hp->logit_cap != 0)
+		for (size_t i = 0; i < n * v; i++)
+			s->logits[i] = (float)hp->logit_cap * num_tanh(s->logits[i] / (float)hp->logit_cap);
 }

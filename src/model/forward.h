@@ -7,9 +7,14 @@
 #define MODEL_FORWARD_H
 
 #include "base/pool.h"
+#include "kern/int8.h"
 #include "model/arch.h"
+#include "model/expert_cache.h"
+#include "model/kv.h"
+#include "model/rope.h"
 
 #define MAX_HOOK 8
+#define ATT_QUERIES 16 /* that share a key/value head and are attended together */
 #define HEAD_ROWS 16 /* logits rows computed together */
 
 /* One product to do: rows of a matrix against some activation rows. */
@@ -18,17 +23,23 @@ struct job {
 	const uint8_t *data; /* its first row */
 	const float *x;   /* [n_tok], xs floats apart */
 	size_t xs, n_tok;
+	size_t mat;       /* which matrix of the stack, for adapters */
 	float *y;         /* [n_tok], ys floats apart */
 	size_t ys;
-	size_t unit0;     /* first pool unit of this job, filled in by run_jobs */
+	size_t unit0;     /* first pool unit of this job, filled in by product_run */
 	size_t rows;      /* rows of a unit, likewise */
+	int eight;        /* activations are rounded to a8, likewise */
+	struct act8 a8;
 };
 
 struct session {
 	const struct model *m;
 	const struct kern *kern;
+	const struct int8_kern *int8; /* NULL = activations stay single precision */
+	char arithmetic[32]; /* in words */
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
+	enum kv_type kv_type;
 	int counting;     /* while buffers are made: only add their sizes up in bytes */
 	uint64_t bytes;   /* of all buffers */
 
@@ -42,19 +53,31 @@ struct session {
 	int open;         /* between begin and end */
 	int broken;       /* an error stopped an evaluation: begin again */
 
-	float *kcache, *vcache; /* [n_layer][n_ctx][n_head_kv * head_dim] */
-	float *rope;            /* [n_ctx][n_rot / 2][2]: cos, sin */
+	struct kv *kv;
+	float *rope[2];   /* [n_ctx][n_rot / 2][2]: cos, sin; the second of layers with a window, or NULL */
 
 	/* activations of a batch */
 	float *x;         /* [T][n_embd] residual stream */
 	float *h;         /* [T][n_embd] normalised input of a block */
+	float *h2;        /* [T][n_embd] the experts' where they stand beside a dense FFN */
 	float *q;         /* [T][n_head * head_dim] */
-	float *att;       /* [T][n_head * head_dim] attention output */
+	float *k, *v;     /* [T][n_head_kv * head_dim], on their way into the cache; latent: kv.h */
+	float *qa;        /* [T][q_rank] latent attention: q on its way */
+	float *ql;        /* [T][n_head * (kv_rank + n_rot)] q as the cache's keys are */
+	float *lat;       /* [T][n_head * kv_rank] its output before the heads' values */
+	float *att;       /* [T][n_head * head_dim_v] attention output */
 	float *out;       /* [T][n_embd] output of a block */
 	float *g, *u;     /* [T][widest dense or shared FFN] */
-	float *score;     /* [worker][n_ctx] attention scores */
+	float *score;     /* [worker][ATT_QUERIES][n_ctx] attention scores */
+	float *att_buf;   /* [worker][att_n] queries and outputs of a unit, and what kv.h asks for */
+	size_t att_n;
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
+	unsigned char *scratch8; /* [worker][INT8_SCRATCH] */
+	unsigned char *act8;     /* [act8_n] rounded activations of one product_run */
+	size_t act8_n;
+	float *lora;      /* [worker][lora_n], see lora.c */
+	size_t lora_n;
 	float *logits;    /* [HEAD_ROWS][n_vocab] */
 
 	/* routing of a batch at one layer */
@@ -63,7 +86,7 @@ struct session {
 	float *weights;   /* [T][k] */
 	float *margin;    /* [T] */
 	uint8_t *flags;   /* [T] */
-	float *rscratch;  /* [3 * n_expert] */
+	float *rscratch;  /* [4 * n_expert] */
 	uint64_t *vseq;   /* [T] */
 	uint32_t *vpos;   /* [T] */
 	int32_t *vtok;    /* [T] */
@@ -73,7 +96,10 @@ struct session {
 	float *gg, *ug;   /* [T * k][n_ff_expert] */
 	float *yg;        /* [T * k][n_embd] */
 	float *shgate;    /* [T] gate of the shared expert */
-	struct job *jobs; /* [2 * n_expert + 4] */
+	uint32_t *group;  /* [n_expert] experts that are computed together */
+	struct xcache *xcache; /* or NULL */
+	struct session_cache_stat used; /* up to the last batch */
+	struct job *jobs; /* [at least 2 * n_expert, n_head] */
 
 	struct { uint64_t ns, tokens; } speed[2];
 };
@@ -85,22 +111,42 @@ static inline size_t min_size(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* product.c: y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
+/* product.c: bytes for the rounded activations of one round of products. */
+uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch);
+/* y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
  * the pool; their outputs must not overlap. */
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys);
 void product_run(struct session *s, struct job *jobs, size_t n);
 void product(struct session *s, const struct weight *w, const float *x, size_t n_tok, float *y);
 
-/* forward.c: small blocks over rows of n floats. norm_rows: RMS norm, y may be x. */
-void norm_rows(const struct session *s, const float *x, const float *w, float *y, size_t n, size_t rows);
+/* forward.c: small blocks over rows of n floats. norm_rows: y may be x. */
+void norm_rows(const struct session *s, const float *x, struct norm_weight w, float *y, size_t n,
+	size_t rows);
 void add_rows(float *x, const float *y, size_t n);                    /* x += y */
+void scale_rows(float *x, float by, size_t n);                        /* x *= by */
 void add_bias(float *x, const float *b, size_t n, size_t rows);       /* b [n] or NULL */
-void activate(struct session *s, float *g, const float *u, size_t n); /* g = silu(g) * u */
-void swiglu(struct session *s, const struct weight *gate, const struct weight *up,
-	const struct weight *down, size_t n, float *out);                 /* of s->h */
+void activate(struct session *s, float *g, const float *u, size_t n); /* g = act(g, u) */
+/* Of s->h; bias of gate, up, down: each may be NULL. */
+void gated_ffn(struct session *s, const struct weight *gate, const struct weight *up,
+	const struct weight *down, const float *const bias[3], size_t n, float *out);
+
+/* What the heads of a batch attend with: q [T][n_head][k_dim], o [T][n_head][v_dim] of a cached value. */
+struct attend {
+	const float *q;
+	float *o;
+	size_t n_head, n_head_kv, k_dim, v_dim;
+};
 
 /* attention.c: s->h -> s->out, writing the cache of layer il at s->pos. */
 void attention(struct session *s, size_t il, size_t n);
+size_t attend_scratch(const struct model *m); /* floats that a unit of attention needs */
+void attend_all(struct session *s, size_t il, size_t n, struct attend a);
+void turn(const struct session *s, int table, float *x, size_t n, size_t row, size_t n_head,
+	size_t stride);
+void warm_queries(const struct session *s, float *q, size_t n, size_t row);
+
+/* mla.c: the same through a latent key and value. */
+void latent_attention(struct session *s, size_t il, size_t n);
 
 /* moe.c: s->h -> s->out; -1 if a hook refused. */
 int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e);

@@ -1,10 +1,9 @@
 /*
- * load.c - from an open GGUF to a struct model: hyperparameters and tensors by table.
+ * load.c - from an open GGUF to a struct model: its tensors, by table. Its numbers: hparams.c.
  *
- * Every number of the file is range-checked before it sizes anything, and every tensor's shape is
- * compared with the hyperparameters, so the forward pass can trust what it gets.
+ * Every tensor's shape is compared with the hyperparameters, so the forward pass can trust what it
+ * gets; a tensor that nothing asks for is refused.
  */
-#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,183 +11,138 @@
 
 #include "base/err.h"
 #include "model/arch.h"
-
-/* ---- hyperparameters ---- */
-
-#define REQUIRED (-1.0)
-
-/* Key after "ARCH.", place, default (REQUIRED = must be there), allowed range. */
-static const struct hp_row {
-	const char *key;
-	size_t at;
-	int real;
-	double dflt, min, max;
-} hp_rows[] = {
-	{ "block_count", offsetof(struct hparams, n_layer), 0, REQUIRED, 1, MOE_MAX_LAYER },
-	{ "context_length", offsetof(struct hparams, n_ctx_train), 0, REQUIRED, 1, 1 << 24 },
-	{ "embedding_length", offsetof(struct hparams, n_embd), 0, REQUIRED, 16, 1 << 17 },
-	{ "feed_forward_length", offsetof(struct hparams, n_ff), 0, 0, 0, 1 << 20 },
-	{ "attention.head_count", offsetof(struct hparams, n_head), 0, REQUIRED, 1, 1024 },
-	{ "attention.head_count_kv", offsetof(struct hparams, n_head_kv), 0, 0, 0, 1024 },
-	{ "attention.key_length", offsetof(struct hparams, head_dim), 0, 0, 0, 4096 },
-	{ "attention.value_length", offsetof(struct hparams, head_dim_v), 0, 0, 0, 4096 },
-	{ "attention.layer_norm_rms_epsilon", offsetof(struct hparams, eps), 1, REQUIRED, 0, 1 },
-	{ "rope.freq_base", offsetof(struct hparams, rope_base), 1, 10000, 1, 1e12 },
-	{ "rope.dimension_count", offsetof(struct hparams, n_rot), 0, 0, 0, 4096 },
-	{ "expert_count", offsetof(struct hparams, n_expert), 0, 0, 0, MOE_MAX_EXPERT },
-	{ "expert_used_count", offsetof(struct hparams, k), 0, 0, 0, MOE_MAX_EXPERT },
-	{ "expert_feed_forward_length", offsetof(struct hparams, n_ff_expert), 0, 0, 0, 1 << 20 },
-	{ "expert_shared_feed_forward_length", offsetof(struct hparams, n_ff_shared), 0, 0, 0, 1 << 20 },
-};
-
-static int read_hp(const struct model *m, const struct hp_row *r, struct hparams *hp,
-	struct moe_err *e)
-{
-	char key[128];
-	uint64_t u = 0;
-	double x;
-	int found;
-
-	snprintf(key, sizeof key, "%s.%s", m->arch->name, r->key);
-	found = r->real ? gguf_get_f64(m->g, key, &x, e) : gguf_get_u64(m->g, key, &u, e);
-	if (found < 0)
-		return -1;
-	if (!found && r->dflt == REQUIRED)
-		return err_set(e, MOE_ERR_INPUT, "key %s is missing", key);
-	if (!r->real)
-		x = (double)u;
-	if (!found)
-		x = r->dflt;
-	else if (!(x >= r->min && x <= r->max))
-		return err_set(e, MOE_ERR_INPUT, "%s = %.17g: allowed are %g to %g", key, x, r->min, r->max);
-	if (r->real)
-		*(double *)((char *)hp + r->at) = x;
-	else
-		*(uint32_t *)((char *)hp + r->at) = (uint32_t)x;
-	return 0;
-}
-
-/* What the rows cannot say: relations between numbers, and defaults made of other numbers. */
-static int relate_hp(struct model *m, struct moe_err *e)
-{
-	struct hparams *hp = &m->hp;
-
-	if (!hp->n_head_kv)
-		hp->n_head_kv = hp->n_head;
-	if (hp->n_head % hp->n_head_kv)
-		return err_set(e, MOE_ERR_INPUT, "%u heads cannot share %u key/value heads", hp->n_head,
-			hp->n_head_kv);
-	if (!hp->head_dim) {
-		if (hp->n_embd % hp->n_head)
-			return err_set(e, MOE_ERR_INPUT, "embedding length %u is not a multiple of %u heads",
-				hp->n_embd, hp->n_head);
-		hp->head_dim = hp->n_embd / hp->n_head;
-	}
-	if (hp->head_dim_v && hp->head_dim_v != hp->head_dim)
-		return err_set(e, MOE_ERR_INPUT, "key length %u and value length %u differ: not supported",
-			hp->head_dim, hp->head_dim_v);
-	if (!hp->n_rot)
-		hp->n_rot = hp->head_dim;
-	if (hp->n_rot % 2 || hp->n_rot > hp->head_dim)
-		return err_set(e, MOE_ERR_INPUT, "rope.dimension_count %u: must be even and at most the head's %u",
-			hp->n_rot, hp->head_dim);
-	if (!(m->arch->features & F_SHARED_GATED))
-		hp->n_ff_shared = 0; /* a width without tensors must not size anything */
-	if (!hp->n_expert && m->arch->experts == EXPERTS_ALWAYS)
-		return err_set(e, MOE_ERR_INPUT, "%s.expert_count is missing or 0", m->arch->name);
-	if (!hp->n_expert) {
-		if (!hp->n_ff)
-			return err_set(e, MOE_ERR_INPUT, "%s.feed_forward_length is missing or 0", m->arch->name);
-		return 0;
-	}
-	if (hp->k < 1 || hp->k > hp->n_expert)
-		return err_set(e, MOE_ERR_INPUT, "expert_used_count %u of expert_count %u is not possible",
-			hp->k, hp->n_expert);
-	if (m->arch->expert_ff == FF_COMMON || !hp->n_ff_expert)
-		hp->n_ff_expert = m->arch->expert_ff == FF_COMMON ? hp->n_ff : hp->n_ff / hp->k;
-	if (!hp->n_ff_expert)
-		return err_set(e, MOE_ERR_INPUT, "the experts' feed-forward length is missing or 0");
-	return 0;
-}
-
-/* Keys that change the arithmetic in ways that forward.c does not have: refused by name. */
-static int refuse_unsupported(const struct model *m, struct moe_err *e)
-{
-	struct gguf_str s;
-	char key[128];
-
-	snprintf(key, sizeof key, "%s.rope.scaling.type", m->arch->name);
-	if (gguf_get_str(m->g, key, &s, NULL) == 1 && !(s.n == 4 && !memcmp(s.s, "none", 4)))
-		return err_set(e, MOE_ERR_INPUT, "%s = '%.*s' is not supported", key, (int)(s.n < 40 ? s.n : 40),
-			s.s);
-	if (gguf_tensor_find(m->g, "rope_freqs.weight"))
-		return err_set(e, MOE_ERR_INPUT, "RoPE frequency factors (tensor rope_freqs.weight) are not "
-			"supported");
-	return 0;
-}
+#include "model/lora.h"
 
 /* ---- tensors ---- */
 
 /* Sizes by symbol; a tensor row's shape is written in these. */
-enum dim { D_NONE, D_EMBD, D_VOCAB, D_Q, D_KV, D_HEAD, D_FF, D_EXP, D_FFE, D_FFS };
+enum dim { D_NONE, D_EMBD, D_VOCAB, D_Q, D_KV, D_QKV, D_HEAD, D_HEADS, D_O, D_FF, D_FF2, D_EXP, D_FFE,
+	D_FFE2, D_FFS, D_Q_RANK, D_KV_RANK, D_KV_A, D_KV_B, D_NOPE, D_HEAD_V, D_PAIRS };
 
-static uint64_t dim_size(const struct model *m, enum dim d)
+static uint64_t dim_size(const struct model *m, const struct layer *l, enum dim d)
 {
 	const struct hparams *h = &m->hp;
+	uint64_t q = (uint64_t)l->n_head * h->head_dim, kv = (uint64_t)l->n_head_kv * h->head_dim;
 
 	switch (d) {
 	case D_NONE: return 1;
 	case D_EMBD: return h->n_embd;
 	case D_VOCAB: return m->n_vocab;
-	case D_Q: return (uint64_t)h->n_head * h->head_dim;
-	case D_KV: return (uint64_t)h->n_head_kv * h->head_dim;
+	case D_Q: return q;
+	case D_KV: return kv;
+	case D_QKV: return q + 2 * kv;
 	case D_HEAD: return h->head_dim;
-	case D_FF: return h->n_ff;
+	case D_HEADS: return l->n_head;
+	case D_O: return (uint64_t)l->n_head * h->head_dim_v;
+	case D_FF: return l->n_ff;
+	case D_FF2: return 2 * (uint64_t)l->n_ff;
 	case D_EXP: return h->n_expert;
 	case D_FFE: return h->n_ff_expert;
+	case D_FFE2: return 2 * (uint64_t)h->n_ff_expert;
 	case D_FFS: return h->n_ff_shared;
+	case D_Q_RANK: return h->q_rank;
+	case D_KV_RANK: return h->kv_rank;
+	case D_KV_A: return (uint64_t)h->kv_rank + h->n_rot;
+	case D_KV_B: return (uint64_t)l->n_head * (h->head_dim - h->n_rot + h->head_dim_v);
+	case D_NOPE: return h->head_dim - h->n_rot;
+	case D_HEAD_V: return h->head_dim_v;
+	case D_PAIRS: return h->n_rot / 2;
 	}
 	return 0;
 }
 
 enum kind { MATRIX, VECTOR }; /* struct weight, or const float * that must be F32 */
 
-/* A tensor of a layer: name after "blk.N.", what it is, the feature that asks for it, shape
- * (fastest first), place in struct layer. To add a tensor: a row. */
+/* Forms of a layer that its tensors decide: if the named one is there (after "blk.N."), `then` is
+ * added to the layer's features, else `other`. Asked in this order, where all of `when` are set. */
+static const struct form_row {
+	const char *name;
+	uint64_t when, then, other;
+} form_rows[] = {
+	{ "attn_kv_b.weight", F_MLA, F_KV_B_WHOLE, F_KV_B_SPLIT },
+	{ "attn_q_a.weight", F_MLA, F_Q_RANK, F_Q_PLAIN },
+	{ "attn_q_norm.weight", F_QK_NORM_MAYBE, F_QK_NORM_HEAD, 0 },
+	{ "layer_output_norm.weight", F_POST_NORMS_OUT, F_POST_LAYER, F_POST_FFW },
+	{ "ffn_up.weight", F_DENSE_MAYBE | F_MOE, F_DENSE, 0 },
+	{ "ffn_gate_up_exps.weight", F_GATE_UP_MAYBE | F_MOE, F_GATE_UP, F_GATE_AND_UP },
+};
+
+/* A tensor of a layer: name after "blk.N.", what it is, the features that ask for it, whether it may
+ * be missing, shape (fastest first), place in struct layer. To add a tensor: a row. */
 static const struct tensor_row {
 	const char *name;
 	enum kind kind;
 	enum model_class cls;
-	unsigned when; /* all of these features; 0 = always */
+	uint64_t when; /* all of these features; 0 = always */
+	int maybe;
 	enum dim ne[3];
 	size_t at;
 } tensor_rows[] = {
 #define AT(f) offsetof(struct layer, f)
-	{ "attn_norm.weight", VECTOR, MODEL_NORM, 0, { D_EMBD }, AT(attn_norm) },
-	{ "attn_q.weight", MATRIX, MODEL_ATTENTION, 0, { D_EMBD, D_Q }, AT(wq) },
-	{ "attn_k.weight", MATRIX, MODEL_ATTENTION, 0, { D_EMBD, D_KV }, AT(wk) },
-	{ "attn_v.weight", MATRIX, MODEL_ATTENTION, 0, { D_EMBD, D_KV }, AT(wv) },
-	{ "attn_output.weight", MATRIX, MODEL_ATTENTION, 0, { D_Q, D_EMBD }, AT(wo) },
-	{ "attn_q.bias", VECTOR, MODEL_ATTENTION, F_QKV_BIAS, { D_Q }, AT(bq) },
-	{ "attn_k.bias", VECTOR, MODEL_ATTENTION, F_QKV_BIAS, { D_KV }, AT(bk) },
-	{ "attn_v.bias", VECTOR, MODEL_ATTENTION, F_QKV_BIAS, { D_KV }, AT(bv) },
-	{ "attn_q_norm.weight", VECTOR, MODEL_NORM, F_QK_NORM_HEAD, { D_HEAD }, AT(q_norm) },
-	{ "attn_k_norm.weight", VECTOR, MODEL_NORM, F_QK_NORM_HEAD, { D_HEAD }, AT(k_norm) },
-	{ "attn_q_norm.weight", VECTOR, MODEL_NORM, F_QK_NORM_FULL, { D_Q }, AT(q_norm) },
-	{ "attn_k_norm.weight", VECTOR, MODEL_NORM, F_QK_NORM_FULL, { D_KV }, AT(k_norm) },
-	{ "ffn_norm.weight", VECTOR, MODEL_NORM, 0, { D_EMBD }, AT(ffn_norm) },
-	{ "ffn_gate.weight", MATRIX, MODEL_DENSE_FFN, F_DENSE, { D_EMBD, D_FF }, AT(gate) },
-	{ "ffn_up.weight", MATRIX, MODEL_DENSE_FFN, F_DENSE, { D_EMBD, D_FF }, AT(up) },
-	{ "ffn_down.weight", MATRIX, MODEL_DENSE_FFN, F_DENSE, { D_FF, D_EMBD }, AT(down) },
-	{ "ffn_gate_inp.weight", MATRIX, MODEL_ROUTER, F_MOE, { D_EMBD, D_EXP }, AT(router) },
-	{ "ffn_gate_exps.weight", MATRIX, MODEL_EXPERTS, F_MOE, { D_EMBD, D_FFE, D_EXP }, AT(gate_exps) },
-	{ "ffn_up_exps.weight", MATRIX, MODEL_EXPERTS, F_MOE, { D_EMBD, D_FFE, D_EXP }, AT(up_exps) },
-	{ "ffn_down_exps.weight", MATRIX, MODEL_EXPERTS, F_MOE, { D_FFE, D_EMBD, D_EXP }, AT(down_exps) },
-	{ "ffn_gate_inp_shexp.weight", MATRIX, MODEL_SHARED, F_SHARED_GATED, { D_EMBD }, AT(router_sh) },
-	{ "ffn_gate_shexp.weight", MATRIX, MODEL_SHARED, F_SHARED_GATED, { D_EMBD, D_FFS }, AT(gate_sh) },
-	{ "ffn_up_shexp.weight", MATRIX, MODEL_SHARED, F_SHARED_GATED, { D_EMBD, D_FFS }, AT(up_sh) },
-	{ "ffn_down_shexp.weight", MATRIX, MODEL_SHARED, F_SHARED_GATED, { D_FFS, D_EMBD }, AT(down_sh) },
+#define ATT MODEL_ATTENTION
+	{ "attn_norm.weight", VECTOR, MODEL_NORM, 0, 0, { D_EMBD }, AT(attn_norm.w) },
+	{ "attn_norm.bias", VECTOR, MODEL_NORM, F_NORM_BIAS, 0, { D_EMBD }, AT(attn_norm.b) },
+	{ "attn_qkv.weight", MATRIX, ATT, F_QKV_FUSED, 0, { D_EMBD, D_QKV }, AT(wqkv) },
+	{ "attn_qkv.bias", VECTOR, ATT, F_QKV_FUSED, 1, { D_QKV }, AT(bqkv) },
+	{ "attn_q.weight", MATRIX, ATT, F_QKV_SPLIT, 0, { D_EMBD, D_Q }, AT(wq) },
+	{ "attn_k.weight", MATRIX, ATT, F_QKV_SPLIT, 0, { D_EMBD, D_KV }, AT(wk) },
+	{ "attn_v.weight", MATRIX, ATT, F_QKV_SPLIT, 0, { D_EMBD, D_KV }, AT(wv) },
+	{ "attn_q.bias", VECTOR, ATT, F_QKV_SPLIT, 1, { D_Q }, AT(bq) },
+	{ "attn_k.bias", VECTOR, ATT, F_QKV_SPLIT, 1, { D_KV }, AT(bk) },
+	{ "attn_v.bias", VECTOR, ATT, F_QKV_SPLIT, 1, { D_KV }, AT(bv) },
+	{ "attn_q.weight", MATRIX, ATT, F_Q_PLAIN, 0, { D_EMBD, D_Q }, AT(wq) },
+	{ "attn_q_a.weight", MATRIX, ATT, F_Q_RANK, 0, { D_EMBD, D_Q_RANK }, AT(wq_a) },
+	{ "attn_q_a_norm.weight", VECTOR, MODEL_NORM, F_Q_RANK, 0, { D_Q_RANK }, AT(q_a_norm.w) },
+	{ "attn_q_b.weight", MATRIX, ATT, F_Q_RANK, 0, { D_Q_RANK, D_Q }, AT(wq_b) },
+	{ "attn_kv_a_mqa.weight", MATRIX, ATT, F_MLA, 0, { D_EMBD, D_KV_A }, AT(wkv_a) },
+	{ "attn_kv_a_norm.weight", VECTOR, MODEL_NORM, F_MLA, 0, { D_KV_RANK }, AT(kv_a_norm.w) },
+	{ "attn_kv_b.weight", MATRIX, ATT, F_KV_B_WHOLE, 0, { D_KV_RANK, D_KV_B }, AT(wkv_b) },
+	{ "attn_k_b.weight", MATRIX, ATT, F_KV_B_SPLIT, 0, { D_NOPE, D_KV_RANK, D_HEADS }, AT(wk_b) },
+	{ "attn_v_b.weight", MATRIX, ATT, F_KV_B_SPLIT, 0, { D_KV_RANK, D_HEAD_V, D_HEADS }, AT(wv_b) },
+	{ "attn_output.weight", MATRIX, ATT, 0, 0, { D_O, D_EMBD }, AT(wo) },
+	{ "attn_output.bias", VECTOR, ATT, F_O_BIAS, 0, { D_EMBD }, AT(bo) },
+	{ "attn_output.bias", VECTOR, ATT, F_O_BIAS_MAYBE, 1, { D_EMBD }, AT(bo) },
+	{ "attn_sinks.weight", VECTOR, ATT, F_SINKS, 0, { D_HEADS }, AT(sinks) },
+	{ "attn_q_norm.weight", VECTOR, MODEL_NORM, F_QK_NORM_HEAD, 0, { D_HEAD }, AT(q_norm.w) },
+	{ "attn_k_norm.weight", VECTOR, MODEL_NORM, F_QK_NORM_HEAD, 0, { D_HEAD }, AT(k_norm.w) },
+	{ "attn_q_norm.weight", VECTOR, MODEL_NORM, F_QK_NORM_FULL, 0, { D_Q }, AT(q_norm.w) },
+	{ "attn_k_norm.weight", VECTOR, MODEL_NORM, F_QK_NORM_FULL, 0, { D_KV }, AT(k_norm.w) },
+	{ "post_attention_norm.weight", VECTOR, MODEL_NORM, F_POST_NORMS, 0, { D_EMBD }, AT(post_attn.w) },
+	{ "attn_output_norm.weight", VECTOR, MODEL_NORM, F_POST_NORMS_OUT, 0, { D_EMBD }, AT(post_attn.w) },
+	{ "ffn_norm.weight", VECTOR, MODEL_NORM, F_FFN_NORM, 0, { D_EMBD }, AT(ffn_norm.w) },
+	{ "ffn_norm.bias", VECTOR, MODEL_NORM, F_FFN_NORM | F_NORM_BIAS, 0, { D_EMBD }, AT(ffn_norm.b) },
+	{ "post_attention_norm.weight", VECTOR, MODEL_NORM, F_FFN_NORM_POST, 0, { D_EMBD }, AT(ffn_norm.w) },
+	{ "attn_output_norm.weight", VECTOR, MODEL_NORM, F_FFN_NORM_OUT, 0, { D_EMBD }, AT(ffn_norm.w) },
+	{ "ffn_norm_exps.weight", VECTOR, MODEL_NORM, F_BESIDE, 0, { D_EMBD }, AT(exps_norm.w) },
+	{ "post_ffw_norm.weight", VECTOR, MODEL_NORM, F_POST_NORMS, 0, { D_EMBD }, AT(post_ffn.w) },
+	{ "post_ffw_norm.weight", VECTOR, MODEL_NORM, F_POST_FFW, 0, { D_EMBD }, AT(post_ffn.w) },
+	{ "layer_output_norm.weight", VECTOR, MODEL_NORM, F_POST_LAYER, 0, { D_EMBD }, AT(post_ffn.w) },
+	{ "ffn_up.weight", MATRIX, MODEL_DENSE_FFN, F_DENSE | F_UP_FUSED, 0, { D_EMBD, D_FF2 }, AT(up) },
+	{ "ffn_gate.weight", MATRIX, MODEL_DENSE_FFN, F_DENSE | F_UP_SPLIT, 0, { D_EMBD, D_FF }, AT(gate) },
+	{ "ffn_up.weight", MATRIX, MODEL_DENSE_FFN, F_DENSE | F_UP_SPLIT, 0, { D_EMBD, D_FF }, AT(up) },
+	{ "ffn_down.weight", MATRIX, MODEL_DENSE_FFN, F_DENSE, 0, { D_FF, D_EMBD }, AT(down) },
+	{ "ffn_gate.bias", VECTOR, MODEL_DENSE_FFN, F_DENSE | F_FFN_BIAS_MAYBE, 1, { D_FF }, AT(gate_b) },
+	{ "ffn_up.bias", VECTOR, MODEL_DENSE_FFN, F_DENSE | F_FFN_BIAS_MAYBE, 1, { D_FF }, AT(up_b) },
+	{ "ffn_down.bias", VECTOR, MODEL_DENSE_FFN, F_DENSE | F_FFN_BIAS_MAYBE, 1, { D_EMBD }, AT(down_b) },
+	{ "ffn_gate_inp.weight", MATRIX, MODEL_ROUTER, F_MOE, 0, { D_EMBD, D_EXP }, AT(router) },
+	{ "ffn_gate_inp.bias", VECTOR, MODEL_ROUTER, F_MOE | F_ROUTER_BIAS, 0, { D_EXP }, AT(router_b) },
+	{ "exp_probs_b.bias", VECTOR, MODEL_ROUTER, F_MOE | F_SEL_BIAS, 0, { D_EXP }, AT(sel_b) },
+	{ "exp_probs_b.bias", VECTOR, MODEL_ROUTER, F_MOE | F_SEL_BIAS_MAYBE, 1, { D_EXP }, AT(sel_b) },
+#define EXPS MODEL_EXPERTS
+	{ "ffn_gate_up_exps.weight", MATRIX, EXPS, F_GATE_UP, 0, { D_EMBD, D_FFE2, D_EXP }, AT(gate_up_exps) },
+	{ "ffn_gate_exps.weight", MATRIX, EXPS, F_GATE_AND_UP, 0, { D_EMBD, D_FFE, D_EXP }, AT(gate_exps) },
+	{ "ffn_up_exps.weight", MATRIX, EXPS, F_GATE_AND_UP, 0, { D_EMBD, D_FFE, D_EXP }, AT(up_exps) },
+	{ "ffn_down_exps.weight", MATRIX, EXPS, F_MOE, 0, { D_FFE, D_EMBD, D_EXP }, AT(down_exps) },
+	{ "ffn_gate_exps.bias", VECTOR, EXPS, F_MOE | F_EXPERT_BIAS, 0, { D_FFE, D_EXP }, AT(gate_exps_b) },
+	{ "ffn_up_exps.bias", VECTOR, EXPS, F_MOE | F_EXPERT_BIAS, 0, { D_FFE, D_EXP }, AT(up_exps_b) },
+	{ "ffn_down_exps.bias", VECTOR, EXPS, F_MOE | F_EXPERT_BIAS, 0, { D_EMBD, D_EXP }, AT(down_exps_b) },
+	{ "ffn_gate_inp_shexp.weight", MATRIX, MODEL_SHARED, F_SHARED_GATED, 0, { D_EMBD }, AT(router_sh) },
+	{ "ffn_gate_shexp.weight", MATRIX, MODEL_SHARED, F_SHARED, 0, { D_EMBD, D_FFS }, AT(gate_sh) },
+	{ "ffn_up_shexp.weight", MATRIX, MODEL_SHARED, F_SHARED, 0, { D_EMBD, D_FFS }, AT(up_sh) },
+	{ "ffn_down_shexp.weight", MATRIX, MODEL_SHARED, F_SHARED, 0, { D_FFS, D_EMBD }, AT(down_sh) },
 #undef AT
+#undef ATT
+#undef EXPS
 };
 
 static int note_used(struct model *m, enum model_class cls, const struct gguf_tensor *t,
@@ -208,11 +162,11 @@ static int note_used(struct model *m, enum model_class cls, const struct gguf_te
 	return 0;
 }
 
-static int check_shape(const struct model *m, const struct gguf_tensor *t, const enum dim ne[3],
-	struct moe_err *e)
+static int check_shape(const struct model *m, const struct layer *l, const struct gguf_tensor *t,
+	const enum dim ne[3], struct moe_err *e)
 {
 	for (int i = 0; i < 4; i++) {
-		uint64_t want = i < 3 ? dim_size(m, ne[i]) : 1;
+		uint64_t want = i < 3 ? dim_size(m, l, ne[i]) : 1;
 
 		if (t->ne[i] != want)
 			return err_set(e, MOE_ERR_INPUT, "tensor %s: dimension %d is %llu, the hyperparameters "
@@ -222,8 +176,8 @@ static int check_shape(const struct model *m, const struct gguf_tensor *t, const
 }
 
 /* Fill in *dst (struct weight or const float *) from the named tensor. */
-static int take(struct model *m, const char *name, enum kind kind, enum model_class cls,
-	const enum dim ne[3], void *dst, struct moe_err *e)
+static int take(struct model *m, const struct layer *l, const char *name, enum kind kind,
+	enum model_class cls, const enum dim ne[3], void *dst, struct moe_err *e)
 {
 	const struct gguf_tensor *t = gguf_tensor_find(m->g, name);
 	const struct qtype_info *q;
@@ -231,7 +185,7 @@ static int take(struct model *m, const char *name, enum kind kind, enum model_cl
 
 	if (!t)
 		return err_set(e, MOE_ERR_INPUT, "tensor %s is missing", name);
-	if (check_shape(m, t, ne, e))
+	if (check_shape(m, l, t, ne, e))
 		return -1;
 	q = qtype_info(t->type);
 	if (kind == VECTOR) {
@@ -249,7 +203,83 @@ static int take(struct model *m, const char *name, enum kind kind, enum model_cl
 	w->n_out = (uint32_t)t->ne[1];
 	w->n_mat = (uint32_t)t->ne[2];
 	w->row_bytes = qtype_row_bytes(t->type, t->ne[0]);
+	w->mat_bytes = w->n_out * w->row_bytes;
 	return note_used(m, cls, t, e);
+}
+
+/* Rows row0.. of every matrix of w. */
+static struct weight rows_of(const struct weight *w, uint32_t row0, uint32_t n)
+{
+	struct weight part = *w;
+
+	part.data += row0 * w->row_bytes;
+	part.n_out = n;
+	return part;
+}
+
+/* The forward pass knows q, k, v, gate and up only by themselves. */
+static void take_apart(struct model *m, struct layer *l)
+{
+	const struct hparams *hp = &m->hp;
+	uint32_t q = l->n_head * hp->head_dim, kv = l->n_head_kv * hp->head_dim, ff = hp->n_ff_expert;
+	uint32_t nope = hp->head_dim - hp->n_rot;
+
+	if (l->features & F_QKV_FUSED) {
+		l->wq = rows_of(&l->wqkv, 0, q);
+		l->wk = rows_of(&l->wqkv, q, kv);
+		l->wv = rows_of(&l->wqkv, q + kv, kv);
+		if (l->bqkv) {
+			l->bq = l->bqkv;
+			l->bk = l->bqkv + q;
+			l->bv = l->bqkv + q + kv;
+		}
+	}
+	if (l->features & F_KV_B_WHOLE) { /* for each head: nope rows of keys, then its rows of values */
+		l->wkv_b.n_mat = l->n_head;
+		l->wkv_b.mat_bytes = (size_t)(nope + hp->head_dim_v) * l->wkv_b.row_bytes;
+		l->wv_b = rows_of(&l->wkv_b, nope, hp->head_dim_v);
+		l->wkv_b = rows_of(&l->wkv_b, 0, nope);
+	}
+	if ((l->features & F_UP_FUSED) && (l->features & F_DENSE)) {
+		l->gate = rows_of(&l->up, 0, l->n_ff);
+		l->up = rows_of(&l->up, l->n_ff, l->n_ff);
+	}
+	if (l->features & F_GATE_UP) {
+		l->gate_exps = rows_of(&l->gate_up_exps, 0, ff);
+		l->up_exps = rows_of(&l->gate_up_exps, ff, ff);
+	}
+}
+
+static int has_tensor(const struct model *m, uint32_t il, const char *name)
+{
+	char full[64];
+
+	snprintf(full, sizeof full, "blk.%u.%s", il, name);
+	return gguf_tensor_find(m->g, full) != NULL;
+}
+
+/* The features of layer il: the architecture's, and the forms that its tensors have. */
+static void find_forms(struct model *m, uint32_t il)
+{
+	struct layer *l = &m->layer[il];
+
+	l->features |= m->arch->features;
+	if (!(l->features & F_MLA))
+		l->features |= has_tensor(m, il, "attn_qkv.weight") ? F_QKV_FUSED : F_QKV_SPLIT;
+	if ((l->features & F_MOE) && !(l->features & F_GATE_UP_MAYBE))
+		l->features |= F_GATE_AND_UP;
+	if (!(l->features & F_MOE) || !m->hp.n_ff_shared)
+		l->features &= ~(F_SHARED | F_SHARED_GATED);
+	if (l->features & F_SHARED_GATED)
+		l->features |= F_SHARED;
+	if (!(l->features & F_UP_FUSED))
+		l->features |= F_UP_SPLIT;
+	for (size_t i = 0; i < sizeof form_rows / sizeof form_rows[0]; i++) {
+		const struct form_row *r = &form_rows[i];
+
+		if ((r->when & l->features) == r->when)
+			l->features |= has_tensor(m, il, r->name) ? r->then : r->other;
+	}
 }
 
 static int take_layer(struct model *m, uint32_t il, struct moe_err *e)
@@ -257,22 +287,63 @@ static int take_layer(struct model *m, uint32_t il, struct moe_err *e)
 	struct layer *l = &m->layer[il];
 	char name[64];
 
-	l->features = m->arch->features | (m->hp.n_expert ? F_MOE : F_DENSE);
+	find_forms(m, il);
 	for (size_t i = 0; i < sizeof tensor_rows / sizeof tensor_rows[0]; i++) {
 		const struct tensor_row *r = &tensor_rows[i];
 
-		if ((r->when & l->features) != r->when)
+		if ((r->when & l->features) != r->when || (r->maybe && !has_tensor(m, il, r->name)))
 			continue;
 		snprintf(name, sizeof name, "blk.%u.%s", il, r->name);
-		if (take(m, name, r->kind, r->cls, r->ne, (char *)l + r->at, e))
+		if (take(m, l, name, r->kind, r->cls, r->ne, (char *)l + r->at, e))
 			return -1;
 	}
+	take_apart(m, l);
+	return 0;
+}
+
+/* RoPE's factors, which belong to all layers: freqs, or LongRoPE's two. */
+static int take_factors(struct model *m, struct moe_err *e)
+{
+	static const enum dim pairs[3] = { D_PAIRS };
+	static const char *const names[] = { "rope_freqs.weight", "rope_factors_long.weight",
+		"rope_factors_short.weight" };
+	const float **at[] = { &m->rope[0].freqs, &m->rope[0].longer, &m->rope[0].shorter };
+	int freqs = (m->arch->features & F_ROPE_FACTORS) && !m->rope[0].stretched_long;
+	int longer = (m->arch->features & F_LONGROPE) ||
+		((m->arch->features & F_ROPE_FACTORS) && m->rope[0].stretched_long);
+
+	for (int i = 0; i < 3; i++)
+		if ((i ? longer : freqs) && gguf_tensor_find(m->g, names[i]) &&
+		    take(m, m->layer, names[i], VECTOR, MODEL_ATTENTION, pairs, at[i], e))
+			return -1;
+	m->rope[1].freqs = m->rope[0].freqs;
+	m->rope[1].longer = m->rope[0].longer;
+	m->rope[1].shorter = m->rope[0].shorter;
+	return 0;
+}
+
+static int take_output(struct model *m, struct moe_err *e)
+{
+	static const enum dim embd[3] = { D_EMBD, D_VOCAB }, norm[3] = { D_EMBD }, vocab[3] = { D_VOCAB };
+	uint64_t f = m->arch->features;
+	const struct layer *l = m->layer;
+
+	if (take(m, l, "output_norm.weight", VECTOR, MODEL_NORM, norm, &m->output_norm.w, e) ||
+	    ((f & F_NORM_BIAS) &&
+	     take(m, l, "output_norm.bias", VECTOR, MODEL_NORM, norm, &m->output_norm.b, e)))
+		return -1;
+	m->output = m->tok_embd;
+	if (gguf_tensor_find(m->g, "output.weight") &&
+	    take(m, l, "output.weight", MATRIX, MODEL_OUTPUT, embd, &m->output, e))
+		return -1;
+	if ((f & F_OUT_BIAS) || ((f & F_OUT_BIAS_MAYBE) && gguf_tensor_find(m->g, "output.bias")))
+		return take(m, l, "output.bias", VECTOR, MODEL_OUTPUT, vocab, &m->output_b, e);
 	return 0;
 }
 
 static int take_tensors(struct model *m, struct moe_err *e)
 {
-	static const enum dim embd[3] = { D_EMBD, D_VOCAB }, norm[3] = { D_EMBD };
+	static const enum dim embd[3] = { D_EMBD, D_VOCAB };
 	const struct gguf_tensor *t = gguf_tensor_find(m->g, "token_embd.weight");
 
 	if (!t)
@@ -281,15 +352,8 @@ static int take_tensors(struct model *m, struct moe_err *e)
 		return err_set(e, MOE_ERR_INPUT, "token_embd.weight has %llu rows: allowed are 1 to %u",
 			(unsigned long long)t->ne[1], 1u << 24);
 	m->n_vocab = (uint32_t)t->ne[1];
-	m->layer = calloc(m->hp.n_layer, sizeof *m->layer);
-	if (!m->layer)
-		return err_nomem(e, m->hp.n_layer * sizeof *m->layer, "layers");
-	if (take(m, "token_embd.weight", MATRIX, MODEL_EMBED, embd, &m->tok_embd, e) ||
-	    take(m, "output_norm.weight", VECTOR, MODEL_NORM, norm, &m->output_norm, e))
-		return -1;
-	m->output = m->tok_embd;
-	if (gguf_tensor_find(m->g, "output.weight") &&
-	    take(m, "output.weight", MATRIX, MODEL_OUTPUT, embd, &m->output, e))
+	if (take(m, m->layer, "token_embd.weight", MATRIX, MODEL_EMBED, embd, &m->tok_embd, e) ||
+	    take_output(m, e) || take_factors(m, e))
 		return -1;
 	for (uint32_t i = 0; i < m->hp.n_layer; i++)
 		if (take_layer(m, i, e))
@@ -297,20 +361,43 @@ static int take_tensors(struct model *m, struct moe_err *e)
 	return 0;
 }
 
-/* A tensor that no row asked for would be left out of the arithmetic without a word: refuse it. */
-static int refuse_unused(const struct model *m, struct moe_err *e)
+/* Layers behind the last one that predict further tokens: not run, not an error. */
+static int is_nextn(const struct model *m, const char *name)
 {
-	size_t n = gguf_n_tensors(m->g), extra = n - m->n_used, first = 0;
+	char *end;
+	unsigned long il;
+
+	if (strncmp(name, "blk.", 4) || name[4] < '0' || name[4] > '9')
+		return 0;
+	il = strtoul(name + 4, &end, 10);
+	return *end == '.' && il >= m->hp.n_layer && il < m->hp.n_block;
+}
+
+/* A tensor that no row asked for would be left out of the arithmetic without a word: refuse it. */
+static int refuse_unused(struct model *m, struct moe_err *e)
+{
+	size_t n = gguf_n_tensors(m->g), extra = 0, first = 0;
 	unsigned char *used = calloc(n + 1, 1);
 
 	if (!used)
 		return err_nomem(e, n, "tensor list");
 	for (size_t i = 0; i < m->n_used; i++)
 		used[m->used[i].t - gguf_tensor_at(m->g, 0)] = 1;
-	while (first < n && used[first])
-		first++;
+	for (size_t i = n; i-- > 0;) {
+		const struct gguf_tensor *t = gguf_tensor_at(m->g, i);
+
+		if (used[i])
+			continue;
+		if (is_nextn(m, t->name)) {
+			m->info.n_unused++;
+			m->info.unused_bytes += t->n_bytes;
+			continue;
+		}
+		extra++;
+		first = i;
+	}
 	free(used);
-	if (first == n)
+	if (!extra)
 		return 0;
 	return err_set(e, MOE_ERR_INPUT, "tensor %s is not part of architecture %s (%zu of %zu tensors "
 		"are not)", gguf_tensor_at(m->g, first)->name, m->arch->name, extra, n);
@@ -363,6 +450,56 @@ static void name_quant(struct model *m)
 	}
 }
 
+/* The preset of the family, and what the file's keys say instead. */
+static int fill_router(struct model *m, struct moe_route_spec *r, struct moe_err *e)
+{
+	static const int score_of[] = { -1, MOE_SCORE_SOFTMAX, MOE_SCORE_SIGMOID, -1,
+		MOE_SCORE_SQRT_SOFTPLUS };
+	const struct hparams *h = &m->hp;
+	uint32_t keys = m->arch->keys;
+
+	if (moe_route_preset(m->arch->router, r, e))
+		return -1;
+	r->n_expert = (uint16_t)h->n_expert;
+	r->k = (uint16_t)h->k;
+	r->scale = (float)h->weights_scale;
+	if (h->n_group > 1) {
+		r->n_group = (uint16_t)h->n_group;
+		r->n_group_used = (uint16_t)h->n_group_used;
+	}
+	if (keys & K_WEIGHTS_NORM)
+		r->weight = h->weights_norm ? MOE_WEIGHT_NORM : MOE_WEIGHT_RAW;
+	if ((keys & K_GATING) && h->gating) {
+		if (score_of[h->gating] < 0)
+			return err_set(e, MOE_ERR_INPUT, "%s.expert_gating_func = %u is not supported; supported are "
+				"1 (softmax), 2 (sigmoid), 4 (sqrt(softplus))", m->arch->name, h->gating);
+		r->score = (enum moe_score)score_of[h->gating];
+	}
+	/* GLM-4.7-Flash in files that do not say: as llama.cpp knows it */
+	if ((keys & K_MLA) && !h->gating && (h->n_layer == 47 || h->n_layer == 48) && m->n_vocab == 154880)
+		r->score = MOE_SCORE_SIGMOID;
+	return moe_route_check(r, e);
+}
+
+static void fill_layers(struct model *m)
+{
+	struct model_info *in = &m->info;
+	const struct hparams *h = &m->hp;
+
+	for (uint32_t i = 0; i < h->n_layer; i++) {
+		uint64_t f = m->layer[i].features;
+
+		if (f & F_MOE)
+			in->layers[in->n_moe_layer++] = (struct moe_layer_desc){ (uint16_t)i,
+				(uint16_t)h->n_expert, (uint16_t)h->k };
+		if (f & F_DENSE)
+			in->n_ff = m->layer[i].n_ff;
+		in->n_dense_layer += (f & F_DENSE) != 0;
+		in->shared_gated |= (f & F_SHARED_GATED) != 0;
+		in->n_window_layer += m->layer[i].window != 0;
+	}
+}
+
 static int fill_info(struct model *m, struct moe_err *e)
 {
 	struct model_info *in = &m->info;
@@ -382,18 +519,18 @@ static int fill_info(struct model *m, struct moe_err *e)
 	in->n_head_kv = h->n_head_kv;
 	in->head_dim = h->head_dim;
 	in->n_ctx_train = h->n_ctx_train;
-	in->n_ff = h->n_expert ? 0 : h->n_ff;
+	in->window = h->window;
+	in->n_nextn = h->n_nextn;
+	in->kv_rank = m->arch->features & F_MLA ? h->kv_rank : 0;
 	if (h->n_expert) {
 		in->n_ff_expert = h->n_ff_expert;
 		in->n_ff_shared = h->n_ff_shared;
-		in->route.n_expert = (uint16_t)h->n_expert;
-		in->route.k = (uint16_t)h->k;
-		if (moe_route_preset(m->arch->router, &in->route, e) || moe_route_check(&in->route, e))
+		if (fill_router(m, &in->route, e))
 			return -1;
-		for (uint32_t i = 0; i < h->n_layer; i++)
-			in->layers[in->n_moe_layer++] = (struct moe_layer_desc){ (uint16_t)i,
-				(uint16_t)h->n_expert, (uint16_t)h->k };
 	}
+	fill_layers(m);
+	if (!in->n_window_layer)
+		in->window = 0;
 	for (size_t i = 0; i < m->n_used; i++)
 		count_tensor(m, m->used[i].cls, m->used[i].t);
 	name_quant(m);
@@ -414,7 +551,7 @@ struct model *model_open(const struct gguf *g, struct moe_err *e)
 {
 	struct model *m = calloc(1, sizeof *m);
 	struct gguf_str s;
-	char list[256];
+	char list[512];
 	int found;
 
 	if (!m) {
@@ -434,11 +571,7 @@ struct model *model_open(const struct gguf *g, struct moe_err *e)
 			(int)(s.n < 64 ? s.n : 64), s.s, list);
 		goto fail;
 	}
-	for (size_t i = 0; i < sizeof hp_rows / sizeof hp_rows[0]; i++)
-		if (read_hp(m, &hp_rows[i], &m->hp, e))
-			goto fail;
-	if (relate_hp(m, e) || refuse_unsupported(m, e) || take_tensors(m, e) || refuse_unused(m, e) ||
-	    fill_info(m, e))
+	if (hparams_read(m, e) || take_tensors(m, e) || refuse_unused(m, e) || fill_info(m, e))
 		goto fail;
 	return m;
 fail:
@@ -451,6 +584,7 @@ void model_close(struct model *m)
 {
 	if (!m)
 		return;
+	lora_free(m);
 	free(m->layer);
 	free(m->used);
 	free(m);

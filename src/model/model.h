@@ -28,8 +28,14 @@ struct model_info {
 	const char *arch;    /* name of the architecture row */
 	char name[128];      /* general.name or the file's name */
 	uint32_t n_layer, n_vocab, n_embd, n_head, n_head_kv, head_dim, n_ctx_train;
-	uint32_t n_ff;            /* width of a dense layer's FFN, 0 if there is none */
+	uint32_t n_ff;            /* width of a dense layer's FFN (of the last), 0 if there is none */
 	uint32_t n_ff_expert, n_ff_shared; /* width of a routed expert, of the shared expert */
+	int shared_gated;         /* the shared expert has a gate */
+	uint32_t n_dense_layer;   /* layers with a dense FFN */
+	uint32_t window, n_window_layer; /* positions that so many layers see, 0 = all see all */
+	uint32_t kv_rank;         /* width of the latent key and value, 0 = there is none */
+	uint32_t n_nextn;         /* layers of the file that predict further tokens: not run */
+	uint64_t n_unused, unused_bytes; /* their tensors */
 	uint32_t n_moe_layer;
 	struct moe_layer_desc layers[MOE_MAX_LAYER]; /* [n_moe_layer] */
 	struct moe_route_spec route;       /* n_expert = 0 in a dense model */
@@ -43,6 +49,10 @@ struct model_info {
 /* Refuses by name: unknown architectures, missing or misshapen tensors, types without kernels. */
 struct model *model_open(const struct gguf *g, struct moe_err *e);
 void model_close(struct model *m);
+/* A low-rank adapter for this model, times scale; before the first session. Its file must outlive the
+ * model. Several add up in the order given. Refuses by name what does not fit the model. After an
+ * error the model may only be closed. */
+int model_add_adapter(struct model *m, const struct gguf *g, double scale, struct moe_err *e);
 const struct model_info *model_info(const struct model *m);
 
 /* The names of the supported architectures; NULL after the last. */
@@ -63,7 +73,33 @@ struct session_opt {
 	uint32_t n_batch;  /* tokens evaluated together; 0 = 512 */
 	uint32_t n_threads; /* 0 = one per processor */
 	const char *isa;   /* kernel row by name; NULL = best */
+	int kv_type;       /* enum session_kv: what keys and values are kept in */
+	int activations;   /* enum session_act: what quantised weights are multiplied with */
+	const struct session_cache *cache; /* NULL = experts are used where they are mapped */
 };
+
+/* Experts stay in the file; a bounded cache holds those in use. Same bits as without it. */
+enum session_policy { SESSION_LRU, SESSION_LFU, SESSION_STATIC };
+struct session_cache {
+	uint64_t bytes;        /* of memory for experts, or */
+	double percent;        /* > 0: of the bytes of all experts */
+	enum session_policy policy;
+	const uint64_t *heat;  /* STATIC: [n_layer][n_expert] earlier uses; read by session_new only */
+};
+
+/* Since session_new. A hit or a miss is an expert that a batch needs at a layer. */
+struct session_cache_stat {
+	uint64_t slots, experts; /* held at most, of how many */
+	uint64_t slot_bytes, hits, misses, read_bytes, stall_ns; /* stall: nothing to compute meanwhile */
+};
+
+/* INT8: activations are rounded to 8 bits per block of 32 before they meet quantised weights, which
+ * then is integer arithmetic (kern/int8.h); F32: they stay as they are. Weights of F32, F16 and BF16,
+ * routers and attention are not concerned. */
+enum session_act { SESSION_ACT_INT8, SESSION_ACT_F32 };
+
+/* F16 and Q8_0 round each key and value once; F32 keeps them as they are. */
+enum session_kv { SESSION_KV_F16, SESSION_KV_F32, SESSION_KV_Q8_0 };
 
 struct session *session_new(const struct model *m, const struct session_opt *opt, struct moe_err *e);
 void session_free(struct session *s);
@@ -73,6 +109,14 @@ uint32_t session_ctx(const struct session *s);
 uint32_t session_batch(const struct session *s);
 int session_threads(const struct session *s);
 const struct kern *session_kern(const struct session *s);
+/* 1 and *out, or 0: there is no expert cache. */
+int session_cache_stat(const struct session *s, struct session_cache_stat *out);
+/* Is an expert of a layer in memory? 1 without a cache. The engine's thread only. */
+int session_holds(const struct session *s, int layer, int expert);
+const char *session_act_name(const struct session *s); /* "int8", "f32" */
+/* All that decides the bits of a result besides model and input: "avx512 int8 kv:f16". */
+const char *session_arithmetic(const struct session *s);
+const char *session_kv_name(const struct session *s); /* "f16", "f32", "q8_0" */
 
 /* Start a sequence at position 0: the cache is empty. */
 int session_begin(struct session *s, const struct moe_seq_info *info, struct moe_err *e);

@@ -13,26 +13,43 @@
 
 /* ---- routing ---- */
 
+/* What the editing hooks make of a token: 1 if anything was changed. logits, bias: [n_expert]. */
+static int ask_editors(struct session *s, size_t il, size_t t, float *logits, float *bias, struct moe_err *e)
+{
+	int n = s->m->info.route.n_expert, changed = 0, got;
+
+	for (int pass = 0; pass < 2; pass++) /* all edits, then all preferences */
+		for (size_t i = 0; i < s->n_hook; i++) {
+			struct moe_hook *h = s->hook[i].h;
+
+			if (!(pass ? h->prefer != NULL : h->edit != NULL) || !s->hook[i].wants[il])
+				continue;
+			got = pass ? h->prefer(h->ctx, (int)il, s->seq, s->vpos[t], s->vtok[t], logits, bias, n, e)
+				: h->edit(h->ctx, (int)il, s->seq, s->vpos[t], s->vtok[t], logits, n, e);
+			if (got < 0)
+				return err_wrap(e, "hook %s", h->name);
+			changed |= got;
+		}
+	return changed != 0;
+}
+
 static int edit_token(struct session *s, size_t il, size_t t, struct moe_choice *c, struct moe_err *e)
 {
 	const struct moe_route_spec *spec = &s->m->info.route;
-	float *edited = s->rscratch + 2 * spec->n_expert;
-	int changed = 0, got;
+	float *edited = s->rscratch + 2 * spec->n_expert, *bias = edited + spec->n_expert;
+	const float *own = s->m->layer[il].sel_b;
+	int changed;
 
 	memcpy(edited, s->rlogits + t * spec->n_expert, spec->n_expert * sizeof *edited);
-	for (size_t i = 0; i < s->n_hook; i++) {
-		struct moe_hook *h = s->hook[i].h;
-
-		if (!h->edit || !s->hook[i].wants[il])
-			continue;
-		got = h->edit(h->ctx, (int)il, s->seq, s->vpos[t], s->vtok[t], edited, spec->n_expert, e);
-		if (got < 0)
-			return err_wrap(e, "hook %s", h->name);
-		changed |= got;
-	}
+	memset(bias, 0, spec->n_expert * sizeof *bias);
+	changed = ask_editors(s, il, t, edited, bias, e);
+	if (changed < 0)
+		return -1;
 	memcpy(s->before + t * spec->k, c->experts, spec->k * sizeof *s->before);
 	if (changed) {
-		moe_route(spec, edited, NULL, s->rscratch, c);
+		for (size_t i = 0; own && i < spec->n_expert; i++)
+			bias[i] += own[i];
+		moe_route(spec, edited, bias, s->rscratch, c);
 		c->flags |= MOE_EV_EDITED;
 	}
 	return 0;
@@ -45,7 +62,7 @@ static int route_tokens(struct session *s, size_t il, size_t n, struct moe_err *
 	for (size_t t = 0; t < n; t++) {
 		struct moe_choice c = { s->experts + t * spec->k, s->weights + t * spec->k, 0, 0 };
 
-		moe_route(spec, s->rlogits + t * spec->n_expert, NULL, s->rscratch, &c);
+		moe_route(spec, s->rlogits + t * spec->n_expert, s->m->layer[il].sel_b, s->rscratch, &c);
 		if (s->editing && edit_token(s, il, t, &c, e))
 			return -1;
 		s->margin[t] = c.margin;
@@ -57,7 +74,7 @@ static int route_tokens(struct session *s, size_t il, size_t n, struct moe_err *
 static const char *editor_name(const struct session *s)
 {
 	for (size_t i = 0; i < s->n_hook; i++)
-		if (s->hook[i].h->edit)
+		if (s->hook[i].h->edit || s->hook[i].h->prefer)
 			return s->hook[i].h->name;
 	return NULL;
 }
@@ -99,62 +116,126 @@ static void group_by_expert(struct session *s, size_t n)
 	s->first[0] = 0;
 }
 
-/* As product_job, with the matrix of expert x. */
-static struct job expert_job(const struct weight *w, uint32_t x, const float *in, size_t n_tok,
-	float *y, size_t ys)
+/* As product_job, with the matrix of expert x, from the cache if there is one. */
+static struct job expert_job(struct session *s, const struct weight *w, enum xcache_part part, uint32_t x,
+	const float *in, size_t n_tok, float *y, size_t ys)
 {
 	struct job j = product_job(w, in, n_tok, y, ys);
 
-	j.data += (size_t)x * w->n_out * w->row_bytes;
+	j.mat = x;
+	j.data = s->xcache ? xcache_at(s->xcache, x, part) : w->data + x * w->mat_bytes;
 	return j;
 }
 
-/* The experts' SwiGLU, one product per expert over the tokens that chose it. */
-static void run_experts(struct session *s, const struct layer *l, size_t n)
+/* Bias row x of b [n_expert][n] on the gathered rows of expert x, which are `rows` of n floats. */
+static void expert_bias(float *y, const float *b, uint32_t x, size_t n, size_t rows)
+{
+	add_bias(y, b ? b + (size_t)x * n : NULL, n, rows);
+}
+
+/* The tokens' inputs in the gathered order, times their gate weights where those come first. */
+static void gather(struct session *s, const struct layer *l, size_t n)
+{
+	size_t k = s->m->hp.k, d = s->m->hp.n_embd;
+
+	for (size_t i = 0; i < n * k; i++) {
+		memcpy(s->xg + s->slot[i] * d, s->h + i / k * d, d * sizeof *s->xg);
+		if (l->features & F_WEIGHT_FIRST)
+			scale_rows(s->xg + s->slot[i] * d, s->weights[i], d);
+	}
+}
+
+/* The gated FFN of the n experts in s->group, ascending: one product per expert over the tokens that
+ * chose it. */
+static void run_group(struct session *s, const struct layer *l, size_t n)
 {
 	const struct hparams *hp = &s->m->hp;
-	size_t k = hp->k, d = hp->n_embd, ff = hp->n_ff_expert, n_job = 0;
+	size_t d = hp->n_embd, ff = hp->n_ff_expert, n_job = 0;
 
-	for (size_t i = 0; i < n * k; i++)
-		memcpy(s->xg + s->slot[i] * d, s->h + i / k * d, d * sizeof *s->xg);
-	for (uint32_t x = 0; x < hp->n_expert; x++) {
+	for (size_t i = 0; i < n; i++) {
+		uint32_t x = s->group[i];
 		size_t r = s->first[x], rows = s->first[x + 1] - r;
 
-		if (!rows)
-			continue;
-		s->jobs[n_job++] = expert_job(&l->gate_exps, x, s->xg + r * d, rows, s->gg + r * ff, ff);
-		s->jobs[n_job++] = expert_job(&l->up_exps, x, s->xg + r * d, rows, s->ug + r * ff, ff);
+		s->jobs[n_job++] = expert_job(s, &l->gate_exps, XCACHE_GATE, x, s->xg + r * d, rows,
+			s->gg + r * ff, ff);
+		s->jobs[n_job++] = expert_job(s, &l->up_exps, XCACHE_UP, x, s->xg + r * d, rows,
+			s->ug + r * ff, ff);
 	}
 	product_run(s, s->jobs, n_job);
-	activate(s, s->gg, s->ug, n * k * ff);
+	for (size_t i = 0, j; i < n; i = j) { /* rows of neighbours lie one behind the other */
+		size_t r = s->first[s->group[i]], end = r;
+
+		for (j = i; j < n && s->first[s->group[j]] == end; j++) {
+			size_t rows = s->first[s->group[j] + 1] - end;
+
+			expert_bias(s->gg + end * ff, l->gate_exps_b, s->group[j], ff, rows);
+			expert_bias(s->ug + end * ff, l->up_exps_b, s->group[j], ff, rows);
+			end += rows;
+		}
+		activate(s, s->gg + r * ff, s->ug + r * ff, (end - r) * ff);
+	}
 	n_job = 0;
-	for (uint32_t x = 0; x < hp->n_expert; x++) {
+	for (size_t i = 0; i < n; i++) {
+		uint32_t x = s->group[i];
 		size_t r = s->first[x], rows = s->first[x + 1] - r;
 
-		if (!rows)
-			continue;
-		s->jobs[n_job++] = expert_job(&l->down_exps, x, s->gg + r * ff, rows, s->yg + r * d, d);
+		s->jobs[n_job++] = expert_job(s, &l->down_exps, XCACHE_DOWN, x, s->gg + r * ff, rows,
+			s->yg + r * d, d);
 	}
 	product_run(s, s->jobs, n_job);
+	for (size_t i = 0; i < n; i++) {
+		size_t r = s->first[s->group[i]];
+
+		expert_bias(s->yg + r * d, l->down_exps_b, s->group[i], d, s->first[s->group[i] + 1] - r);
+	}
+}
+
+/* All experts that the n tokens chose, in one group or as the cache has them. */
+static int run_experts(struct session *s, size_t il, size_t n, struct moe_err *e)
+{
+	const struct layer *l = &s->m->layer[il];
+	size_t n_group = 0;
+	int more;
+
+	gather(s, l, n);
+	if (!s->xcache) {
+		for (uint32_t x = 0; x < s->m->hp.n_expert; x++)
+			if (s->first[x + 1] > s->first[x])
+				s->group[n_group++] = x;
+		run_group(s, l, n_group);
+		return 0;
+	}
+	for (uint32_t x = 0; x < s->m->hp.n_expert; x++)
+		s->group[x] = s->first[x + 1] - s->first[x];
+	xcache_begin(s->xcache, il, s->group);
+	while ((more = xcache_next(s->xcache, s->group, &n_group, e)) == 1)
+		run_group(s, l, n_group);
+	return more;
 }
 
 /* out[t] = sum over ranks, in rank order, of weight * expert output. */
-static void combine(struct session *s, size_t n)
+static void combine(struct session *s, const struct layer *l, size_t n)
 {
 	size_t k = s->m->hp.k, d = s->m->hp.n_embd;
 
 	memset(s->out, 0, n * d * sizeof *s->out);
 	for (size_t i = 0; i < n * k; i++)
-		s->kern->axpy(s->weights[i], s->yg + s->slot[i] * d, s->out + i / k * d, d);
+		s->kern->axpy(l->features & F_WEIGHT_FIRST ? 1.0f : s->weights[i], s->yg + s->slot[i] * d,
+			s->out + i / k * d, d);
 }
 
 static void shared_expert(struct session *s, const struct layer *l, size_t n)
 {
+	static const float *const no_bias[3];
 	size_t d = s->m->hp.n_embd;
 	float *y = s->yg; /* free again after combine */
 
+	gated_ffn(s, &l->gate_sh, &l->up_sh, &l->down_sh, no_bias, n, y);
+	if (!(l->features & F_SHARED_GATED)) {
+		add_rows(s->out, y, n * d);
+		return;
+	}
 	product(s, &l->router_sh, s->h, n, s->shgate);
-	swiglu(s, &l->gate_sh, &l->up_sh, &l->down_sh, n, y);
 	for (size_t t = 0; t < n; t++)
 		s->kern->axpy(num_sigmoid(s->shgate[t]), y + t * d, s->out + t * d, d);
 }
@@ -164,12 +245,14 @@ int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe
 	const struct layer *l = &s->m->layer[il];
 
 	product(s, &l->router, s->h, n, s->rlogits);
+	add_bias(s->rlogits, l->router_b, s->m->hp.n_expert, n);
 	if (route_tokens(s, il, n, e) || tell_hooks(s, il, n, phase, e))
 		return -1;
 	group_by_expert(s, n);
-	run_experts(s, l, n);
-	combine(s, n);
-	if (l->features & F_SHARED_GATED)
+	if (run_experts(s, il, n, e))
+		return -1;
+	combine(s, l, n);
+	if (l->features & F_SHARED)
 		shared_expert(s, l, n);
 	return 0;
 }

@@ -2,9 +2,14 @@
  * product.c - products of weights and activations, cut into units of rows for the pool.
  *
  * A unit is some rows of one matrix against all the tokens of its job; a sum is never cut, so the
- * number of threads cannot change a bit. Nothing here allocates.
+ * number of threads cannot change a bit. Quantised weights meet activations rounded to 8 bits
+ * (kern/int8.h) unless the session was told not to; these are rounded once, before the units. Whether
+ * a job is of that kind depends on its matrix alone. Nothing here allocates.
  */
+#include <assert.h>
+
 #include "model/forward.h"
+#include "model/lora.h"
 
 #define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
 #define UNIT_MAX (1 << 18)
@@ -15,8 +20,12 @@ static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r
 {
 	const struct weight *w = j->w;
 
-	s->kern->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1,
-		j->x, j->xs, j->n_tok, j->y, j->ys, s->scratch + (size_t)worker * s->scratch_n);
+	if (j->eight)
+		s->int8->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->a8, j->n_tok, j->y, j->ys,
+			s->scratch8 + (size_t)worker * INT8_SCRATCH);
+	else
+		s->kern->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->x, j->xs, j->n_tok,
+			j->y, j->ys, s->scratch + (size_t)worker * s->scratch_n);
 }
 
 static void job_unit(void *ctx, size_t unit, int worker)
@@ -44,21 +53,114 @@ static size_t unit_rows(const struct job *j, size_t unit)
 {
 	size_t row = j->n_tok * j->w->n_in, rows = unit / (row ? row : 1);
 
+	if (j->eight)
+		return rows < 32 ? 32 : rows & ~(size_t)(INT8_ROWS - 1);
 	rows = rows < 4 ? 4 : (rows + 3) & ~(size_t)3;
 	return j->n_tok > 8 && rows < 32 ? 32 : rows;
 }
 
-void product_run(struct session *s, struct job *jobs, size_t n)
+/* ---- activations of 8 bits ---- */
+
+#define SHORT_ROW 256 /* rows below it, as of a head, stay single precision: they would be padded to 512 */
+
+static size_t act8_room(uint64_t n, uint64_t rows)
+{
+	return (act8_bytes((size_t)n, (size_t)rows) + 63) & ~(size_t)63;
+}
+
+/* Enough for one job of each of these shapes, and for all experts of a batch at once. */
+uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch)
+{
+	const struct hparams *hp = &m->hp;
+	uint64_t t = n_batch, tk = t * (hp->k ? hp->k : 1);
+	const struct { uint64_t n, rows; } shape[] = { { hp->n_embd, tk }, { hp->n_ff_expert, tk },
+		{ hp->n_ff, t }, { hp->n_ff_shared, t }, { (uint64_t)hp->n_head * hp->head_dim_v, t },
+		{ hp->q_rank, t }, { hp->kv_rank, t * hp->n_head }, { hp->n_embd, HEAD_ROWS } };
+	uint64_t most = 0;
+
+	for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) {
+		uint64_t b = act8_room(shape[i].n, shape[i].rows);
+
+		most = b > most ? b : most;
+	}
+	return most + 64 * ((uint64_t)hp->n_expert + hp->n_head);
+}
+
+struct round_run { struct session *s; struct job *jobs; size_t n, rows; };
+
+/* Rows unit * rows ... of the inputs, counted over all jobs that have one of their own. */
+static void round_unit(void *ctx, size_t unit, int worker)
+{
+	const struct round_run *run = ctx;
+	size_t at = unit * run->rows, end = at + run->rows, first = 0;
+
+	(void)worker;
+	for (size_t i = 0; i < run->n && first < end; i++) {
+		const struct job *j = &run->jobs[i];
+		size_t lo, hi;
+
+		if (!j->eight || (i && j->a8.q == run->jobs[i - 1].a8.q))
+			continue;
+		lo = at > first ? at - first : 0;
+		hi = min_size(end - first, j->n_tok);
+		if (lo < hi)
+			run->s->int8->round(j->x, j->xs, j->w->n_in, lo, hi, j->a8);
+		first += j->n_tok;
+	}
+}
+
+/* Decides which jobs take rounded activations and makes them; neighbours with one input share it.
+ * Returns how many of the jobs found room, at least 1. */
+static size_t round_inputs(struct session *s, struct job *jobs, size_t n)
+{
+	struct round_run run = { s, jobs, n, 0 };
+	size_t used = 0, rows = 0, cost = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct job *j = &jobs[i];
+		const struct job *last = i ? j - 1 : NULL;
+
+		j->eight = s->int8 && j->w->n_in >= SHORT_ROW && int8_type_ok(j->w->type, j->w->n_in);
+		j->a8 = (struct act8){ 0 };
+		if (!j->eight)
+			continue;
+		if (last && last->eight && last->x == j->x && last->n_tok == j->n_tok && last->w->n_in == j->w->n_in) {
+			j->a8 = last->a8;
+			continue;
+		}
+		if (i && used + act8_room(j->w->n_in, j->n_tok) > s->act8_n) {
+			run.n = n = i;
+			break;
+		}
+		j->a8 = act8_lay(s->act8 + used, j->w->n_in, j->n_tok);
+		used += act8_room(j->w->n_in, j->n_tok);
+		rows += j->n_tok;
+		cost += j->n_tok * j->w->n_in;
+	}
+	assert(used <= s->act8_n);
+	if (!rows)
+		return n;
+	run.rows = cost < INLINE_COST ? rows : (rows + 4 * (size_t)pool_threads(s->pool) - 1) /
+		(4 * (size_t)pool_threads(s->pool));
+	pool_run(s->pool, round_unit, &run, (rows + run.rows - 1) / run.rows);
+	return n;
+}
+
+/* ---- all together ---- */
+
+/* As many of the jobs as have room for their activations; returns their number. */
+static size_t run_some(struct session *s, struct job *jobs, size_t n)
 {
 	struct job_run run = { s, jobs, n };
 	size_t units = 0, cost = 0, unit;
 
+	run.n = n = round_inputs(s, jobs, n);
 	for (size_t i = 0; i < n; i++)
 		cost += jobs[i].n_tok * jobs[i].w->n_in * jobs[i].w->n_out;
 	if (cost < INLINE_COST) {
 		for (size_t i = 0; i < n; i++)
 			job_rows(s, &jobs[i], 0, jobs[i].w->n_out, 0);
-		return;
+		return n;
 	}
 	unit = cost / (4 * (size_t)pool_threads(s->pool));
 	unit = unit < UNIT_MIN ? UNIT_MIN : unit > UNIT_MAX ? UNIT_MAX : unit;
@@ -68,6 +170,15 @@ void product_run(struct session *s, struct job *jobs, size_t n)
 		units += (jobs[i].w->n_out + jobs[i].rows - 1) / jobs[i].rows;
 	}
 	pool_run(s->pool, job_unit, &run, units);
+	return n;
+}
+
+void product_run(struct session *s, struct job *jobs, size_t n)
+{
+	for (size_t i = 0; i < n;)
+		i += run_some(s, jobs + i, n - i);
+	if (s->m->lora_rank)
+		lora_run(s, jobs, n);
 }
 
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys)

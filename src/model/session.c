@@ -2,6 +2,7 @@
  * session.c - one sequence's life: buffers, cache, batches, hooks. The arithmetic is forward.c's.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "model/forward.h"
+#include "model/lora.h"
 
 #define DEFAULT_CTX 4096
 #define DEFAULT_BATCH 512
@@ -42,20 +44,29 @@ static int get_activations(struct session *s, struct moe_err *e)
 {
 	const struct hparams *hp = &s->m->hp;
 	uint64_t t = s->n_batch, d = hp->n_embd, qw = (uint64_t)hp->n_head * hp->head_dim;
-	uint64_t ff = max_u64(hp->n_expert ? 0 : hp->n_ff, hp->n_ff_shared);
-	uint64_t row = max_u64(max_u64(d, qw), max_u64(ff, hp->n_ff_expert));
-	uint64_t w = (uint64_t)pool_threads(s->pool);
+	uint64_t ow = (uint64_t)hp->n_head * hp->head_dim_v, ff = max_u64(hp->n_ff, hp->n_ff_shared);
+	uint64_t row = max_u64(max_u64(d, ow), max_u64(ff, hp->n_ff_expert));
+	uint64_t w = (uint64_t)pool_threads(s->pool), jobs = max_u64(2 * (uint64_t)hp->n_expert, hp->n_head);
 
+	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);
+	s->act8_n = (size_t)product_act8_bytes(s->m, s->n_batch);
+	s->att_n = attend_scratch(s->m);
+	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
-		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * qw, 4, "activations", e) ||
+		get(s, &s->h2, s->m->arch->features & F_BESIDE ? t * d : 0, 4, "activations", e) ||
+		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * ow, 4, "activations", e) ||
 		get(s, &s->out, t * d, 4, "activations", e) || get(s, &s->g, t * ff, 4, "activations", e) ||
 		get(s, &s->u, t * ff, 4, "activations", e) ||
-		get(s, &s->score, w * s->n_ctx, 4, "attention scores", e) ||
+		get(s, &s->score, w * ATT_QUERIES * s->n_ctx, 4, "attention scores", e) ||
+		get(s, &s->att_buf, w * s->att_n, 4, "attention scratch", e) ||
 		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
+		get(s, &s->scratch8, s->int8 ? w * INT8_SCRATCH : 0, 1, "kernel scratch", e) ||
+		get(s, &s->act8, s->int8 ? s->act8_n : 0, 1, "rounded activations", e) ||
+		get(s, &s->lora, w * s->lora_n, 4, "adapter scratch", e) ||
 		get(s, &s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
 		get(s, &s->vseq, t, 8, "batch", e) || get(s, &s->vpos, t, 4, "batch", e) ||
-		get(s, &s->vtok, t, 4, "batch", e) ? -1 : 0;
+		get(s, &s->vtok, t, 4, "batch", e) || get(s, &s->jobs, jobs, sizeof *s->jobs, "jobs", e) ? -1 : 0;
 }
 
 static int get_routing(struct session *s, struct moe_err *e)
@@ -69,34 +80,26 @@ static int get_routing(struct session *s, struct moe_err *e)
 	return get(s, &s->rlogits, t * x, 4, "router logits", e) ||
 		get(s, &s->experts, tk, 2, "choices", e) || get(s, &s->before, tk, 2, "choices", e) ||
 		get(s, &s->weights, tk, 4, "gate weights", e) || get(s, &s->margin, t, 4, "margins", e) ||
-		get(s, &s->flags, t, 1, "flags", e) || get(s, &s->rscratch, 3 * x, 4, "router", e) ||
+		get(s, &s->flags, t, 1, "flags", e) || get(s, &s->rscratch, 4 * x, 4, "router", e) ||
 		get(s, &s->slot, tk, 4, "slots", e) || get(s, &s->first, x + 1, 4, "slots", e) ||
 		get(s, &s->xg, tk * hp->n_embd, 4, "expert inputs", e) ||
 		get(s, &s->gg, tk * hp->n_ff_expert, 4, "expert activations", e) ||
 		get(s, &s->ug, tk * hp->n_ff_expert, 4, "expert activations", e) ||
 		get(s, &s->yg, tk * hp->n_embd, 4, "expert outputs", e) ||
-		get(s, &s->shgate, t, 4, "shared gate", e) ||
-		get(s, &s->jobs, 2 * x + 4, sizeof *s->jobs, "jobs", e) ? -1 : 0;
+		get(s, &s->shgate, t, 4, "shared gate", e) || get(s, &s->group, x, 4, "experts", e) ? -1 : 0;
 }
 
-/* cos and sin of pos * base^(-2i/n_rot), computed in double. */
 static int get_rope(struct session *s, struct moe_err *e)
 {
-	const struct hparams *hp = &s->m->hp;
+	for (int i = 0; i < 2; i++) {
+		const struct rope_par *r = &s->m->rope[i];
 
-	if (get(s, &s->rope, (uint64_t)s->n_ctx * hp->n_rot, 4, "RoPE table", e))
-		return -1;
-	if (s->counting)
-		return 0;
-	for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
-		double f = pow(hp->rope_base, -2.0 * i / hp->n_rot);
-
-		for (uint32_t p = 0; p < s->n_ctx; p++) {
-			float *cs = s->rope + (size_t)p * hp->n_rot + 2 * i;
-
-			cs[0] = (float)cos(p * f);
-			cs[1] = (float)sin(p * f);
-		}
+		if (i && r->base == 0)
+			continue;
+		if (get(s, &s->rope[i], (uint64_t)s->n_ctx * r->n_rot, 4, "RoPE table", e))
+			return -1;
+		if (!s->counting)
+			rope_table(r, s->n_ctx, s->rope[i]);
 	}
 	return 0;
 }
@@ -104,25 +107,43 @@ static int get_rope(struct session *s, struct moe_err *e)
 static int get_cache(struct session *s, struct moe_err *e)
 {
 	const struct hparams *hp = &s->m->hp;
-	uint64_t n = (uint64_t)hp->n_layer * s->n_ctx * hp->n_head_kv * hp->head_dim;
+	int latent = (s->m->arch->features & F_MLA) != 0;
+	uint64_t t = s->n_batch, kd = (uint64_t)hp->kv_rank + hp->n_rot;
+	uint64_t n = latent ? kd : (uint64_t)hp->n_head_kv * hp->head_dim;
 
-	return get(s, &s->kcache, n, 4, "key cache", e) || get(s, &s->vcache, n, 4, "value cache", e) ? -1 : 0;
+	if (get(s, &s->k, t * n, 4, "keys", e) || get(s, &s->v, latent ? 0 : t * n, 4, "values", e) ||
+	    get(s, &s->qa, t * hp->q_rank, 4, "latent queries", e) ||
+	    get(s, &s->ql, latent ? t * hp->n_head * kd : 0, 4, "latent queries", e) ||
+	    get(s, &s->lat, latent ? t * hp->n_head * hp->kv_rank : 0, 4, "latent values", e))
+		return -1;
+	if (s->counting) {
+		s->bytes += kv_bytes(s->m, s->kv_type, s->n_ctx, s->n_batch);
+		return kv_check(s->m, s->kv_type, e);
+	}
+	s->kv = kv_new(s->m, s->kern, s->kv_type, s->n_ctx, s->n_batch, e);
+	return s->kv ? 0 : -1;
 }
 
 /* All buffers, counted first: the kernel promises memory that it does not have, and ends the process
  * that writes to it. */
-static int get_all(struct session *s, struct moe_err *e)
+static int get_all(struct session *s, const struct session_cache *cache, struct moe_err *e)
 {
+	uint64_t slots = 0;
 	uint64_t have = mem_available();
 
+	if (cache && xcache_slots(s->m, cache, &slots, e))
+		return -1;
+	s->bytes = slots * xcache_slot_bytes(s->m);
 	for (s->counting = 1; s->counting >= 0; s->counting--) {
 		if (get_activations(s, e) || get_routing(s, e) || get_rope(s, e) || get_cache(s, e))
 			return -1;
 		if (s->counting && s->bytes > have)
 			return err_set(e, MOE_ERR_SYS, "a context of %u tokens in batches of %u takes %llu MiB of "
-				"memory, %llu MiB are available (see --ctx, --batch)", s->n_ctx, s->n_batch,
+				"memory, %llu MiB are available (see --ctx, --kv-type, --batch, --expert-cache)", s->n_ctx, s->n_batch,
 				(unsigned long long)(s->bytes >> 20), (unsigned long long)(have >> 20));
 	}
+	if (cache && !(s->xcache = xcache_new(s->m, cache, e)))
+		return -1;
 	return 0;
 }
 
@@ -140,11 +161,16 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	s->n_batch = opt->n_batch ? opt->n_batch : DEFAULT_BATCH;
 	if (s->n_batch > s->n_ctx)
 		s->n_batch = s->n_ctx;
+	s->kv_type = (enum kv_type)opt->kv_type;
 	s->kern = kern_pick(opt->isa, e);
 	if (!s->kern)
 		goto fail;
+	if (opt->activations == SESSION_ACT_INT8)
+		s->int8 = int8_for(s->kern);
+	snprintf(s->arithmetic, sizeof s->arithmetic, "%s %s kv:%s", s->kern->name, session_act_name(s),
+		session_kv_name(s));
 	s->pool = pool_new(opt->n_threads ? (int)opt->n_threads : pool_default_threads(), e);
-	if (!s->pool || get_all(s, e))
+	if (!s->pool || get_all(s, opt->cache, e))
 		goto fail;
 	return s;
 fail:
@@ -157,18 +183,28 @@ void session_free(struct session *s)
 	if (!s)
 		return;
 	pool_free(s->pool);
-	free(s->kcache);
-	free(s->vcache);
-	free(s->rope);
+	kv_free(s->kv);
+	free(s->k);
+	free(s->v);
+	free(s->rope[0]);
+	free(s->rope[1]);
 	free(s->x);
 	free(s->h);
+	free(s->h2);
 	free(s->q);
+	free(s->qa);
+	free(s->ql);
+	free(s->lat);
 	free(s->att);
 	free(s->out);
 	free(s->g);
 	free(s->u);
 	free(s->score);
+	free(s->att_buf);
 	free(s->scratch);
+	free(s->scratch8);
+	free(s->act8);
+	free(s->lora);
 	free(s->logits);
 	free(s->rlogits);
 	free(s->experts);
@@ -188,6 +224,8 @@ void session_free(struct session *s)
 	free(s->yg);
 	free(s->shgate);
 	free(s->jobs);
+	free(s->group);
+	xcache_free(s->xcache);
 	free(s);
 }
 
@@ -198,7 +236,7 @@ int session_add_hook(struct session *s, struct moe_hook *h, struct moe_err *e)
 	for (uint32_t i = 0; i < s->m->hp.n_layer; i++)
 		s->hook[s->n_hook].wants[i] = !h->wants || h->wants(h->ctx, (int)i);
 	s->hook[s->n_hook++].h = h;
-	s->editing |= h->edit != NULL;
+	s->editing |= h->edit || h->prefer;
 	return 0;
 }
 
@@ -231,9 +269,24 @@ static int give_logits(struct session *s, const struct session_want *want, size_
 	return 0;
 }
 
+int session_cache_stat(const struct session *s, struct session_cache_stat *out)
+{
+	if (!s->xcache)
+		return 0;
+	xcache_stat(s->xcache, out);
+	return 1;
+}
+
 static int end_batch(struct session *s, size_t n, enum moe_phase phase, uint64_t ns, struct moe_err *e)
 {
-	struct moe_batch_info b = { s->seq, s->pos, (uint32_t)n, (uint8_t)phase, ns };
+	struct moe_batch_info b = { s->seq, s->pos, (uint32_t)n, (uint8_t)phase, ns, { 0 } };
+	struct session_cache_stat c;
+
+	if (session_cache_stat(s, &c)) {
+		b.cache = (struct moe_cache_use){ c.hits - s->used.hits, c.misses - s->used.misses,
+			c.read_bytes - s->used.read_bytes, c.stall_ns - s->used.stall_ns };
+		s->used = c;
+	}
 
 	s->speed[phase].ns += ns;
 	s->speed[phase].tokens += n;
@@ -323,6 +376,26 @@ int session_threads(const struct session *s)
 const struct kern *session_kern(const struct session *s)
 {
 	return s->kern;
+}
+
+int session_holds(const struct session *s, int layer, int expert)
+{
+	return !s->xcache || xcache_holds(s->xcache, (size_t)layer, (uint32_t)expert);
+}
+
+const char *session_arithmetic(const struct session *s)
+{
+	return s->arithmetic;
+}
+
+const char *session_act_name(const struct session *s)
+{
+	return s->int8 ? "int8" : "f32";
+}
+
+const char *session_kv_name(const struct session *s)
+{
+	return kv_type_name(s->kv_type);
 }
 
 void session_speed(const struct session *s, enum moe_phase phase, uint64_t *ns, uint64_t *tokens)

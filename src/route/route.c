@@ -34,10 +34,13 @@ static const struct {
 	{ "qwen2moe", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 0 },
 	{ "olmoe", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 0 },
 	{ "switch", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 0 },
+	{ "deepseek", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 0 },
 	{ "deepseek-v2", MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, 16.0f },
 	{ "deepseek-v3", MOE_SCORE_SIGMOID, MOE_WEIGHT_NORM, 2.5f },
+	{ "glm4moe", MOE_SCORE_SIGMOID, MOE_WEIGHT_NORM, 0 },
+	{ "minimax-m2", MOE_SCORE_SIGMOID, MOE_WEIGHT_NORM, 0 },
 	{ "gpt-oss", MOE_SCORE_NONE, MOE_WEIGHT_SOFTMAX, 0 },
-	{ "llama4", MOE_SCORE_SIGMOID, MOE_WEIGHT_RAW, 0 },
+	{ "llama4", MOE_SCORE_NONE, MOE_WEIGHT_SIGMOID, 0 },
 };
 
 int moe_route_check(const struct moe_route_spec *s, struct moe_err *e)
@@ -173,7 +176,10 @@ static void gate_weights(const struct moe_route_spec *s, const float *scores, st
 	if (s->weight == MOE_WEIGHT_SOFTMAX)
 		for (size_t i = 0; i < k; i++)
 			c->weights[i] = num_exp(c->weights[i] - max);
-	if (s->weight != MOE_WEIGHT_RAW) {
+	if (s->weight == MOE_WEIGHT_SIGMOID)
+		for (size_t i = 0; i < k; i++)
+			c->weights[i] = num_sigmoid(c->weights[i]);
+	if (s->weight == MOE_WEIGHT_NORM || s->weight == MOE_WEIGHT_SOFTMAX) {
 		for (size_t i = 0; i < k; i++)
 			sum += c->weights[i];
 		sum = sum > NORM_FLOOR ? sum : NORM_FLOOR;
@@ -220,7 +226,8 @@ void moe_route(const struct moe_route_spec *s, const float *logits, const float 
 
 int moe_route_describe(const struct moe_route_spec *s, char *out, size_t size)
 {
-	static const char *const weight_names[] = { "raw weights", "renormalised", "softmax of the k" };
+	static const char *const weight_names[] = { "raw weights", "renormalised", "softmax of the k",
+		"sigmoid of the k" };
 	char group[64] = "", scale[32] = "";
 
 	if (s->n_group > 1)

@@ -59,6 +59,7 @@ struct msg {
 	double nll;
 	int32_t token;             /* TOKEN */
 	uint8_t phase;             /* PACE */
+	struct moe_cache_use cache; /* PACE */
 };
 /* Bytes of a message with its strings, padded so that the next one is aligned. */
 size_t msg_bytes(const struct msg *m);

@@ -55,11 +55,16 @@ struct note_row {
 	char *text; /* may be NULL */
 };
 
-struct pace_row { int64_t bucket; uint64_t tokens, busy_ns, batches; uint8_t phase, dirty; };
+struct pace_row {
+	int64_t bucket;
+	uint64_t tokens, busy_ns, batches;
+	struct moe_cache_use cache;
+	uint8_t phase, dirty;
+};
 
 enum stmt {
 	ST_DOMAIN, ST_SEQ, ST_SEQ_UPDATE, ST_CHUNK, ST_LOAD, ST_LOAD_GET, ST_GROUP, ST_GROUP_GET,
-	ST_SUMMED, ST_PACE, ST_PACE_GET, ST_NOTE, ST_TOKEN, ST_BEAT, ST_END, ST_COUNT
+	ST_SUMMED, ST_PACE, ST_PACE_GET, ST_CACHE, ST_CACHE_GET, ST_NOTE, ST_TOKEN, ST_BEAT, ST_END, ST_COUNT
 };
 #define SUMS_COLS "tokens, counts, weights, probs, lse2, entropy, confidence, margin, n_margin, " \
 	"n_nan, n_edited"
@@ -85,6 +90,10 @@ static const char *const sql[ST_COUNT] = {
 	[ST_PACE] = "INSERT OR REPLACE INTO pace(run, phase, bucket, tokens, busy_ns, batches) "
 		"VALUES(?, ?, ?, ?, ?, ?)",
 	[ST_PACE_GET] = "SELECT tokens, busy_ns, batches FROM pace "
+		"WHERE run = ? AND phase = ? AND bucket = ?",
+	[ST_CACHE] = "INSERT OR REPLACE INTO cache(run, phase, bucket, hits, misses, bytes, stall_ns) "
+		"VALUES(?, ?, ?, ?, ?, ?, ?)",
+	[ST_CACHE_GET] = "SELECT hits, misses, bytes, stall_ns FROM cache "
 		"WHERE run = ? AND phase = ? AND bucket = ?",
 	[ST_NOTE] = "INSERT INTO event(run, time, kind, sequence, pos, layer, value, text) "
 		"VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
@@ -385,12 +394,36 @@ static int prepare_chunk(struct commit *c, struct block_head *h, struct moe_err 
 	return h->any_flags ? note_nans(c, h, &r, e) : 0;
 }
 
+/* One row of numbers of p's phase and bucket: what is there already, added up over commits. */
+static int read_sums(struct commit *c, enum stmt which, const struct pace_row *p, uint64_t *const out[],
+	int n, struct moe_err *e)
+{
+	sqlite3_stmt *st = c->st[which];
+	int rc;
+
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int(st, 2, p->phase);
+	sqlite3_bind_int64(st, 3, p->bucket);
+	rc = sqlite3_step(st);
+	for (int i = 0; rc == SQLITE_ROW && i < n; i++)
+		*out[i] = (uint64_t)sqlite3_column_int64(st, i);
+	sqlite3_reset(st);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0
+		: err_set(e, MOE_ERR_SYS, "reading pace: %s", sqlite3_errmsg(c->o.db));
+}
+
+static int read_pace(struct commit *c, struct pace_row *p, struct moe_err *e)
+{
+	uint64_t *const pace[] = { &p->tokens, &p->busy_ns, &p->batches };
+	uint64_t *const cache[] = { &p->cache.hits, &p->cache.misses, &p->cache.bytes, &p->cache.stall_ns };
+
+	return read_sums(c, ST_PACE_GET, p, pace, 3, e) || read_sums(c, ST_CACHE_GET, p, cache, 4, e) ? -1 : 0;
+}
+
 static int prepare_pace(struct commit *c, const struct msg *m, struct moe_err *e)
 {
 	int64_t bucket = bucket_of(c, run_time(c, m->time));
 	struct pace_row *p = NULL;
-	sqlite3_stmt *st = c->st[ST_PACE_GET];
-	int rc;
 
 	for (size_t i = 0; i < 4; i++)
 		if (c->pace[i].batches && c->pace[i].bucket == bucket && c->pace[i].phase == m->phase)
@@ -399,18 +432,8 @@ static int prepare_pace(struct commit *c, const struct msg *m, struct moe_err *e
 		if (!c->pace[i].dirty) {
 			p = &c->pace[i];
 			*p = (struct pace_row){ .bucket = bucket, .phase = m->phase };
-			sqlite3_bind_int64(st, 1, c->o.run);
-			sqlite3_bind_int(st, 2, m->phase);
-			sqlite3_bind_int64(st, 3, bucket);
-			rc = sqlite3_step(st);
-			if (rc == SQLITE_ROW) {
-				p->tokens = (uint64_t)sqlite3_column_int64(st, 0);
-				p->busy_ns = (uint64_t)sqlite3_column_int64(st, 1);
-				p->batches = (uint64_t)sqlite3_column_int64(st, 2);
-			}
-			sqlite3_reset(st);
-			if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-				return err_set(e, MOE_ERR_SYS, "reading pace: %s", sqlite3_errmsg(c->o.db));
+			if (read_pace(c, p, e))
+				return -1;
 		}
 	for (size_t i = 0; i < 4 && !p; i++) /* more buckets in one transaction than rows here */
 		if (c->pace[i].phase == m->phase)
@@ -420,6 +443,10 @@ static int prepare_pace(struct commit *c, const struct msg *m, struct moe_err *e
 	p->tokens += m->tokens;
 	p->busy_ns += m->busy_ns;
 	p->batches += m->batches;
+	p->cache.hits += m->cache.hits;
+	p->cache.misses += m->cache.misses;
+	p->cache.bytes += m->cache.bytes;
+	p->cache.stall_ns += m->cache.stall_ns;
 	p->dirty = 1;
 	return 0;
 }
@@ -735,6 +762,7 @@ static int write_note(struct commit *c, const struct note_row *n)
 static int write_pace(struct commit *c, const struct pace_row *p)
 {
 	sqlite3_stmt *st = c->st[ST_PACE];
+	int rc;
 
 	sqlite3_bind_int64(st, 1, c->o.run);
 	sqlite3_bind_int(st, 2, p->phase);
@@ -742,6 +770,17 @@ static int write_pace(struct commit *c, const struct pace_row *p)
 	sqlite3_bind_int64(st, 4, (int64_t)p->tokens);
 	sqlite3_bind_int64(st, 5, (int64_t)p->busy_ns);
 	sqlite3_bind_int64(st, 6, (int64_t)p->batches);
+	rc = run_stmt(st);
+	if (rc || !(p->cache.hits + p->cache.misses))
+		return rc;
+	st = c->st[ST_CACHE];
+	sqlite3_bind_int64(st, 1, c->o.run);
+	sqlite3_bind_int(st, 2, p->phase);
+	sqlite3_bind_int64(st, 3, p->bucket);
+	sqlite3_bind_int64(st, 4, (int64_t)p->cache.hits);
+	sqlite3_bind_int64(st, 5, (int64_t)p->cache.misses);
+	sqlite3_bind_int64(st, 6, (int64_t)p->cache.bytes);
+	sqlite3_bind_int64(st, 7, (int64_t)p->cache.stall_ns);
 	return run_stmt(st);
 }
 

@@ -560,6 +560,66 @@ int reader_pace(struct reader *r, const struct load_filter *f, struct pace_info 
 	return rc == SQLITE_ROW ? 0 : -1;
 }
 
+int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache_use *out,
+	struct moe_err *e)
+{
+	sqlite3_stmt *st;
+	int rc;
+
+	memset(out, 0, sizeof *out);
+	if (r->version < 3)
+		return 0;
+	st = prepare(r, "cache", "SELECT total(hits), total(misses), total(bytes), total(stall_ns) FROM cache"
+		FILTER, e);
+	if (!st)
+		return -1;
+	bind_filter(st, f);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		out->hits = whole(st, 0);
+		out->misses = whole(st, 1);
+		out->bytes = whole(st, 2);
+		out->stall_ns = whole(st, 3);
+	} else {
+		fail(r, "cache", e);
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : -1;
+}
+
+int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n, struct moe_err *e)
+{
+	sqlite3_stmt *st;
+	struct setting *p;
+	int rc = SQLITE_DONE;
+
+	*out = NULL;
+	*n = 0;
+	if (r->version < 3)
+		return 0;
+	st = prepare(r, "setting", "SELECT key, value FROM setting WHERE run = ? ORDER BY key", e);
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, run);
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		p = room(*out, *n, sizeof **out, e);
+		if (!p)
+			break;
+		*out = p;
+		text(st, 0, p[*n].key, sizeof p->key);
+		text(st, 1, p[*n].value, sizeof p->value);
+		++*n;
+	}
+	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+		fail(r, "setting", e);
+	sqlite3_finalize(st);
+	if (rc == SQLITE_DONE)
+		return 0;
+	free(*out);
+	*out = NULL;
+	return -1;
+}
+
 int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err *e)
 {
 	/* The end of each domain and phase by key: load is not scanned. */

@@ -94,6 +94,13 @@ struct pace_info { uint64_t tokens, busy_ns, batches; };
 /* Speed over the filter's run, phase and buckets. */
 int reader_pace(struct reader *r, const struct load_filter *f, struct pace_info *out,
 	struct moe_err *e);
+/* What the expert cache did over the filter's run, phase and buckets; zeros without one. */
+int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache_use *out,
+	struct moe_err *e);
+
+struct setting { char key[32], value[512]; };
+/* What else a run was made with, by key; malloced. */
+int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n, struct moe_err *e);
 /* Highest bucket with data + 1, 0 if none. */
 int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err *e);
 

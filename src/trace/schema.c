@@ -19,6 +19,8 @@ static const char *const migrations[] = {
 	,
 #include "schema_2_sql.h"
 	,
+#include "schema_3_sql.h"
+	,
 };
 _Static_assert(sizeof migrations / sizeof migrations[0] == SCHEMA_VERSION, "one per version");
 

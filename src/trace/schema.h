@@ -12,7 +12,7 @@
 #include <moescope/err.h>
 
 #define SCHEMA_APPLICATION_ID 0x4D4F4553
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 /* On a writing connection: create the tables in an empty file, or migrate an older database.
  * Refuses foreign databases and versions that are newer than this program. */

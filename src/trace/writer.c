@@ -43,7 +43,7 @@ struct stage {
 /* Part of a batch: tokens from..from+n of its views go to rows row.. of a stage. */
 struct part { size_t stage; uint32_t from, row, n; };
 
-struct pace { int64_t since; uint64_t tokens, busy_ns, batches; };
+struct pace { int64_t since; uint64_t tokens, busy_ns, batches; struct moe_cache_use cache; };
 
 struct moe_trace {
 	struct moe_hook hook;
@@ -104,7 +104,7 @@ static int add_pace(struct moe_trace *t, struct moe_err *e)
 	for (uint8_t p = 0; p < 2; p++) {
 		struct pace *a = &t->pace[p];
 		struct msg m = { .kind = MSG_PACE, .phase = p, .time = a->since, .tokens = a->tokens,
-			.busy_ns = a->busy_ns, .batches = a->batches };
+			.busy_ns = a->busy_ns, .batches = a->batches, .cache = a->cache };
 
 		if (a->batches && add_msg(t, &m, NULL, 0, NULL, 0, e))
 			return -1;
@@ -471,6 +471,10 @@ static int hook_batch_end(void *ctx, const struct moe_batch_info *b, struct moe_
 		a->since = now;
 	a->tokens += b->n_tok;
 	a->busy_ns += b->busy_ns;
+	a->cache.hits += b->cache.hits;
+	a->cache.misses += b->cache.misses;
+	a->cache.bytes += b->cache.bytes;
+	a->cache.stall_ns += b->cache.stall_ns;
 	if (push_due(t, now, ahead, e))
 		return -1;
 	if ((t->pace[0].batches && now - t->pace[0].since + ahead >= t->flush_ns) ||
@@ -670,6 +674,23 @@ static int add_run(sqlite3 *db, const struct moe_run_desc *d, const struct commi
 	return 0;
 }
 
+static int add_settings(sqlite3 *db, const struct moe_run_desc *d, int64_t run, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+
+	if (sqlite3_prepare_v2(db, "INSERT INTO setting VALUES(?, ?, ?)", -1, &st, NULL))
+		return bad_sql(db, "adding the run's settings", e);
+	for (uint32_t i = 0; i < d->n_setting; i++) {
+		sqlite3_bind_int64(st, 1, run);
+		bind_str(st, 2, d->settings[i].key);
+		bind_str(st, 3, d->settings[i].value);
+		sqlite3_step(st);
+		if (sqlite3_reset(st))
+			break;
+	}
+	return sqlite3_finalize(st) ? bad_sql(db, "adding the run's settings", e) : 0;
+}
+
 int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct layout *l,
 	struct commit_opt *o, struct moe_err *e)
 {
@@ -677,7 +698,8 @@ int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct lay
 
 	if (own && sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL))
 		return bad_sql(db, "starting the run", e);
-	if (recover(db, e) || model_id(db, d, l, &o->model, e) || add_run(db, d, o, &o->run, e)) {
+	if (recover(db, e) || model_id(db, d, l, &o->model, e) || add_run(db, d, o, &o->run, e) ||
+		add_settings(db, d, o->run, e)) {
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
 	}

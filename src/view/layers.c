@@ -134,7 +134,7 @@ int view_summary(struct reader *r, const struct load_filter *f, struct view_summ
 	memset(out, 0, sizeof *out);
 	if (reader_run(r, f->run, &out->run, e) || domains(r, f, out, e) ||
 	    speed(r, f, MOE_PREFILL, &out->prefill_tps, e) ||
-	    speed(r, f, MOE_DECODE, &out->decode_tps, e) || reader_load(r, f, &s, e))
+	    speed(r, f, MOE_DECODE, &out->decode_tps, e) || reader_cache(r, f, &out->cache, e) || reader_load(r, f, &s, e))
 		return -1;
 	out->dropped_at_cf125 = NAN;
 	for (size_t i = 0; i < s.n; i++) {
@@ -142,6 +142,7 @@ int view_summary(struct reader *r, const struct load_filter *f, struct view_summ
 
 		out->tokens = l->tokens > out->tokens ? l->tokens : out->tokens;
 		out->decisions += l->tokens;
+		out->edited += l->n_edited;
 		out->dropped_at_cf125 = fmax(out->dropped_at_cf125, /* fmax skips NAN */
 			metrics_dropped(l->counts, l->n_expert, l->tokens, l->k, 1.25));
 	}

@@ -62,6 +62,13 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e);
 
+int view_stat_settings(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e); /* ignores all of f but the run */
+int view_stat_cache(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e); /* a row per phase; ignores the domain */
+/* hits / (hits + misses), NAN without either. */
+double view_hit_rate(const struct moe_cache_use *c);
+
 /* ---- typed views: what the dashboard and the report draw ---- */
 
 /* Balance of one layer (reference: Load balance and Router in docs/METRICS.md). */
@@ -142,6 +149,8 @@ struct view_summary {
 	struct run_info run;
 	uint64_t tokens, decisions;      /* in the filter; a decision = one token at one layer */
 	double prefill_tps, decode_tps;  /* tokens / busy second over the filter's buckets; NAN */
+	uint64_t edited;                 /* decisions that a hook changed */
+	struct moe_cache_use cache;      /* of the filter's phase and buckets; zeros without one */
 	double lag_ms;                   /* oldest undelivered decision at the last commit */
 	double elapsed_s;
 	size_t n_domain;

@@ -39,6 +39,7 @@ sweep inspect '' 60 inspect "$tiny"
 sweep inspect ' and all after it' 30 inspect "$tiny"
 sweep run '' 25 run "$tiny" 'Hello world' -n 4 --seed 1 --threads 2 --db sweep.db
 sweep run ' and all after it' 15 run "$tiny" 'Hello world' -n 4 --seed 1 --threads 2 --db sweep.db
+sweep quantize '' 25 quantize "$tiny" sweep.db --type Q8_0 --threads 2
 run_it run "$tiny" 'Hello world' -n 4 --seed 1 --db good.db
 sweep stat '' 25 stat good.db --by expert
 

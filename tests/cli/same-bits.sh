@@ -39,7 +39,7 @@ for isa in plain avx2 avx512; do
 	fi
 done
 
-for name in qwen3moe quant; do
+for name in qwen3moe quant lowbit; do
 	model=$models/$name.gguf
 	run_one first "$model" --threads 1 --batch 1
 	[ "$(wc -l <trace.first)" -gt 90 ] || no "$name: only $(wc -l <trace.first) tokens in the trace"

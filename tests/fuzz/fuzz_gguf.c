@@ -1,6 +1,7 @@
 /*
  * fuzz_gguf.c - any bytes opened as a GGUF file: refused with a message, or every key, element and
- * tensor can be read. See fuzz.h.
+ * tensor can be read. See fuzz.h. Input that starts with "PART" is a split model in memory: a byte with
+ * the number of parts, then for each a u32 with its length and its bytes (the last may be cut).
  */
 #include <stdlib.h>
 
@@ -61,10 +62,37 @@ static void read_kv(const struct gguf *g, size_t i)
 	gguf_get_f64(g, key, &d, &e);
 }
 
+#define MAX_PARTS 8
+
+static struct gguf *open_input(const uint8_t *p, size_t size, struct moe_err *e)
+{
+	struct gguf_part part[MAX_PARTS];
+	const uint8_t *end = p + size;
+	size_t n;
+
+	if (size < 5 || memcmp(p, "PART", 4))
+		return gguf_open_memory(p, size, "fuzz", e);
+	n = p[4] % MAX_PARTS + 1;
+	p += 5;
+	for (size_t i = 0; i < n; i++) {
+		uint32_t len = 0;
+
+		if (end - p >= 4) {
+			memcpy(&len, p, 4);
+			p += 4;
+		}
+		if (len > (size_t)(end - p))
+			len = (uint32_t)(end - p);
+		part[i] = (struct gguf_part){ "part", p, len };
+		p += len;
+	}
+	return gguf_open_parts(part, n, e);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct moe_err e = { 0 };
-	struct gguf *g = gguf_open_memory(data, size, "fuzz", &e);
+	struct gguf *g = open_input(data, size, &e);
 	size_t i;
 
 	if (!g) {
@@ -77,11 +105,34 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		const struct gguf_tensor *t = gguf_tensor_at(g, i);
 
 		check(gguf_tensor_find(g, t->name) == t && qtype_info(t->type));
-		check(t->n_bytes <= size && t->offset <= size - t->n_bytes);
+		check(t->part < gguf_n_parts(g));
+		check(t->n_bytes <= gguf_part_at(g, t->part).bytes &&
+			t->offset <= gguf_part_at(g, t->part).bytes - t->n_bytes);
+		check(gguf_holds(g, t->data));
 		read_text(t->data, t->n_bytes);
 	}
 	gguf_close(g);
 	return 0;
+}
+
+/* Part no of 3: its length, then the file. */
+static void split_part(struct bytes *b, uint16_t no)
+{
+	static const uint16_t count = 3;
+	static const char *const names[] = { "a.weight", "b.weight", "c.weight" };
+	struct bytes f = { 0 };
+
+	head(&f, 3, 1, 3 + !no);
+	if (!no)
+		kv_str(&f, "general.architecture", "fuzz");
+	kv_raw(&f, "split.no", GGUF_U16, &no, 2);
+	kv_raw(&f, "split.count", GGUF_U16, &count, 2);
+	kv_u32(&f, "split.tensors.count", 3);
+	tensor(&f, names[no], 32, 1, QT_Q4_0, 0);
+	data(&f, 32, 18);
+	put_u32(b, (uint32_t)f.n);
+	put(b, f.p, f.n);
+	free(f.p);
 }
 
 int fuzz_seed(unsigned i, struct bytes *b)
@@ -122,6 +173,11 @@ int fuzz_seed(unsigned i, struct bytes *b)
 		tensor(b, "b.weight", 8, 2, QT_F32, 160);
 		tensor(b, "c.weight", 256, 1, QT_Q6_K, 224);
 		data(b, 32, 224 + 210);
+		return 1;
+	case 3: /* split */
+		put(b, "PART\2", 5);
+		for (uint16_t no = 0; no < 3; no++)
+			split_part(b, no);
 		return 1;
 	default:
 		return 0;

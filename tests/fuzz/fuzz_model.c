@@ -42,7 +42,15 @@ static void change_key(uint8_t *p, size_t n)
 		"attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon",
 		"rope.freq_base", "rope.dimension_count", "expert_count", "expert_used_count",
 		"expert_feed_forward_length", "expert_shared_feed_forward_length", "bos_token_id",
-		"eos_token_id", "general.alignment" };
+		"eos_token_id", "general.alignment", "expert_group_count", "expert_group_used_count",
+		"expert_gating_func", "expert_weights_scale", "expert_shared_count",
+		"leading_dense_block_count", "interleave_moe_layer_step", "nextn_predict_layers",
+		"attention.kv_lora_rank", "attention.q_lora_rank", "attention.key_length_mla",
+		"attention.value_length_mla", "attention.sliding_window", "attention.clamp_kqv",
+		"attention.temperature_scale", "attention.output_scale", "attn_logit_softcapping",
+		"final_logit_softcapping", "embedding_scale", "logit_scale", "residual_scale",
+		"rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.attn_factor",
+		"rope.scaling.yarn_log_multiplier", "rope.scaling.yarn_beta_fast" };
 	static const uint32_t values[] = { 0, 1, 2, 3, 7, 8, 9, 16, 64, 127, 128, 255, 256, 512, 513, 1024,
 		1025, 4096, 65535, 65536, 1 << 20, 1 << 24, (1 << 24) + 1, 0x7fffffff, 0x80000000, 0xffffffff,
 		0x7f800000, 0x7fc00000, 0xff800000 };
@@ -170,10 +178,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	return 0;
 }
 
-/* The models of tests/data up to their weights. */
+/* The models of tests/data up to their weights, of every architecture: those that the engine does
+ * not have are refused by name. */
 int fuzz_seed(unsigned i, struct bytes *b)
 {
-	static const char *const names[] = { "qwen3moe", "mixtral", "olmoe", "qwen2moe", "llama" };
+	static const char *const names[] = { "qwen3moe", "mixtral", "olmoe", "qwen2moe", "llama",
+		"granitemoe", "deepseek2", "deepseek2-lite", "deepseek2-r1", "deepseek2-v2", "gpt-oss",
+		"gpt-oss-yarn", "phimoe", "dbrx", "glm4moe", "ernie4_5-moe", "llama4", "arctic", "grok",
+		"grok-2", "bailingmoe", "bailingmoe2", "deepseek", "hunyuan-moe", "dots1", "minimax-m2",
+		"llama3", "llama-linear", "mistral3", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3",
+		"qwen3vlmoe", "granite" };
 	uint64_t end = UINT64_MAX;
 	char path[128];
 	struct moe_err e;

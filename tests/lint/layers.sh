@@ -9,6 +9,7 @@ gguf: base
 kern: base
 route: base event
 event: base
+quant: base gguf kern
 tok: base gguf
 model: base gguf kern route event
 trace: base event

@@ -8,13 +8,14 @@ import os
 import sys
 import tempfile
 
+import make_lora
 import metrics
 import simulate
 import test_gguf_io
 from bpe import Tokenizer
 from compare import compare
 from forward import Model, Vec, write_vec
-from make_vectors import DATA, SAMPLES
+from make_vectors import DATA, KV_TYPES, SAMPLES, kv_vector
 
 
 def model_of(name):
@@ -33,6 +34,13 @@ def main():
     scratch = os.path.join(tempfile.gettempdir(), f"check{os.getpid()}.vec")
     for path in stems:
         stem = path[:-4]
+        rounded = [kv for kv in KV_TYPES if stem.endswith(f"-{kv.lower()}kv")]
+        if rounded:
+            kv_vector(rounded[0], scratch)
+            if open(scratch, "rb").read() != open(path, "rb").read():
+                print(f"{path} is stale")
+                bad += 1
+            continue
         gguf = model_of(os.path.basename(stem))
         if gguf is None:
             print(f"{path}: no model of that name")
@@ -49,6 +57,9 @@ def main():
         if not r["ok"]:
             print(f"{path} is not of {gguf}: {r}")
             bad += 1
+    for name in make_lora.stale(scratch):
+        print(f"tests/data/lora/{name}.vec is stale")
+        bad += 1
     if stems:
         os.unlink(scratch)
     print(f"{len(stems) - bad} of {len(stems)} vectors agree")

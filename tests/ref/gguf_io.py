@@ -18,6 +18,8 @@ Layout of the file: "GGUF", u32 version, u64 n_tensors, u64 n_kv; the key/value 
 u32 type, u64 offset); padding to general.alignment (32); tensor data, each padded likewise,
 offsets counted from the start of the data. A string is u64 length + bytes. Little endian.
 """
+import os
+import re
 import struct
 
 import numpy as np
@@ -45,7 +47,12 @@ TYPES = {
     "Q5_0": (6, 32, 22), "Q5_1": (7, 32, 24), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144),
     "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210), "I8": (24, 1, 1), "I16": (25, 1, 2),
     "I32": (26, 1, 4), "I64": (27, 1, 8), "F64": (28, 1, 8), "BF16": (30, 1, 2),
-    "MXFP4": (39, 32, 17),
+    "MXFP4": (39, 32, 17), "NVFP4": (40, 64, 36), "Q1_0": (41, 128, 18), "Q2_0": (42, 64, 18),
+    "Q2_K": (10, 256, 84), "Q3_K": (11, 256, 110), "IQ2_XXS": (16, 256, 66),
+    "IQ2_XS": (17, 256, 74), "IQ3_XXS": (18, 256, 98), "IQ1_S": (19, 256, 50),
+    "IQ4_NL": (20, 32, 18), "IQ3_S": (21, 256, 110), "IQ2_S": (22, 256, 82),
+    "IQ4_XS": (23, 256, 136), "IQ1_M": (29, 256, 56), "TQ1_0": (34, 256, 54),
+    "TQ2_0": (35, 256, 66),
 }
 TYPE_NAME = {v[0]: k for k, v in TYPES.items()}
 INT_DTYPE = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F64": "<f8"}
@@ -288,6 +295,190 @@ def d_mxfp4(b):
     return MX_VALUES[_unnibbles(b[:, 1:])] * np.exp2(b[:, :1].astype(np.float64) - 128).astype(f32)
 
 
+# ---------------------------------------------------------------- read only: no forward codec here
+# NVFP4: 64 values; four unsigned E4M3 scales, then eight bytes of nibbles for each 16 values, low
+# nibbles first. x = scale v/2. The code that would be NaN stands for 0; the top bit is ignored.
+def _e4m3(b):
+    e, m = (b >> 3 & 15).astype(np.int32), (b & 7).astype(np.float64)
+    x = np.where(e == 0, np.ldexp(m, -9), np.ldexp(1 + m / 8, e - 7))
+    return np.where(b == 0x7F, 0, x).astype(f32)
+
+
+def d_nvfp4(b):
+    q = b[:, 4:].reshape(-1, 4, 8)
+    v = MX_VALUES[np.concatenate([q & 15, q >> 4], axis=2)]
+    return (_e4m3(b[:, :4])[:, :, None] * f32(0.5) * v).reshape(-1, 64)
+
+
+def d_q1_0(b):                          # f16 d; a bit for each of 128 values: -d or d
+    bit = np.unpackbits(np.ascontiguousarray(b[:, 2:]), axis=1, bitorder="little")
+    return _half(b[:, :2]) * (2 * bit.astype(f32) - 1)
+
+
+def d_q2_0(b):                          # f16 d; two bits for each of 64 values: d (q - 1)
+    return _half(b[:, :2]) * (_two_bits(b[:, 2:]).astype(f32) - 1)
+
+
+def _two_bits(b):
+    """[B][n] -> [B][4n], the lowest two bits of a byte first."""
+    return (b[:, :, None] >> np.arange(0, 8, 2, dtype=np.uint8) & 3).reshape(len(b), -1)
+
+
+def _planes(b):
+    """[B][64] -> [B][256] of two bits: each 32 bytes hold four runs of 32 values, from bits 0 up."""
+    b = b.reshape(-1, 2, 1, 32) >> np.arange(0, 8, 2, dtype=np.uint8)[:, None]
+    return (b & 3).reshape(-1, 256)
+
+
+def d_q2_k(b):                          # u8 scale | minimum << 4 for each 16; planes; f16 d, dmin
+    s, m = (b[:, :16] & 15).astype(f32), (b[:, :16] >> 4).astype(f32)
+    q = _planes(b[:, 16:80]).reshape(-1, 16, 16).astype(f32)
+    return (((_half(b[:, 80:82]) * s)[:, :, None] * q) - (_half(b[:, 82:84]) * m)[:, :, None]) \
+        .reshape(-1, 256)
+
+
+def d_q3_k(b):                          # third bits (bit r of byte l: value 32r+l); planes;
+    # 12 bytes of scales: nibbles[8], then four of pairs; f16 d
+    high = np.stack([b[:, :32] >> r & 1 for r in range(8)], axis=1).reshape(-1, 256)
+    q = _planes(b[:, 32:96]).astype(f32) + 4 * high.astype(f32) - 4
+    low, top = b[:, 96:104], b[:, 104:108]
+    s = np.concatenate([low & 15, low >> 4], axis=1)
+    s = s | np.concatenate([top >> i & 3 for i in (0, 2, 4, 6)], axis=1) << 4
+    step = _half(b[:, 108:110]) * (s.astype(f32) - 32)
+    return (step[:, :, None] * q.reshape(-1, 16, 16)).reshape(-1, 256)
+
+
+def _trits(b, n):
+    """[B][m] -> [B][n][m]: the first n base-3 digits of byte/256."""
+    out, x = [], b.astype(np.uint16)
+    for _ in range(n):
+        x = (x & 255) * 3
+        out.append(x >> 8)
+    return np.stack(out, axis=1).astype(f32)
+
+
+def d_tq1_0(b):                         # 32 bytes of five digits, 16 of five, 4 of four; f16 d
+    q = [_trits(b[:, at:at + m], n).reshape(len(b), -1) for at, m, n in ((0, 32, 5), (32, 16, 5),
+                                                                          (48, 4, 4))]
+    return _half(b[:, 52:54]) * (np.concatenate(q, axis=1) - 1)
+
+
+def d_tq2_0(b):                         # planes; f16 d
+    return _half(b[:, 64:66]) * (_planes(b[:, :64]).astype(f32) - 1)
+
+
+# IQ: the points' coordinates are data of the format and are read from the program's table, where
+# they are packed: codes of 2 bits (eight to a point) or nibbles (four).
+def _read_grids():
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, "..", "..", "src", "kern", "grid.c")) as f:
+        text = f.read()
+    grids = {}
+    for name, body in re.findall(r"kern_grid_(\w+)\[\d+\] = \{([^}]*)\}", text):
+        v = np.array([int(x, 16) for x in re.findall("0x[0-9a-f]+", body)])
+        bits = 4 if name.startswith("iq3") else 2
+        grids[name] = v[:, None] >> np.arange(0, 16, bits) & (1 << bits) - 1
+    value = {"iq1": [-1, 0, 1], "iq2_xxs": [8, 25, 43], "iq2_xs": [8, 25, 43], "iq2_s": [8, 25, 43],
+             "iq3_xxs": [4, 12, 20, 28, 36, 44, 52, 62], "iq3_s": list(range(1, 16, 2))}
+    return {k: np.array(value[k], dtype=f32)[g] for k, g in grids.items()}
+
+
+GRID = _read_grids()
+
+
+def _u16(b):
+    return np.ascontiguousarray(b).view("<u2").astype(np.int64)
+
+
+def _u32(b):
+    return np.ascontiguousarray(b).view("<u4").astype(np.int64)
+
+
+def _sign8(s):
+    """[...] bytes -> [...][8] of 1 or -1."""
+    return (1 - 2 * (s[..., None] >> np.arange(8) & 1)).astype(f32)
+
+
+def _sign7(s):
+    """[...] of seven signs; the eighth makes the number of minuses even."""
+    s = s & 127
+    parity = sum(s >> i & 1 for i in range(7)) & 1
+    return _sign8(s | parity << 7)
+
+
+def _nib(b):
+    """[B][n] -> [B][2n]: low nibble, then high."""
+    return np.stack([b & 15, b >> 4], axis=2).reshape(len(b), -1).astype(np.int64)
+
+
+def _iq(d, scale, points):
+    """d [B][1], scale [B][s], points [B][...]: 256 values in s runs."""
+    step = d * scale.astype(f32)
+    return (step[:, :, None] * points.reshape(len(d), step.shape[1], -1)).reshape(-1, 256)
+
+
+def d_iq2_xxs(b):                       # f16 d; 8 x (4 point numbers, u32: 4 x 7 signs, scale << 28)
+    g = np.ascontiguousarray(b[:, 2:]).reshape(-1, 8, 8)
+    at, word = g[:, :, :4].astype(np.int64), _u32(g[:, :, 4:])
+    sign = _sign7(word >> np.array([0, 7, 14, 21]))
+    return _iq(_half(b[:, :2]), ((word[:, :, 0] >> 28) + 0.5) / 4, GRID["iq2_xxs"][at] * sign)
+
+
+def d_iq2_xs(b):                        # f16 d; u16[32]: 9 bits of number, 7 signs; scale nibbles
+    q = _u16(b[:, 2:66])
+    return _iq(_half(b[:, :2]), (_nib(b[:, 66:]) + 0.5) / 4, GRID["iq2_xs"][q & 511] * _sign7(q >> 9))
+
+
+def d_iq2_s(b):                         # f16 d; numbers[32]; signs[32]; high pairs[8]; scale nibbles
+    at = b[:, 2:34].astype(np.int64) | _two_bits(b[:, 66:74]).astype(np.int64) << 8
+    sign = _sign8(b[:, 34:66].astype(np.int64))
+    return _iq(_half(b[:, :2]), (_nib(b[:, 74:]) + 0.5) / 4, GRID["iq2_s"][at] * sign)
+
+
+def d_iq3_xxs(b):                       # f16 d; numbers[64]; u32[8] as in IQ2_XXS
+    word = _u32(b[:, 66:])
+    sign = _sign7(word[:, :, None] >> np.array([0, 7, 14, 21])).reshape(-1, 64, 4)
+    return _iq(_half(b[:, :2]), ((word >> 28) + 0.5) / 2,
+               GRID["iq3_xxs"][b[:, 2:66].astype(np.int64)] * sign)
+
+
+def d_iq3_s(b):                         # f16 d; numbers[64]; ninth bits[8]; signs[32]; nibbles[4]
+    ninth = np.unpackbits(np.ascontiguousarray(b[:, 66:74]), axis=1, bitorder="little")
+    at = b[:, 2:66].astype(np.int64) | ninth.astype(np.int64) << 8
+    sign = _sign8(b[:, 74:106].astype(np.int64)).reshape(-1, 64, 4)
+    return _iq(_half(b[:, :2]), 1 + 2 * _nib(b[:, 106:]), GRID["iq3_s"][at] * sign)
+
+
+def d_iq1_s(b):                         # f16 d; numbers[32]; u16[8]: 4 x 3 high bits, scale << 12,
+    h = _u16(b[:, 34:])                 # sign of the shift on top
+    at = b[:, 2:34].astype(np.int64) | (h[:, :, None] >> np.array([0, 3, 6, 9]) & 7).reshape(-1, 32) << 8
+    shift = np.where(h >> 15 & 1, f32(-0.125), f32(0.125)).repeat(4, axis=1)
+    return _iq(_half(b[:, :2]), 2 * (h >> 12 & 7) + 1, GRID["iq1"][at] + shift[:, :, None])
+
+
+def d_iq1_m(b):                         # numbers[32]; nibbles[16]: 3 high bits, sign of the shift;
+    s, h = _u16(b[:, 48:]), _nib(b[:, 32:48])       # u16[4]: 4 x 3 bits of scale, a nibble of d
+    d = (s >> 12 << np.array([0, 4, 8, 12])).sum(axis=1).astype("<u2").view("<f2").astype(f32)[:, None]
+    at = b[:, :32].astype(np.int64) | (h & 7) << 8
+    shift = np.where(h & 8, f32(-0.125), f32(0.125))
+    scale = (s[:, :, None] >> np.array([0, 3, 6, 9]) & 7).reshape(-1, 16)
+    return _iq(d, 2 * scale + 1, GRID["iq1"][at] + shift[:, :, None])
+
+
+IQ4_VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113],
+                      dtype=f32)
+
+
+def d_iq4_nl(b):                        # f16 d; nibbles, numbers in the table
+    return _half(b[:, :2]) * IQ4_VALUES[_unnibbles(b[:, 2:])]
+
+
+def d_iq4_xs(b):                        # f16 d; u16 of scales' high pairs; nibbles[4]; nibbles[128]
+    s = _nib(b[:, 4:8]) | (_u16(b[:, 2:4]) >> np.arange(0, 16, 2) & 3) << 4
+    q = b[:, 8:].reshape(-1, 16)
+    return _iq(_half(b[:, :2]), s - 32, IQ4_VALUES[_unnibbles(q)].reshape(-1, 256))
+
+
 CODEC = {
     "F32": (lambda x: np.ascontiguousarray(x, "<f4").view(np.uint8).reshape(-1, 4),
             lambda b: np.ascontiguousarray(b).view("<f4")),
@@ -295,6 +486,12 @@ CODEC = {
     "Q4_0": (q_q4_0, d_q4_0), "Q4_1": (q_q4_1, d_q4_1), "Q5_0": (q_q5_0, d_q5_0),
     "Q5_1": (q_q5_1, d_q5_1), "Q4_K": (q_q4_k, d_q4_k), "Q5_K": (q_q5_k, d_q5_k),
     "Q6_K": (q_q6_k, d_q6_k), "MXFP4": (q_mxfp4, d_mxfp4),
+    "NVFP4": (None, d_nvfp4), "Q1_0": (None, d_q1_0), "Q2_0": (None, d_q2_0),
+    "Q2_K": (None, d_q2_k), "Q3_K": (None, d_q3_k), "IQ2_XXS": (None, d_iq2_xxs),
+    "IQ2_XS": (None, d_iq2_xs), "IQ2_S": (None, d_iq2_s), "IQ3_XXS": (None, d_iq3_xxs),
+    "IQ3_S": (None, d_iq3_s), "IQ1_S": (None, d_iq1_s), "IQ1_M": (None, d_iq1_m),
+    "IQ4_NL": (None, d_iq4_nl), "IQ4_XS": (None, d_iq4_xs), "TQ1_0": (None, d_tq1_0),
+    "TQ2_0": (None, d_tq2_0),
 }
 
 

@@ -3,8 +3,10 @@
     make_vectors.py [SAMPLE_DIR]
 
 models/NAME.txt, NAME.vec   text, and what forward.py makes of it, for each tests/data/models/*.gguf
+models/NAME-f16kv.vec, -q8_0kv.vec   the same text with rounded keys and values
 models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gguf
                             (default: models/ of the repository; skipped where absent)
+encode.bin                  numbers, and the errors that gguf_io's plain encoders leave
 kernels.bin                 blocks of every quantisation type and the values they stand for
 router.txt                  the pure routing function
 metrics.txt, sim.txt        choice tables and their metrics; the simulators
@@ -52,18 +54,34 @@ def model_vectors(gguf, text, limit=None):
           f"least margin {least:.1e}, {os.path.getsize(stem + '.vec')} bytes")
 
 
+KV_MODEL, KV_TYPES = "qwen3moe", ("F16", "Q8_0")
+
+
+def kv_vector(kv, path=None):
+    """The model KV_MODEL with its keys and values kept in a type."""
+    stem = os.path.join(DATA, "models", KV_MODEL)
+    model = Model(stem + ".gguf", kv)
+    ids = Tokenizer(model.g.kv).encode(open(stem + ".txt", "rb").read().decode("utf-8"))
+    logits, routing = model.forward(ids)
+    write_vec(path or f"{stem}-{kv.lower()}kv.vec", ids, logits, model.layers, routing)
+
+
 # Byte offsets of the half-precision fields in a block, for blocks of random bytes.
 HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2],
-          "Q5_K": [0, 2], "Q6_K": [208]}
+          "Q5_K": [0, 2], "Q6_K": [208], "Q1_0": [0], "Q2_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
+          "IQ2_XXS": [0], "IQ2_XS": [0], "IQ2_S": [0], "IQ3_XXS": [0], "IQ3_S": [0], "IQ1_S": [0],
+          "IQ4_NL": [0], "IQ4_XS": [0], "TQ1_0": [52], "TQ2_0": [64]}
 
 
 def kernel_blocks(kind, rng):
-    """A few blocks as bytes: quantised values, then bytes at random, then zeros and extremes."""
+    """A few blocks as bytes: quantised values where there is a forward codec, then bytes at random,
+    then zeros and extremes."""
     per, size = TYPES[kind][1:]
     if per == 1:
         x = np.concatenate([rng.standard_normal(59), [0, -0.0, 65504, 6e-8, -1.5e-5]])
         return quantise(x, kind)
-    out = quantise(rng.standard_normal((4, per)), kind)
+    forward = CODEC[kind][0] is not None
+    out = quantise(rng.standard_normal((4, per)), kind) if forward else b""
     b = rng.integers(0, 256, (4, size), dtype=np.uint8)
     for at in HALVES.get(kind, []):
         d = rng.standard_normal(4).astype("<f2")
@@ -71,7 +89,15 @@ def kernel_blocks(kind, rng):
         b[:, at:at + 2] = d.view(np.uint8).reshape(4, 2)
     if kind == "MXFP4":
         b[:, 0] = [120, 131, 1, 0]                      # 1 and 0: subnormal floats
-    return out + b.tobytes() + quantise(np.zeros((1, per)), kind)
+    if kind == "NVFP4":
+        b[:, :4] = [[0x38, 0x01, 0x7E, 0x00], [0x7F, 0x40, 0x07, 0x08], [0x80, 0xFF, 0x81, 0x30],
+                    [0x2B, 0x51, 0x66, 0x15]]          # subnormal, greatest, NaN's code, top bit set
+    if kind == "IQ1_M":                                 # d's nibbles: 1.0, -0.5, a subnormal, 6144
+        d = np.array([0x3C00, 0xB800, 0x0064, 0x6E00], dtype=np.uint16)
+        for i in range(4):
+            b[:, 49 + 2 * i] = b[:, 49 + 2 * i] & 15 | (d >> 4 * i & 15).astype(np.uint8) << 4
+    zero = quantise(np.zeros((1, per)), kind) if forward else bytes(size)
+    return out + b.tobytes() + zero
 
 
 def make_kernels(path):
@@ -90,16 +116,49 @@ def make_kernels(path):
     print(f"{path}: {os.path.getsize(path)} bytes, {len(CODEC)} types")
 
 
+def make_encode(path):
+    """Blocks of 256 of all sorts, and for each type the squared error of each block."""
+    rng = np.random.default_rng(21)
+    x = rng.standard_normal((24, 256)).astype("<f4")
+    x[4:8] *= rng.uniform(0.01, 10, (4, 256))           # uneven
+    x[8] = rng.uniform(-1, 1, 256)
+    x[9] = np.abs(x[9])                                 # one sign
+    x[10] = -np.abs(x[10])
+    x[11] = 0
+    x[12] = 0
+    x[12, 77] = -3.5                                    # a lone number
+    x[13] = 0.3                                         # all the same
+    x[14] = -7
+    x[15] *= 1e-3
+    x[16] *= 1e-6                                       # subnormal scales
+    x[17] *= 3e3
+    x[18] = 5 + 0.01 * x[18]                            # far from 0
+    x[19] = np.round(x[19] * 4)                         # few values
+    x[20] = rng.standard_t(3, 256)                      # heavy tails
+    x[21] = rng.laplace(size=256)
+    kinds = [k for k in CODEC if CODEC[k][0]]
+    with open(path, "wb") as f:
+        f.write(b"MOEENC01" + struct.pack("<II", len(x), len(kinds)) + x.tobytes())
+        for kind in kinds:
+            y = dequantise(quantise(x, kind), kind, x.shape).astype(np.float64)
+            f.write(struct.pack("<8sI", kind.encode(), TYPES[kind][0]))
+            f.write(((y - x) ** 2).sum(axis=1).astype("<f8").tobytes())
+    print(f"{path}: {os.path.getsize(path)} bytes")
+
+
 def main():
     samples = sys.argv[1] if len(sys.argv) > 1 else SAMPLES
     for gguf in sorted(glob.glob(os.path.join(DATA, "models", "*.gguf"))):
         model_vectors(gguf, TINY_TEXT)
+    for kv in KV_TYPES:
+        kv_vector(kv)
     for name in ("balanced", "collapsed"):
         gguf = os.path.join(samples, name + ".gguf")
         if os.path.exists(gguf):
             model_vectors(gguf, SAMPLE_TEXT, SAMPLE_TOKENS)
         else:
             print(f"{gguf}: absent, skipped")
+    make_encode(os.path.join(DATA, "encode.bin"))
     make_kernels(os.path.join(DATA, "kernels.bin"))
     make_router_vectors(os.path.join(DATA, "router.txt"))
     make_metric_vectors(os.path.join(DATA, "metrics.txt"))

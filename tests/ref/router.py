@@ -10,7 +10,8 @@ The file is text, tokens separated by white space, numbers as C's %a:
     case SCORE BIAS NORM N_GROUP N_GROUP_USED SCALE E K N_TOKENS
         SCORE  softmax | sigmoid | sqrtsoftplus | none
         BIAS   1: a line "bias" + E numbers follows, added for selection only
-        NORM   raw | renorm (divided by max(sum, 2^-14)) | softmax (over the k weights)
+        NORM   raw | renorm (divided by max(sum, 2^-14)) | softmax (over the k weights) | sigmoid (of
+               each, which with the score none is how Llama 4 routes)
         SCALE  factor of the weights after NORM
     then per token:
     logits  E numbers      float32 exactly
@@ -34,7 +35,7 @@ SPECS = [
     ("softmax", 1, "renorm", 0, 1.0),           # Ernie 4.5
     ("sigmoid", 1, "renorm", 1, 2.5),           # DeepSeek-V3
     ("sigmoid", 1, "renorm", 0, 1.0),           # GLM-4.5, MiniMax-M2
-    ("sigmoid", 0, "raw", 0, 1.0),              # Llama 4
+    ("sigmoid", 0, "raw", 0, 1.0),
     ("none", 0, "softmax", 0, 1.0),             # gpt-oss
     ("none", 1, "softmax", 0, 1.0),             # the same with a selection bias
     ("sqrtsoftplus", 1, "renorm", 0, 1.5),      # DeepSeek-V4
@@ -78,6 +79,8 @@ def route(logits, k, score="softmax", bias=None, norm="renorm", n_group=1, n_use
         w = w / max(w.sum(), CLAMP)
     elif norm == "softmax":
         w = np.exp(w - w.max()) / np.exp(w - w.max()).sum()
+    elif norm == "sigmoid":
+        w = 1 / (1 + np.exp(-w))
     return experts, w * scale, margin, sel
 
 
@@ -144,6 +147,7 @@ def make_router_vectors(path):
     cases = [(spec, size) for spec in SPECS for size in SIZES]
     cases.append((("softmax", 0, "renorm", 0, 1.0), (8, 8, 1, 1, 3)))       # every expert chosen
     cases.append((("softmax", 0, "renorm", 0, 1.0), (8, 1, 1, 1, 3)))       # weight always 1
+    cases += [(("none", 0, "sigmoid", 0, 1.0), size) for size in SIZES]     # Llama 4
     lines = [f"router {len(cases)}"]
     for (score, has_bias, norm, limited, scale), (e, k, ng, nu, tokens) in cases:
         ng, nu = (ng, nu) if limited else (1, 1)

@@ -13,7 +13,8 @@ BOUND = {"F32": 0, "F16": 5e-4, "BF16": 4e-3, "Q8_0": 5e-3, "Q4_0": .13, "Q4_1":
 
 def main():
     rng = np.random.default_rng(1)
-    for kind in CODEC:
+    both = [k for k in CODEC if CODEC[k][0]]
+    for kind in both:
         x = rng.standard_normal((4, 512)).astype(np.float32)
         x[3] = 0
         b = quantise(x, kind)
@@ -26,11 +27,11 @@ def main():
     w = rng.standard_normal((3, 4, 256)).astype(np.float32)
     fd, path = tempfile.mkstemp(suffix=".gguf")
     os.close(fd)
-    write_gguf(path, kv, [(k, w, k) for k in CODEC] + [("one", w[0, 0, :5], "F32")])
+    write_gguf(path, kv, [(k, w, k) for k in both] + [("one", w[0, 0, :5], "F32")])
     g = read_gguf(path)
     assert g.kv["h"] == 2**63 and g.kv["j"] == -3 and g.kv["g"] == ["x", ""] and g.kv["d"] == "text é"
     assert list(g.kv["e"]) == [1, -2] and g.kv["c"] is True and list(g.kv["i"]) == [1, 255]
-    for k in CODEC:
+    for k in both:
         assert g.tensors[k].dims == (256, 4, 3)
         assert np.array_equal(g.tensor(k), dequantise(quantise(w, k), k, w.shape))
     assert np.array_equal(g.tensor("one"), w[0, 0, :5])

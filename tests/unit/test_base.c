@@ -10,10 +10,12 @@
 #include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "base/opt.h"
 #include "base/pool.h"
 #include "base/qtype.h"
@@ -658,9 +660,14 @@ static void test_qtype_has_the_formats_blocks(void **state)
 		{ "Q4_K", 12, 256, 4 + 12 + 128 }, { "Q5_K", 13, 256, 4 + 12 + 32 + 128 },
 		{ "Q6_K", 14, 256, 128 + 64 + 16 + 2 }, { "Q8_K", 15, 256, 4 + 256 + 32 },
 		{ "IQ4_NL", 20, 32, 2 + 16 }, { "IQ4_XS", 23, 256, 2 + 2 + 4 + 128 },
-		{ "MXFP4", 39, 32, 1 + 16 }, { "I8", 24, 1, 1 }, { "I64", 27, 1, 8 },
+		{ "MXFP4", 39, 32, 1 + 16 }, { "NVFP4", 40, 64, 4 + 32 }, { "Q1_0", 41, 128, 2 + 16 },
+		{ "Q2_0", 42, 64, 2 + 16 }, { "IQ2_XXS", 16, 256, 2 + 64 }, { "IQ2_XS", 17, 256, 2 + 64 + 8 },
+		{ "IQ2_S", 22, 256, 2 + 64 + 8 + 8 }, { "IQ3_XXS", 18, 256, 2 + 96 },
+		{ "IQ3_S", 21, 256, 2 + 64 + 8 + 32 + 4 }, { "IQ1_S", 19, 256, 2 + 32 + 16 },
+		{ "IQ1_M", 29, 256, 32 + 16 + 8 }, { "TQ1_0", 34, 256, 48 + 4 + 2 },
+		{ "TQ2_0", 35, 256, 64 + 2 }, { "I8", 24, 1, 1 }, { "I64", 27, 1, 8 },
 	};
-	static const uint32_t none[] = { 4, 5, 31, 32, 33, 36, 37, 38, 40, 255, 0x7fffffff, 0xffffffff };
+	static const uint32_t none[] = { 4, 5, 31, 32, 33, 36, 37, 38, 43, 255, 0x7fffffff, 0xffffffff };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -682,6 +689,60 @@ static void test_qtype_has_the_formats_blocks(void **state)
 	}
 	assert_int_equal(qtype_row_bytes(QT_F32, SIZE_MAX), 0); /* would overflow */
 	assert_int_equal(qtype_row_bytes(QT_F32, 0), 0);
+}
+
+/* ---- memory ---- */
+
+static void put(const char *dir, const char *name, const char *text)
+{
+	char path[300];
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void under(const char *root, const char *name, char out[256])
+{
+	snprintf(out, 256, "%s%s", root, name);
+	assert_int_equal(mkdir(out, 0700), 0);
+}
+
+/* A tree as the kernel shows it: what a group and those above it leave is the least of them. */
+static void test_mem_knows_control_groups(void **state)
+{
+	char root[] = "/tmp/moescope-test-XXXXXX", dir[256], groups[256], cmd[256];
+
+	(void)state;
+	assert_non_null(mkdtemp(root));
+	snprintf(groups, sizeof list, "%s/list", root);
+	put(root, "list", "0::/a/b\n");
+	assert_true(mem_group_room(groups, root) == UINT64_MAX);
+	under(root, "/a", dir);
+	put(dir, "memory.max", "1000000\n");
+	put(dir, "memory.current", "900000\n");
+	put(dir, "memory.stat", "anon 100\ninactive_file 300000\nactive_file 50000\n");
+	assert_true(mem_group_room(groups, root) == 450000);
+	under(root, "/a/b", dir);
+	put(dir, "memory.max", "max\n");
+	put(dir, "memory.current", "1\n");
+	assert_true(mem_group_room(groups, root) == 450000);
+	put(dir, "memory.max", "400000\n");
+	assert_true(mem_group_room(groups, root) == 399999);
+	put(dir, "memory.current", "500000\n");
+	assert_true(mem_group_room(groups, root) == 0);
+	put(root, "list", "9:cpu:/a\n4:memory:/not/visible\n0::/\n");
+	under(root, "/memory", dir);
+	put(dir, "memory.limit_in_bytes", "5000\n");
+	put(dir, "memory.usage_in_bytes", "2000\n");
+	put(dir, "memory.stat", "inactive_file 1\ntotal_inactive_file 500\n");
+	assert_true(mem_group_room(groups, root) == 3500);
+	assert_true(mem_available() > 0);
+	snprintf(cmd, sizeof cmd, "rm -rf %s", root);
+	assert_int_equal(system(cmd), 0);
 }
 
 int main(void)
@@ -706,6 +767,7 @@ int main(void)
 		cmocka_unit_test(test_pool_runs_every_unit_once),
 		cmocka_unit_test(test_pool_hands_results_over),
 		cmocka_unit_test(test_qtype_has_the_formats_blocks),
+		cmocka_unit_test(test_mem_knows_control_groups),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

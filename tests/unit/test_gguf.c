@@ -419,7 +419,7 @@ static void test_counts(void **state)
 	refused(&b, "262145 tensors, at most 262144");
 	head(&b, 3, 262144, 0);
 	data(&b, 1, 262144 * 34);
-	refused(&b, "MiB of memory");
+	refused(&b, "tensor 0 of 262144: tensor name at offset 24 is empty");
 }
 
 static void test_string_lengths(void **state)
@@ -657,7 +657,7 @@ static void test_products(void **state)
 
 static void test_types(void **state)
 {
-	static const uint32_t bad[] = { 4, 5, 31, 32, 33, 36, 37, 38, 40, 255, 0x7fffffff, 0xffffffff };
+	static const uint32_t bad[] = { 4, 5, 31, 32, 33, 36, 37, 38, 43, 255, 0x7fffffff, 0xffffffff };
 	struct bytes b = { 0 };
 	size_t i;
 
@@ -842,7 +842,7 @@ static void test_memory(void **state)
 	unsigned long pages = 0;
 	struct gguf *g;
 	uint8_t *copy;
-	char name[32];
+	char name[96];
 	FILE *f;
 	size_t i;
 
@@ -850,15 +850,16 @@ static void test_memory(void **state)
 #if defined(__SANITIZE_ADDRESS__)
 	skip();
 #endif
-	head(&b, 3, 80000, 1);
+	head(&b, 3, GGUF_MAX_TENSORS, 1);
 	kv_array(&b, "k", GGUF_STR, 400000);
 	for (i = 0; i < 400000; i++)
 		put_str(&b, "");
-	for (i = 0; i < 80000; i++) {
-		snprintf(name, sizeof name, "%zu", i);
+	for (i = 0; i < GGUF_MAX_TENSORS; i++) { /* a long name, as real ones are at most */
+		snprintf(name, sizeof name, "blk.%zu.a_name_of_sixty_three_bytes_in_all_as_real_ones_may_have", i);
+		name[63] = 0;
 		tensor(&b, name, 8, 1, QT_F32, 32 * i);
 	}
-	data(&b, 32, 32 * 80000);
+	data(&b, 32, 32 * GGUF_MAX_TENSORS);
 	f = fopen("/proc/self/statm", "r");
 	if (!f || fscanf(f, "%lu", &pages) != 1)
 		skip();
@@ -869,9 +870,25 @@ static void test_memory(void **state)
 	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
 	g = accepted(&b, &copy);
 	assert_int_equal(setrlimit(RLIMIT_AS, &old), 0);
-	assert_int_equal(gguf_n_tensors(g), 80000);
+	assert_int_equal(gguf_n_tensors(g), GGUF_MAX_TENSORS);
 	gguf_close(g);
 	free(copy);
+}
+
+/* Names that fill the memory an index may take are refused, not kept. */
+static void test_names_beyond_memory(void **state)
+{
+	struct bytes b = { 0 };
+	char name[GGUF_MAX_NAME + 1];
+
+	(void)state;
+	head(&b, 3, 120000, 0);
+	for (size_t i = 0; i < 120000; i++) {
+		snprintf(name, sizeof name, "%0512zu", i);
+		tensor(&b, name, 8, 1, QT_F32, 32 * i);
+	}
+	data(&b, 32, 32 * 120000);
+	refused(&b, "bytes of names|56 MiB of memory");
 }
 
 /* ---- files ---- */
@@ -974,6 +991,7 @@ int main(void)
 		cmocka_unit_test(test_many_keys_and_tensors),
 		cmocka_unit_test(test_long_string_array),
 		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_names_beyond_memory),
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_committed_files),
 	};

@@ -47,7 +47,7 @@ static int index_of(const char *w, const char *const *names, int n)
 static void read_case(FILE *f, struct rcase *c)
 {
 	static const char *const scores[] = { "softmax", "sigmoid", "sqrtsoftplus", "none" };
-	static const char *const weights[] = { "raw", "renorm", "softmax" };
+	static const char *const weights[] = { "raw", "renorm", "softmax", "sigmoid" };
 	char score[32], weight[32], scale[32];
 	unsigned groups, used, experts, k;
 
@@ -56,7 +56,7 @@ static void read_case(FILE *f, struct rcase *c)
 		&used, scale, &experts, &k, &c->n), 9);
 	memset(&c->s, 0, sizeof c->s);
 	c->s.score = (enum moe_score)index_of(score, scores, 4);
-	c->s.weight = (enum moe_weight)index_of(weight, weights, 3);
+	c->s.weight = (enum moe_weight)index_of(weight, weights, 4);
 	c->s.scale = strtof(scale, NULL);
 	c->s.n_group = (uint16_t)groups;
 	c->s.n_group_used = (uint16_t)used;

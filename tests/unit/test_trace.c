@@ -199,7 +199,7 @@ static int play(struct engine *g, size_t first, size_t n_layer)
 	}
 	if (!bad && n_layer == g->n_layer) {
 		struct moe_batch_info b = { g->tok[first].seq, g->tok[first].pos, (uint32_t)n,
-			g->tok[first].phase, 1000 * n };
+			g->tok[first].phase, 1000 * n, { 0 } };
 
 		bad = g->hook->batch_end(g->hook->ctx, &b, &g->err);
 	}
@@ -838,7 +838,7 @@ static void test_migration(void **state)
 	sqlite3 *db;
 
 	(void)state;
-	assert_int_equal(SCHEMA_VERSION, 2); /* a new version needs a test from each one before */
+	assert_int_equal(SCHEMA_VERSION, 3); /* a new version needs a test from each one before */
 	sql_on(path, v1);
 	sql_on(path, "PRAGMA application_id = 1297040723; PRAGMA user_version = 1;"
 		"INSERT INTO domain VALUES(7, 'medical')");
@@ -854,6 +854,91 @@ static void test_migration(void **state)
 	sqlite3_close(db);
 	check_v1(path);
 	engine_free(&g);
+}
+
+/* A database of version 2 gains the tables of version 3, and reading it before that finds them empty. */
+static void test_migration_2(void **state)
+{
+	static const char v2[] =
+#include "schema_sql.h"
+#include "schema_2_sql.h"
+		;
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_COUNTS };
+	struct load_filter f = { .run = 1, .domain = -1, .phase = -1 };
+	const char *path = path_of("v2.db");
+	struct moe_cache_use use;
+	struct setting *set;
+	struct reader *r;
+	struct engine g;
+	struct moe_err e = { 0 };
+	sqlite3 *db;
+	size_t n;
+
+	(void)state;
+	sql_on(path, v2);
+	sql_on(path, "PRAGMA application_id = 1297040723; PRAGMA user_version = 2;"
+		"INSERT INTO domain VALUES(7, 'medical')");
+	r = reader_open(path, &e);
+	assert_non_null(r);
+	assert_int_equal(reader_cache(r, &f, &use, &e), 0);
+	assert_int_equal(use.hits + use.misses + use.bytes + use.stall_ns, 0);
+	assert_int_equal(reader_settings(r, 1, &set, &n, &e), 0);
+	assert_int_equal(n, 0);
+	reader_close(r);
+	engine_open(&g, path, model_a, 3, &o, 1);
+	drive(&g, 1, 2, 3);
+	engine_close(&g);
+	sqlite3_open(path, &db);
+	assert_int_equal(ask(db, "PRAGMA user_version"), SCHEMA_VERSION);
+	assert_int_equal(ask(db, "SELECT count(*) FROM sqlite_schema WHERE name IN ('setting', 'cache')"), 2);
+	assert_int_equal(ask(db, "SELECT count(*) FROM cache"), 0);
+	sqlite3_close(db);
+	engine_free(&g);
+}
+
+/* Settings of a run, and its cache's figures summed over batches, by phase. */
+static void test_settings_and_cache(void **state)
+{
+	static const struct moe_setting set[] = { { "kv type", "f16" }, { "adapter 1", "0.5 ab x.gguf" } };
+	const struct moe_layer_desc layer = { 0, 3, 2 };
+	struct moe_run_desc d = { .layers = &layer, .n_moe_layer = 1, .settings = set, .n_setting = 2 };
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_COUNTS, .commit_ms = 5 };
+	struct load_filter f = { .run = 1, .domain = -1, .phase = -1 };
+	const char *path = path_of("cache.db");
+	struct moe_err e = { 0 };
+	struct moe_trace *t = moe_trace_open(path, &o, &d, &e);
+	struct moe_hook *h = moe_trace_hook(t);
+	struct moe_cache_use use;
+	struct setting *got;
+	struct reader *r;
+	size_t n;
+
+	(void)state;
+	for (uint64_t i = 0; i < 40; i++) {
+		struct moe_batch_info b = { .seq = 1, .n_tok = 1, .phase = i % 4 ? MOE_DECODE : MOE_PREFILL,
+			.busy_ns = 10, .cache = { i, 2 * i, 100 * i, 7 } };
+
+		assert_int_equal(h->batch_end(h->ctx, &b, &e), 0);
+		if (i % 10 == 9)
+			usleep(8000); /* into another commit */
+	}
+	assert_int_equal(moe_trace_close(t, MOE_RUN_DONE, &e), 0);
+	r = reader_open(path, &e);
+	assert_int_equal(reader_cache(r, &f, &use, &e), 0);
+	assert_int_equal(use.hits, 780); /* 0 + 1 + ... + 39 */
+	assert_int_equal(use.misses, 1560);
+	assert_int_equal(use.bytes, 78000);
+	assert_int_equal(use.stall_ns, 280);
+	f.phase = MOE_PREFILL;
+	assert_int_equal(reader_cache(r, &f, &use, &e), 0);
+	assert_int_equal(use.hits, 180); /* 0 + 4 + ... + 36 */
+	assert_int_equal(reader_settings(r, 1, &got, &n, &e), 0);
+	assert_int_equal(n, 2);
+	assert_string_equal(got[0].key, "adapter 1");
+	assert_string_equal(got[0].value, "0.5 ab x.gguf");
+	assert_string_equal(got[1].value, "f16");
+	free(got);
+	reader_close(r);
 }
 
 /* Chunks and load rows that say something else than they should: a clear error each. */
@@ -1046,7 +1131,7 @@ static void test_contract(void **state)
 {
 	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES };
 	static const struct moe_layer_desc other = { 0, 16, 1 };
-	struct moe_batch_info b = { 1, 0, 1, 0, 0 };
+	struct moe_batch_info b = { 1, 0, 1, 0, 0, { 0 } };
 	struct engine g;
 
 	(void)state;
@@ -1501,7 +1586,8 @@ int main(void)
 		cmocka_unit_test(test_full), cmocka_unit_test(test_bounds), cmocka_unit_test(test_mixed),
 		cmocka_unit_test(test_wait), cmocka_unit_test(test_drop),
 		cmocka_unit_test(test_second_writer), cmocka_unit_test(test_foreign),
-		cmocka_unit_test(test_migration), cmocka_unit_test(test_corrupt), cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_migration),
+		cmocka_unit_test(test_migration_2), cmocka_unit_test(test_settings_and_cache), cmocka_unit_test(test_corrupt), cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_broken_batch), cmocka_unit_test(test_contract),
 		cmocka_unit_test(test_disk_full), cmocka_unit_test(test_groups), cmocka_unit_test(test_scan),
 		cmocka_unit_test(test_precision), cmocka_unit_test(test_live),

@@ -115,7 +115,7 @@ static void batch(const char *domain, uint32_t pos, uint32_t n, int phase, float
 	struct moe_route_view v = { .n_expert = E, .k = K, .phase = (uint8_t)phase, .n_tok = n,
 		.seq = seq, .pos = at, .token = token, .experts = pick[0], .weights = weight[0],
 		.margin = margin, .logits = logit[0], .flags = flags };
-	struct moe_batch_info b = { made.seq, pos, n, (uint8_t)phase, 1000000 * n };
+	struct moe_batch_info b = { made.seq, pos, n, (uint8_t)phase, 1000000 * n, { 0 } };
 
 	for (uint32_t t = 0; t < n; t++)
 		seq[t] = made.seq, at[t] = pos + t, token[t] = draw_token(domain);

@@ -1,0 +1,273 @@
+/*
+ * peer.c - this engine and llama.cpp side by side: same file, same threads, same tokens, in turns.
+ *
+ *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-q] MODEL.gguf LIB_DIR
+ *
+ * Each pair runs both, and which goes first alternates, so that what else the machine does meets
+ * both. Prints medians of tokens per second and the median of the pairs' ratios with its quartiles.
+ * Our side logs routing at `routes` (to a file that is deleted) unless -q is given; the other logs
+ * nothing. -D decodes behind a context of that length. bench/peer.sh builds and runs it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <ggml-backend.h>
+#include <llama.h>
+
+#include <moescope/trace.h>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "gguf/gguf.h"
+#include "model/model.h"
+
+enum { PREFILL, DECODE, N_PHASE };
+#define MAX_PAIRS 199
+#define BATCH 512
+
+static int threads = 2, pairs = 9, n_pre = 512, n_dec = 64, depth, quiet;
+static int32_t *ids;
+
+struct ours { struct gguf *g; struct model *m; struct session *s; struct moe_trace *t; uint64_t seq; };
+struct theirs { struct llama_model *m; struct llama_context *c; };
+
+static void die(const char *what, const struct moe_err *e)
+{
+	fprintf(stderr, "peer: %s%s%s\n", what, e ? ": " : "", e ? e->msg : "");
+	exit(4);
+}
+
+static uint32_t context(void)
+{
+	return (uint32_t)(n_pre > depth + n_dec + 1 ? n_pre : depth + n_dec + 1);
+}
+
+static int keep(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
+{
+	(void)pos, (void)e;
+	*(float *)ctx = row[0];
+	return 0;
+}
+
+static void ours_open(struct ours *o, const char *path, const char *db)
+{
+	struct session_opt so = { .n_threads = (uint32_t)threads, .n_batch = BATCH, .n_ctx = context() };
+	struct moe_trace_opt to = { .detail = MOE_DETAIL_ROUTES };
+	struct moe_run_desc d = { .command = "bench", .engine = "moescope" };
+	struct moe_err e;
+
+	if (!(o->g = gguf_open(path, &e)) || !(o->m = model_open(o->g, &e)) ||
+	    !(o->s = session_new(o->m, &so, &e)))
+		die("moescope", &e);
+	if (quiet || !model_info(o->m)->n_moe_layer)
+		return;
+	d.model_name = model_info(o->m)->name;
+	d.layers = model_info(o->m)->layers;
+	d.n_moe_layer = model_info(o->m)->n_moe_layer;
+	d.n_layer = model_info(o->m)->n_layer;
+	o->t = moe_trace_open(db, &to, &d, &e);
+	if (!o->t || session_add_hook(o->s, moe_trace_hook(o->t), &e))
+		die("moescope", &e);
+}
+
+static void ours_eval(struct ours *o, const int32_t *tok, size_t n, enum moe_phase phase)
+{
+	float first = 0;
+	struct session_want want = { 0, keep, &first };
+	struct moe_err e;
+
+	if (session_eval(o->s, tok, n, phase, &want, &e))
+		die("moescope", &e);
+}
+
+/* Evaluates n_first tokens, then the decoded ones; seconds of both. */
+static void ours_sequence(struct ours *o, size_t n_first, size_t n_then, double t[N_PHASE])
+{
+	struct moe_seq_info info = { .seq = ++o->seq, .domain = "bench" };
+	struct moe_seq_result res = { .seq = info.seq };
+	struct moe_err e;
+	int64_t t0, t1;
+
+	if (session_begin(o->s, &info, &e))
+		die("moescope", &e);
+	t0 = clock_mono();
+	ours_eval(o, ids, n_first, MOE_PREFILL);
+	t1 = clock_mono();
+	for (size_t i = 0; i < n_then; i++)
+		ours_eval(o, ids + i, 1, MOE_DECODE);
+	t[PREFILL] = (double)(t1 - t0) * 1e-9;
+	t[DECODE] = (double)(clock_mono() - t1) * 1e-9;
+	if (session_end(o->s, &res, &e))
+		die("moescope", &e);
+}
+
+static void ours_run(struct ours *o, double t[N_PHASE])
+{
+	double unused[N_PHASE];
+
+	ours_sequence(o, (size_t)depth + 1, (size_t)n_dec, t);
+	ours_sequence(o, (size_t)n_pre, 0, unused);
+	t[PREFILL] = unused[PREFILL];
+}
+
+static void silent(enum ggml_log_level level, const char *text, void *ctx)
+{
+	(void)ctx;
+	if (level == GGML_LOG_LEVEL_ERROR)
+		fputs(text, stderr);
+}
+
+static void theirs_open(struct theirs *p, const char *path, const char *libs)
+{
+	struct llama_model_params mp;
+	struct llama_context_params cp;
+
+	llama_log_set(silent, NULL);
+	ggml_backend_load_all_from_path(libs);
+	llama_backend_init();
+	mp = llama_model_default_params();
+	mp.n_gpu_layers = 0;
+	p->m = llama_model_load_from_file(path, mp);
+	if (!p->m)
+		die("llama.cpp does not load the model", NULL);
+	cp = llama_context_default_params();
+	cp.n_ctx = context();
+	cp.n_batch = cp.n_ubatch = BATCH;
+	cp.n_threads = cp.n_threads_batch = threads;
+	p->c = llama_init_from_model(p->m, cp);
+	if (!p->c)
+		die("llama.cpp does not make a context", NULL);
+}
+
+static void theirs_eval(struct theirs *p, int32_t *tok, int n)
+{
+	for (int at = 0; at < n; at += BATCH)
+		if (llama_decode(p->c, llama_batch_get_one(tok + at, n - at < BATCH ? n - at : BATCH)))
+			die("llama.cpp fails", NULL);
+	llama_synchronize(p->c);
+}
+
+static void theirs_run(struct theirs *p, double t[N_PHASE])
+{
+	int64_t t0;
+
+	llama_memory_clear(llama_get_memory(p->c), 1);
+	theirs_eval(p, ids, depth + 1);
+	t0 = clock_mono();
+	for (int i = 0; i < n_dec; i++)
+		theirs_eval(p, ids + i, 1);
+	t[DECODE] = (double)(clock_mono() - t0) * 1e-9;
+	llama_memory_clear(llama_get_memory(p->c), 1);
+	t0 = clock_mono();
+	theirs_eval(p, ids, n_pre);
+	t[PREFILL] = (double)(clock_mono() - t0) * 1e-9;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double quartile(double *x, int q)
+{
+	qsort(x, (size_t)pairs, sizeof *x, by_value);
+	return x[(pairs - 1) * q / 4];
+}
+
+static void options(int argc, char **argv)
+{
+	int c;
+
+	while ((c = getopt(argc, argv, "t:n:p:d:D:q")) != -1) {
+		int *dst = c == 't' ? &threads : c == 'n' ? &pairs : c == 'p' ? &n_pre : c == 'd' ? &n_dec :
+			c == 'D' ? &depth : NULL;
+
+		if (dst)
+			*dst = atoi(optarg);
+		quiet |= c == 'q';
+	}
+	if (argc - optind == 2 && threads > 0 && pairs > 0 && pairs <= MAX_PAIRS && n_pre > 0 && n_dec > 0 &&
+	    depth >= 0)
+		return;
+	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-q] "
+		"MODEL.gguf LIB_DIR\n");
+	exit(2);
+}
+
+static void print_phase(int k, double *ours, double *theirs)
+{
+	static const char *const name[] = { "prefill", "decode" };
+	double n = k == PREFILL ? n_pre : n_dec, ratio[MAX_PAIRS], us, them;
+
+	for (int i = 0; i < pairs; i++)
+		ratio[i] = theirs[i] / ours[i];
+	us = n / quartile(ours, 2);
+	them = n / quartile(theirs, 2);
+	printf("  %-7s %5.0f", name[k], n);
+	if (k == DECODE && depth)
+		printf(" after %d", depth);
+	printf(" tokens: moescope %8.1f/s, llama.cpp %8.1f/s, ratio %.3f (quartiles %.3f - %.3f)\n", us, them,
+		quartile(ratio, 2), quartile(ratio, 1), quartile(ratio, 3));
+}
+
+int main(int argc, char **argv)
+{
+	static double t[2][N_PHASE][MAX_PAIRS];
+	static const char *const suffix[] = { "", "-wal", "-shm", "-lock" };
+	struct ours o = { 0 };
+	struct theirs p = { 0 };
+	char db[] = "/tmp/moescope-peer-XXXXXX", path[64];
+	struct rng r;
+	int fd, n_ids;
+	double both[N_PHASE];
+
+	options(argc, argv);
+	fd = mkstemp(db);
+	if (fd < 0)
+		die("no temporary file", NULL);
+	close(fd);
+	unlink(db);
+	ours_open(&o, argv[optind], db);
+	theirs_open(&p, argv[optind], argv[optind + 1]);
+	n_ids = (n_pre > depth ? n_pre : depth) + n_dec + 1;
+	ids = malloc((size_t)n_ids * sizeof *ids);
+	if (!ids)
+		die("no memory", NULL);
+	rng_seed(&r, 1);
+	for (int i = 0; i < n_ids; i++)
+		ids[i] = (int32_t)rng_below(&r, model_info(o.m)->n_vocab);
+	ours_run(&o, both);
+	theirs_run(&p, both);
+	for (int i = 0; i < pairs; i++)
+		for (int j = 0; j < 2; j++) {
+			int us = (i + j) & 1;
+
+			if (us)
+				ours_run(&o, both);
+			else
+				theirs_run(&p, both);
+			for (int k = 0; k < N_PHASE; k++)
+				t[us][k][i] = both[k];
+		}
+	printf("%s, %s, %d threads, %d pairs%s\n", model_info(o.m)->name, model_info(o.m)->quant, threads, pairs,
+		o.t ? ", routes logged" : "");
+	for (int k = 0; k < N_PHASE; k++)
+		print_phase(k, t[1][k], t[0][k]);
+	if (o.t)
+		moe_trace_close(o.t, MOE_RUN_DONE, NULL);
+	for (int i = 0; i < 4; i++) {
+		snprintf(path, sizeof path, "%s%s", db, suffix[i]);
+		unlink(path);
+	}
+	session_free(o.s);
+	model_close(o.m);
+	gguf_close(o.g);
+	llama_free(p.c);
+	llama_model_free(p.m);
+	free(ids);
+	return 0;
+}
