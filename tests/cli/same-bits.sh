@@ -9,11 +9,10 @@ prompt='The quick brown fox jumps over the lazy dog; 1234 + 5678 = 6912. Was it 
 # Chunks are cut where batches end, so bytes are compared token by token: one line each.
 tokens="WITH RECURSIVE t(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM t WHERE i < 127)
 	SELECT pos + i, phase, hex(substr(tokens, i * 4 + 1, 4)),
-		hex(substr(experts, i * (length(experts) / n) + 1, length(experts) / n)),
-		hex(substr(weights, i * (length(weights) / n) + 1, length(weights) / n)),
-		hex(substr(margins, i * (length(margins) / n) + 1, length(margins) / n)),
 		hex(substr(logits, i * (length(logits) / n) + 1, length(logits) / n))
 	FROM chunk, t WHERE i < n ORDER BY 1"
+# Numbers are printed with every bit.
+picks='SELECT pos, layer, rank, expert, weight, margin FROM routing ORDER BY 1, 2, 3'
 
 run_one() { # label, model, options
 	label=$1 model=$2
@@ -21,7 +20,7 @@ run_one() { # label, model, options
 	rm -f b.db
 	"$MOESCOPE" run "$model" "$prompt" --seed 1 --temperature 0.7 -n 60 --ctx 256 --ignore-end --detail full \
 		--db b.db "$@" >"text.$label" 2>err || no "$label: exit $?: $(cat err)"
-	sqlite3 b.db "$tokens" >"trace.$label"
+	{ sqlite3 b.db "$tokens" && "$MOESCOPE" sql b.db --csv "$picks"; } >"trace.$label"
 }
 
 compare() { # label, reference
