@@ -46,7 +46,7 @@ EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/schema_2_sql.h $(BUILD)/gen/schema_3_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
-.PHONY: all deps demo check unit tools cli lint install clean libfuzzer
+.PHONY: all deps demo check unit tools bench-tools cli lint install clean libfuzzer
 all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
 
 deps:
@@ -122,6 +122,12 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libmoescope.a
 	$(call say,CC)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP $< $(BUILD)/libmoescope.a -lcmocka $(LIBS) -o $@
 
+# Programs that measure; bench/NAME.c becomes build/bench/NAME.
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libmoescope.a
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP $< $(BUILD)/libmoescope.a $(LIBS) -o $@
+
 # Libraries that tests load before a program's own.
 $(BUILD)/tests/%.so: tests/preload/%.c
 	@mkdir -p $(@D)
@@ -149,6 +155,9 @@ unit: $(UNIT) tools
 
 # Programs that the tests run; tests/tools/NAME.c becomes build/tests/NAME.
 tools: $(TOOLS)
+
+# Programs that the scripts in bench/ run.
+bench-tools: $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 lint:
 	@for t in tests/lint/*.sh; do sh $$t || exit 1; done

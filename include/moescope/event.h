@@ -63,7 +63,7 @@ struct moe_route_view {
 	const int32_t *token;    /* [n_tok] */
 	const uint16_t *experts; /* [n_tok][k] */
 	const float *weights;    /* [n_tok][k] */
-	const float *margin;     /* [n_tok] */
+	const float *margin;     /* [n_tok], NULL or NAN = not known */
 	const float *logits;     /* [n_tok][n_expert] */
 	const uint8_t *flags;    /* [n_tok] */
 	const uint16_t *before;  /* [n_tok][k], or NULL where no hook edits */

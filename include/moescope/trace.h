@@ -31,7 +31,7 @@ enum moe_weights {
 	MOE_WEIGHTS_EXACT, /* single precision, bit for bit: 4 bytes a pick */
 	MOE_WEIGHTS_16BIT, /* half precision: relative error at most 2^-11 */
 	MOE_WEIGHTS_8BIT,  /* weights in 255 steps up to a power of two, one scale a layer and chunk, error
-	                      at most half a step; margins with a relative error of at most 1/32 */
+	                      at most half a step; margins with a relative error of at most 1/8 */
 	MOE_WEIGHTS_NONE   /* no weights; margins as with 8 bits */
 };
 

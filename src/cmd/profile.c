@@ -157,7 +157,8 @@ static int run_part(struct profile *p, size_t i, struct moe_err *e)
 static int open_all(struct profile *p, char **corpus, int n_corpus, struct moe_err *e)
 {
 	const struct profile_opt *o = p->o;
-	struct moe_trace_opt to = { .detail = o->detail, .drop = o->drop };
+	struct moe_trace_opt to = { .detail = o->detail, .drop = o->drop,
+		.weights = o->weights };
 	struct sampler_opt so = { .temperature = 0 };
 	struct moe_run_desc d;
 
@@ -221,7 +222,7 @@ int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_
 static struct load_opts lo;
 static struct profile_opt po = { .model = "sample:balanced", .db = "moescope.db",
 	.detail = MOE_DETAIL_ROUTES, .max_tokens = 1LL << 40 };
-static int detail = MOE_DETAIL_ROUTES, quiet;
+static int detail = MOE_DETAIL_ROUTES, weights, quiet;
 
 static int run(int argc, char **argv, struct moe_err *e)
 {
@@ -230,6 +231,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	if (argc)
 		po.model = argv[0];
 	po.detail = (enum moe_detail)detail;
+	po.weights = (enum moe_weights)weights;
 	po.load = &lo;
 	if (profile_run(&po, argv + 1, argc > 1 ? argc - 1 : 0, &id, e))
 		return -1;
@@ -247,6 +249,8 @@ static int run(int argc, char **argv, struct moe_err *e)
 static const struct opt opts[] = {
 	{ "db", 'd', OPT_TEXT, &po.db, "FILE", "database to log to (default moescope.db)", 0, 0 },
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what to log (default routes)", 0, 0 },
+	{ "weights", 0, OPT_ENUM, &weights, "exact|16bit|8bit|none",
+	  "how weights and margins are kept (default exact)", 0, 0 },
 	{ "generate", 'g', OPT_INT, &po.generate, "N", "after each document generate up to N tokens, greedily",
 	  0, 1 << 20 },
 	{ "max-tokens", 0, OPT_INT, &po.max_tokens, "N", "stop adding documents after N tokens", 1, 1e15 },

@@ -9,6 +9,7 @@
 struct profile_opt {
 	const char *model, *db;
 	enum moe_detail detail;
+	enum moe_weights weights;
 	const struct load_opts *load;
 	long long generate, max_tokens;
 	int no_perplexity, drop;

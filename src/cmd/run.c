@@ -20,7 +20,7 @@ static struct load_opts lo;
 static long long n_predict = 128, top_k = 40, repeat_last = 64, seed = -1;
 static double temperature = 0.8, top_p = 0.95, min_p = 0.05, repeat_penalty = 1.0;
 static const char *prompt, *db = "moescope.db", *domain, *name;
-static int detail = MOE_DETAIL_ROUTES, no_log, special, drop, ignore_end;
+static int detail = MOE_DETAIL_ROUTES, weights, no_log, special, drop, ignore_end;
 
 struct gen {
 	struct loaded l;
@@ -151,7 +151,8 @@ static int encode_prompt(struct gen *g, const char *text, struct moe_err *e)
 
 static int open_trace(struct gen *g, struct moe_err *e)
 {
-	struct moe_trace_opt o = { .detail = (enum moe_detail)detail, .drop = drop };
+	struct moe_trace_opt o = { .detail = (enum moe_detail)detail, .drop = drop,
+		.weights = (enum moe_weights)weights };
 	struct moe_run_desc d;
 
 	if (no_log)
@@ -268,6 +269,8 @@ static const struct opt opts[] = {
 	{ "seed", 's', OPT_INT, &seed, "N", "random seed (default: from the clock)", 0, 9e18 },
 	{ "db", 'd', OPT_TEXT, &db, "FILE", "database to log to (default moescope.db)", 0, 0 },
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what to log (default routes)", 0, 0 },
+	{ "weights", 0, OPT_ENUM, &weights, "exact|16bit|8bit|none",
+	  "how weights and margins are kept (default exact)", 0, 0 },
 	{ "domain", 0, OPT_TEXT, &domain, "NAME", "domain of this sequence, for analyses", 0, 0 },
 	{ "name", 0, OPT_TEXT, &name, "NAME", "name of this sequence", 0, 0 },
 	{ "drop", 0, OPT_FLAG, &drop, NULL, "if the log cannot keep up, drop and record the gap; else wait", 0, 0 },

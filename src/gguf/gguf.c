@@ -595,7 +595,8 @@ static int read_counts(struct cursor *c)
 	if (!g->kv_sorted)
 		return -1;
 	g->tensor = gguf_get_mem(g, nt, sizeof *g->tensor, "tensors", c->e);
-	g->tensor_sorted = g->tensor ? gguf_get_mem(g, nt, sizeof *g->tensor_sorted, "tensors", c->e) : NULL;
+	if (g->tensor)
+		g->tensor_sorted = gguf_get_mem(g, nt, sizeof *g->tensor_sorted, "tensors", c->e);
 	return g->tensor_sorted ? 0 : -1;
 }
 

@@ -67,8 +67,8 @@ static int check_part(const struct gguf *first, const struct gguf *p, uint64_t i
 			continue;
 		if (a->end - a->start != b->end - b->start ||
 		    memcmp(p->data + a->start, first->data + b->start, a->end - a->start))
-			return err_set(e, MOE_ERR_INPUT, "key %s has not the value that it has in part 1: the parts "
-				"are of different models", gguf_show(a->name, strlen(a->name)).s);
+			return err_set(e, MOE_ERR_INPUT, "key %s has not the value that it has in part 1: "
+				"the parts are of different models", gguf_show(a->name, strlen(a->name)).s);
 	}
 	return 0;
 }
@@ -103,8 +103,8 @@ static int make_room(struct gguf *g, uint64_t total, uint64_t count, struct moe_
 	struct gguf_file *f;
 
 	if (total > GGUF_MAX_TENSORS || total < g->n_tensors)
-		return err_set(e, MOE_ERR_INPUT, "split.tensors.count is %" PRIu64 ": at most %d are allowed, and "
-			"part 1 alone has %zu", total, GGUF_MAX_TENSORS, g->n_tensors);
+		return err_set(e, MOE_ERR_INPUT, "split.tensors.count is %" PRIu64 ": at most %d are "
+			"allowed, and part 1 alone has %zu", total, GGUF_MAX_TENSORS, g->n_tensors);
 	f = realloc(g->file, count * sizeof *f);
 	if (!f)
 		return err_nomem(e, count * sizeof *f, "a split model");
@@ -127,8 +127,8 @@ static int absorb(struct gguf *g, struct gguf *p, uint64_t total, struct moe_err
 	int rc = 0;
 
 	if (p->n_tensors > total - g->n_tensors)
-		rc = err_set(e, MOE_ERR_INPUT, "%s: the parts up to this one have %zu tensors, split.tensors.count "
-			"is %" PRIu64, gguf_show(gguf_path(p), strlen(gguf_path(p))).s,
+		rc = err_set(e, MOE_ERR_INPUT, "%s: the parts up to this one have %zu tensors, "
+			"split.tensors.count is %" PRIu64, gguf_show(gguf_path(p), strlen(gguf_path(p))).s,
 			g->n_tensors + p->n_tensors, total);
 	for (size_t i = 0; !rc && i < p->n_tensors; i++) {
 		struct gguf_tensor *t = &g->tensor[g->n_tensors];
@@ -170,8 +170,8 @@ static int join_parts(struct gguf *g, const struct gguf_part *part, uint64_t cou
 			return -1;
 	}
 	if (g->n_tensors != total)
-		return err_set(e, MOE_ERR_INPUT, "the %" PRIu64 " parts have %zu tensors, split.tensors.count is "
-			"%" PRIu64, count, g->n_tensors, total);
+		return err_set(e, MOE_ERR_INPUT, "the %" PRIu64 " parts have %zu tensors, "
+			"split.tensors.count is %" PRIu64, count, g->n_tensors, total);
 	return gguf_sort_tensors(g, e);
 }
 
@@ -187,8 +187,8 @@ struct gguf *gguf_join(struct gguf *g, const struct gguf_part *part, size_t n, s
 	if (need(g, "split.no", &no, e))
 		goto bad;
 	if (count > GGUF_MAX_PARTS || no >= count) {
-		err_set(e, MOE_ERR_INPUT, "split.no is %" PRIu64 " and split.count %" PRIu64 ": parts are counted "
-			"from 0, and at most %d are allowed", no, count, GGUF_MAX_PARTS);
+		err_set(e, MOE_ERR_INPUT, "split.no is %" PRIu64 " and split.count %" PRIu64 ": parts "
+			"are counted from 0, and at most %d are allowed", no, count, GGUF_MAX_PARTS);
 		goto bad;
 	}
 	if (part && n != count) {

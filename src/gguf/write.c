@@ -73,7 +73,8 @@ static int add_name(struct buf *b, const char *s, const char *what, struct moe_e
 	size_t n = strlen(s);
 
 	if (n < 1 || n > GGUF_MAX_NAME)
-		return err_set(e, MOE_ERR_INPUT, "%s of %zu bytes: allowed are 1 to %d", what, n, GGUF_MAX_NAME);
+		return err_set(e, MOE_ERR_INPUT, "%s of %zu bytes: allowed are 1 to %d", what, n,
+			GGUF_MAX_NAME);
 	add_int(b, n, 8);
 	buf_add(b, s, n);
 	return 0;
@@ -124,7 +125,8 @@ int gguf_out_tensor(struct gguf_out *o, const char *name, uint32_t type, uint32_
 		return err_set(e, MOE_ERR_INPUT, "tensor %" PRIu64 " with %" PRIu32 " dimensions: at most %d "
 			"tensors of 1 to %d are allowed", o->n_tensors, n_dims, GGUF_MAX_TENSORS, GGUF_MAX_DIMS);
 	bytes = data_bytes(type, n_dims, ne, e);
-	if (!bytes || bytes > INT64_MAX - o->offset - o->align || add_name(&o->info, name, "tensor name", e))
+	if (!bytes || bytes > INT64_MAX - o->offset - o->align ||
+	    add_name(&o->info, name, "tensor name", e))
 		return err_wrap(e, "tensor %s", gguf_show(name, strlen(name)).s);
 	if (o->n_tensors == o->cap) {
 		size_t cap = o->cap ? 2 * o->cap : 256;

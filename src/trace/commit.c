@@ -8,6 +8,7 @@
  */
 #include "trace/commit.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -575,6 +576,13 @@ static int write_sequence(struct commit *c, const struct seq_row *q)
 	return run_stmt(st);
 }
 
+static int any_number(const float *x, size_t n)
+{
+	while (n && isnan(*x))
+		x++, n--;
+	return n != 0;
+}
+
 static int write_chunk(struct commit *c, struct block_head *h)
 {
 	static const enum pack_form form[] = { [MOE_WEIGHTS_EXACT] = PACK_F32,
@@ -604,9 +612,11 @@ static int write_chunk(struct commit *c, struct block_head *h)
 		len = pack_weights(l, h->n, r.weights, form[c->o.weights], p);
 		sqlite3_bind_blob64(st, 10, p, len, SQLITE_STATIC);
 	}
-	p = c->packed + c->at_margins;
-	len = pack_margins(l, h->n, r.margins, form[c->o.weights], p);
-	sqlite3_bind_blob64(st, 11, p, len, SQLITE_STATIC);
+	if (any_number(r.margins, h->n * l->n)) {
+		p = c->packed + c->at_margins;
+		len = pack_margins(l, h->n, r.margins, form[c->o.weights], p);
+		sqlite3_bind_blob64(st, 11, p, len, SQLITE_STATIC);
+	}
 	if (h->any_flags) {
 		p = c->packed + c->at_flags;
 		pack_flags(l, h->n, r.flags, p);

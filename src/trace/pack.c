@@ -5,10 +5,11 @@
  * are read at a time where they are there; the last few come one by one.
  *
  * PACK_U8 weights of a layer: codes q = round(255 w / 2^e) of one exponent e, w <= 2^e. The
- * first rank is written as it is, every other as the difference to the rank before it: ranks mostly
- * fall, so differences are small. A difference of rank r takes a Rice code of parameter p[r]:
- * d >> p ones, a zero, the low p bits of d. Where weights of a layer rise anywhere in the chunk its
- * differences are signed (zigzag).
+ * first rank is written less the smallest first rank, every other as the difference to the rank
+ * before it: ranks mostly fall, so differences are small. A difference of rank r takes a Rice code of
+ * parameter p[r]: d >> p ones, a zero, the low p bits of d. Where weights of a layer rise anywhere in the chunk its
+ * differences are signed (zigzag: 0, -1, 1, -2 are 0, 1, 2, 3). Where that is shorter, as with weights
+ * that add up to 1, the last rank is written as how far the sum of all codes is off its mean, signed.
  */
 #include "trace/pack.h"
 
@@ -262,7 +263,7 @@ static unsigned get_rice(struct in *b, unsigned p, unsigned most)
 
 /* ---- weights, 8 bits ---- */
 
-enum { RICE_MOST = 8, WEIGHT_SIGNED = 0x80, K_MOST = 64 };
+enum { RICE_MOST = 8, WEIGHT_SIGNED = 0x80, WEIGHT_SUM = 0x40, K_MOST = 64 };
 
 static int fits_u8(const float *w, size_t n)
 {
@@ -280,12 +281,13 @@ static int fits_f16(const float *w, size_t n)
 	return 1;
 }
 
-/* The parameter that suits differences of this sum. */
+/* The parameter that suits n differences of this sum: one more bit each pays where it saves more than
+ * one 1, which for geometric differences is from a mean of two quotients on. */
 static unsigned rice_parameter(uint64_t sum, size_t n)
 {
 	unsigned p = 0;
 
-	while (p < RICE_MOST && (sum >> p) > n + n / 4)
+	while (p < RICE_MOST && (sum >> p) > 2 * n)
 		p++;
 	return p;
 }
@@ -313,70 +315,115 @@ static int quantise(const float *rows, size_t n, size_t stride, unsigned k, uint
 	return e;
 }
 
+static unsigned zigzag(int d)
+{
+	return d >= 0 ? 2 * (unsigned)d : 2 * (unsigned)-d - 1;
+}
+
+static int unzigzag(unsigned d)
+{
+	return d & 1 ? -(int)((d + 1) / 2) : (int)(d / 2);
+}
+
 static unsigned difference(const uint8_t *q, unsigned j, unsigned has_sign)
 {
 	int d = q[j - 1] - q[j];
 
-	return !has_sign ? (unsigned)d : d >= 0 ? 2 * (unsigned)d : 2 * (unsigned)-d - 1;
+	return has_sign ? zigzag(d) : (unsigned)d;
 }
 
-/* One layer: u32 bytes that follow, i8 e, u8 p[k], codes. */
+static int sum_of(const uint8_t *q, unsigned k)
+{
+	int sum = 0;
+
+	for (unsigned j = 0; j < k; j++)
+		sum += q[j];
+	return sum;
+}
+
+enum { LAYER_HEAD = 4 }; /* i8 e, u8 smallest first rank, u16 mean sum; then u8 p[k], codes */
+
+/* One layer, after a u16 of the bytes that follow: at most 11 bits for each of 128 * 64 codes. */
 static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, unsigned k,
 	uint8_t *q, unsigned char *out)
 {
-	uint64_t sum[K_MOST] = { 0 };
-	struct bits b = { .p = out + 5 + k };
-	unsigned has_sign = 0;
-	uint32_t len;
+	unsigned char *head = out + 2, *p = head + LAYER_HEAD;
+	struct bits b = { .p = p + k };
+	uint64_t sum[K_MOST] = { 0 }, total = 0, off = 0;
+	unsigned has_sign = 0, by_sum;
+	uint8_t least = 255;
+	uint16_t len, mean;
 
-	out[4] = (unsigned char)quantise(rows, n, stride, k, q);
-	for (size_t t = 0; t < n && !has_sign; t++)
+	head[0] = (unsigned char)quantise(rows, n, stride, k, q);
+	for (size_t t = 0; t < n; t++) {
+		least = q[t * k] < least ? q[t * k] : least;
 		for (unsigned j = 1; j < k; j++)
 			has_sign |= q[t * k + j] > q[t * k + j - 1];
-	for (size_t t = 0; t < n; t++)
+	}
+	for (size_t t = 0; t < n; t++) {
+		sum[0] += (uint64_t)(q[t * k] - least);
 		for (unsigned j = 1; j < k; j++)
 			sum[j] += difference(q + t * k, j, has_sign);
-	out[5] = RICE_MOST | (has_sign ? WEIGHT_SIGNED : 0);
-	for (unsigned j = 1; j < k; j++)
-		out[5 + j] = (unsigned char)rice_parameter(sum[j], n);
+	}
+	for (size_t t = 0; t < n; t++)
+		total += (uint64_t)sum_of(q + t * k, k);
+	mean = (uint16_t)((total + n / 2) / n);
+	for (size_t t = 0; t < n; t++)
+		off += zigzag(sum_of(q + t * k, k) - mean);
+	by_sum = k > 1 && off < sum[k - 1];
+	if (by_sum)
+		sum[k - 1] = off;
+	head[1] = least;
+	memcpy(head + 2, &mean, 2);
+	for (unsigned j = 0; j < k; j++)
+		p[j] = (unsigned char)rice_parameter(sum[j], n);
 	for (size_t t = 0; t < n; t++) {
-		put(&b, q[t * k], 8);
+		put_rice(&b, (unsigned)(q[t * k] - least), p[0]);
 		for (unsigned j = 1; j < k; j++)
-			put_rice(&b, difference(q + t * k, j, has_sign), out[5 + j]);
+			put_rice(&b, by_sum && j == k - 1 ? zigzag(sum_of(q + t * k, k) - mean) :
+				difference(q + t * k, j, has_sign), p[j]);
 	}
 	put_end(&b);
-	len = (uint32_t)(b.p - out - 4);
-	memcpy(out, &len, 4);
+	p[0] |= (has_sign ? WEIGHT_SIGNED : 0) | (by_sum ? WEIGHT_SUM : 0);
+	len = (uint16_t)(b.p - head);
+	memcpy(out, &len, 2);
 	return b.p;
 }
 
 static int unpack_layer(const unsigned char *in, size_t len, size_t n, size_t stride, unsigned k,
 	float *rows)
 {
-	struct in b = { .p = in + 1 + k, .end = in + len };
-	unsigned has_sign;
+	const unsigned char *p = in + LAYER_HEAD;
+	struct in b = { .p = p + k, .end = in + len };
+	unsigned has_sign, by_sum, p0;
+	uint16_t mean;
 	float scale;
 
-	if (len < 1 + k)
+	if (len < LAYER_HEAD + k)
 		return -1;
 	scale = ldexpf(1, (int8_t)in[0]);
-	has_sign = in[1] & WEIGHT_SIGNED;
-	for (unsigned j = 1; j < k; j++)
-		if (in[1 + j] > RICE_MOST)
+	memcpy(&mean, in + 2, 2);
+	has_sign = p[0] & WEIGHT_SIGNED;
+	by_sum = p[0] & WEIGHT_SUM;
+	p0 = p[0] & ~(unsigned)(WEIGHT_SIGNED | WEIGHT_SUM);
+	for (unsigned j = 0; j < k; j++)
+		if ((j ? p[j] : p0) > RICE_MOST)
 			return -1;
 	for (size_t t = 0; t < n; t++, rows += stride) {
-		int q;
+		int q = in[1] + (int)get_rice(&b, p0, 255), sum = 0;
 
-		refill(&b);
-		q = (int)get(&b, 8);
-		rows[0] = (float)q / 255 * scale;
-		for (unsigned j = 1; j < k; j++) {
-			unsigned d = get_rice(&b, in[1 + j], 510);
+		for (unsigned j = 0;;) {
+			unsigned d;
 
-			q -= !has_sign ? (int)d : d & 1 ? -(int)((d + 1) / 2) : (int)(d / 2);
 			if (q < 0 || q > 255)
 				return -1;
 			rows[j] = (float)q / 255 * scale;
+			sum += q;
+			if (++j == k)
+				break;
+			d = get_rice(&b, p[j], 1 << 16);
+			q = by_sum && j == k - 1 ? mean + unzigzag(d) - sum :
+				q - (has_sign ? unzigzag(d) : (int)d);
 		}
 	}
 	return b.over * 8 <= b.have ? 0 : -1;
@@ -386,8 +433,7 @@ static int unpack_layer(const unsigned char *in, size_t len, size_t n, size_t st
 
 size_t pack_weights_most(const struct layout *l, size_t n)
 {
-	/* A code takes at most 8 + 1 + 8 bits where its parameter is the largest, and by the choice of
-	 * the parameter at most 1.25 + 1 + 8 on average otherwise. */
+	/* By the choice of the parameter codes take at most 2 + 1 + 8 bits on average. */
 	return 1 + n * l->k_row * 4 + l->n * 16 + l->k_row;
 }
 
@@ -443,12 +489,12 @@ static int weights_u8(const struct layout *l, size_t n, const unsigned char *in,
 	const unsigned char *end = in + len;
 
 	for (size_t i = 0; i < l->n; i++) {
-		uint32_t part;
+		uint16_t part;
 
-		if (end - in < 4)
+		if (end - in < 2)
 			return -1;
-		memcpy(&part, in, 4);
-		in += 4;
+		memcpy(&part, in, 2);
+		in += 2;
 		if (part > (size_t)(end - in) || unpack_layer(in, part, n, l->k_row, l->layer[i].k,
 			rows + l->k_at[i]))
 			return -1;
@@ -488,9 +534,11 @@ int unpack_weights(const struct layout *l, size_t n, const unsigned char *in, si
 
 /* ---- margins ---- */
 
-/* u8: 0 = below 2^-12 (0 on reading), 255 = infinity, else c - 1 is the exponent above -12 and four
- * bits of the mantissa, to nearest: 2^((c - 1) / 16 - 12) (1 + (c - 1) % 16 / 16), at most 14.5. */
-enum { MARGIN_STEP = 1 << 19, MARGIN_BASE = (127 - 12) << 4 };
+/* u8: 0 = below 2^-22 (0 on reading), 255 = infinity, else c - 1 is the exponent above -22 and two
+ * bits of the mantissa, to nearest: 2^((c - 1) / 4 - 22) (1 + (c - 1) % 4 / 4), at most 2^32. A layer
+ * is u8 largest code, u8 Rice parameter, u8 bytes that follow, and the Rice codes of what the codes
+ * are below the largest. */
+enum { MARGIN_STEP = 1 << 21, MARGIN_BASE = (127 - 22) << 2 };
 
 static uint8_t margin_code(float m)
 {
@@ -504,9 +552,9 @@ static uint8_t margin_code(float m)
 	return (uint8_t)(c < 1 ? 0 : c > 254 ? 254 : c);
 }
 
-static float margin_of(uint8_t c)
+static float margin_of(unsigned c)
 {
-	uint32_t u = (uint32_t)(c - 1 + MARGIN_BASE) * MARGIN_STEP;
+	uint32_t u = (c - 1 + MARGIN_BASE) * MARGIN_STEP;
 	float m;
 
 	if (c == 0 || c == 255)
@@ -515,15 +563,56 @@ static float margin_of(uint8_t c)
 	return m;
 }
 
+static unsigned char *pack_margin_layer(const float *rows, size_t n, size_t stride,
+	unsigned char *out)
+{
+	struct bits b = { .p = out + 3 };
+	uint8_t code[LAYOUT_CHUNK], most = 0;
+	uint64_t sum = 0;
+
+	for (size_t t = 0; t < n; t++) {
+		code[t] = margin_code(rows[t * stride]);
+		most = code[t] > most ? code[t] : most;
+	}
+	for (size_t t = 0; t < n; t++)
+		sum += most - code[t];
+	out[0] = most;
+	out[1] = (unsigned char)rice_parameter(sum, n);
+	for (size_t t = 0; t < n; t++)
+		put_rice(&b, most - code[t], out[1]);
+	put_end(&b);
+	out[2] = (unsigned char)(b.p - out - 3); /* at most 176: see pack_weights_most() */
+	return b.p;
+}
+
+/* Returns what follows the layer, NULL if it is not one. */
+static const unsigned char *unpack_margin_layer(const unsigned char *in, const unsigned char *end,
+	size_t n, size_t stride, float *rows)
+{
+	struct in b = { .p = in + 3 };
+
+	if (end - in < 3 || in[1] > RICE_MOST || end - in - 3 < in[2])
+		return NULL;
+	b.end = b.p + in[2];
+	for (size_t t = 0; t < n; t++) {
+		unsigned d = get_rice(&b, in[1], 255);
+
+		if (d > in[0])
+			return NULL;
+		rows[t * stride] = margin_of(in[0] - d);
+	}
+	return b.over * 8 <= b.have ? in + 3 + in[2] : NULL;
+}
+
 size_t pack_margins_most(const struct layout *l, size_t n)
 {
-	return 1 + n * l->n * 4;
+	return 1 + n * l->n * 4 + 8 * l->n;
 }
 
 /* Margins are >= 0 and may be infinite; anything else keeps all bits. */
 static int margins_fit(const float *m, size_t n, enum pack_form form)
 {
-	float most = form == PACK_F16 ? 65504 : 14.5f;
+	float most = form == PACK_F16 ? 65504 : 0x1p32f;
 
 	for (size_t i = 0; i < n; i++)
 		if (!(m[i] >= 0) || (m[i] > most && !isinf(m[i])))
@@ -541,16 +630,15 @@ size_t pack_margins(const struct layout *l, size_t n, const float *rows, enum pa
 	if (form == PACK_F16 && !margins_fit(rows, n * l->n, form))
 		form = PACK_F32;
 	*out = (unsigned char)form;
-	for (size_t i = 0; i < l->n; i++)
+	for (size_t i = 0; i < l->n && form == PACK_U8; i++)
+		p = pack_margin_layer(rows + i, n, l->n, p);
+	for (size_t i = 0; i < l->n && form != PACK_U8; i++)
 		for (size_t t = 0; t < n; t++) {
 			float m = rows[t * l->n + i];
-			uint16_t h;
+			uint16_t h = form == PACK_F16 ? half_of(m) : 0;
 
-			switch (form) {
-			case PACK_F32: memcpy(p, &m, 4); p += 4; break;
-			case PACK_F16: h = half_of(m); memcpy(p, &h, 2); p += 2; break;
-			case PACK_U8: *p++ = margin_code(m); break;
-			}
+			memcpy(p, form == PACK_F16 ? (void *)&h : (void *)&m, form == PACK_F16 ? 2 : 4);
+			p += form == PACK_F16 ? 2 : 4;
 		}
 	return (size_t)(p - out);
 }
@@ -558,20 +646,23 @@ size_t pack_margins(const struct layout *l, size_t n, const float *rows, enum pa
 int unpack_margins(const struct layout *l, size_t n, const unsigned char *in, size_t len,
 	float *rows)
 {
-	const unsigned char *p = in + 1;
+	const unsigned char *p = in + 1, *end = in + len;
 	uint16_t h;
 
-	if (!len || *in > PACK_U8 || len != 1 + n * l->n * (4 >> *in))
+	if (!len || *in > PACK_U8 || (*in != PACK_U8 && len != 1 + n * l->n * (4 >> *in)))
 		return -1;
-	for (size_t i = 0; i < l->n; i++)
+	for (size_t i = 0; i < l->n && *in == PACK_U8; i++)
+		if (!(p = unpack_margin_layer(p, end, n, l->n, rows + i)))
+			return -1;
+	for (size_t i = 0; i < l->n && *in != PACK_U8; i++)
 		for (size_t t = 0; t < n; t++) {
 			float *m = rows + t * l->n + i;
 
-			switch ((enum pack_form)*in) {
-			case PACK_F32: memcpy(m, p, 4); p += 4; break;
-			case PACK_F16: memcpy(&h, p, 2); p += 2; *m = float_of(h); break;
-			case PACK_U8: *m = margin_of(*p++); break;
-			}
+			if (*in == PACK_F32)
+				memcpy(m, p, 4);
+			else
+				memcpy(&h, p, 2), *m = float_of(h);
+			p += 4 >> *in;
 		}
-	return 0;
+	return p == end ? 0 : -1;
 }

@@ -16,9 +16,9 @@
 
 enum pack_form {
 	PACK_F32, /* as they were, bit for bit */
-	PACK_F16, /* IEEE half precision, to nearest: relative error <= 2^-11 */
-	PACK_U8   /* weights: 256 steps up to a power of two, error <= half a step; margins: 16 steps to
-	             an octave from 2^-12 up, relative error <= 1/32 */
+	PACK_F16, /* IEEE half precision, to nearest: relative error <= 2^-11, below 2^-14 absolute 2^-25 */
+	PACK_U8   /* weights: 256 steps up to a power of two, error <= half a step; margins: 4 steps to
+	             an octave from 2^-22 up, relative error <= 1/8 */
 };
 
 /* Bits of an expert id of a layer: 1..10. */

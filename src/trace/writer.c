@@ -11,6 +11,7 @@
  */
 #include <moescope/trace.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include "trace/commit.h"
 #include "trace/dbfile.h"
 #include "trace/layout.h"
+#include "trace/writer.h"
 
 #define RING_BYTES ((size_t)32 << 20)
 #define RING_MIN 8        /* blocks */
@@ -352,7 +354,7 @@ static void fill(struct moe_trace *t, const struct part *p, const struct moe_rou
 		if (h->edited)
 			memcpy(r.before + pick, before + src * k, k * sizeof *r.before);
 		memcpy(r.weights + pick, v->weights + src * k, k * sizeof *r.weights);
-		r.margins[row * l->n + li] = v->margin ? v->margin[src] : 0;
+		r.margins[row * l->n + li] = v->margin ? v->margin[src] : NAN;
 		r.flags[row * l->n + li] = flags;
 		h->any_flags |= flags;
 		if (h->has_logits)
@@ -689,18 +691,19 @@ static int add_settings(sqlite3 *db, const struct moe_run_desc *d, int64_t run, 
 	return sqlite3_finalize(st) ? bad_sql(db, "adding the run's settings", e) : 0;
 }
 
-/* Recovery, model and run: one transaction. */
-static int add_rows(sqlite3 *db, const struct moe_run_desc *d, const struct layout *l,
+int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct layout *l,
 	struct commit_opt *o, struct moe_err *e)
 {
-	if (sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL))
+	int own = sqlite3_get_autocommit(db);
+
+	if (own && sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL))
 		return bad_sql(db, "starting the run", e);
 	if (recover(db, e) || model_id(db, d, l, &o->model, e) || add_run(db, d, o, &o->run, e) ||
 		add_settings(db, d, o->run, e)) {
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
 	}
-	if (sqlite3_exec(db, "COMMIT", NULL, NULL, NULL)) {
+	if (own && sqlite3_exec(db, "COMMIT", NULL, NULL, NULL)) {
 		bad_sql(db, "starting the run", e);
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
@@ -756,7 +759,7 @@ static int open_parts(struct moe_trace *t, const char *path, const struct moe_tr
 	o.started_mono = clock_mono();
 	t->drop = opt->drop;
 	t->flush_ns = o.commit_ns / 2; /* the other half is for the writer's thread */
-	if (add_rows(t->db, desc, &t->lay, &o, e))
+	if (writer_begin_run(t->db, desc, &t->lay, &o, e))
 		return err_wrap(e, "%s", path);
 	t->run = o.run;
 	t->commit = commit_start(&o, e);

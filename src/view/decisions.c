@@ -219,8 +219,7 @@ static void coact_block(void *ctx, const struct scan_block *b)
 	for (uint32_t t = 0; t < b->chunk->n; t++, set += k) {
 		if (b->flags && b->flags[t] & MOE_EV_NAN)
 			continue;
-		metrics_coact_add(all, b->layer.n_expert, set, k);
-		metrics_coact_add_adjacent(adjacent, b->layer.n_expert, set, k);
+		metrics_coact_add_half(all, adjacent, b->layer.n_expert, set, k);
 		for (unsigned i = 0; i < k; i++)
 			picked[set[i]]++;
 	}
@@ -295,6 +294,8 @@ static int coact_pass(struct reader *r, const struct load_filter *f, const char 
 	if (scan_run(r, f, 0, &calls, e))
 		goto out;
 	for (l = l0; l < s.l1; l++) {
+		metrics_coact_mirror(s.all + at[l - l0], u->layers[l].n_expert);
+		metrics_coact_mirror(s.adjacent + at[l - l0], u->layers[l].n_expert);
 		left = coact_rows(f, domain, u->layers + l, &s, l - l0, COACT_ROWS / u->n_moe_layer,
 			out, e);
 		if (left < 0)

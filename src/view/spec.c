@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/pool.h"
 #include "base/rng.h"
 #include "metrics/domain.h"
 #include "trace/scan.h"
@@ -30,6 +31,7 @@
 #define DOMAIN_MOST 64                 /* the largest domains; control.c has a bit for each */
 #define RESAMPLES 200                  /* default for n_boot and n_shuffle */
 #define RESAMPLES_MOST 2000
+#define THREADS_MOST 8
 
 struct docs {
 	size_t n_domain, n_layer, width; /* width: experts summed over the layers */
@@ -226,9 +228,12 @@ struct samples {
 	size_t n_boot, n_shuffle;
 	double *boot_mi, *boot_rel;   /* [n_layer][n_boot], [n_layer][n_domain][n_boot] */
 	double *null_mi, *null_rel;   /* the same with n_shuffle */
-	double *table, *sub;          /* [n_domain][width]; one layer: [n_domain][n_expert] */
+	double *table;                /* [n_domain][width] */
+	double **sub;                 /* [threads]: one layer, [n_domain][n_expert] */
 	size_t *start, *order;        /* documents by domain */
-	uint32_t *weight, *label;     /* [n_doc] */
+	uint32_t *weight;             /* [n_boot][n_doc] how often a round draws each document */
+	uint32_t *label;              /* [n_shuffle][n_doc] the round's labels */
+	struct pool *pool;
 };
 
 static void samples_free(struct samples *m)
@@ -238,7 +243,10 @@ static void samples_free(struct samples *m)
 	free(m->null_mi);
 	free(m->null_rel);
 	free(m->table);
+	for (int i = 0; m->sub && i < pool_threads(m->pool); i++)
+		free(m->sub[i]);
 	free(m->sub);
+	pool_free(m->pool);
 	free(m->start);
 	free(m->order);
 	free(m->weight);
@@ -248,21 +256,31 @@ static void samples_free(struct samples *m)
 static int samples_init(struct samples *m, const struct docs *s, struct moe_err *e)
 {
 	size_t cells = s->n_layer * s->n_domain;
+	int threads = pool_default_threads();
 
+	threads = threads > THREADS_MOST ? THREADS_MOST : threads;
 	m->boot_mi = calloc(s->n_layer * m->n_boot + 1, sizeof *m->boot_mi);
 	m->boot_rel = calloc(cells * m->n_boot + 1, sizeof *m->boot_rel);
 	m->null_mi = calloc(s->n_layer * m->n_shuffle + 1, sizeof *m->null_mi);
 	m->null_rel = calloc(cells * m->n_shuffle + 1, sizeof *m->null_rel);
 	m->table = calloc(s->n_domain * s->width + 1, sizeof *m->table);
-	m->sub = calloc(s->n_domain * MOE_MAX_EXPERT, sizeof *m->sub);
+	m->pool = pool_new(threads, e);
+	if (!m->pool)
+		return -1;
+	m->sub = calloc((size_t)threads, sizeof *m->sub);
 	m->start = calloc(s->n_domain + 1, sizeof *m->start);
 	m->order = calloc(s->n_doc + 1, sizeof *m->order);
-	m->weight = calloc(s->n_doc + 1, sizeof *m->weight);
-	m->label = calloc(s->n_doc + 1, sizeof *m->label);
+	m->weight = calloc(s->n_doc * m->n_boot + 1, sizeof *m->weight);
+	m->label = calloc(s->n_doc * m->n_shuffle + 1, sizeof *m->label);
 	if (!m->boot_mi || !m->boot_rel || !m->null_mi || !m->null_rel || !m->table || !m->sub ||
 	    !m->start || !m->order || !m->weight || !m->label)
 		return err_nomem(e, cells * (m->n_boot + m->n_shuffle) * sizeof(double),
 			"resampled statistics");
+	for (int i = 0; i < threads; i++) {
+		m->sub[i] = calloc(s->n_domain * MOE_MAX_EXPERT, sizeof **m->sub);
+		if (!m->sub[i])
+			return err_nomem(e, s->n_domain * MOE_MAX_EXPERT * sizeof **m->sub, "a layer's table");
+	}
 	return 0;
 }
 
@@ -331,48 +349,76 @@ static void observe(struct view_spec_layer *v, const double *sub, size_t n_domai
 	v->bias = metrics_mi_bias(n_domain, v->n_expert, picks);
 }
 
-/* Put round b of a resampling where its quantiles will be read: with the expert that was observed
- * (bootstrap) or with the strongest of the resample (null). */
+/* Put one layer of round b where its quantiles will be read: with the expert that was observed
+ * (bootstrap) or with the strongest of the resample (null). sub is the round's table of the layer. */
 static void keep(const struct docs *s, const struct view_spec *v, struct samples *m, size_t b,
-	int null)
+	int null, size_t l, const double *sub)
 {
-	size_t n = null ? m->n_shuffle : m->n_boot;
+	size_t n = null ? m->n_shuffle : m->n_boot, n_expert = v->layer[l].n_expert;
 	double *mi = null ? m->null_mi : m->boot_mi, *rel = null ? m->null_rel : m->boot_rel;
 
-	for (size_t l = 0; l < s->n_layer; l++) {
-		size_t n_expert = v->layer[l].n_expert;
+	mi[l * n + b] = metrics_mi(sub, s->n_domain, n_expert);
+	for (size_t d = 0; d < s->n_domain; d++) {
+		const double *row = sub + d * n_expert;
+		size_t x = null ? strongest(row, n_expert) : v->layer[l].cell[d].expert;
 
-		pick_layer(s, m->table, l, n_expert, m->sub);
-		mi[l * n + b] = metrics_mi(m->sub, s->n_domain, n_expert);
-		for (size_t d = 0; d < s->n_domain; d++) {
-			const double *row = m->sub + d * n_expert;
-			size_t x = null ? strongest(row, n_expert) : v->layer[l].cell[d].expert;
+		rel[(l * s->n_domain + d) * n + b] = rel_load(row, n_expert, x);
+	}
+}
 
-			rel[(l * s->n_domain + d) * n + b] = rel_load(row, n_expert, x);
-		}
+/* The table of one layer, [n_domain][n_expert]: metrics_tabulate() of the layer's columns. Its sums
+ * are of whole numbers, so their order does not matter. */
+static void tabulate_layer(const struct docs *s, size_t l, size_t n_expert, const uint32_t *label,
+	const uint32_t *weight, double *sub)
+{
+	memset(sub, 0, s->n_domain * n_expert * sizeof *sub);
+	for (size_t i = 0; i < s->n_doc; i++) {
+		const uint32_t *doc = s->count + i * s->width + s->at[l];
+		double w = weight ? weight[i] : 1, *row = sub + label[i] * n_expert;
+
+		for (size_t x = 0; w > 0 && x < n_expert; x++)
+			row[x] += w * doc[x];
+	}
+}
+
+struct resampling { const struct docs *s; const struct view_spec *v; struct samples *m; };
+
+/* Unit of work: all rounds of one layer, whose counts stay in the processor's cache. */
+static void resample_layer(void *ctx, size_t l, int worker)
+{
+	const struct resampling *x = ctx;
+	const struct docs *s = x->s;
+	struct samples *m = x->m;
+	size_t n_expert = x->v->layer[l].n_expert;
+	double *sub = m->sub[worker];
+
+	for (size_t b = 0; b < m->n_boot; b++) {
+		tabulate_layer(s, l, n_expert, s->label, m->weight + b * s->n_doc, sub);
+		keep(s, x->v, m, b, 0, l, sub);
+	}
+	for (size_t b = 0; b < m->n_shuffle; b++) {
+		tabulate_layer(s, l, n_expert, m->label + b * s->n_doc, NULL, sub);
+		keep(s, x->v, m, b, 1, l, sub);
 	}
 }
 
 static void resample(const struct docs *s, const struct view_spec *v, struct samples *m,
 	uint64_t seed)
 {
+	struct resampling x = { s, v, m };
 	struct rng r;
 
 	metrics_group(s->label, s->n_doc, s->n_domain, m->start, m->order);
 	rng_seed(&r, seed);
-	for (size_t b = 0; b < m->n_boot; b++) {
-		metrics_draw(&r, m->start, m->order, s->n_domain, m->weight, s->n_doc);
-		metrics_tabulate(s->count, s->n_doc, s->width, s->label, m->weight, s->n_domain,
-			m->table);
-		keep(s, v, m, b, 0);
-	}
+	for (size_t b = 0; b < m->n_boot; b++)
+		metrics_draw(&r, m->start, m->order, s->n_domain, m->weight + b * s->n_doc, s->n_doc);
 	rng_seed(&r, seed ^ UINT64_C(0x5eed0f0e11)); /* the null does not depend on n_boot */
-	memcpy(m->label, s->label, s->n_doc * sizeof *m->label);
 	for (size_t b = 0; b < m->n_shuffle; b++) {
-		metrics_shuffle(&r, m->label, s->n_doc);
-		metrics_tabulate(s->count, s->n_doc, s->width, m->label, NULL, s->n_domain, m->table);
-		keep(s, v, m, b, 1);
+		memcpy(m->label + b * s->n_doc, b ? m->label + (b - 1) * s->n_doc : s->label,
+			s->n_doc * sizeof *m->label);
+		metrics_shuffle(&r, m->label + b * s->n_doc, s->n_doc);
 	}
+	pool_run(m->pool, resample_layer, &x, s->n_layer);
 }
 
 /* NaN (a resample without picks) sorts last; returns how many are numbers. */
@@ -445,8 +491,8 @@ static int analyse(const struct docs *s, const struct run_info *u, uint64_t seed
 	for (size_t l = 0; l < s->n_layer; l++) {
 		if (layer_init(v->layer + l, u->layers + l, s->n_domain, e))
 			goto out;
-		pick_layer(s, m.table, l, u->layers[l].n_expert, m.sub);
-		observe(v->layer + l, m.sub, s->n_domain);
+		pick_layer(s, m.table, l, u->layers[l].n_expert, m.sub[0]);
+		observe(v->layer + l, m.sub[0], s->n_domain);
 	}
 	resample(s, v, &m, seed);
 	for (size_t l = 0; l < s->n_layer; l++)

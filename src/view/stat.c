@@ -230,8 +230,18 @@ static const struct view_col expert_cols[] = {
 	{ "rel_load", "x fair share", VIEW_REAL, 3 }, { "weight_sum", "sum of weights", VIEW_REAL, 2 },
 };
 
+/* An imported run may have no weights: then they sum to 0, which picks never do. */
+static int weights_known(const struct view_layer *v)
+{
+	double sum = 0;
+
+	for (unsigned x = 0; x < v->n_expert; x++)
+		sum += fabs(v->weights[x]);
+	return sum > 0;
+}
+
 static int expert_row(const struct load_filter *f, const char *domain, const struct view_layer *v,
-	unsigned expert, struct view_table *out, struct moe_err *e)
+	unsigned expert, int known, struct view_table *out, struct moe_err *e)
 {
 	struct view_cell *c = view_table_row(out, e);
 
@@ -243,7 +253,7 @@ static int expert_row(const struct load_filter *f, const char *domain, const str
 	view_set_int(c + 2, (int64_t)v->counts[expert]);
 	view_set_real(c + 3, v->tokens ? (double)v->counts[expert] / (double)v->tokens : NAN);
 	view_set_real(c + 4, v->rel[expert]);
-	view_set_real(c + 5, v->tokens ? v->weights[expert] : NAN);
+	view_set_real(c + 5, known ? v->weights[expert] : NAN);
 	return 0;
 }
 
@@ -259,10 +269,13 @@ int view_stat_expert(struct reader *r, const struct load_filter *f, struct view_
 	if (view_layers(r, f, &v, e))
 		return -1;
 	domain = view_domain_name(r, f, name, sizeof name);
-	for (size_t i = 0; i < v.n; i++)
+	for (size_t i = 0; i < v.n; i++) {
+		int known = weights_known(v.layer + i);
+
 		for (unsigned x = 0; x < v.layer[i].n_expert; x++)
-			if (expert_row(f, domain, v.layer + i, x, out, e))
+			if (expert_row(f, domain, v.layer + i, x, known, out, e))
 				goto out;
+	}
 	layers_why(&v, out);
 	if (strstr(out->why, "scores"))
 		*out->why = 0; /* nothing here needs them */

@@ -63,7 +63,7 @@ refuse 3 'tokenizer|tokenizer.ggml.tokens is missing' run swap.gguf hi --db run.
 long=$(head -c 3000 /dev/zero | tr '\0' 'x')
 refuse 3 'context 32|tokens' run "$tiny" "$long" --ctx 32 --db long.db
 grep -q 'the prompt has [0-9]* tokens' err || no "the prompt's length is not named"
-refuse 4 '16777216|memory' run "$tiny" hi --ctx 16777216 --batch 65536 --kv-type f32 --db long.db
+refuse 4 "16777216|memory" run "$models/quant.gguf" hi --ctx 16777216 --batch 65536 --kv-type f32 --db long.db
 refuse 2 'plain' run "$tiny" hi --isa nosuch --db long.db
 refuse 2 'sample:nosuch' inspect sample:nosuch
 refuse 3 'dense|no routers' profile "$models/llama.gguf" --db long.db

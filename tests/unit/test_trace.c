@@ -25,6 +25,7 @@
 
 #include "base/ring.h"
 #include "base/rng.h"
+#include "trace/scan.h"
 #include "trace/reader.h"
 #include "trace/schema.h"
 
@@ -1194,6 +1195,230 @@ static void test_disk_full(void **state)
 	reader_close(r);
 }
 
+/* Counts of a window of buckets, straight from the rows of load. */
+static uint64_t tokens_between(struct reader *r, int64_t a, int64_t b, int domain, int phase)
+{
+	char sql[256];
+
+	snprintf(sql, sizeof sql, "SELECT total(tokens) FROM load WHERE layer = 0 AND bucket >= %lld AND "
+		"bucket < %lld AND (%d < 0 OR domain = %d) AND (%d < 0 OR phase = %d)", (long long)a,
+		(long long)b, domain, domain, phase, phase);
+	return (uint64_t)ask(reader_db(r), sql);
+}
+
+static void check_windows(struct reader *r, struct rng *rng, int64_t n)
+{
+	for (int i = 0; i < 300; i++) {
+		int64_t a = (int64_t)rng_below(rng, (uint64_t)n + 20), b = a + 1 + (int64_t)rng_below(rng, 400);
+		struct load_filter f = { .run = 1, .domain = (int64_t)rng_below(rng, 3) - 1,
+			.phase = (int)rng_below(rng, 3) - 1, .bucket0 = a, .bucket1 = b };
+		uint64_t want = tokens_between(r, a, b, (int)f.domain, f.phase), picks = 0;
+		struct load_set s;
+		struct moe_err e;
+
+		if (i % 3 ? reader_load(r, &f, &s, &e) : reader_load_counts(r, &f, &s, &e))
+			fail_msg("%s", e.msg);
+		assert_int_equal(s.layer[0].tokens, want);
+		for (size_t x = 0; x < s.layer[0].n_expert; x++)
+			picks += s.layer[0].counts[x];
+		assert_int_equal(picks, want * s.layer[0].k);
+		load_set_free(&s);
+	}
+}
+
+/* A run of many buckets: groups of them are summed up on the way, every window says what the rows of
+ * load say, the whole run what was routed; an edit by hand makes the groups void. */
+static void test_groups(void **state)
+{
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_COUNTS, .commit_ms = 1, .bucket_ms = 1 };
+	const char *path = path_of("groups.db");
+	int64_t n, summed = 0, before;
+	struct engine g;
+	struct reader *r;
+	struct moe_err e;
+	struct rng rng;
+
+	(void)state;
+	rng_seed(&rng, 3);
+	engine_open(&g, path, model_a, 3, &o, 21);
+	begin(&g, 1, 1);
+	r = reader_open(path, &e);
+	assert_non_null(r);
+	for (uint32_t i = 0; i < 330; i++) {
+		assert_int_equal(batch(&g, 1, i * 2, 2, i % 2 ? MOE_DECODE : MOE_PREFILL, 1), 0);
+		sqlite3_sleep(i % 100 == 50 ? 40 : 1); /* some buckets stay empty */
+		if (i % 110 == 100) { /* while it lives, groups only grow */
+			before = summed;
+			summed = ask(reader_db(r), "SELECT summed FROM run");
+			assert_true(summed >= before);
+		}
+	}
+	end(&g, 1, 330, 330);
+	engine_close(&g);
+	assert_int_equal(reader_n_buckets(r, 1, &n, &e), 0);
+	assert_int_equal(n, ask(reader_db(r), "SELECT max(bucket) + 1 FROM load"));
+	assert_true(n > 300);
+	assert_true(ask(reader_db(r), "SELECT summed FROM run") > 256);
+	assert_true(ask(reader_db(r), "SELECT count(DISTINCT bucket) FROM load_sum WHERE level = 1") > 15);
+	assert_true(ask(reader_db(r), "SELECT count(*) FROM load_sum WHERE level = 2") > 0);
+	check_load(&g, r, 1);
+	check_windows(r, &rng, n);
+	/* Groups are what is read: one that lies shows. */
+	sql_on(path, "UPDATE load_sum SET tokens = tokens + 1000000");
+	assert_true(tokens_between(r, 0, n, -1, -1) < 1000000);
+	{
+		struct load_filter f = { .run = 1, .domain = -1, .phase = -1 };
+		struct load_set s;
+
+		assert_int_equal(reader_load(r, &f, &s, &e), 0);
+		assert_true(s.layer[0].tokens > 1000000);
+		load_set_free(&s);
+	}
+	sql_on(path, "UPDATE load SET tokens = tokens");
+	check_load(&g, r, 1);
+	check_windows(r, &rng, n);
+	reader_close(r);
+	engine_free(&g);
+}
+
+/* What a scan hands out is what a cursor does, for any number of threads. */
+struct seen { uint64_t *hash; size_t n_layer; uint64_t chunks; };
+
+static void see_block(void *ctx, const struct scan_block *b)
+{
+	struct seen *s = ctx;
+	uint64_t *h = &s->hash[b->li];
+
+	for (uint32_t t = 0; t < b->chunk->n; t++) {
+		*h = (*h ^ b->chunk->seq ^ (b->chunk->pos + t) << 8 ^ (uint64_t)b->chunk->tokens[t] << 32 ^
+			b->chunk->tag << 50) * UINT64_C(1099511628211);
+		*h += b->flags ? b->flags[t] : 0;
+		for (size_t i = 0; i < b->layer.k; i++)
+			*h = (*h ^ b->experts[t * b->layer.k + i]) * UINT64_C(1099511628211);
+	}
+}
+
+static int see_chunk(void *ctx, struct scan_chunk *c)
+{
+	((struct seen *)ctx)->chunks++;
+	c->tag = (size_t)c->domain;
+	return c->seq % 5 != 4; /* some are left out */
+}
+
+static void see_cursor(struct reader *r, const struct load_filter *f, struct seen *s)
+{
+	struct moe_err e;
+	struct cursor *cur = cursor_open(r, f, &e);
+	struct cursor_chunk c;
+	uint16_t set[128 * MOE_MAX_EXPERT / 8];
+	uint8_t flags[128];
+
+	assert_non_null(cur);
+	while (cursor_next(cur, &c, &e) == 1) {
+		struct scan_chunk x = { .seq = c.seq, .pos = c.pos, .n = c.n, .tokens = c.tokens,
+			.tag = (size_t)c.domain };
+
+		s->chunks++;
+		for (size_t l = 0; l < c.n_layer && c.seq % 5 != 4; l++) {
+			struct scan_block b = { .chunk = &x, .li = l, .layer = c.layers[l], .experts = set,
+				.flags = flags };
+
+			for (uint32_t t = 0; t < c.n; t++) {
+				memcpy(set + t * b.layer.k, c.experts + t * c.k_row + c.k_at[l], b.layer.k * 2);
+				flags[t] = c.flags ? c.flags[t * c.n_layer + l] : 0;
+			}
+			see_block(s, &b);
+		}
+	}
+	cursor_close(cur);
+}
+
+static void test_scan(void **state)
+{
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES };
+	const char *path = path_of("scan.db");
+	struct engine g;
+	struct reader *r;
+	struct moe_err e;
+
+	(void)state;
+	engine_open(&g, path, model_a, 3, &o, 4);
+	drive(&g, 1, 23, 5);
+	engine_close(&g);
+	engine_free(&g);
+	r = reader_open(path, &e);
+	assert_non_null(r);
+	for (int phase = -1; phase < 2; phase++) {
+		struct load_filter f = { .run = 1, .domain = phase == 0 ? 2 : -1, .phase = phase };
+		uint64_t want[3] = { 0 }, got[3];
+		struct seen a = { .hash = want }, b = { .hash = got };
+
+		see_cursor(r, &f, &a);
+		assert_true(a.chunks > 5);
+		for (int threads = 0; threads < 5; threads++) {
+			struct scan_calls calls = { &b, see_chunk, see_block };
+
+			memset(got, 0, sizeof got);
+			b.chunks = 0;
+			assert_int_equal(scan_run(r, &f, threads, &calls, &e), 0);
+			assert_memory_equal(got, want, sizeof got);
+			assert_int_equal(b.chunks, a.chunks);
+		}
+	}
+	reader_close(r);
+}
+
+/* Every precision: the same experts and sums; weights within what trace.h promises. */
+static void test_precision(void **state)
+{
+	const char *const name[] = { "exact", "16bit", "8bit", "none" };
+
+	(void)state;
+	for (int w = MOE_WEIGHTS_EXACT; w <= MOE_WEIGHTS_NONE; w++) {
+		struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES, .weights = (enum moe_weights)w };
+		struct load_filter f = { .run = 1, .domain = -1, .phase = -1 };
+		struct run_info *info = malloc(sizeof *info);
+		struct cursor_chunk c;
+		struct cursor *cur;
+		struct engine g;
+		struct reader *r;
+		struct moe_err e;
+		char file[32];
+		size_t n = 0;
+
+		snprintf(file, sizeof file, "%s.db", name[w]);
+		engine_open(&g, path_of(file), model_a, 3, &o, 8);
+		drive(&g, 1, 4, 5);
+		engine_close(&g);
+		r = reader_open(path_of(file), &e);
+		assert_non_null(r);
+		assert_int_equal(reader_run(r, 0, info, &e), 0);
+		assert_string_equal(info->weights, name[w]);
+		check_load(&g, r, 1);
+		cur = cursor_open(r, &f, &e);
+		while (cursor_next(cur, &c, &e) == 1)
+			for (uint32_t i = 0; i < c.n; i++, n++) {
+				const struct token *t = find(&g, c.seq, c.pos + i);
+
+				assert_memory_equal(c.experts + i * c.k_row, t->experts, c.k_row * 2);
+				for (size_t k = 0; k < c.k_row; k++) {
+					float was = t->weights[k], is = c.weights[i * c.k_row + k];
+
+					if (w == MOE_WEIGHTS_NONE)
+						assert_true(isnan(is));
+					else if (!(fabsf(is - was) <= (w == MOE_WEIGHTS_EXACT ? 0 :
+						w == MOE_WEIGHTS_16BIT ? fmaxf(was * 0x1p-11f, 0x1p-25f) : 1 / 509.f)))
+						fail_msg("%s: %g became %g", name[w], was, is);
+				}
+			}
+		assert_int_equal(n, g.n);
+		cursor_close(cur);
+		reader_close(r);
+		engine_free(&g);
+		free(info);
+	}
+}
+
 /* A reader follows a live run, without ever holding it up. */
 static void test_live(void **state)
 {
@@ -1364,7 +1589,8 @@ int main(void)
 		cmocka_unit_test(test_migration),
 		cmocka_unit_test(test_migration_2), cmocka_unit_test(test_settings_and_cache), cmocka_unit_test(test_corrupt), cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_broken_batch), cmocka_unit_test(test_contract),
-		cmocka_unit_test(test_disk_full), cmocka_unit_test(test_live),
+		cmocka_unit_test(test_disk_full), cmocka_unit_test(test_groups), cmocka_unit_test(test_scan),
+		cmocka_unit_test(test_precision), cmocka_unit_test(test_live),
 		cmocka_unit_test(test_next_run),
 	};
 
