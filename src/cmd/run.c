@@ -200,6 +200,8 @@ static const struct opt opts[] = {
 	{ "seed", 's', OPT_INT, &seed, "N", "random seed (default: from the clock)", 0, 9e18 },
 	{ "db", 'd', OPT_TEXT, &db, "FILE", "database to log to (default moescope.db)", 0, 0 },
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what to log (default routes)", 0, 0 },
+	{ "weights", 0, OPT_ENUM, &weights, "exact|16bit|8bit|none",
+	  "how weights and margins are kept (default exact)", 0, 0 },
 	{ "domain", 0, OPT_TEXT, &domain, "NAME", "domain of this sequence, for analyses (a conversation: chat)", 0, 0 },
 	{ "name", 0, OPT_TEXT, &name, "NAME", "name of this sequence", 0, 0 },
 	{ "drop", 0, OPT_FLAG, &drop, NULL, "if the log cannot keep up, drop and record the gap; else wait", 0, 0 },
