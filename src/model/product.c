@@ -13,7 +13,7 @@
 
 #define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
 #define UNIT_MAX (1 << 18)
-#define UNIT_STREAM (1 << 20) /* and for one token, where a unit is a stream from memory */
+#define UNIT_STREAM (1 << 21) /* and for one token, where a unit is a stream from memory */
 
 struct job_run { struct session *s; struct job *jobs; size_t n; };
 
