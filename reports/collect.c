@@ -279,6 +279,42 @@ static int collect_json(struct reader *r, struct report_data *d, const struct lo
 		view_stat_specialisation(r, f, &d->by_layer_spec, e) ? -1 : 0;
 }
 
+/* The other run's side; figures that need both are the diff's. */
+static int collect_base(struct reader *r, struct report_data *d, const struct load_filter *f,
+	struct moe_err *e)
+{
+	struct load_filter g = { .run = d->opt.base_run, .domain = -1, .phase = -1 };
+	struct report_base *b = &d->base;
+	struct view_alarms a = { 0 };
+	struct reader *o = d->opt.base;
+	struct run_info *u;
+	int bad;
+
+	if (!o)
+		return 0;
+	step(d, "baseline");
+	u = malloc(sizeof *u);
+	if (!u)
+		return err_nomem(e, sizeof *u, "a run");
+	bad = reader_run(o, g.run, u, e);
+	g.run = bad ? 0 : u->id;
+	free(u);
+	if (!bad)
+		bad = view_summary(o, &g, &b->sum, e) || view_layers(o, &g, &b->layers, e) ||
+			view_alarms(o, &g, &a, e) || view_stat_settings(o, &g, &b->settings, e) ||
+			view_stat(o, &g, &b->stat, e);
+	if (!bad && view_diff(o, &g, r, f, 0.01, &b->diff, e)) {
+		bad = e->code == MOE_ERR_SYS;
+		memset(&b->diff, 0, sizeof b->diff);
+		snprintf(b->diff.why, sizeof b->diff.why, "%.300s", e->msg); /* runs of different shapes */
+	} else if (!bad)
+		bad = view_diff_table(&b->diff, &b->table, e);
+	b->n_alarm = a.n;
+	view_alarms_free(&a);
+	b->on = !bad;
+	return bad ? err_wrap(e, "the baseline") : 0;
+}
+
 int report_collect(struct reader *r, const struct report_opt *o, struct report_data *d,
 	struct moe_err *e)
 {
@@ -295,7 +331,8 @@ int report_collect(struct reader *r, const struct report_opt *o, struct report_d
 	if (view_summary(r, &f, &d->sum, e) || view_layers(r, &f, &d->layers, e) ||
 	    view_alarms(r, &f, &d->alarms, e) ||
 	    reader_domains(r, f.run, &d->domain, &d->n_domain, e) ||
-	    view_stat_expert(r, &f, &d->experts, e) || collect_tables(r, d, &f, e))
+	    view_stat_expert(r, &f, &d->experts, e) || collect_tables(r, d, &f, e) ||
+	    collect_base(r, d, &f, e))
 		goto bad;
 	if (o->format == REPORT_JSON) {
 		if (collect_json(r, d, &f, e))
@@ -334,5 +371,10 @@ void report_data_free(struct report_data *d)
 	view_table_free(&d->alarm_table);
 	for (int i = 0; i < REPORT_N_TABLE; i++)
 		view_table_free(&d->table[i]);
+	view_layers_free(&d->base.layers);
+	view_table_free(&d->base.settings);
+	view_table_free(&d->base.stat);
+	view_table_free(&d->base.table);
+	view_diff_free(&d->base.diff);
 	memset(d, 0, sizeof *d);
 }

@@ -56,6 +56,16 @@ int report_json(const struct report_data *d, struct buf *out, struct moe_err *e)
 		if (put_table(out, &d->table[i], e))
 			return err_wrap(e, "table %s", report_table_key((enum report_table)i));
 	}
+	if (d->base.on) {
+		buf_printf(out, ",\n\"baseline\": {\"run\": %lld,\n\"layers\": ",
+			(long long)d->base.sum.run.id);
+		if (put_table(out, &d->base.stat, e))
+			return err_wrap(e, "the baseline");
+		buf_str(out, ",\n\"diff\": ");
+		if (put_table(out, &d->base.table, e))
+			return err_wrap(e, "the comparison");
+		buf_char(out, '}');
+	}
 	buf_str(out, ",\n\"sampled\": ");
 	if (d->every > 1)
 		buf_printf(out, "{\"every_nth_sequence\": %llu}", (unsigned long long)d->every);

@@ -39,6 +39,9 @@ static const struct { const char *key, *word, *text; } definitions[] = {
 	{ "null", "Shuffled labels", "The same figure after the domain labels were dealt out to the "
 		"documents at random: what the strongest of E experts reaches by chance. A claim is "
 		"proven only where the low end of its interval is above the 95th percentile of this." },
+	{ "noise", "Noise between two runs", "The shift of the load that is left after documents were "
+		"swapped between the two runs at random, or dealt to them anew where they do not have the same "
+		"ones: its 95th percentile. p is the share of these shuffles that shift at least as far." },
 	{ "control", "Shared tokens", "Is it the domain or only its words? Of the domain's tokens, "
 		"only those whose ids other domains have too: the load of the expert on them here, and "
 		"what it would be if they went where the same ids go in the other domains. Equal: the "
@@ -225,6 +228,21 @@ void report_origin(struct report_page *p)
 	buf_str(p->b, "<p>This command makes this page again:</p>\n<pre>moescope report ");
 	shell_word(p->b, d->opt.db);
 	buf_printf(p->b, " --run %lld", (long long)r->id);
+	if (d->opt.base_arg) {
+		buf_str(p->b, " --baseline ");
+		shell_word(p->b, d->opt.base_arg);
+	}
+	if (d->opt.audit) {
+		buf_str(p->b, " --audit");
+		if (d->opt.audit->pubkey) {
+			buf_str(p->b, " --pubkey ");
+			shell_word(p->b, d->opt.audit->pubkey);
+		}
+		if (d->opt.audit->anchor) {
+			buf_str(p->b, " --anchor ");
+			shell_word(p->b, d->opt.audit->anchor);
+		}
+	}
 	if (d->opt.out) {
 		buf_str(p->b, " -o ");
 		shell_word(p->b, d->opt.out);

@@ -27,6 +27,7 @@ static const struct section {
 	int (*shown)(const struct report_data *);
 	void (*write)(struct report_page *);
 } sections[] = {
+	{ "baseline", "Compared with the baseline", report_has_base, report_compare },
 	{ "load", "Where the load is", NULL, report_load_map },
 	{ "balance", "Balance of each layer", report_has_load, report_balance },
 	{ "ranks", "Load by rank", report_has_load, report_sorted },
@@ -48,6 +49,7 @@ static const struct section {
 	{ "pace", "Latency by domain", report_has_load, report_pace },
 	{ "energy", "Energy per token", report_has_load, report_energy },
 	{ "run", "How the run was made", NULL, report_run },
+	{ "audit", "Audit", report_has_audit, report_audit_pages },
 	{ "limits", "What this report cannot tell", NULL, report_limits },
 	{ "definitions", "How the numbers are defined", NULL, report_definitions },
 	{ "origin", "Where this report comes from", NULL, report_origin },

@@ -100,6 +100,10 @@ void report_first_page(struct report_page *p);  /* first.c */
 void report_load_map(struct report_page *p);    /* load.c */
 void report_balance(struct report_page *p);     /* load.c */
 void report_sorted(struct report_page *p);      /* load.c */
+void report_compare(struct report_page *p);     /* compare.c */
+int report_has_base(const struct report_data *d);
+void report_audit_pages(struct report_page *p); /* audit.c */
+int report_has_audit(const struct report_data *d);
 void report_lorenz(struct report_page *p);      /* even.c */
 void report_course(struct report_page *p);      /* even.c */
 void report_capacity(struct report_page *p);    /* whatif.c */

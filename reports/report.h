@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "reports/plot.h"
+#include "view/diff.h"
 #include "view/view.h"
 
 #define REPORT_SEED 1                      /* of the bootstrap and the shuffled labels */
@@ -27,6 +28,10 @@ struct report_opt {
 	const char *db;      /* as the user wrote it, for the command that remakes the page */
 	const char *out;     /* the same; NULL = default */
 	enum report_format format;
+	struct reader *base; /* of a run to compare with, or NULL; may be the same reader */
+	int64_t base_run;    /* 0 = the newest */
+	const char *base_db, *base_arg; /* its name; what --baseline said, for the command */
+	const struct report_audit *audit; /* filled in by the caller, or NULL */
 	const char *made_by; /* "moescope 0.1.0 (abcdef)" */
 	void (*step)(void *ctx, const char *what); /* before each slow step; may be NULL */
 	void *ctx;
@@ -41,6 +46,36 @@ enum report_table {
 };
 const char *report_table_key(enum report_table t); /* its key in JSON */
 
+/* The run that this one is compared with. */
+struct report_base {
+	int on;
+	struct view_summary sum;
+	struct view_layers layers;
+	size_t n_alarm;
+	struct view_table settings, stat, table; /* table: of the differences */
+	struct diff diff;                        /* a is the baseline */
+};
+
+/* What an audit log says, in plain words and numbers; texts are untrusted. */
+enum { REPORT_AUDIT_EVENTS = 200, REPORT_AUDIT_FINDINGS = 50, REPORT_AUDIT_KINDS = 32 };
+struct report_audit {
+	int exists;
+	char origin[256], detail[32], loss[32];
+	int64_t retain_days, heartbeat_s, checkpoint_s;
+	int sealed;
+	uint64_t leaves, signed_size, anchored_size, redacted, pruned, gaps, checkpoints;
+	int verified;              /* a public key was given and the log could be checked */
+	int anchored, deep;
+	char verdict[32], why[256], root[65];
+	size_t n_finding, n_event, n_kind;
+	struct { char kind[16], text[240]; } finding[REPORT_AUDIT_FINDINGS];
+	struct { char name[24]; uint64_t n; } kind[REPORT_AUDIT_KINDS];
+	struct { int64_t wall; char kind[24], text[360]; } event[REPORT_AUDIT_EVENTS];
+	uint64_t more_findings, more_events;
+	const char *pubkey, *anchor; /* files that were given, or NULL */
+	const char *blind[8];      /* what no check of this log can show; static, NULL after the last */
+};
+
 /* All that a page says. Read-only after report_collect. */
 struct report_data {
 	struct report_opt opt;
@@ -52,6 +87,7 @@ struct report_data {
 	struct domain_info *domain;       /* [n_domain] */
 	size_t n_domain;
 	struct view_table experts;        /* a row per layer and expert */
+	struct report_base base;
 	uint64_t every, most;             /* how single decisions were sampled; 0 = all of them */
 	struct view_table table[REPORT_N_TABLE];
 	struct view_table runs, stat, by_domain, by_layer_spec, alarm_table; /* JSON only */

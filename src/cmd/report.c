@@ -1,6 +1,7 @@
 /* report.c - `moescope report DB`: collect, draw, put in place. */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,7 +13,8 @@
 #include "reports/report.h"
 #include "version.h"
 
-static const char *out_path, *keep_dir;
+static const char *out_path, *keep_dir, *baseline, *pubkey, *anchor;
+static int with_audit;
 static long long run_id;
 static int format = -1;
 
@@ -26,6 +28,14 @@ static const struct opt opts[] = {
 	  .help = "a page for people, the same as Markdown or PDF, or the tables as one JSON object" },
 	{ .name = "keep", .kind = OPT_TEXT, .dst = &keep_dir, .arg = "DIR",
 	  .help = "leave the data and the gnuplot scripts of the pictures in DIR" },
+	{ .name = "baseline", .kind = OPT_TEXT, .dst = &baseline, .arg = "RUN",
+	  .help = "compare with another run: its number, a database, or DB:RUN" },
+	{ .name = "audit", .kind = OPT_FLAG, .dst = &with_audit,
+	  .help = "pages for an auditor: what was logged, retention, verification, changes, rules" },
+	{ .name = "pubkey", .kind = OPT_TEXT, .dst = &pubkey, .arg = "FILE",
+	  .help = "with --audit: verify the log with this public key" },
+	{ .name = "anchor", .kind = OPT_TEXT, .dst = &anchor, .arg = "FILE",
+	  .help = "with --audit: a checkpoint that was kept elsewhere" },
 	{ 0 }
 };
 
@@ -92,6 +102,31 @@ static int make(struct reader *r, const struct report_opt *o, struct report_plot
 	return rc;
 }
 
+/* "7", "other.db" or "other.db:7". */
+static int open_baseline(const char *db, struct reader *own, struct report_opt *o, char *name,
+	size_t size, struct moe_err *e)
+{
+	const char *colon = strrchr(baseline, ':'), *digits = baseline;
+	char *end;
+
+	o->base_arg = baseline;
+	snprintf(name, size, "%s", baseline);
+	if (access(baseline, F_OK) && colon && strspn(colon + 1, "0123456789") == strlen(colon + 1) &&
+	    colon[1]) {
+		snprintf(name, size, "%.*s", (int)(colon - baseline), baseline);
+		digits = colon + 1;
+	} else if (access(baseline, F_OK) && *baseline && strspn(baseline, "0123456789") == strlen(baseline))
+		snprintf(name, size, "%s", db);
+	else
+		digits = "0";
+	o->base_run = strtoll(digits, &end, 10);
+	o->base_db = name;
+	o->base = !strcmp(name, db) ? own : reader_open(name, e);
+	if (!o->base)
+		return err_wrap(e, "the baseline");
+	return 0;
+}
+
 static void say_done(const char *path, const struct buf *page, const struct report_plotter *plotter,
 	int64_t start)
 {
@@ -111,13 +146,26 @@ int report_write(const char *db, int64_t run, const char *path, struct moe_err *
 	int64_t start = clock_mono();
 	struct reader *r = NULL;
 	struct buf page;
+	struct report_audit *audit = NULL;
+	char name[1024];
 
 	buf_init(&page, REPORT_MAX_PAGE);
 	if (strcmp(path, "-") && report_may_write(path, e))
 		goto out;
 	r = reader_open(db, e);
-	if (!r)
+	if (!r || (baseline && open_baseline(db, r, &o, name, sizeof name, e)))
 		goto out;
+	if (with_audit) {
+		audit = malloc(sizeof *audit);
+		if (!audit) {
+			err_nomem(e, sizeof *audit, "an audit log's figures");
+			goto out;
+		}
+		show_step(&tty, "audit log");
+		if (report_ask_audit(r, pubkey, anchor, audit, e))
+			goto out;
+		o.audit = audit;
+	}
 	rc = make(r, &o, &plotter, &page, e);
 	if (tty)
 		fputs("\r\033[K", stderr);
@@ -128,6 +176,9 @@ int report_write(const char *db, int64_t run, const char *path, struct moe_err *
 	else if (!(rc = report_save(path, &page, e)))
 		say_done(path, &page, &plotter, start);
 out:
+	free(audit);
+	if (o.base != r)
+		reader_close(o.base);
 	reader_close(r);
 	buf_free(&page);
 	return rc;
@@ -144,6 +195,10 @@ static int run(int argc, char **argv, struct moe_err *e)
 
 	if (argc != 1)
 		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d were named", argc);
+	if ((pubkey || anchor) && !with_audit)
+		return err_set(e, MOE_ERR_USAGE, "--pubkey and --anchor are for --audit");
+	if (anchor && !pubkey)
+		return err_set(e, MOE_ERR_USAGE, "--anchor needs --pubkey");
 	if (format < 0) /* by the ending of the file's name */
 		for (format = REPORT_N_FORMAT - 1; format > 0; format--)
 			if (ends_with(out_path, strrchr(name[format], '.')))

@@ -93,6 +93,71 @@ if command -v gnuplot >/dev/null; then
 	done
 fi
 
+# every figure is that of stat, whatif and diff
+if command -v python3 >/dev/null; then
+	MOESCOPE=$MOESCOPE python3 - <<'PY' || fail "figures differ"
+import json, os, re, subprocess
+m = os.environ["MOESCOPE"]
+def ask(*a):
+    return json.loads(subprocess.run((m,) + a, check=True, stdout=subprocess.PIPE,
+                                     stderr=subprocess.DEVNULL).stdout)
+r = ask("report", "run.db", "--baseline", "1", "--format", "json", "-o", "-")
+same = {"layers": ("stat",), "experts": ("stat", "--by", "expert"), "domains": ("stat", "--by", "domain"),
+        "locality": ("stat", "--locality"), "cross_layer": ("stat", "--cross-layer"),
+        "vocabulary": ("stat", "--vocabulary"), "settings": ("stat", "--settings"),
+        "specialisation": ("stat", "--specialisation"), "prune": ("whatif", "--prune"),
+        "capacity": ("whatif", "--capacity", "--factors", "1,1.25,1.5,2,2.5,3")}
+for key, cmd in same.items():
+    want = ask(cmd[0], "run.db", *cmd[1:], "--json")
+    assert r[key] == want, (key, r[key][:1], want[:1])
+    assert want or key in ("settings", "specialisation"), key
+pooled = [x for x in ask("whatif", "run.db", "--cache", "--json") if x["layer"] is None]
+assert r["caches"] == pooled and pooled
+for ranks in (2, 4, 8):
+    want = [x for x in ask("whatif", "run.db", "--placement", "--ranks", str(ranks), "--json")
+            if x["layer"] is None]
+    assert [x for x in r["placement"] if x["ranks"] == ranks] == want and want, ranks
+b = r["baseline"]
+assert b["run"] == 1 and b["layers"] == ask("stat", "run.db", "--run", "1", "--json")
+page = open("report.html", encoding="utf-8").read()
+figure = lambda i: float(re.search('<data id="%s" value="([^"]*)"' % i, page).group(1))
+assert figure("fig-max-mean") == max(x["max_mean"] for x in r["layers"])
+assert abs(figure("fig-effective") - min(x["n_eff"] for x in r["layers"])) < 1e-9
+assert figure("fig-dead") == sum(x["count"] == 0 for x in r["experts"])
+PY
+fi
+
+# beside a baseline: runs of different shapes are compared as far as they go
+"$MOESCOPE" report run.db --baseline 1 -o base.html 2>/dev/null
+grep -q 'Compared with the baseline' base.html && grep -q 'cannot be compared' base.html ||
+	fail "runs of different shapes"
+"$feed" run.db --tokens 2000 --layers 3 --experts 8 >/dev/null
+"$MOESCOPE" report run.db --baseline 2 -o base.html 2>/dev/null
+grep -q 'fig-shift' base.html || fail "no shift of the load"
+grep -q -- '--baseline 2 -o base.html' base.html || fail "no command with the baseline"
+"$MOESCOPE" report run.db --baseline run.db:2 -o base2.html 2>/dev/null
+grep -q 'fig-shift' base2.html || fail "DB:RUN"
+refused 3 'baseline' run.db --baseline 99
+refused 3 'baseline' run.db --baseline text.db
+
+# the audit pages: without a log, with one, with a key, after an edit
+"$MOESCOPE" report run.db --audit -o audit.html 2>/dev/null
+grep -q 'There is no audit log' audit.html || fail "no word on the missing log"
+mkdir keys
+"$MOESCOPE" audit init log.db --origin example.org/a --key keys/k >/dev/null 2>&1
+"$MOESCOPE" profile -q --max-tokens 600 -d log.db sample:balanced 2>/dev/null
+"$MOESCOPE" report log.db --audit -o audit.html 2>/dev/null
+grep -q 'Not verified' audit.html || fail "a log without a key counts as verified"
+"$MOESCOPE" report log.db --audit --pubkey keys/k.pub -o audit.html 2>/dev/null
+grep -q '<b>VALID</b>' audit.html && grep -q 'example.org/a' audit.html || fail "a good log"
+grep -qi 'is compliant\|fully compliant' audit.html && fail "claims compliance"
+cp log.db bad.db
+sqlite3 bad.db 'UPDATE chunk SET pos = pos + 1 WHERE id = 1' 2>/dev/null ||
+	fail "sqlite3 cannot edit the copy"
+"$MOESCOPE" report bad.db --audit --pubkey keys/k.pub -o audit.html 2>/dev/null
+grep -q '<b>TAMPERED</b>' audit.html || fail "an edited log is not found out"
+refused 2 'for --audit' run.db --pubkey keys/k.pub
+
 # Markdown: the same words, no HTML, pictures only where they were kept
 "$MOESCOPE" report run.db -o r.md 2>/dev/null
 grep -q '^# ' r.md && grep -q '^## Capacity' r.md || fail "no headings in Markdown"

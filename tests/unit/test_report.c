@@ -23,6 +23,7 @@
 #include "metrics/balance.h"
 #include "reports/page.h"
 #include "reports/report.h"
+#include "reports/show.h"
 #include "reports/svg.h"
 
 /* ---- hand-made runs ---- */
@@ -790,6 +791,203 @@ static void test_same_bytes(void **state)
 	remove_db(db_path);
 }
 
+/* ---- the views behind the report, counted again ---- */
+
+enum { W_DOC = 30, W_TOK = 48, W_E = 8, W_K = 2, W_D = 3 };
+
+/* Picks of an expert for a token id (= position), from what write_document does. */
+static unsigned picks_of(unsigned token, unsigned expert)
+{
+	unsigned n = 0;
+
+	for (unsigned doc = 0; doc < W_DOC; doc++) {
+		unsigned first = token % 3 ? doc % W_D : (token + doc) % W_E;
+
+		for (unsigned i = 0; i < W_K; i++)
+			n += (first + i) % W_E == expert;
+	}
+	return n;
+}
+
+static struct reader *small_world(struct load_filter *f)
+{
+	static const char *const names[] = { "c code", "law", "medical" };
+	const struct world w = { 2, W_E, W_K, W_DOC, W_TOK, MOE_DETAIL_FULL, names, W_D, "model" };
+	struct moe_err e = { 0 };
+	struct reader *r;
+
+	write_db(db_path, &w);
+	r = reader_open(db_path, &e);
+	assert_non_null(r);
+	*f = (struct load_filter){ .run = 1, .domain = -1, .phase = -1 };
+	return r;
+}
+
+static void test_words(void **state)
+{
+	struct moe_err e = { 0 };
+	struct load_filter f;
+	struct reader *r = small_world(&f);
+	struct view_table t;
+	unsigned all[W_E] = { 0 }, rows = 0;
+
+	(void)state;
+	if (view_words(r, &f, 3, 0, &t, &e))
+		fail_msg("%s", e.msg);
+	for (unsigned x = 0; x < W_TOK; x++)
+		for (unsigned k = 0; k < W_E; k++)
+			all[k] += picks_of(x, k);
+	for (size_t i = 0; i < t.n_row; i++) {
+		unsigned token = (unsigned)report_at(&t, i, "token"), x = (unsigned)report_at(&t, i, "expert");
+		double p = (double)all[x] / (W_DOC * W_TOK), n = picks_of(token, x);
+		double gain = n * log(n / W_DOC / p), best = 0;
+
+		assert_true(report_at(&t, i, "seen") == W_DOC);
+		assert_true(report_at(&t, i, "count") == n);
+		assert_true(fabs(report_at(&t, i, "p_expert") - p) < 1e-12);
+		assert_true(gain > 0);
+		for (unsigned y = 0; y < W_TOK; y++) {
+			double m = picks_of(y, x);
+
+			best = fmax(best, m ? m * log(m / W_DOC / p) : 0);
+		}
+		if (report_at(&t, i, "rank") == 1) {
+			assert_true(fabs(gain - best) < 1e-9);
+			rows++;
+		}
+	}
+	assert_int_equal(rows, 2 * W_E);
+	view_table_free(&t);
+	reader_close(r);
+	remove_db(db_path);
+}
+
+/* All margins are 0.25 and all tokens have the same scores: 2, 1.99 and six zeros. */
+static void test_spread(void **state)
+{
+	double z = exp(2.0f) + exp(2.0f - 0.01f) + 6, h = 0, p[3] = { exp(2.0f) / z,
+		exp(2.0f - 0.01f) / z, 1 / z };
+	struct moe_err e = { 0 };
+	struct load_filter f;
+	struct reader *r = small_world(&f);
+	struct view_table t;
+
+	(void)state;
+	h = -(p[0] * log(p[0]) + p[1] * log(p[1]) + 6 * p[2] * log(p[2])) / log(W_E);
+	assert_int_equal(view_spread(r, &f, &t, &e), 0);
+	assert_int_equal(t.n_row, 2);
+	assert_true(report_at(&t, 1, "tokens") == W_DOC * W_TOK);
+	assert_true(fabs(report_at(&t, 0, "margin_p5") / 0.25 - 1) < 0.01);
+	assert_true(fabs(report_at(&t, 0, "margin_p95") / 0.25 - 1) < 0.01);
+	assert_true(report_at(&t, 0, "margin_below_001") == 0);
+	assert_true(fabs(report_at(&t, 0, "entropy_p50") - h) <= 0.0005 + 1e-9);
+	view_table_free(&t);
+	f.every = 4; /* documents 1, 5, 9, ...: 8 of 30 */
+	assert_int_equal(view_spread(r, &f, &t, &e), 0);
+	assert_true(report_at(&t, 0, "tokens") == 8 * W_TOK);
+	view_table_free(&t);
+	f.every = 0, f.most = 100; /* a document's chunk has at most 48 tokens: three of them */
+	assert_int_equal(view_spread(r, &f, &t, &e), 0);
+	assert_in_range((unsigned)report_at(&t, 0, "tokens"), 100, 100 + 128);
+	view_table_free(&t);
+	reader_close(r);
+	remove_db(db_path);
+}
+
+static void test_pace_and_course(void **state)
+{
+	struct moe_err e = { 0 };
+	struct load_filter f;
+	struct reader *r = small_world(&f);
+	struct view_table t;
+	sqlite3 *db;
+
+	(void)state;
+	reader_close(r);
+	/* document i of a domain (0..9) takes (i + 1) * 48 ms: 1 .. 10 ms a token */
+	assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "UPDATE sequence SET started = 0, ended = ((seq - 1) / 3 + 1) * "
+		"48000000", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	r = reader_open(db_path, &e);
+	assert_non_null(r);
+	assert_int_equal(view_pace(r, &f, &t, &e), 0);
+	assert_int_equal(t.n_row, W_D);
+	for (size_t i = 0; i < W_D; i++) {
+		assert_true(report_at(&t, i, "sequences") == 10);
+		assert_true(report_at(&t, i, "tokens") == 10 * W_TOK);
+		assert_true(fabs(report_at(&t, i, "ms_per_token_p10") - 1) < 1e-9);
+		assert_true(fabs(report_at(&t, i, "ms_per_token_p50") - 5) < 1e-9);
+		assert_true(fabs(report_at(&t, i, "ms_per_token_p90") - 9) < 1e-9);
+		assert_true(fabs(report_at(&t, i, "ms_per_token_max") - 10) < 1e-9);
+		assert_true(fabs(report_at(&t, i, "seconds_p50") - 0.24) < 1e-9);
+	}
+	view_table_free(&t);
+	reader_close(r);
+	/* the same load again in bucket 3: two windows, each the whole's figures */
+	assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "UPDATE load SET bucket = 0; INSERT INTO load SELECT run, domain, "
+		"phase, 3, layer, tokens, counts, weights, probs, lse2, entropy, confidence, margin, n_margin, "
+		"n_nan, n_edited FROM load", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	r = reader_open(db_path, &e);
+	assert_non_null(r);
+	assert_int_equal(view_course(r, &f, 2, &t, &e), 0);
+	assert_int_equal(t.n_row, 4);
+	for (size_t i = 0; i < 4; i++) {
+		double all[W_E] = { 0 }, max = 0;
+
+		for (unsigned x = 0; x < W_E; x++) {
+			for (unsigned y = 0; y < W_TOK; y++)
+				all[x] += picks_of(y, x);
+			max = fmax(max, all[x]);
+		}
+		assert_true(report_at(&t, i, "tokens") == W_DOC * W_TOK);
+		assert_true(fabs(report_at(&t, i, "max_mean") - max * W_E / (W_DOC * W_TOK * W_K)) < 1e-12);
+	}
+	assert_true(report_at(&t, 0, "start_s") == 0 && report_at(&t, 2, "start_s") > 0);
+	view_table_free(&t);
+	reader_close(r);
+	remove_db(db_path);
+}
+
+/* ---- Markdown ---- */
+
+static void test_markdown(void **state)
+{
+	static const struct { const char *html, *md; } cases[] = {
+		{ "<h1>a</h1>\n<p>b  c</p>", "# a\n\nb c\n" },
+		{ "<p>&#60;script&#62; *x* [l](u) `c` a_b | &#38;amp; 1 &lt; 2</p>",
+			"&lt;script\\> \\*x\\* \\[l\\](u) \\`c\\` a\\_b \\| &amp;amp; 1 &lt; 2\n" },
+		{ "<p># no head</p><p>- no list</p><p>3. no list</p>",
+			"\\# no head\n\n\\- no list\n\n3\\. no list\n" },
+		{ "<p><code>a`b</code></p>", "``a`b``\n" },
+		{ "<table><thead><tr><th class=\"l\">a</th><th>b</th></tr></thead><tbody><tr><td class=\"l\">"
+			"x|y</td><td>2</td></tr></tbody></table>", "| a | b |\n|:--|--:|\n| x\\|y | 2 |\n" },
+		{ "<svg viewBox=\"0\"><text>t</text></svg><p>p</p>", "p\n" },
+		{ "<p><a download=\"x\" href=\"data:,\">s</a></p><p>q</p>", "q\n" },
+		{ "<pre>a\n```\nb</pre>", "````\na\n```\nb\n````\n" },
+	};
+	struct moe_err e = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct buf page, out;
+		const char *got;
+
+		buf_init(&page, 1 << 16);
+		buf_init(&out, 1 << 16);
+		buf_printf(&page, "<html><body><main>%s</main></body>", cases[i].html);
+		assert_int_equal(report_markdown(&page, NULL, &out, &e), 0);
+		got = out.data ? out.data + strspn(out.data, "\n") : "";
+		while (out.len > 1 && out.data[out.len - 1] == '\n' && out.data[out.len - 2] == '\n')
+			out.data[--out.len] = 0;
+		assert_string_equal(got, cases[i].md);
+		buf_free(&page);
+		buf_free(&out);
+	}
+}
+
 /* ---- pictures that fail ---- */
 
 /* Put a program named gnuplot first on the path; "" = none at all. */
@@ -905,6 +1103,10 @@ int main(void)
 		cmocka_unit_test(test_figures_are_the_views),
 		cmocka_unit_test(test_hostile_names),
 		cmocka_unit_test(test_databases),
+		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_spread),
+		cmocka_unit_test(test_pace_and_course),
+		cmocka_unit_test(test_markdown),
 		cmocka_unit_test(test_same_bytes),
 		cmocka_unit_test(test_bad_gnuplot),
 		cmocka_unit_test(test_save),
