@@ -38,9 +38,15 @@ for f in "$LLAMA_SRC"/models/ggml-vocab-*.gguf; do
 	*qwen2.gguf | *qwen35.gguf) without='</s>' ;;	# an ordinary word there
 	esac
 	printf '%-16s ' "$(basename "$f" .gguf | sed 's/ggml-vocab-//')"
-	"$tmp/compare_tok" "$f" "$texts" "$seed" ${without:+"$without"} && continue
+	"$tmp/compare_tok" "$f" "$texts" "$seed" ${without:+"$without"} >"$tmp/out"
+	rc=$?
+	cat "$tmp/out"
+	[ $rc = 0 ] && continue
 	case $f in
 	*deepseek*) ;;			# blanks beyond ASCII in a class of the expression
+	*command-r* | *qwen2.gguf | *qwen35.gguf)	# pieces that are not in byte form; </s>: no text differs
+		grep -q ' texts, 0 differ' "$tmp/out" || bad=1
+		;;
 	*) bad=1 ;;
 	esac
 done
