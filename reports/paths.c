@@ -114,8 +114,10 @@ void report_coactivation(struct report_page *p)
 		"pick j; over all pairs of the selected set, not only neighbouring ranks.");
 	report_sampled(p->b, p->d);
 	buf_str(p->b, "</p>\n");
+	buf_printf(p->b, "<details%s><summary>The pairs</summary>\n", t->n_row > 20 ? "" : " open");
 	report_csv_link(p, "coactivation.csv", t);
 	report_view_table(p, t, NULL, 60);
+	buf_str(p->b, "</details>\n");
 }
 
 /* ---- from layer to layer ---- */
@@ -258,8 +260,10 @@ void report_words(struct report_page *p)
 		report_sampled(p->b, p->d);
 		buf_str(p->b, "</p>\n");
 	}
+	buf_printf(p->b, "<details%s><summary>Every layer</summary>\n", v->n_row > 12 ? "" : " open");
 	report_csv_link(p, "vocabulary.csv", v);
 	report_view_table(p, v, NULL, 200);
+	buf_str(p->b, "</details>\n");
 	if (!t->n_row)
 		return;
 	buf_str(p->b, "<h3>The tokens of each expert</h3>\n<p>Ids that raise an expert's share most: picks "
@@ -268,8 +272,11 @@ void report_words(struct report_page *p)
 		buf_str(p->b, " Shown by id: the run kept no text of its vocabulary.");
 	buf_str(p->b, "</p>\n");
 	report_csv_link(p, "words.csv", t);
+	buf_printf(p->b, "<details%s><summary>The experts of one layer</summary>\n",
+		report_max_experts(&p->d->layers) > 16 ? "" : " open");
 	put_experts(p, t, at < v->n_row && report_at(v, at, "layer") <= report_at(t, t->n_row - 1, "layer") ?
 		report_at(v, at, "layer") : report_at(t, 0, "layer"));
+	buf_str(p->b, "</details>\n");
 }
 
 /* ---- margins and entropies ---- */
@@ -338,9 +345,12 @@ void report_margins(struct report_page *p)
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
 	if (close < t->n_row) {
-		buf_printf(&finding, "At layer %.0f %s of the choices have a margin below 0.01",
-			report_at(t, close, "layer"),
-			report_num(REPORT_PERCENT, report_at(t, close, "margin_below_001")).s);
+		if (report_at(t, close, "margin_below_001") > 0)
+			buf_printf(&finding, "At layer %.0f, %s of the choices have a margin below 0.01",
+				report_at(t, close, "layer"),
+				report_num(REPORT_PERCENT, report_at(t, close, "margin_below_001")).s);
+		else
+			buf_str(&finding, "No choice of any layer has a margin below 0.01");
 		buf_printf(&caption, "<a class=\"term\" href=\"#def-margin\">Margin</a> between the last "
 			"selected and the first rejected expert: 5, 25, 50, 75 and 95 %% of the tokens lie at or "
 			"below the lines (to within 1 %%). n = %s tokens.",

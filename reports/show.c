@@ -157,6 +157,17 @@ void report_point(struct report_lines *l, double x, double y)
 	l->y0 = fmin(l->y0, y), l->y1 = fmax(l->y1, y);
 }
 
+/* A logarithmic axis of little more than a decade has too few names of its own: 1, 2 and 5 of each. */
+static void log_tics(struct report_lines *l)
+{
+	buf_str(&l->plot->tics, "set ytics (");
+	for (int i = -7, n = 0; i <= 4; i++)
+		for (int k = 1; k <= 5; k += k == 1 ? 1 : 3)
+			if (k * pow(10, i) >= l->y0 / 1.3 && k * pow(10, i) <= l->y1 * 1.3)
+				buf_printf(&l->plot->tics, "%s'%g' %g", n++ ? ", " : "", k * pow(10, i), k * pow(10, i));
+	buf_str(&l->plot->tics, ")\n");
+}
+
 void report_lines_close(struct report_lines *l, const struct report_axes *a)
 {
 	double gap;
@@ -166,6 +177,8 @@ void report_lines_close(struct report_lines *l, const struct report_axes *a)
 	if (!(l->x1 > l->x0))
 		l->x0 -= 0.5, l->x1 += 0.5;
 	l->y1 = fmax(l->y1, a->least_top);
+	if (a->y_log && l->y0 > 0 && l->y1 / l->y0 < 30)
+		log_tics(l);
 	if (a->y_log) {
 		l->y0 = fmax(l->y0, l->y1 * 1e-6) / 1.3;
 		l->y1 *= 1.3;
