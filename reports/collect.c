@@ -14,7 +14,7 @@
 #include "reports/report.h"
 #include "view/whatif.h"
 
-#define SAMPLE_PICKS 1500000.0  /* about two seconds of replaying */
+#define SAMPLE_PICKS 800000.0   /* about a second and a half of replaying */
 #define MOST_PAIRS 2000000      /* of experts, over all layers, that co-activation counts */
 enum { WINDOWS = 40, WORDS = 5, WORD_LAYERS = 8, PAIRS = 5 };
 
