@@ -14,7 +14,7 @@ build/moescope report "$dir/sample.db" -o "$dir/report.html"
 timeout 60 "$browser" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
 	--disable-background-networking --disable-component-update --disable-sync \
 	--user-data-dir="$dir/browser" --hide-scrollbars --blink-settings=preferredColorScheme=1 \
-	--window-size=1000,1590 --screenshot="$dir/report.png" "file://$dir/report.html" 2>/dev/null
+	--window-size=1000,1540 --screenshot="$dir/report.png" "file://$dir/report.html" 2>/dev/null
 mkdir -p docs/img
 mv "$dir/report.png" docs/img/report.png
 size=$(wc -c <docs/img/report.png)
