@@ -72,4 +72,65 @@ int moe_route_preset(const char *name, struct moe_route_spec *s, struct moe_err 
 /* Name of preset i, or NULL after the last. */
 const char *moe_route_preset_name(size_t i);
 
+/*
+ * ---- routers that look at a batch ----
+ *
+ * The stages are the same, with other kinds of selection and a limit per expert at the end:
+ *
+ *	select    top-k; noisy top-k (Shazeer et al., arXiv 1701.06538, eq. 3-5: logits + noise times a
+ *	          standard normal draw); top-2 with a random second (GShard, arXiv 2006.16668, algorithm
+ *	          1: the second is sent with probability 2 g2); two levels (arXiv 1701.06538, appendix B:
+ *	          best groups by their total, then the best inside each); Sinkhorn (Clark et al., arXiv
+ *	          2202.01169: scores made doubly stochastic, then top-k; the balanced assignment that BASE
+ *	          layers, arXiv 2103.16716, solve exactly); expert choice (Zhou et al., arXiv 2202.09368:
+ *	          each expert takes its best tokens); hash of the token id (arXiv 2106.04426)
+ *	capacity  C = ceil(n k / E * factor) picks per expert; all first choices queue before all second
+ *	          ones, each in order of position (GShard), or the largest weights stay
+ */
+enum moe_select { MOE_SELECT_TOPK, MOE_SELECT_NOISY, MOE_SELECT_RANDOM2, MOE_SELECT_TWO_LEVEL,
+	MOE_SELECT_SINKHORN, MOE_SELECT_EXPERT_CHOICE, MOE_SELECT_HASH };
+enum moe_overflow { MOE_OVER_NONE, MOE_OVER_POSITION, MOE_OVER_WEIGHT };
+
+struct moe_batch_spec {
+	struct moe_route_spec route; /* two levels: n_group groups, k / n_group_used experts in each used */
+	enum moe_select select;
+	enum moe_overflow over;
+	double factor;      /* capacity factor; > 0 for a limit and for expert choice */
+	double noise;       /* noisy top-k: standard deviation */
+	double bias_step;   /* > 0: after the batch bias[e] += bias_step * sign(mean - count[e]), the
+	                       loss-free balancing of arXiv 2408.15664 */
+	uint64_t seed;      /* of what is drawn and of the hash; the batch's number is mixed in */
+};
+
+enum moe_fate { MOE_SENT, MOE_DROPPED, MOE_UNSENT }; /* unsent: a second choice that was not drawn */
+
+struct moe_batch_in {
+	size_t n;
+	uint64_t number;         /* of the batch, so that draws differ between batches */
+	const float *logits;     /* [n][n_expert], finite or -inf */
+	const int32_t *token;    /* [n]; needed by hash only */
+};
+
+struct moe_batch_out {       /* the caller's arrays; slots = moe_batch_slots() */
+	uint16_t *n_pick;        /* [n] */
+	uint16_t *experts;       /* [n][slots], rank order (expert choice: by weight) */
+	float *weights;          /* [n][slots] */
+	uint8_t *fate;           /* [n][slots] enum moe_fate */
+};
+
+int moe_batch_check(const struct moe_batch_spec *s, struct moe_err *e);
+/* Most picks of one token: k, or n_expert for expert choice. */
+size_t moe_batch_slots(const struct moe_batch_spec *s);
+/* bias [n_expert]: selection bias, moved where bias_step says so; NULL = none. A token with a NaN
+ * picks nothing. -1 only without memory. */
+int moe_route_batch(const struct moe_batch_spec *s, const struct moe_batch_in *in, float *bias,
+	struct moe_batch_out *out, struct moe_err *e);
+
+/* "switch", "gshard", "glam", "noisy", "two-level", "sinkhorn", "expert-choice", "hash",
+ * "group-limited", "loss-free", or any name of moe_route_preset (no capacity): for a layer of
+ * n_expert experts whose own choice is k. -1 if unknown or impossible for that shape. */
+int moe_batch_preset(const char *name, unsigned n_expert, unsigned k, struct moe_batch_spec *s,
+	struct moe_err *e);
+const char *moe_batch_preset_name(size_t i); /* NULL after the last; those of moe_route_preset not */
+
 #endif

@@ -8,15 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/err.h"
-#include "base/text.h"
 #include "cmd/cmd.h"
+#include "cmd/select.h"
 #include "view/view.h"
 
 static struct {
 	long long run;
-	int by, spec, locality, coact, alarms, runs, cache, settings, phase, json, csv;
+	int by, spec, locality, coact, cross, vocab, npmi, alarms, runs, cache, settings, phase, json, csv;
 	const char *domain;
 } o = { .by = -1, .phase = -1 };
 
@@ -28,6 +27,9 @@ static const struct opt opts[] = {
 	{ "locality", 0, OPT_FLAG, &o.locality, NULL,
 		"do consecutive tokens choose alike, beside uniform routing", 0, 0 },
 	{ "coactivation", 0, OPT_FLAG, &o.coact, NULL, "which experts are chosen together", 0, 0 },
+	{ "cross-layer", 0, OPT_FLAG, &o.cross, NULL, "what a layer's experts say about the next layer's", 0, 0 },
+	{ "vocabulary", 0, OPT_FLAG, &o.vocab, NULL, "does a token id go to one expert", 0, 0 },
+	{ "npmi", 0, OPT_FLAG, &o.npmi, NULL, "association of every domain with every expert", 0, 0 },
 	{ "alarms", 0, OPT_FLAG, &o.alarms, NULL, "what needs attention, with its evidence", 0, 0 },
 	{ "runs", 0, OPT_FLAG, &o.runs, NULL, "the runs of the database", 0, 0 },
 	{ "cache", 0, OPT_FLAG, &o.cache, NULL, "what the expert cache did, by phase", 0, 0 },
@@ -38,76 +40,6 @@ static const struct opt opts[] = {
 	{ "csv", 0, OPT_FLAG, &o.csv, NULL, "print CSV (RFC 4180)", 0, 0 },
 	{ NULL, 0, 0, NULL, NULL, NULL, 0, 0 },
 };
-
-/* Append " 'name'" to a list of what there is, made safe for a terminal. */
-static void list(struct buf *b, const char *name)
-{
-	buf_str(b, b->len ? ", '" : "'");
-	text_escape(b, name, strlen(name), TEXT_TERMINAL);
-	buf_char(b, '\'');
-}
-
-/* Does the run exist? 0 = the newest. An unknown one is answered with those that there are. */
-static int find_run(struct reader *r, int64_t *run, struct moe_err *e)
-{
-	int64_t *ids = NULL;
-	struct buf have;
-	size_t n = 0;
-	int status = 0;
-
-	if (reader_runs(r, &ids, &n, e))
-		return -1;
-	buf_init(&have, 300);
-	if (!n) {
-		status = err_set(e, MOE_ERR_INPUT, "the database has no runs");
-	} else if (!*run) {
-		*run = ids[n - 1];
-	} else {
-		status = -1;
-		for (size_t i = 0; i < n; i++) {
-			status = ids[i] == *run ? 0 : status;
-			buf_printf(&have, "%s%lld", i ? ", " : "", (long long)ids[i]);
-		}
-		if (status)
-			err_set(e, MOE_ERR_USAGE, "no run %lld; there are: %s%s", (long long)*run,
-				have.data ? have.data : "", have.failed ? ", ..." : "");
-	}
-	buf_free(&have);
-	free(ids);
-	return status;
-}
-
-static int find_domain(struct reader *r, int64_t run, const char *name, int64_t *id,
-	struct moe_err *e)
-{
-	struct domain_info *d = NULL;
-	struct buf have;
-	size_t n = 0, named = 0;
-
-	*id = -1;
-	if (!name)
-		return 0;
-	if (reader_domains(r, run, &d, &n, e))
-		return -1;
-	buf_init(&have, 300);
-	for (size_t i = 0; i < n; i++) {
-		if (!d[i].id)
-			continue;
-		named++;
-		list(&have, d[i].name);
-		if (!strcmp(d[i].name, name))
-			*id = d[i].id;
-	}
-	if (*id < 0 && !named)
-		err_set(e, MOE_ERR_USAGE, "no domain '%s'; run %lld has no domains", name,
-			(long long)run);
-	else if (*id < 0)
-		err_set(e, MOE_ERR_USAGE, "no domain '%s'; run %lld has: %s%s", name, (long long)run,
-			have.data ? have.data : "", have.failed ? ", ..." : "");
-	buf_free(&have);
-	free(d);
-	return *id < 0 ? -1 : 0;
-}
 
 static int alarms_table(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e)
@@ -131,6 +63,12 @@ static int ask(struct reader *r, const struct load_filter *f, struct view_table 
 		return view_stat_locality(r, f, t, e);
 	if (o.coact)
 		return view_stat_coactivation(r, f, t, e);
+	if (o.cross)
+		return view_stat_cross(r, f, t, e);
+	if (o.vocab)
+		return view_stat_vocabulary(r, f, t, e);
+	if (o.npmi)
+		return view_stat_npmi(r, f, t, e);
 	if (o.alarms)
 		return alarms_table(r, f, t, e);
 	if (o.cache)
@@ -146,27 +84,21 @@ static int ask(struct reader *r, const struct load_filter *f, struct view_table 
 /* What one answers only for a person: nothing found, and what the data cannot say. */
 static void remark(const struct view_table *t)
 {
-	struct buf b;
-
 	if (o.alarms && !t->n_row)
 		fputs("no alarms\n", stderr);
 	else if (o.alarms && !o.json && !o.csv)
 		fputs("note: --json and --csv have the SQL that shows each one's evidence\n", stderr);
-	if (!*t->why)
-		return;
-	buf_init(&b, 4096);
-	text_escape(&b, t->why, strlen(t->why), TEXT_TERMINAL);
-	fprintf(stderr, "note: %s\n", b.data ? b.data : "");
-	buf_free(&b);
+	select_remark(t);
 }
 
 static int check(int argc, struct moe_err *e)
 {
 	if (argc != 1)
 		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d operands were given", argc);
-	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.alarms + o.runs + o.cache + o.settings > 1)
-		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, "
-			"--coactivation, --alarms, --runs, --cache and --settings at a time");
+	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.cross + o.vocab + o.npmi + o.alarms +
+	    o.runs + o.cache + o.settings > 1)
+		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, --coactivation, "
+			"--cross-layer, --vocabulary, --npmi, --alarms, --runs, --cache and --settings at a time");
 	if (o.json && o.csv)
 		return err_set(e, MOE_ERR_USAGE, "either --json or --csv");
 	return 0;
@@ -203,7 +135,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	r = reader_open(argv[0], e);
 	if (!r)
 		return -1;
-	if (!o.runs && (find_run(r, &f.run, e) || find_domain(r, f.run, o.domain, &f.domain, e)))
+	if (!o.runs && (select_run(r, &f.run, e) || select_domain(r, f.run, o.domain, &f.domain, e)))
 		goto out;
 	if (ask(r, &f, &t, e) || view_table_print(&t, o.json ? VIEW_JSON : o.csv ? VIEW_CSV :
 	    VIEW_PRETTY, stdout, e))

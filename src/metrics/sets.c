@@ -120,3 +120,13 @@ double metrics_coact_uniform(size_t n_expert, unsigned k)
 {
 	return n_expert > 1 ? (k - 1.0) / ((double)n_expert - 1) : NAN;
 }
+
+int metrics_diff_add(struct metrics_diff *s, const uint16_t *a, const uint16_t *b, unsigned k)
+{
+	unsigned m = metrics_overlap(a, b, k);
+
+	s->n++;
+	s->differ += m != k;
+	s->overlap += (double)m / k;
+	return m != k;
+}

@@ -56,6 +56,16 @@ void metrics_coact_mirror(uint64_t *table, size_t n_expert);
 void metrics_cross_add(uint64_t *table, size_t n_b, const uint16_t *a, unsigned k_a,
 	const uint16_t *b, unsigned k_b);
 
+/* ---- two runs over the same tokens (saturation: OLMoE, arXiv 2409.02060, eq. 5) ---- */
+
+struct metrics_diff {
+	uint64_t n;       /* decisions compared */
+	uint64_t differ;  /* of these: the sets are not the same */
+	double overlap;   /* sum of |A and B| / k; its mean is the saturation */
+};
+/* 1 if the sets a, b [k] differ. */
+int metrics_diff_add(struct metrics_diff *s, const uint16_t *a, const uint16_t *b, unsigned k);
+
 /* P(j is picked | i is picked) under uniform routing: (k-1)/(E-1); NAN for E = 1. */
 double metrics_coact_uniform(size_t n_expert, unsigned k);
 

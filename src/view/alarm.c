@@ -3,9 +3,11 @@
  *
  * Rules are rows of one table. An alarm is raised on evidence only: a rule about load stays silent
  * where uniform routing of that many tokens could have done the same (CHANCE). Work is bounded: the
- * load of the selection once, the notes of the run once, and at most WINDOWS further sums to find
- * out since when.
+ * load of the selection once, the notes of the run once, at most WINDOWS further sums to find out
+ * since when, and one pass over the first SCAN tokens for the rules about single decisions. The
+ * same code serves live screens and `check`, which may ask for a longer pass and other thresholds.
  */
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -18,20 +20,28 @@
 #include "base/err.h"
 #include "metrics/balance.h"
 #include "metrics/capacity.h"
+#include "metrics/router.h"
+#include "sim/capacity.h"
 #include "view/table.h"
+#include "view/walk.h"
 
 #define CHANCE 1e-3 /* likelier than this under uniform routing: no evidence */
 #define CAPACITY 1.25 /* the factor that the collapse rule quotes; the usual one in training */
 #define WINDOWS 64  /* sums over buckets that one call may ask for */
+#define SCAN 4096   /* tokens read by rules about single decisions, unless more are asked for */
+#define BATCH 512   /* tokens of a batch for the drop rate by position */
+#define TREND_TOKENS 1000 /* tokens of a third of the time, for a trend */
 
 /* The figures of one layer over one window of buckets. */
 struct figures {
-	uint64_t tokens, n_nan;
-	double max_mean;
+	uint64_t tokens, n_nan, top; /* picks of the busiest expert */
+	unsigned busiest;
+	double max_mean, mi;         /* mi: token and expert, bits; NAN without scores */
 };
 
 struct window {
 	int64_t a, b;           /* buckets a <= x < b */
+	int scores;             /* were the sums of scores read, too? */
 	struct figures *layer;  /* [n_layer] */
 };
 
@@ -48,6 +58,10 @@ struct scene {
 	uint64_t tokens;                 /* of the layer that saw most */
 	char where[96];                  /* " AND ..." for what the filter selects */
 	int routing;                     /* may evidence come from `routing`? */
+	/* from the first tokens: */
+	uint64_t scanned;                /* tokens read; 0 = no single decisions */
+	uint64_t same;                   /* rows from the first one on that repeat it */
+	double (*tenth)[2];              /* [load.n] share of picks dropped in the first, last tenth */
 };
 
 /* One candidate. `layer` is an index into scene.load, -1 for rules about the run. */
@@ -71,6 +85,10 @@ struct rule {
 static int collapse(struct finding *);
 static int dead(struct finding *);
 static int cold(struct finding *);
+static int rising(struct finding *);
+static int information(struct finding *);
+static int tail(struct finding *);
+static int warmup(struct finding *);
 static int nan_seen(struct finding *);
 static int gap(struct finding *);
 static int recovery(struct finding *);
@@ -80,6 +98,10 @@ static int lag(struct finding *);
 static void say_collapse(struct finding *);
 static void say_dead(struct finding *);
 static void say_cold(struct finding *);
+static void say_rising(struct finding *);
+static void say_information(struct finding *);
+static void say_tail(struct finding *);
+static void say_warmup(struct finding *);
 static void say_nan(struct finding *);
 static void say_gap(struct finding *);
 static void say_recovery(struct finding *);
@@ -101,6 +123,15 @@ static double again_nan(const struct figures *);
  * dead: share of experts never picked. Any is worth a warning (one of the most that a layer can
  *   have, 1024, is above .0005), 10 % wasted parameters an alarm.
  * cold: experts below a tenth of their fair share, but alive.
+ * rising: MaxVio of the last third of the time less that of the first. A working bias or loss keeps
+ *   it level; the texts may also have changed, so it is never more than a warning by default.
+ * information: by how much of itself MI(token; expert) fell from the first third to the last. Router
+ *   collapse shows here before it shows in the load.
+ * tail: share of picks that a capacity of 1.25 drops in the last tenth of a batch less that in the
+ *   first (batches of 512, first come first served). A batch of one text reaches .2 to .45 with a
+ *   balanced model (our sample), and an engine without capacity drops nothing: off, unless set.
+ * warmup: rows at the start of the log that repeat the first one: same token id, same experts in all
+ *   layers. An engine's warm-up or padding was counted as content.
  * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.
  */
 static const struct rule rules[] = {
@@ -108,6 +139,10 @@ static const struct rule rules[] = {
 	{ "collapse", INFINITY, 2,       3,        1, collapse, say_collapse, again_max_mean },
 	{ "dead",     INFINITY, .0005,   .10,      1, dead,     say_dead,     NULL },
 	{ "cold",     1,        INFINITY, INFINITY, 1, cold,    say_cold,     NULL },
+	{ "rising",   INFINITY, .25,     INFINITY, 1, rising,   say_rising,   NULL },
+	{ "information", INFINITY, .25,  .5,       1, information, say_information, NULL },
+	{ "tail",     INFINITY, INFINITY, INFINITY, 1, tail,    say_tail,     NULL },
+	{ "warmup",   INFINITY, 8,       64,       0, warmup,   say_warmup,   NULL },
 	{ "nan",      INFINITY, INFINITY, 1,       1, nan_seen, say_nan,      again_nan },
 	{ "gap",      INFINITY, 1e-6,    .01,      0, gap,      say_gap,      NULL },
 	{ "recovery", INFINITY, 1,       INFINITY, 0, recovery, say_recovery, NULL },
@@ -269,8 +304,16 @@ static void say_cold(struct finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
 
-	say(x, "layer %u: %.0f of %u experts take less than a tenth of their fair share", l->layer,
-		x->value, l->n_expert);
+	uint64_t most = 0;
+	double mean = (double)x->s->balance[x->layer].picks / l->n_expert;
+	char p[40];
+
+	for (unsigned e = 0; e < l->n_expert; e++)
+		if ((double)l->counts[e] / mean < METRICS_COLD && l->counts[e] > most)
+			most = l->counts[e];
+	chance_words(metrics_load_chance(most, l->tokens, l->n_expert, l->k, -1), p, sizeof p);
+	say(x, "layer %u: %.0f of %u experts take less than a tenth of their fair share (by chance: %s)", l->layer,
+		x->value, l->n_expert, p);
 	sql_picks(x, "ASC");
 }
 
@@ -414,9 +457,20 @@ static void say_lag(struct finding *x)
 
 /* ---- since when ---- */
 
-/* Figures of every layer over buckets a..b-1, from the scene's windows or freshly read; NULL when
+static double information_of(const struct layer_load *l)
+{
+	struct metrics_router_sums sums = { .n_expert = l->n_expert, .counts = l->counts,
+		.probs = l->probs, .lse2 = l->lse2, .entropy = l->entropy,
+		.confidence = l->confidence, .margin = l->margin, .n_margin = l->n_margin };
+	struct metrics_router m;
+
+	metrics_router(&sums, &m);
+	return m.mi_token;
+}
+
+/* Figures of every layer over buckets a..b-1 (mi only with scores), from the scene's windows or freshly read; NULL when
  * the call has asked for enough. */
-static const struct figures *look(struct scene *s, int64_t a, int64_t b)
+static const struct figures *look(struct scene *s, int64_t a, int64_t b, int scores)
 {
 	struct load_filter f = *s->f;
 	struct load_set set = { 0 };
@@ -426,17 +480,20 @@ static const struct figures *look(struct scene *s, int64_t a, int64_t b)
 	struct window *w;
 
 	for (int i = 0; i < s->n_windows; i++)
-		if (s->window[i].a == a && s->window[i].b == b)
+		if (s->window[i].a == a && s->window[i].b == b && s->window[i].scores >= scores)
 			return s->window[i].layer;
 	f.bucket0 = a, f.bucket1 = b;
-	if (s->n_windows == WINDOWS || reader_load_counts(s->r, &f, &set, &ignored))
+	if (s->n_windows == WINDOWS ||
+	    (scores ? reader_load : reader_load_counts)(s->r, &f, &set, &ignored))
 		return NULL;
 	w = s->window + s->n_windows;
-	w->a = a, w->b = b;
+	w->a = a, w->b = b, w->scores = scores;
 	w->layer = calloc(set.n + 1, sizeof *w->layer);
 	for (size_t i = 0; w->layer && i < set.n && i < s->load.n; i++) {
 		metrics_balance(set.layer[i].counts, set.layer[i].n_expert, sorted, &bal);
-		w->layer[i] = (struct figures){ set.layer[i].tokens, set.layer[i].n_nan, bal.max_mean };
+		w->layer[i] = (struct figures){ set.layer[i].tokens, set.layer[i].n_nan,
+			set.layer[i].counts[bal.top_expert], bal.top_expert, bal.max_mean,
+			information_of(set.layer + i) };
 	}
 	load_set_free(&set);
 	s->n_windows += w->layer != NULL;
@@ -456,7 +513,7 @@ static int64_t spell(struct scene *s, const struct rule *rule, int layer, int64_
 
 	while (lo > first && width > 0) {
 		a = lo - width > first ? lo - width : first;
-		w = look(s, a, lo);
+		w = look(s, a, lo, 0);
 		if (!w)
 			break;
 		if (!w[layer].tokens || rule->again(w + layer) >= least) {
@@ -493,6 +550,212 @@ static int64_t since(struct scene *s, const struct rule *rule, int layer)
 	if (rule->again && end > first)
 		first = spell(s, rule, layer, first, end);
 	return bucket_time(s->run, first);
+}
+
+/* ---- trends: the first third of the time against the last ---- */
+
+/* NULL where there are too few tokens or too few buckets for a trend. */
+static const struct figures *third(const struct scene *s, int last, int layer)
+{
+	int64_t first = s->f->bucket0, end = s->f->bucket1, n = 0, span;
+	const struct figures *w;
+	struct moe_err ignored;
+
+	if (reader_n_buckets(s->r, s->run->id, &n, &ignored))
+		return NULL;
+	if (first >= end)
+		first = 0, end = n;
+	end = end < n ? end : n;
+	span = (end - first) / 3;
+	if (span < 1)
+		return NULL;
+	w = look((struct scene *)s, last ? end - span : first, last ? end : first + span, 1);
+	return w && w[layer].tokens >= TREND_TOKENS ? w + layer : NULL;
+}
+
+/* Could the last third's busiest expert have been the busiest of the first, by chance? Both thirds'
+ * loads are what they are; what is asked is whether a top of the first third's height reaches the
+ * last one's: E exp(-T KL). */
+static int rising(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+	const struct figures *a = third(x->s, 0, x->layer), *b = third(x->s, 1, x->layer);
+	double p, q, kl;
+
+	if (!a || !b)
+		return 0;
+	x->value = b->max_mean - a->max_mean;
+	q = (double)a->top / (double)a->tokens;
+	p = (double)b->top / (double)b->tokens;
+	if (!(p > q))
+		return 0;
+	kl = p * log(p / q) + (p < 1 ? (1 - p) * log((1 - p) / (1 - q)) : 0);
+	return l->n_expert * exp(-(double)b->tokens * kl) <= CHANCE;
+}
+
+static void say_rising(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+	const struct figures *a = third(x->s, 0, x->layer), *b = third(x->s, 1, x->layer);
+
+	say(x, "layer %u: MaxVio rose from %.2f in the first third of the time to %.2f in the last "
+		"(busiest: E%u, then E%u)", l->layer, a->max_mean - 1, b->max_mean - 1, a->busiest, b->busiest);
+	sql(x, "WITH n(i) AS (VALUES(0) UNION ALL SELECT i+1 FROM n WHERE i<%u) SELECT bucket, "
+		"max(p)*%u.0/sum(p)-1 AS max_vio FROM (SELECT bucket, i/16 AS e, sum(instr("
+		"'123456789ABCDEF',substr(hex(counts),i+1,1))<<(i%%16/2*8+4-i%%2*4)) AS p FROM load,n WHERE "
+		"run=%lld AND layer=%u%s GROUP BY 1,2) GROUP BY 1", 16u * l->n_expert - 1, l->n_expert,
+		(long long)x->s->run->id, l->layer, x->s->where);
+}
+
+static int information(struct finding *x)
+{
+	const struct figures *a = third(x->s, 0, x->layer), *b = third(x->s, 1, x->layer);
+
+	if (!a || !b || !(a->mi > .05))
+		return 0; /* also without scores */
+	x->value = 1 - b->mi / a->mi;
+	return 1;
+}
+
+static void say_information(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+	const struct figures *a = third(x->s, 0, x->layer), *b = third(x->s, 1, x->layer);
+
+	say(x, "layer %u: what a token says about its expert fell from %.2f bits in the first third of the "
+		"time to %.2f in the last", l->layer, a->mi, b->mi);
+	sql(x, "SELECT bucket, sum(entropy)/sum(tokens) AS token_entropy_nats, sum(confidence)/sum(tokens) AS "
+		"confidence FROM load WHERE run=%lld AND layer=%u%s GROUP BY 1", (long long)x->s->run->id,
+		l->layer, x->s->where);
+}
+
+/* ---- rules about single decisions: the first tokens of the log ---- */
+
+static int tail(struct finding *x)
+{
+	const struct scene *s = x->s;
+
+	if (s->scanned < BATCH)
+		return 0;
+	x->value = s->tenth[x->layer][1] - s->tenth[x->layer][0];
+	return 1;
+}
+
+static void say_tail(struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+
+	say(x, "layer %u: a capacity factor of %.2f drops %.0f %% of the picks in the last tenth of a batch of "
+		"%d tokens, %.0f %% in the first", l->layer, CAPACITY, 100 * x->s->tenth[x->layer][1], BATCH,
+		100 * x->s->tenth[x->layer][0]);
+	sql(x, "WITH d AS (SELECT rank, expert, dense_rank() OVER (ORDER BY seq,pos)-1 AS i FROM routing "
+		"WHERE run=%lld AND layer=%u%s), q AS (SELECT i%%%d*10/%d AS tenth, row_number() OVER "
+		"(PARTITION BY i/%d,expert ORDER BY i,rank)>%llu AS lost FROM d) SELECT tenth, avg(lost) AS "
+		"dropped FROM q GROUP BY 1", (long long)x->s->run->id, l->layer, x->s->where, BATCH, BATCH,
+		BATCH, (unsigned long long)metrics_capacity(BATCH, l->n_expert, l->k, CAPACITY));
+}
+
+static int warmup(struct finding *x)
+{
+	x->value = (double)x->s->same;
+	return x->s->scanned > 0;
+}
+
+static void say_warmup(struct finding *x)
+{
+	size_t k_row = 0;
+
+	for (size_t l = 0; l < x->s->load.n; l++)
+		k_row += x->s->load.layer[l].k;
+	say(x, "the first %.0f rows of the log are alike, token id and all choices: warm-up or padding seems to "
+		"be counted as content", x->value);
+	x->out->since = x->s->run->started;
+	sql(x, "SELECT seq, pos, token, group_concat(expert) AS experts FROM (SELECT seq, pos, token, expert "
+		"FROM routing WHERE run=%lld%s ORDER BY seq, pos, layer, rank LIMIT %zu) GROUP BY 1, 2",
+		(long long)x->s->run->id, x->s->where, (size_t)(x->value + 8) * k_row);
+}
+
+struct pass {
+	struct scene *s;
+	struct sim_room room;
+	uint8_t *fate;
+	uint16_t *to;
+	uint64_t *lost, *of; /* [load.n][2] picks dropped, picks, of the first and the last tenth */
+};
+
+static void drop_tenths(struct pass *p, size_t layer, const struct walk_layer *l)
+{
+	struct sim_batch b = { .n = l->n, .k = l->k, .n_expert = l->n_expert, .experts = l->experts };
+
+	sim_capacity(&b, metrics_capacity(l->n, l->n_expert, l->k, CAPACITY), SIM_DROP_POSITION, &p->room,
+		p->fate, p->to);
+	for (size_t i = 0; i < (size_t)l->n * l->k; i++) {
+		uint64_t t = i / l->k * 10 / l->n;
+
+		if (t == 0 || t == 9) {
+			p->of[2 * layer + (t == 9)]++;
+			p->lost[2 * layer + (t == 9)] += p->fate[i] == SIM_DROPPED;
+		}
+	}
+}
+
+/* Rows from the start on that repeat the first; `more` stays 1 while they do. */
+static void count_same(struct scene *s, const struct walk_batch *b, int *more)
+{
+	for (uint32_t t = 0; t < b->n && *more; t++) {
+		*more = b->token[t] == b->token[0] && !memcmp(b->experts + t * b->k_row, b->experts,
+			b->k_row * sizeof *b->experts);
+		s->same += (uint64_t)*more;
+	}
+}
+
+/* Full batches only: in a short one the tenths mean little. */
+static int scan(struct scene *s, uint64_t most, struct moe_err *e)
+{
+	struct pass p = { .s = s };
+	struct walk_layer l = { 0 };
+	struct walk *w = NULL;
+	const struct walk_batch *b;
+	size_t k = 1, n_expert = 1;
+	int got = -1, more = 1;
+
+	for (size_t i = 0; i < s->load.n; i++) {
+		k = s->load.layer[i].k > k ? s->load.layer[i].k : k;
+		n_expert = s->load.layer[i].n_expert > n_expert ? s->load.layer[i].n_expert : n_expert;
+	}
+	p.fate = malloc(BATCH * k);
+	p.to = malloc(BATCH * k * sizeof *p.to);
+	p.lost = calloc(2 * s->load.n + 1, sizeof *p.lost);
+	p.of = calloc(2 * s->load.n + 1, sizeof *p.of);
+	s->tenth = calloc(s->load.n + 1, sizeof *s->tenth);
+	if (!p.fate || !p.to || !p.lost || !p.of || !s->tenth) {
+		err_nomem(e, s->load.n * 2 * sizeof *p.lost, "drops by position");
+		goto out;
+	}
+	if (sim_room_init(&p.room, BATCH, (unsigned)k, n_expert, e) ||
+	    walk_layer_init(&l, s->run, BATCH, 0, e) || !(w = walk_open(s->r, s->f, BATCH, 0, e)))
+		goto out;
+	while (s->scanned < most && (got = walk_next(w, &b, e)) > 0) {
+		if (!s->scanned || more)
+			count_same(s, b, &more);
+		for (size_t i = 0; i < b->n_layer && i < s->load.n && b->n == BATCH; i++) {
+			walk_layer_get(&l, b, i);
+			if (l.n >= BATCH / 2)
+				drop_tenths(&p, i, &l);
+		}
+		s->scanned += b->n;
+	}
+	for (size_t i = 0; i < 2 * s->load.n; i++)
+		s->tenth[i / 2][i % 2] = p.of[i] ? (double)p.lost[i] / (double)p.of[i] : NAN;
+out:
+	walk_close(w);
+	walk_layer_free(&l);
+	sim_room_free(&p.room);
+	free(p.fate);
+	free(p.to);
+	free(p.lost);
+	free(p.of);
+	return got < 0 ? -1 : 0;
 }
 
 /* ---- putting it together ---- */
@@ -562,6 +825,7 @@ static void scene_free(struct scene *s)
 		free(s->window[i].layer);
 	load_set_free(&s->load);
 	free(s->balance);
+	free(s->tenth);
 	free(s->notes);
 	free(s->run);
 }
@@ -611,17 +875,36 @@ static int worse(const void *a, const void *b)
 	return (x->layer > y->layer) - (x->layer < y->layer);
 }
 
-int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarms *out,
-	struct moe_err *e)
+static const size_t n_rules = sizeof rules / sizeof *rules;
+
+/* The rules with the caller's thresholds. */
+static void with_limits(const struct view_limits *l, struct rule *out)
 {
-	static const size_t n_rules = sizeof rules / sizeof *rules;
+	memcpy(out, rules, sizeof rules);
+	for (size_t i = 0; l && i < l->n; i++)
+		for (size_t k = 0; k < n_rules; k++)
+			if (!strcmp(out[k].kind, l->limit[i].kind)) {
+				double *at = l->limit[i].severity == VIEW_NOTE ? &out[k].note :
+					l->limit[i].severity == VIEW_WARNING ? &out[k].warning : &out[k].alarm;
+
+				*at = l->limit[i].value;
+			}
+}
+
+int view_alarms_with(struct reader *r, const struct load_filter *f, const struct view_limits *limits,
+	uint64_t most, struct view_alarms *out, struct moe_err *e)
+{
 	struct scene *s = calloc(1, sizeof *s);
+	struct rule mine[sizeof rules / sizeof *rules];
 	int status = -1;
 
 	memset(out, 0, sizeof *out);
 	if (!s)
 		return err_nomem(e, sizeof *s, "alarms");
+	with_limits(limits, mine);
 	if (scene_init(s, r, f, e))
+		goto out;
+	if (s->routing && s->tokens && scan(s, most ? most : SCAN, e))
 		goto out;
 	out->alarm = calloc(n_rules * (s->load.n + 1), sizeof *out->alarm);
 	if (!out->alarm) {
@@ -629,18 +912,130 @@ int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarm
 		goto out;
 	}
 	for (size_t i = 0; i < n_rules; i++) {
-		if (!rules[i].per_layer)
-			out->n += (size_t)apply(s, rules + i, -1, out->alarm + out->n);
+		if (!mine[i].per_layer)
+			out->n += (size_t)apply(s, mine + i, -1, out->alarm + out->n);
 		else
 			for (size_t l = 0; l < s->load.n; l++)
-				out->n += (size_t)apply(s, rules + i, (int)l, out->alarm + out->n);
+				out->n += (size_t)apply(s, mine + i, (int)l, out->alarm + out->n);
 	}
 	qsort(out->alarm, out->n, sizeof *out->alarm, worse);
 	status = 0;
 out:
+	if (status)
+		view_alarms_free(out);
 	scene_free(s);
 	free(s);
 	return status;
+}
+
+int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarms *out,
+	struct moe_err *e)
+{
+	return view_alarms_with(r, f, NULL, 0, out, e);
+}
+
+/* ---- thresholds as text ---- */
+
+static const char *const severity_name[] = { "note", "warning", "alarm" };
+
+static int add_limit(struct view_limits *l, const char *kind, const char *severity, const char *value,
+	const char *name, unsigned line, struct moe_err *e)
+{
+	struct view_limit x = { .severity = VIEW_NOTE }, *p;
+	size_t k = 0, s = 0;
+	char *end;
+
+	while (k < n_rules && strcmp(rules[k].kind, kind))
+		k++;
+	while (s < 3 && strcmp(severity_name[s], severity))
+		s++;
+	if (k == n_rules)
+		return err_set(e, MOE_ERR_INPUT, "%s, line %u: no rule '%.40s'; `check --list` names them", name,
+			line, kind);
+	if (s == 3)
+		return err_set(e, MOE_ERR_INPUT, "%s, line %u: '%.40s' is not note, warning or alarm", name, line,
+			severity);
+	x.value = strcmp(value, "off") ? strtod(value, &end) : INFINITY;
+	if (strcmp(value, "off") && (end == value || *end || isnan(x.value)))
+		return err_set(e, MOE_ERR_INPUT, "%s, line %u: '%.40s' is neither a number nor off", name, line,
+			value);
+	x.severity = (enum view_severity)s;
+	snprintf(x.kind, sizeof x.kind, "%s", kind);
+	p = realloc(l->limit, (l->n + 1) * sizeof *p);
+	if (!p)
+		return err_nomem(e, (l->n + 1) * sizeof *p, "thresholds");
+	l->limit = p;
+	p[l->n++] = x;
+	return 0;
+}
+
+int view_limits_parse(const char *text, const char *name, struct view_limits *out, struct moe_err *e)
+{
+	for (unsigned line = 1; *text; line++) {
+		size_t len = strcspn(text, "\n"), used = len;
+		char copy[256], *word[4] = { NULL }, *hash, *p;
+		int n = 0;
+
+		if (len >= sizeof copy)
+			return err_set(e, MOE_ERR_INPUT, "%s, line %u: longer than %zu bytes", name, line,
+				sizeof copy - 1);
+		memcpy(copy, text, len);
+		copy[len] = 0;
+		text += used + (text[used] == '\n');
+		hash = strchr(copy, '#');
+		if (hash)
+			*hash = 0;
+		for (p = copy; n < 4; n++) {
+			while (isspace((unsigned char)*p))
+				*p++ = 0;
+			if (!*p)
+				break;
+			word[n] = p;
+			while (*p && !isspace((unsigned char)*p))
+				p++;
+		}
+		if (!n)
+			continue;
+		if (n != 3)
+			return err_set(e, MOE_ERR_INPUT, "%s, line %u: wanted are a rule, a severity and a value", name,
+				line);
+		if (add_limit(out, word[0], word[1], word[2], name, line, e))
+			return -1;
+	}
+	return 0;
+}
+
+void view_limits_free(struct view_limits *l)
+{
+	free(l->limit);
+	memset(l, 0, sizeof *l);
+}
+
+static const struct view_col rule_cols[] = {
+	{ "kind", "rule", VIEW_TEXT, 0 }, { "per", "per", VIEW_TEXT, 0 },
+	{ "note", "note", VIEW_REAL, 4 }, { "warning", "warning", VIEW_REAL, 4 },
+	{ "alarm", "alarm", VIEW_REAL, 4 },
+};
+
+int view_rules_table(const struct view_limits *limits, struct view_table *out, struct moe_err *e)
+{
+	struct rule mine[sizeof rules / sizeof *rules];
+
+	with_limits(limits, mine);
+	view_table_init(out, rule_cols, sizeof rule_cols / sizeof *rule_cols);
+	for (size_t i = 0; i < n_rules; i++) {
+		struct view_cell *c = view_table_row(out, e);
+
+		if (!c || view_set_text(c, mine[i].kind, e) ||
+		    view_set_text(c + 1, mine[i].per_layer ? "layer" : "run", e)) {
+			view_table_free(out);
+			return -1;
+		}
+		view_set_real(c + 2, mine[i].note);
+		view_set_real(c + 3, mine[i].warning);
+		view_set_real(c + 4, mine[i].alarm);
+	}
+	return 0;
 }
 
 void view_alarms_free(struct view_alarms *v)

@@ -62,6 +62,15 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e);
 
+/* Cross-layer routes: what the experts of one MoE layer say about those of the next. */
+int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+/* Vocabulary specialisation: does a token id go to one expert wherever it stands? */
+int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+/* Association of every (layer, domain, expert): nPMI and risk difference, from load counts. */
+int view_stat_npmi(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
 int view_stat_settings(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e); /* ignores all of f but the run */
 int view_stat_cache(struct reader *r, const struct load_filter *f, struct view_table *out,
@@ -136,12 +145,25 @@ struct view_alarm {
 	int64_t since;        /* ns since 1970, start of the first bucket of the present spell */
 	double value, threshold;
 	char text[192];       /* "layer 2: E3+E11 take 71 % of picks (fair share 12.5 %)" */
-	char sql[320];        /* shows the evidence in `moescope sql` */
+	char sql[480];        /* shows the evidence in `moescope sql` */
 };
 struct view_alarms { size_t n; struct view_alarm *alarm; }; /* worst first */
 int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarms *out,
 	struct moe_err *e);
 void view_alarms_free(struct view_alarms *v);
+
+/* The same with other thresholds, and with more tokens read by the rules that look at single
+ * decisions (0 = the few thousand that a live screen affords). */
+struct view_limit { char kind[24]; enum view_severity severity; double value; }; /* INFINITY = off */
+struct view_limits { size_t n; struct view_limit *limit; };
+int view_alarms_with(struct reader *r, const struct load_filter *f, const struct view_limits *limits,
+	uint64_t scan, struct view_alarms *out, struct moe_err *e);
+/* Reads "kind severity value" lines, '#' begins a comment, value "off" turns it off; appends. `name`
+ * is for errors, which name the line. */
+int view_limits_parse(const char *text, const char *name, struct view_limits *out, struct moe_err *e);
+void view_limits_free(struct view_limits *l);
+/* The rules and their thresholds, changed by limits (may be NULL). */
+int view_rules_table(const struct view_limits *limits, struct view_table *out, struct moe_err *e);
 int view_alarms_table(const struct view_alarms *v, struct view_table *out, struct moe_err *e);
 
 /* The head line of every screen and page. */

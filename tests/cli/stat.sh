@@ -73,6 +73,38 @@ expect "$(keys "$tmp/coact.json")" "run domain phase layer i j count p_j_given_i
 	"keys of --coactivation"
 expect "$(json "sum(j.value->>'count')" "$tmp/coact.json" '')" 96000 "ordered pairs: one pair a token"
 
+# Recounted in SQL.
+sql() { "$M" sql "$db" "$1" --csv | sed 1d | tr -d '\r'; }
+alike() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; exit !(a != "" && d < 1e-6 && d > -1e-6) }' || fail "$3: $1, $2"; }
+run cross --cross-layer
+expect "$(keys "$tmp/cross.json")" "run domain phase layer next_layer tokens mi mi_bias i j count p_j_given_i \
+p_j" "keys of --cross-layer"
+alike "$(json "j.value->>'mi'" "$tmp/cross.json" "WHERE j.key = 0")" "$(sql "WITH n AS (SELECT a.expert AS i,
+	b.expert AS j, count(*) AS c FROM routing a JOIN routing b USING (run, seq, pos) WHERE run = 1 AND
+	a.layer = 0 AND b.layer = 1 GROUP BY 1, 2), s AS (SELECT sum(c)*1.0 AS t FROM n),
+	x AS (SELECT i, sum(c) AS c FROM n GROUP BY 1), y AS (SELECT j, sum(c) AS c FROM n GROUP BY 1)
+	SELECT sum(n.c/t * log2(n.c*t/(x.c*y.c))) AS mi FROM n JOIN x USING (i) JOIN y USING (j), s")" \
+	"information between layers 0 and 1"
+run vocab --vocabulary
+expect "$(keys "$tmp/vocab.json")" "run domain phase layer ids tokens first first_all any any_all" \
+	"keys of --vocabulary"
+alike "$(json "j.value->>'first'" "$tmp/vocab.json" "WHERE j.key = 0")" "$(sql "WITH x AS (SELECT token,
+	expert, count(*) AS c FROM routing WHERE run = 1 AND layer = 0 AND rank = 0 GROUP BY 1, 2),
+	y AS (SELECT max(c)*1.0/sum(c) AS share FROM x GROUP BY token HAVING sum(c) >= 8)
+	SELECT avg(share) AS first FROM y")" "vocabulary specialisation"
+run npmi --npmi
+expect "$(keys "$tmp/npmi.json")" "run domain phase layer expert count npmi risk_difference risk_lo risk_hi" \
+	"keys of --npmi"
+alike "$(json "j.value->>'npmi'" "$tmp/npmi.json" "WHERE j.value->>'domain' = 'law' AND j.value->>'layer' = 1
+	AND j.value->>'expert' = 3")" "$(sql "WITH n AS (SELECT domain AS d, expert AS x, count(*) AS c FROM routing
+	WHERE run = 1 AND layer = 1 GROUP BY 1, 2), s AS (SELECT sum(c)*1.0 AS t FROM n), l AS (SELECT id FROM domain
+	WHERE name = 'law'), p AS (SELECT sum(c*(d = id AND x = 3))/t AS both, sum(c*(d = id))/t AS pd,
+	sum(c*(x = 3))/t AS px FROM n, s, l) SELECT log2(both/(pd*px))/-log2(both) AS npmi FROM p")" "nPMI"
+"$M" stat "$db" --run 2 --npmi --domain law >"$tmp/out" 2>"$tmp/err"
+grep -q "nothing to compare it with" "$tmp/err" || fail "one domain: $(cat "$tmp/err")"
+"$M" stat "$db" --run 2 --cross-layer >"$tmp/out" 2>"$tmp/err"
+grep -q 'logged at detail' "$tmp/err" || fail "counts have no routes: $(cat "$tmp/err")"
+
 run alarms --alarms
 expect "$(keys "$tmp/alarms.json")" "severity kind layer since value threshold text sql" \
 	"keys of --alarms"

@@ -10,8 +10,10 @@ import tempfile
 
 import make_lora
 import metrics
+import router
 import simulate
 import test_gguf_io
+import whatif
 from bpe import Tokenizer
 from compare import compare
 from forward import Model, Vec, write_vec
@@ -29,7 +31,9 @@ def model_of(name):
 def main():
     test_gguf_io.main()
     metrics.self_check()
+    router.batch_self_check()
     simulate.self_check()
+    whatif.self_check()
     bad, stems = 0, sorted(glob.glob(os.path.join(DATA, "models", "*.vec")))
     scratch = os.path.join(tempfile.gettempdir(), f"check{os.getpid()}.vec")
     for path in stems:

@@ -8,8 +8,9 @@ models/balanced.*, collapsed.*   the same for SAMPLE_DIR/{balanced,collapsed}.gg
                             (default: models/ of the repository; skipped where absent)
 encode.bin                  numbers, and the errors that gguf_io's plain encoders leave
 kernels.bin                 blocks of every quantisation type and the values they stand for
-router.txt                  the pure routing function
+router.txt, router_batch.txt   the pure routing function; routers of batches
 metrics.txt, sim.txt        choice tables and their metrics; the simulators
+whatif.txt                  what-if questions
 The layouts are in tests/data/README.md.
 """
 import glob
@@ -23,8 +24,9 @@ from bpe import Tokenizer
 from forward import Model, write_vec
 from gguf_io import CODEC, TYPES, dequantise, quantise
 from metrics import make_metric_vectors
-from router import make_router_vectors
+from router import make_batch_vectors, make_router_vectors
 from simulate import make_sim_vectors
+from whatif import make_whatif_vectors
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DATA = os.path.normpath(os.path.join(HERE, "..", "data"))
@@ -163,6 +165,8 @@ def main():
     make_router_vectors(os.path.join(DATA, "router.txt"))
     make_metric_vectors(os.path.join(DATA, "metrics.txt"))
     make_sim_vectors(os.path.join(DATA, "sim.txt"))
+    make_batch_vectors(os.path.join(DATA, "router_batch.txt"))
+    make_whatif_vectors(os.path.join(DATA, "whatif.txt"))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,18 @@ The file is text, tokens separated by white space, numbers as C's %a:
     margin  number         K-th minus (K+1)-th selection score among the groups kept; inf if K is
                            all that is left
 
+    router.py                       writes tests/data/router_batch.txt (format: named.py)
+
 No vector depends on how a sum was rounded: scores that decide something are either equal by
 construction (equal logits and biases) or apart by 1e-5 of their size.
 """
+import math
+import os
+import sys
+
 import numpy as np
+
+import named
 
 CLAMP = 2.0 ** -14
 
@@ -170,3 +178,213 @@ def make_router_vectors(path):
     with open(path, "w", encoding="ascii") as f:
         f.write(text)
     print(f"{path}: {len(text)} bytes, {len(cases)} cases")
+
+
+# ---------------------------------------------------------------- routers that look at a batch
+# Written from the papers (numbers in include/moescope/route.h). What is drawn comes from
+# xoshiro256** seeded by splitmix64 (Blackman and Vigna), so that draws are the same everywhere.
+MASK = (1 << 64) - 1
+BATCH_OUT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data",
+                                          "router_batch.txt"))
+
+
+def split(x):
+    """One output of splitmix64 whose state is x."""
+    x = (x + 0x9e3779b97f4a7c15) & MASK
+    x = ((x ^ (x >> 30)) * 0xbf58476d1ce4e5b9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94d049bb133111eb) & MASK
+    return x ^ (x >> 31)
+
+
+class Xoshiro:
+    def __init__(self, seed):
+        self.s = [split((seed + i * 0x9e3779b97f4a7c15) & MASK) for i in range(4)]
+
+    def unit(self):
+        def turn(x, k):
+            return ((x << k) | (x >> (64 - k))) & MASK
+        s = self.s
+        out = (turn((s[1] * 5) & MASK, 7) * 9) & MASK
+        t = (s[1] << 17) & MASK
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= t
+        s[3] = turn(s[3], 45)
+        return (out >> 11) * 2.0 ** -53
+
+    def normal(self):
+        while True:
+            u, v = 2 * self.unit() - 1, 2 * self.unit() - 1
+            r = u * u + v * v
+            if 0 < r < 1:
+                return u * math.sqrt(-2 * math.log(r) / r)
+
+
+def softmax_rows(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def best(row, k):
+    return [int(i) for i in np.argsort(-row, kind="stable")[:k]]
+
+
+def queue(picks, E, cap):
+    """First choices of all tokens, then second ones: which picks find room."""
+    used, sent = [0] * E, {}
+    for r in range(max((len(p) for p in picks), default=0)):
+        for t, p in enumerate(picks):
+            if r < len(p) and p[r] is not None:
+                sent[t, r] = used[p[r]] < cap
+                used[p[r]] += sent[t, r]
+    return sent
+
+
+def switch(z, E, k, cf=1.25):
+    p = softmax_rows(z)
+    picks = [best(row, 1) for row in p]
+    sent = queue(picks, E, math.ceil(len(z) / E * cf - 1e-9))
+    return picks, [[p[t, e] for e in row] for t, row in enumerate(picks)], \
+        [[0 if sent[t, 0] else 1] for t in range(len(z))]
+
+
+def top2(z, E, cf, random_second, rng):
+    p, T = softmax_rows(z), len(z)
+    picks = [best(row, 2) for row in p]
+    gates = [[p[t, a] / (p[t, a] + p[t, b]), p[t, b] / (p[t, a] + p[t, b])]
+             for t, (a, b) in enumerate(picks)]
+    drawn = [not random_second or 2 * g[1] > rng.unit() for g in gates]
+    sent = queue([[a, b if d else None] for (a, b), d in zip(picks, drawn)], E,
+                 math.ceil(2 * T / E * cf - 1e-9))
+    fate = [[0 if sent[t, 0] else 1, 2 if not drawn[t] else 0 if sent[t, 1] else 1] for t in range(T)]
+    return picks, gates, fate
+
+
+def noisy(z, k, std, rng):
+    picks, gates = [], []
+    for row in z:
+        h = row + np.array([std * rng.normal() for _ in row])
+        picks.append(best(h, k))
+        e = np.exp(h[picks[-1]] - h.max())
+        gates.append(e / e.sum())
+    return picks, gates, [[0] * k for _ in z]
+
+
+def two_level(z, k, groups, used):
+    picks, gates = [], []
+    for row in z:
+        p = np.exp(row - row.max()).reshape(groups, -1)
+        mass, ids, w = p.sum(axis=1), [], []
+        for g in best(mass, used):
+            inside = best(p[g], k // used)
+            ids += [g * p.shape[1] + i for i in inside]
+            w += list(mass[g] * p[g][inside] / p[g][inside].sum())
+        chosen = best(mass, used)
+        picks.append(ids)
+        gates.append(np.array(w) / mass[chosen].sum())
+    return picks, gates, [[0] * k for _ in z]
+
+
+def sinkhorn(z, k, tol=1e-4, eps=1e-8):
+    cost, (T, E) = np.exp(z - z.max(axis=1, keepdims=True)), z.shape
+    d1 = np.ones(E)
+    for _ in range(1000):
+        d0 = 1 / T / ((cost * d1).sum(axis=1) + eps)
+        new = 1 / E / ((d0[:, None] * cost).sum(axis=0) + eps)
+        moved, d1 = np.abs(new - d1).mean(), new
+        if moved <= tol:
+            break
+    plan, p = cost * d1, softmax_rows(z)
+    picks = [best(row, k) for row in plan]
+    return picks, [p[t][row] for t, row in enumerate(picks)], [[0] * k for _ in z]
+
+
+def expert_choice(z, k, cf=1.0):
+    p, (T, E) = softmax_rows(z), z.shape
+    cap = min(T, math.ceil(T * k / E * cf - 1e-9))
+    chosen = [[] for _ in range(T)]
+    for e in range(E):
+        for t in best(p[:, e], cap):
+            chosen[t].append(e)
+    picks = [sorted(row, key=lambda e, t=t: (-p[t, e], e)) for t, row in enumerate(chosen)]
+    return picks, [[p[t, e] for e in row] for t, row in enumerate(picks)], [[0] * len(r) for r in picks]
+
+
+def hashed(tokens, E, seed):
+    """The first output of splitmix64 from (seed xor id)."""
+    picks = [[split(seed ^ t) % E] for t in tokens]
+    return picks, [[1.0] for _ in picks], [[0] for _ in picks]
+
+
+def sigmoid_top(z, k, bias, groups=1, used=1):
+    rows = [route(row, k, "sigmoid", bias, "renorm", groups, used) for row in z]
+    return [list(map(int, r[0])) for r in rows], [r[1] for r in rows], [[0] * k for _ in z]
+
+
+def clear_columns(z, k):
+    """Do float32 and float64 agree on which tokens an expert takes?"""
+    p, (T, E) = softmax_rows(z), z.shape
+    cap = min(T, math.ceil(T * k / E - 1e-9))
+    order = np.sort(-p, axis=0)
+    return cap >= T or bool((np.abs(order[cap - 1] - order[cap]) > 1e-5 * np.abs(order[cap])).all())
+
+
+def make_batch_cases():
+    rng, out = np.random.default_rng(83), []
+    for T, E, k in ((24, 8, 2), (30, 16, 4), (17, 4, 1), (20, 32, 2)):
+        lean = np.rint(rng.standard_normal(E) * 12) / 16
+        while True:
+            z = (rng.standard_normal((T, E)) * 1.5 + lean).astype(np.float32).astype(np.float64)
+            if clear_columns(z, k) and np.diff(np.sort(z, axis=1), axis=1).min() > 1e-6:
+                break
+        tokens = rng.integers(0, 50000, T)
+        groups = max(g for g in range(2, int(math.sqrt(E)) + 1) if E % g == 0 and E // g >= 2)
+        for seed, number in ((1, 0), (7, 3)):
+            def draws():
+                return Xoshiro(split(seed) ^ number)
+            cases = {
+                "switch": switch(z, E, 1), "gshard": top2(z, E, 1.0, True, draws()),
+                "glam": top2(z, E, 2.0, False, None), "noisy": noisy(z, k, math.log(2), draws()),
+                "sinkhorn": sinkhorn(z, k), "expert-choice": expert_choice(z, k),
+                "hash": hashed(tokens.tolist(), E, seed),
+                "loss-free": sigmoid_top(z, k, np.zeros(E)),
+                "two-level": two_level(z, k, groups, 1 if k % 2 else 2),
+            }
+            if E >= 16:
+                limit = max(g for g in range(2, 9) if E % g == 0 and E // g >= 2)
+                cases["group-limited"] = sigmoid_top(z, k, None, limit, limit // 2)
+            for name, (picks, gates, fate) in cases.items():
+                if number and name not in ("gshard", "noisy", "hash"):
+                    continue                            # nothing is drawn: the same again
+                arrays = {"shape": [T, E, k, seed, number], "logits": z, "tokens": tokens,
+                          "n_pick": [len(r) for r in picks], "experts": sum((list(r) for r in picks), []),
+                          "weights": np.float32(np.concatenate([np.asarray(g, float) for g in gates])),
+                          "fate": sum((list(f) for f in fate), [])}
+                if name == "loss-free":
+                    c = np.bincount(np.ravel(picks), minlength=E)
+                    arrays["bias"] = 0.001 * np.sign(c.mean() - c)
+                out.append((name, arrays))
+    return out
+
+
+def batch_self_check():
+    z = np.random.default_rng(2).standard_normal((64, 8))
+    picks, _, _ = expert_choice(z, 2)
+    assert np.bincount(sum(picks, []), minlength=8).tolist() == [16] * 8    # balanced by construction
+    skewed = z + np.linspace(0, 3, 8)
+    plain = np.bincount(np.argmax(skewed, axis=1), minlength=8).max()
+    assert np.bincount(np.ravel(sinkhorn(skewed, 1)[0]), minlength=8).max() < plain / 2
+    # splitmix64's published first outputs for seed 1234567
+    assert [split(1234567 + i * 0x9e3779b97f4a7c15 & MASK) for i in range(3)] == [
+        6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def make_batch_vectors(path=BATCH_OUT):
+    named.write(path, make_batch_cases())
+
+
+if __name__ == "__main__":
+    batch_self_check()
+    make_batch_vectors(*sys.argv[1:])

@@ -2,7 +2,7 @@
  * test_route.c - the router against tests/data/router.txt (an independent NumPy computation in
  * double precision, format in tests/ref/router.py) and its refusals.
  */
-#include "test_util.h"
+#include "named.h"
 
 #include <math.h>
 
@@ -184,6 +184,101 @@ static void presets_are_named(void **state)
 	assert_int_equal(moe_route_preset("nonsense", &s, &e), -1);
 }
 
+/* tests/data/router_batch.txt: routers that look at a batch, from the papers (tests/ref/router.py). */
+static void check_batch(const struct named *c)
+{
+	const double *s = named_get(c, "shape", NULL), *want = named_get(c, "n_pick", NULL), *b;
+	size_t n = (size_t)s[0], m = (size_t)s[1], slots, at = 0;
+	const double *experts = named_get(c, "experts", NULL), *weights = named_get(c, "weights", NULL);
+	const double *fate = named_get(c, "fate", NULL), *tokens = named_get(c, "tokens", NULL);
+	float *z = named_floats(c, "logits"), bias[64] = { 0 };
+	int32_t *token = malloc(n * sizeof *token);
+	struct moe_batch_spec spec;
+	struct moe_err err;
+	struct moe_batch_in in = { n, (uint64_t)s[4], z, token };
+	struct moe_batch_out out;
+
+	for (size_t t = 0; t < n; t++)
+		token[t] = (int32_t)tokens[t];
+	ok_or_fail(!moe_batch_preset(c->name, (unsigned)m, (unsigned)s[2], &spec, &err), &err);
+	spec.seed = (uint64_t)s[3];
+	slots = moe_batch_slots(&spec);
+	out.n_pick = malloc(n * sizeof *out.n_pick);
+	out.experts = malloc(n * slots * sizeof *out.experts);
+	out.weights = malloc(n * slots * sizeof *out.weights);
+	out.fate = malloc(n * slots);
+	ok_or_fail(!moe_route_batch(&spec, &in, bias, &out, &err), &err);
+	for (size_t t = 0; t < n; t++) {
+		assert_int_equal(out.n_pick[t], want[t]);
+		for (size_t r = 0; r < out.n_pick[t]; r++, at++) {
+			if (out.experts[t * slots + r] != experts[at] || out.fate[t * slots + r] != fate[at])
+				fail_msg("%s: token %zu, rank %zu is expert %d (fate %d), not %g (%g)", c->name, t, r,
+					out.experts[t * slots + r], out.fate[t * slots + r], experts[at], fate[at]);
+			assert_true(fabs(out.weights[t * slots + r] - weights[at]) <= 2e-6);
+		}
+	}
+	if (!strcmp(c->name, "loss-free")) {
+		b = named_get(c, "bias", NULL);
+		for (size_t i = 0; i < m; i++)
+			assert_true(fabs(bias[i] - b[i]) < 1e-9);
+	}
+	free(out.n_pick);
+	free(out.experts);
+	free(out.weights);
+	free(out.fate);
+	free(token);
+	free(z);
+}
+
+static void batch_vectors(void **state)
+{
+	FILE *f = fopen("tests/data/router_batch.txt", "r");
+	struct named c = { .n = 0 };
+	int n = 0;
+
+	(void)state;
+	assert_non_null(f);
+	for (; named_next(f, &c); n++)
+		check_batch(&c);
+	assert_true(n > 40);
+	fclose(f);
+}
+
+/* The largest weights stay (by hand), and a token with a NaN picks nothing. */
+static void batch_by_hand(void **state)
+{
+	/* four tokens like expert 0 by 1, 3, 2 and 4; factor 1 leaves room for two */
+	float z[10] = { 1, 0, 3, 0, 2, 0, 4, 0, NAN, 0 }, w[5];
+	uint16_t n[5], e[5];
+	uint8_t fate[5];
+	struct moe_batch_spec s = { .route = { .n_expert = 2, .k = 1 }, .over = MOE_OVER_WEIGHT,
+		.factor = 1 };
+	struct moe_batch_in in = { 4, 0, z, NULL };
+	struct moe_batch_out out = { n, e, w, fate };
+	struct moe_err err;
+
+	(void)state;
+	assert_int_equal(moe_batch_check(&s, &err), 0);
+	assert_int_equal(moe_route_batch(&s, &in, NULL, &out, &err), 0);
+	for (int t = 0; t < 4; t++)
+		assert_int_equal(fate[t], t == 1 || t == 3 ? MOE_SENT : MOE_DROPPED);
+	in.n = 5;
+	assert_int_equal(moe_route_batch(&s, &in, NULL, &out, &err), 0);
+	assert_int_equal(n[4], 0);
+	s.over = MOE_OVER_POSITION; /* room for ceil(5 / 2) = 3 */
+	assert_int_equal(moe_route_batch(&s, &in, NULL, &out, &err), 0);
+	assert_int_equal(fate[2], MOE_SENT);
+	assert_int_equal(fate[3], MOE_DROPPED);
+	s.factor = 0;
+	assert_int_equal(moe_batch_check(&s, &err), -1);
+	assert_int_equal(moe_batch_preset("two-level", 3, 2, &s, &err), -1);
+	assert_non_null(strstr(err.msg, "3 experts have no groups"));
+	assert_int_equal(moe_batch_preset("gshard", 1, 1, &s, &err), -1);
+	assert_int_equal(moe_batch_preset("nonsense", 8, 2, &s, &err), -1);
+	assert_int_equal(moe_batch_preset("mixtral", 8, 2, &s, &err), 0);
+	assert_int_equal(s.over, MOE_OVER_NONE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -192,6 +287,8 @@ int main(void)
 		cmocka_unit_test(all_selected_has_infinite_margin),
 		cmocka_unit_test(impossible_specifications),
 		cmocka_unit_test(presets_are_named),
+		cmocka_unit_test(batch_vectors),
+		cmocka_unit_test(batch_by_hand),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
