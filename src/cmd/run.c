@@ -3,7 +3,6 @@
  *
  * The text goes to stdout as it is produced, everything else to stderr.
  */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,141 +10,32 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/text.h"
 #include "cmd/engine.h"
+#include "cmd/gen.h"
 #include "cmd/show.h"
-#include "model/sampler.h"
 
 static struct load_opts lo;
-static long long n_predict = 128, top_k = 40, repeat_last = 64, seed = -1;
+static long long n_predict = -1, top_k = 40, repeat_last = 64, seed = -1;
 static double temperature = 0.8, top_p = 0.95, min_p = 0.05, repeat_penalty = 1.0;
-static const char *prompt, *db = "moescope.db", *domain, *name;
-static int detail = MOE_DETAIL_ROUTES, weights, no_log, special, drop, ignore_end;
+static const char *prompt, *db = "moescope.db", *domain, *name, *tmpl, *system_text;
+static int detail = MOE_DETAIL_ROUTES, weights, no_log, special, drop, ignore_end, chat;
 
-struct gen {
-	struct loaded l;
-	struct session *s;
-	struct moe_trace *t;
-	struct sampler *sampler;
-	int32_t *ids;     /* the prompt */
-	size_t n_ids;
-	int32_t next;     /* chosen from the last logits */
-	struct moe_seq_result result;
-	char part[4];     /* bytes of a UTF-8 sequence that tokens have not completed yet */
-	size_t n_part;
-};
-
-static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
-{
-	struct gen *g = ctx;
-
-	(void)pos, (void)e;
-	g->next = sampler_next(g->sampler, row);
-	return 0;
-}
-
-/* Print a token's bytes; on a terminal control characters become escapes, and a code point that is
- * split over tokens waits for its end. */
-static void print_token(struct gen *g, int32_t id)
-{
-	size_t n, cut;
-	const char *p = tok_bytes(g->l.tok, id, &n);
-	struct buf in, out;
-
-	if (!p || tok_is_special(g->l.tok, id))
-		return;
-	if (!isatty(STDOUT_FILENO)) {
-		fwrite(p, 1, n, stdout);
-		return;
-	}
-	buf_init(&in, 1 << 20);
-	buf_init(&out, 1 << 22);
-	buf_add(&in, g->part, g->n_part);
-	buf_add(&in, p, n);
-	for (cut = 0; cut < 3 && cut < in.len; cut++) { /* an unfinished sequence at the end? */
-		unsigned char c = (unsigned char)in.data[in.len - 1 - cut];
-
-		if (c >= 0xc0) {
-			cut = (c >= 0xf0 ? 4u : c >= 0xe0 ? 3u : 2u) > cut + 1 ? cut + 1 : 0;
-			break;
-		}
-		if (c < 0x80) {
-			cut = 0;
-			break;
-		}
-	}
-	if (cut == 3)
-		cut = 0;
-	g->n_part = cut;
-	if (cut)
-		memcpy(g->part, in.data + in.len - cut, cut);
-	for (size_t i = 0, end = in.len - cut; i < end;) { /* line breaks and tabs pass */
-		size_t j = i;
-
-		while (j < end && in.data[j] != '\n' && in.data[j] != '\t')
-			j++;
-		text_escape(&out, in.data + i, j - i, TEXT_TERMINAL);
-		if (j < end)
-			buf_char(&out, in.data[j++]);
-		i = j;
-	}
-	if (out.len)
-		fwrite(out.data, 1, out.len, stdout);
-	fflush(stdout);
-	buf_free(&in);
-	buf_free(&out);
-}
-
-static int generate(struct gen *g, struct moe_err *e)
-{
-	struct session_want want = { 0, on_logits, g };
-	long long i;
-
-	for (size_t j = 0; j < g->n_ids; j++)
-		sampler_seen(g->sampler, g->ids[j]);
-	if (session_eval(g->s, g->ids, g->n_ids, MOE_PREFILL, &want, e))
-		return -1;
-	for (i = 0; i < n_predict && !load_interrupted() && !ferror(stdout); i++) {
-		if (tok_is_end(g->l.tok, g->next) && !ignore_end)
-			break;
-		print_token(g, g->next);
-		sampler_seen(g->sampler, g->next);
-		g->result.n_generated++;
-		if (session_pos(g->s) == session_ctx(g->s)) {
-			fprintf(stderr, "\n[the context of %u tokens is full]", session_ctx(g->s));
-			break;
-		}
-		if (i + 1 < n_predict && session_eval(g->s, &g->next, 1, MOE_DECODE, &want, e))
-			return -1;
-	}
-	if (!isatty(STDOUT_FILENO))
-		return 0;
-	putchar('\n');
-	return 0;
-}
-
-static int encode_prompt(struct gen *g, const char *text, struct moe_err *e)
+static int encode_prompt(struct gen *g, const char *text, int32_t **ids, size_t *n, struct moe_err *e)
 {
 	unsigned flags = TOK_BOS | (special ? TOK_SPECIAL : 0);
 	uint32_t ctx = session_ctx(g->s);
 
-	if (tok_encode(g->l.tok, text, strlen(text), flags, &g->ids, &g->n_ids, e))
+	if (tok_encode(g->l.tok, text, strlen(text), flags, ids, n, e))
 		return -1;
-	if (!g->n_ids) { /* an empty prompt starts where documents start */
+	if (!*n) { /* an empty prompt starts where documents start */
 		int32_t start = tok_bos(g->l.tok) >= 0 ? tok_bos(g->l.tok) : tok_eos(g->l.tok);
 
-		free(g->ids);
-		g->ids = malloc(sizeof *g->ids);
-		if (!g->ids)
-			return err_nomem(e, sizeof *g->ids, "prompt");
 		if (start < 0)
 			return err_set(e, MOE_ERR_USAGE, "empty prompt, and the model names no token to start with");
-		g->ids[0] = start;
-		g->n_ids = 1;
+		(*ids)[(*n)++] = start; /* there is room for one more */
 	}
-	if (g->n_ids > ctx)
-		return err_set(e, MOE_ERR_INPUT, "the prompt has %zu tokens, the context %u (see --ctx)", g->n_ids,
-			ctx);
+	if (*n > ctx)
+		return err_set(e, MOE_ERR_INPUT, "the prompt has %zu tokens, the context %u (see --ctx)", *n, ctx);
 	return 0;
 }
 
@@ -191,29 +81,64 @@ static void print_logged(int64_t id)
 		cmd_program, d.s, cmd_program, d.s);
 }
 
+/* One prompt, one text. */
+static int go_once(struct gen *g, const char *text, struct moe_err *e)
+{
+	struct moe_seq_info info = { .seq = 1, .domain = domain, .name = name };
+	int32_t *ids = NULL;
+	int full, status = -1;
+	size_t n;
+
+	if (encode_prompt(g, text, &ids, &n, e) || open_trace(g, e))
+		goto out;
+	load_catch_interrupt();
+	info.n_prompt = (uint32_t)n;
+	g->result.seq = 1;
+	g->result.n_prompt = (uint32_t)n;
+	if (session_begin(g->s, &info, e) || gen_feed(g, ids, n, MOE_PREFILL, e) ||
+	    gen_reply(g, n_predict < 0 ? 128 : n_predict, ignore_end, load_interrupted, &full, e))
+		goto out;
+	if (full)
+		fprintf(stderr, "\n[the context of %u tokens is full]", session_ctx(g->s));
+	if (isatty(STDOUT_FILENO))
+		putchar('\n');
+	status = session_end(g->s, &g->result, e);
+out:
+	free(ids);
+	return status;
+}
+
 static int go(struct gen *g, const char *text, struct moe_err *e)
 {
 	struct sampler_opt so = { temperature, (uint32_t)top_k, top_p, min_p, repeat_penalty,
 		(uint32_t)repeat_last, seed < 0 ? (uint64_t)clock_wall() : (uint64_t)seed };
-	struct moe_seq_info info = { .seq = 1, .domain = domain, .name = name };
-	int failed;
+	struct chat_opts co = { NULL, system_text, text, domain ? domain : "chat", name,
+		n_predict < 0 ? 512 : n_predict, ignore_end };
 
+	if (chat && chat_template(&g->l, tmpl, &co.row, e))
+		return -1;
 	g->s = engine_session(&g->l, &lo, e);
 	if (!g->s)
 		return -1;
 	g->sampler = sampler_new(&so, model_info(g->l.model)->n_vocab, e);
-	if (!g->sampler || encode_prompt(g, text, e) || open_trace(g, e))
+	if (!g->sampler)
 		return -1;
-	load_catch_interrupt();
-	info.n_prompt = (uint32_t)g->n_ids;
-	g->result.seq = 1;
-	g->result.n_prompt = (uint32_t)g->n_ids;
-	if (session_begin(g->s, &info, e))
-		return -1;
-	failed = generate(g, e);
-	if (!failed)
-		failed = session_end(g->s, &g->result, e);
-	return failed;
+	if (!chat)
+		return go_once(g, text ? text : "", e);
+	return open_trace(g, e) ? -1 : chat_run(g, &co, e);
+}
+
+static int check_operands(int argc, struct moe_err *e)
+{
+	if (argc > 2 || (argc == 2 && prompt))
+		return err_set(e, MOE_ERR_USAGE, "a model and one prompt are expected, %d operands were given",
+			argc);
+	if (!chat && (tmpl || system_text))
+		return err_set(e, MOE_ERR_USAGE, "--%s is for a conversation: add --chat",
+			tmpl ? "chat-template" : "system");
+	if (chat && special)
+		return err_set(e, MOE_ERR_USAGE, "--special is not for a conversation: what is said is text");
+	return 0;
 }
 
 static int run(int argc, char **argv, struct moe_err *e)
@@ -223,14 +148,17 @@ static int run(int argc, char **argv, struct moe_err *e)
 	int64_t id = 0;
 	int status;
 
-	if (argc > 2 || (argc == 2 && prompt))
-		return err_set(e, MOE_ERR_USAGE, "a model and one prompt are expected, %d operands were given",
-			argc);
+	if (tmpl && !strcmp(tmpl, "list")) {
+		chat_list();
+		return 0;
+	}
+	if (check_operands(argc, e))
+		return -1;
 	if (argc == 2)
 		text = argv[1];
 	if (load_model(model, &g.l, e))
 		return -1;
-	status = go(&g, text ? text : "", e);
+	status = go(&g, text, e);
 	if (g.t) {
 		struct moe_err late = { 0 };
 		int lost;
@@ -247,7 +175,6 @@ static int run(int argc, char **argv, struct moe_err *e)
 		print_speed(&g), engine_print_cache(&g.l, g.s);
 	if (!status && id)
 		print_logged(id);
-	free(g.ids);
 	sampler_free(g.sampler);
 	session_free(g.s);
 	load_free(&g.l);
@@ -256,7 +183,11 @@ static int run(int argc, char **argv, struct moe_err *e)
 
 static const struct opt opts[] = {
 	{ "prompt", 'p', OPT_TEXT, &prompt, "TEXT", "the prompt (or give it as second operand)", 0, 0 },
-	{ "predict", 'n', OPT_INT, &n_predict, "N", "tokens to generate (default 128)", 0, 1 << 24 },
+	{ "predict", 'n', OPT_INT, &n_predict, "N", "tokens to generate (default 128; a reply in a conversation: 512)", 0, 1 << 24 },
+	{ "chat", 0, OPT_FLAG, &chat, NULL, "a conversation: lines of standard input are what you say", 0, 0 },
+	{ "chat-template", 0, OPT_TEXT, &tmpl, "NAME", "how the model writes a conversation, or list (default: its own)",
+	  0, 0 },
+	{ "system", 0, OPT_TEXT, &system_text, "TEXT", "a conversation's instructions to the model", 0, 0 },
 	{ "special", 0, OPT_FLAG, &special, NULL, "special tokens written in the prompt count as such", 0, 0 },
 	{ "ignore-end", 0, OPT_FLAG, &ignore_end, NULL, "go on after an end-of-text token", 0, 0 },
 	{ "temperature", 'T', OPT_REAL, &temperature, "X", "0 = greedy (default 0.8)", 0, 100 },
@@ -269,9 +200,7 @@ static const struct opt opts[] = {
 	{ "seed", 's', OPT_INT, &seed, "N", "random seed (default: from the clock)", 0, 9e18 },
 	{ "db", 'd', OPT_TEXT, &db, "FILE", "database to log to (default moescope.db)", 0, 0 },
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what to log (default routes)", 0, 0 },
-	{ "weights", 0, OPT_ENUM, &weights, "exact|16bit|8bit|none",
-	  "how weights and margins are kept (default exact)", 0, 0 },
-	{ "domain", 0, OPT_TEXT, &domain, "NAME", "domain of this sequence, for analyses", 0, 0 },
+	{ "domain", 0, OPT_TEXT, &domain, "NAME", "domain of this sequence, for analyses (a conversation: chat)", 0, 0 },
 	{ "name", 0, OPT_TEXT, &name, "NAME", "name of this sequence", 0, 0 },
 	{ "drop", 0, OPT_FLAG, &drop, NULL, "if the log cannot keep up, drop and record the gap; else wait", 0, 0 },
 	{ "no-log", 0, OPT_FLAG, &no_log, NULL, "log nothing", 0, 0 },
@@ -283,5 +212,8 @@ const struct cmd cmd_run = {
 	"run", "[MODEL [PROMPT]]", "Generate from a prompt and log every routing decision",
 	"MODEL is a GGUF file or sample:balanced, sample:collapsed (default: sample:balanced). The text\n"
 	"goes to standard output; decisions go to the database. Ctrl-C ends the generation and closes the\n"
-	"run properly. Watch it live from another terminal with `moescope top FILE`.\n", opts, run,
+	"run properly. Watch it live from another terminal with `moescope top FILE`.\n\n"
+	"With --chat each line of standard input is one turn of a conversation, and PROMPT the first.\n"
+	"Ctrl-C stops a reply; /help lists what else can be said, /stats shows the routing of the last\n"
+	"reply, Ctrl-D leaves. The whole conversation is one sequence of the run.\n", opts, run,
 };

@@ -12,6 +12,8 @@
 
 #define SHORT 48
 
+_Thread_local uint64_t bpe_steps;
+
 int bpe_init(struct bpe *b, size_t n_merges, uint64_t seed, struct moe_err *e)
 {
 	size_t size = 16, i;
@@ -74,6 +76,7 @@ static size_t merge_short(const struct bpe *b, int32_t *ids, size_t n)
 	while (n > 1) {
 		best = BPE_NONE;
 		at = 0;
+		bpe_steps += n - 1;
 		for (i = 0; i + 1 < n; i++)
 			if (m[i] && m[i]->rank < best) {
 				best = m[i]->rank;
@@ -155,6 +158,7 @@ static void merge_all(struct work *w)
 		push(w, i);
 	while (w->n_heap) {
 		key = pop(w);
+		bpe_steps++;
 		left = (uint32_t)key;
 		if (!w->m[left] || w->m[left]->rank != key >> 32)
 			continue;

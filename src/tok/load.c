@@ -5,9 +5,15 @@
  * exist, lengths of arrays must agree. What is merely odd has a defined meaning:
  *  - equal texts: the lowest id is the one that encoding gives;
  *  - an empty text is never produced by encoding and decodes to nothing;
- *  - a byte without a token becomes the unknown token, or nothing if there is none: only such a
- *    vocabulary does not round trip;
- *  - "byte" tokens (<0x41>) belong to SentencePiece; here they are ordinary text.
+ *  - a byte without a token becomes nothing in byte-level BPE, elsewhere the unknown token, if there
+ *    is one: such a vocabulary does not round trip;
+ *  - in byte-level BPE, "byte" tokens (<0x41>) are ordinary text; elsewhere, those that do not read
+ *    like this are;
+ *  - control tokens, unknown ones and bytes are never the result of a merge.
+ *
+ * To add a kind of tokenizer (a value of tokenizer.ggml.model): a row in kinds[]; if none of the
+ * algorithms fits, one more in enum tok_algo, a module like chars.c, and a case in load_algo() and in
+ * tok.c's encode_text().
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,22 +23,11 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/text.h"
-#include "tok/internal.h"
+#include "tok/load.h"
 
 #define TOKENS "tokenizer.ggml.tokens"
 #define TYPES "tokenizer.ggml.token_type"
 #define MERGES "tokenizer.ggml.merges"
-
-/* What only loading needs. */
-struct load {
-	const struct gguf *g;
-	struct tok *t;
-	struct gguf_str *text;  /* [n_vocab] as in the file, in its mapping */
-	struct map by_text;
-	uint64_t seed;
-	int has_types;
-	struct moe_err *e;
-};
 
 static int missing(struct load *l, const char *key)
 {
@@ -69,6 +64,55 @@ static struct shown show(struct gguf_str v)
 
 /* ---- which tokenizer ---- */
 
+static const struct kind kinds[] = {
+	{ "gpt2", TOK_BYTES, -1, -1, -1, 0, 0, 0 },
+	{ "llama", TOK_CHARS, 1, 2, 0, 1, 0, 1 },
+	{ "gemma4", TOK_CHARS, -1, -1, -1, 1, 0, 0 },
+	{ "t5", TOK_UNIGRAM, -1, 1, 2, 0, 1, 0 },
+};
+#define N_KINDS (sizeof kinds / sizeof *kinds)
+
+static const struct kind *find_kind(struct gguf_str model)
+{
+	for (size_t i = 0; i < N_KINDS; i++)
+		if (strlen(kinds[i].model) == model.n && !memcmp(kinds[i].model, model.s, model.n))
+			return &kinds[i];
+	return NULL;
+}
+
+static int unknown_pre(struct load *l, struct gguf_str pre)
+{
+	struct buf b;
+	const char *names;
+
+	buf_init(&b, 4096);
+	for (size_t i = 0; (names = pre_names(i)); i++) {
+		buf_char(&b, ' ');
+		buf_add(&b, names, strcspn(names, " "));
+	}
+	err_set(l->e, MOE_ERR_INPUT, "tokenizer.ggml.pre '%s' is not known; known are:%s and their aliases",
+		show(pre).s, b.data ? b.data : "");
+	buf_free(&b);
+	return -1;
+}
+
+/* The pre-tokenizer; it can turn byte-level BPE into merges over characters. */
+static int load_pre(struct load *l, struct gguf_str pre)
+{
+	struct tok *t = l->t;
+
+	t->row = pre_find(pre.s, pre.n);
+	if (!t->row)
+		return unknown_pre(l, pre);
+	if (t->row->flags & PRE_CHARS) {
+		t->algo = TOK_CHARS;
+		t->chars.flags = CHARS_LINES | (t->row->flags & PRE_LINES ? CHARS_WHOLE : 0);
+		return 0;
+	}
+	t->pre = pre_compile(t->row, l->e);
+	return t->pre ? 0 : -1;
+}
+
 static int load_kind(struct load *l)
 {
 	struct gguf_str model, pre = { "default", 7 };
@@ -78,17 +122,17 @@ static int load_kind(struct load *l)
 		return -1;
 	if (!rc)
 		return missing(l, "tokenizer.ggml.model");
-	if (model.n != 4 || memcmp(model.s, "gpt2", 4))
-		return err_set(l->e, MOE_ERR_INPUT, "tokenizer.ggml.model '%s' is not supported; gpt2 "
-			"(byte-level BPE) is", show(model).s);
-	if (gguf_get_str(l->g, "tokenizer.ggml.pre", &pre, l->e) < 0)
-		return -1;
-	l->t->row = pre_find(pre.s, pre.n);
-	if (!l->t->row)
-		return err_set(l->e, MOE_ERR_INPUT, "tokenizer.ggml.pre '%s' is not known; known are: %s",
-			show(pre).s, pre_names());
-	l->t->pre = pre_compile(l->t->row, l->e);
-	if (!l->t->pre)
+	l->kind = find_kind(model);
+	if (!l->kind)
+		return err_set(l->e, MOE_ERR_INPUT, "tokenizer.ggml.model '%s' is not supported; gpt2 (byte-level "
+			"BPE), llama (SentencePiece), gemma4 and t5 (unigram) are", show(model).s);
+	l->t->algo = l->kind->algo;
+	snprintf(l->t->describe, sizeof l->t->describe, "%s", l->kind->model);
+	if (!strcmp(l->kind->model, "gemma4"))
+		return load_pre(l, (struct gguf_str){ "gemma4", 6 });
+	if (l->t->algo != TOK_BYTES)
+		return 0;
+	if (gguf_get_str(l->g, "tokenizer.ggml.pre", &pre, l->e) < 0 || load_pre(l, pre))
 		return -1;
 	snprintf(l->t->describe, sizeof l->t->describe, "gpt2/%s", show(pre).s);
 	return 0;
@@ -113,8 +157,9 @@ static int load_texts(struct load *l)
 	t->word = calloc(n, sizeof *t->word);
 	t->type = calloc(n, 1);
 	t->end = calloc(n, 1);
-	if (!l->text || !t->word || !t->type || !t->end)
-		return err_nomem(l->e, n * (2 * sizeof *t->word + 2), "the vocabulary");
+	t->strip = calloc(n, 1);
+	if (!l->text || !t->word || !t->type || !t->end || !t->strip)
+		return err_nomem(l->e, n * (2 * sizeof *t->word + 3), "the vocabulary");
 	for (i = 0; i < n; i++) {
 		gguf_arr_str(l->g, TOKENS, i, &l->text[i]);
 		bytes += l->text[i].n;
@@ -249,7 +294,7 @@ static int merge_ids(struct load *l, struct gguf_str s, char *room, int32_t id[3
 	return 1;
 }
 
-static int load_merges(struct load *l)
+int load_merges(struct load *l, struct bpe *b)
 {
 	uint64_t n, i, longest = 0;
 	struct gguf_str s;
@@ -268,7 +313,7 @@ static int load_merges(struct load *l)
 	room = malloc(longest + 1);
 	if (!room)
 		return err_nomem(l->e, longest + 1, "merges");
-	rc = bpe_init(&l->t->bpe, n, l->seed, l->e);
+	rc = bpe_init(b, n, l->seed, l->e);
 	for (i = 0; !rc && i < n; i++) {
 		gguf_arr_str(l->g, MERGES, i, &s);
 		if (!merge_ids(l, s, room, id))
@@ -278,133 +323,32 @@ static int load_merges(struct load *l)
 			rc = err_set(l->e, MOE_ERR_INPUT, "merge %" PRIu64 " '%s': its %s is not in the vocabulary",
 				i, show(s).s, id[0] < 0 ? "left side" : id[1] < 0 ? "right side" : "result");
 		else
-			bpe_add(&l->t->bpe, id[0], id[1], (uint32_t)i, id[2]);
+			bpe_add(b, id[0], id[1], (uint32_t)i, id[2]);
 	}
 	free(room);
 	return rc;
 }
 
-/* ---- special tokens ---- */
-
-static int load_id(struct load *l, const char *key, int32_t *id)
+static int load_bytes_bpe(struct load *l)
 {
-	uint64_t v;
-	int rc = gguf_get_u64(l->g, key, &v, l->e);
+	struct alphabet a = make_alphabet();
 
-	*id = -1;
-	if (rc <= 0)
-		return rc;
-	if (v >= l->t->n_vocab)
-		return err_set(l->e, MOE_ERR_INPUT, "key %s is %" PRIu64 ", the vocabulary has %zu tokens", key,
-			v, l->t->n_vocab);
-	*id = (int32_t)v;
-	return 0;
-}
-
-/* Texts that end a generation, whatever the keys say. Plain ones count only if the token is not
- * normal: "</s>" may be an ordinary piece of HTML. */
-static const struct { const char *text; int plain; } ends[] = {
-	{ "<|im_end|>", 0 }, { "<|eot_id|>", 0 }, { "<|eom_id|>", 0 }, { "<|endoftext|>", 0 },
-	{ "<|end_of_text|>", 0 }, { "<|end|>", 0 }, { "<|return|>", 0 }, { "<|call|>", 0 },
-	{ "<|calls|>", 0 }, { "<|flush|>", 0 }, { "<|eot|>", 0 }, { "<|fim_pad|>", 0 },
-	{ "<|repo_name|>", 0 }, { "<|file_sep|>", 0 },
-	{ "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", 0 },
-	{ "<end_of_turn>", 0 }, { "<end_of_utterance>", 0 }, { "</s>", 1 }, { "<eos>", 1 },
-	{ "<EOT>", 1 }, { "_<EOT>", 1 }, { "[EOT]", 1 }, { "[EOS]", 1 }, { "[e~[", 1 },
-};
-
-static int32_t find_text(const struct load *l, const char *s)
-{
-	return map_find(&l->by_text, s, strlen(s));
-}
-
-static void mark_ends(struct load *l)
-{
-	struct tok *t = l->t;
-	int32_t id, end, call, flush;
-	size_t i;
-
-	for (i = 0; i < sizeof ends / sizeof *ends; i++) {
-		id = find_text(l, ends[i].text);
-		if (id < 0 || (ends[i].plain && l->has_types && t->type[id] == TOK_NORMAL))
-			continue;
-		t->end[id] = 1;
-		/* Converters have left such tokens normal; as text they would never be recognised. */
-		if (t->type[id] == TOK_NORMAL)
-			t->type[id] = TOK_CONTROL;
-	}
-	/* In these two families <|end|> ends one message of several. */
-	end = find_text(l, "<|end|>");
-	call = find_text(l, "<|call|>") >= 0 ? find_text(l, "<|call|>") : find_text(l, "<|calls|>");
-	flush = find_text(l, "<|flush|>");
-	if (end >= 0 && call >= 0 && (find_text(l, "<|return|>") >= 0 || flush >= 0))
-		t->end[end] = 0;
-	if (t->eos >= 0)
-		t->end[t->eos] = 1;
-	if (t->eot >= 0)
-		t->end[t->eot] = 1;
-	if (t->eom >= 0)
-		t->end[t->eom] = 1;
-}
-
-struct by_length { size_t n; int32_t id; };
-
-static int longer_first(const void *a, const void *b)
-{
-	const struct by_length *x = a, *y = b;
-
-	if (x->n != y->n)
-		return x->n > y->n ? -1 : 1;
-	return x->id < y->id ? -1 : 1;
-}
-
-static int list_specials(struct load *l)
-{
-	struct tok *t = l->t;
-	struct by_length *list = calloc(t->n_vocab, sizeof *list);
-	size_t i, n = 0;
-
-	if (!list)
-		return err_nomem(l->e, t->n_vocab * sizeof *list, "special tokens");
-	for (i = 0; i < t->n_vocab; i++)
-		if ((t->type[i] == TOK_CONTROL || t->type[i] == TOK_USER || t->type[i] == TOK_UNKNOWN) &&
-		    l->text[i].n)
-			list[n++] = (struct by_length){ l->text[i].n, (int32_t)i };
-	qsort(list, n, sizeof *list, longer_first);
-	t->special = calloc(n + 1, sizeof *t->special);
-	for (i = 0; t->special && i < n; i++)
-		t->special[i] = list[i].id;
-	t->n_special = n;
-	free(list);
-	return t->special ? 0 : err_nomem(l->e, n * sizeof *t->special, "special tokens");
-}
-
-static int load_specials(struct load *l)
-{
-	struct tok *t = l->t;
-
-	if (load_id(l, "tokenizer.ggml.bos_token_id", &t->bos) ||
-	    load_id(l, "tokenizer.ggml.eos_token_id", &t->eos) ||
-	    load_id(l, "tokenizer.ggml.eot_token_id", &t->eot) ||
-	    load_id(l, "tokenizer.ggml.eom_token_id", &t->eom) ||
-	    load_id(l, "tokenizer.ggml.unknown_token_id", &t->unk))
+	if (load_words(l, &a))
 		return -1;
-	t->add_bos = (t->row->flags & PRE_BOS) != 0;
-	if (gguf_get_bool(l->g, "tokenizer.ggml.add_bos_token", &t->add_bos, l->e) < 0)
-		return -1;
-	mark_ends(l);
-	return list_specials(l);
+	load_bytes(l, &a);
+	return load_merges(l, &l->t->bpe);
+}
+
+static int load_algo(struct load *l)
+{
+	return l->t->algo == TOK_BYTES ? load_bytes_bpe(l) : load_plain(l);
 }
 
 static int load_all(struct load *l)
 {
-	struct alphabet a = make_alphabet();
-	size_t used = 0;
+	size_t used;
 
-	if (load_kind(l) || load_texts(l) || load_types(l) || load_specials(l) || load_words(l, &a))
-		return -1;
-	load_bytes(l, &a);
-	if (load_merges(l))
+	if (load_kind(l) || load_texts(l) || load_types(l) || load_specials(l) || load_algo(l))
 		return -1;
 	used = strlen(l->t->describe);
 	snprintf(l->t->describe + used, sizeof l->t->describe - used, ", %zu tokens", l->t->n_vocab);
@@ -439,7 +383,12 @@ void tok_free(struct tok *t)
 	pre_free(t->pre);
 	bpe_free(&t->bpe);
 	map_free(&t->whole);
+	chars_free(&t->chars);
+	unigram_free(&t->unigram);
 	free(t->special);
+	free(t->text);
+	free(t->texts);
+	free(t->strip);
 	free(t->end);
 	free(t->type);
 	free(t->word);

@@ -57,15 +57,21 @@
 static const struct pre_row rows[] = {
 	{ "default", 0, { "[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]" } },
 	{ "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo "
-	  "dolma jais trillion granite-docling exaone4", 0, { GPT2 } },
-	{ "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2", PRE_WHOLE | PRE_BOS,
+	  "dolma jais trillion granite-docling exaone4 jina-v1-en jina-v2-code roberta-bpe", 0, { GPT2 } },
+	{ "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", PRE_WHOLE | PRE_BOS,
 	  { LLAMA3 } },
 	{ "dbrx smaug-bpe glm4 chatglm-bpe", 0, { LLAMA3 } },
 	{ "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2", 0, { QWEN2 } },
+	{ "ufakzeka", 0, { WORD "|\\p{N}|" SIGNS "|" LINES_BLANKS } },
+	{ "jais-2", 0, { ANY_SUFFIX "|" WORD "|\\p{N}{1,3}|" SIGNS "|\\s*[\\r\\n]+|\\s{512}(?!\\S)|"
+	  "\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|"
+	  "\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s" } },
 	{ "qwen35", 0, { ANY_SUFFIX "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}|"
 	  " ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES_BLANKS } },
 	{ "laguna", 0, { "[^\\n]+|[\\n]+", QWEN2 } },
-	{ "gpt-4o llama4 kanana2 minimax-m2", 0,
+	{ "gpt-4o llama4 kanana2 minimax-m2 talkie", 0,
+	  { CAMEL(ANY_SUFFIX "?") "|\\p{N}{1,3}|" SIGNS_SLASH "|" LINES_BLANKS } },
+	{ "granite-embed-multi-97m", PRE_WHOLE,
 	  { CAMEL(ANY_SUFFIX "?") "|\\p{N}{1,3}|" SIGNS_SLASH "|" LINES_BLANKS } },
 	{ "tekken", PRE_WHOLE | PRE_BOS, { CAMEL("") "|\\p{N}|" SIGNS_SLASH "|" LINES_BLANKS } },
 	{ "tiny_aya cohere2moe", 0,
@@ -78,6 +84,9 @@ static const struct pre_row rows[] = {
 	  ANY_SUFFIX "?|[^\\r\\n\\p{L}\\p{N}]?" NOT_HAN(UPPER) "+" NOT_HAN(LOWER) "*" ANY_SUFFIX
 	  "?|\\p{N}{1,3}|" SIGNS "|" LINES_BLANKS } },
 	{ "deepseek-v3 hunyuan-dense joyai-llm hy_v4", 0, { "\\p{N}{1,3}", HAN_KANA, DEEPSEEK3 } },
+	{ "spark2_5", 0, { "\\p{N}{1,3}", HAN_KANA, "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]"
+	  "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+|[\\r\\n]|" BLANKS,
+	  "\\p{N}" } },
 	{ "afmoe", 0, { "3:\\p{Nd}+", "[\\x{4e00}-\\x{9fff}\\x{3400}-\\x{4dbf}\\x{f900}-\\x{faff}"
 	  "\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}\\x{ff65}-\\x{ff9f}\\x{2f00}-\\x{2fdf}\\x{e40}-\\x{e7f}"
 	  "\\x{e80}-\\x{eff}\\x{1780}-\\x{17ff}\\x{1000}-\\x{109f}\\x{aa60}-\\x{aa7f}\\x{a9e0}-\\x{a9ff}"
@@ -112,18 +121,19 @@ static const struct pre_row rows[] = {
 	{ "seed-coder", 0, { ANY_SUFFIX "|" WORD "|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" LINES_BLANKS } },
 	{ "exaone-moe", 0, { ANY_SUFFIX "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|"
 	  "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|" BLANKS } },
+	{ "chameleon", PRE_BOS, { "<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}",
+	  "[\\p{P}!-/:-@\\[-`{-~]", GPT2 } },
+	{ "superbpe", 0, { "3:\\p{N}+" } },
+	{ "gemma4 granite-embed-multi-311m", PRE_CHARS | PRE_LINES | PRE_BOS, { 0 } },
+	{ "sarvam-moe", PRE_CHARS, { 0 } },
 	{ "minicpm5", PRE_WHOLE, { "\\p{N}{1,3}", ANY_SUFFIX "|" WORD "|\\p{N}+|" SIGNS "|" LINES_BLANKS } },
 };
 
 #define N_ROWS (sizeof rows / sizeof *rows)
 
-static const char all_names[] = "default gpt-2 olmo dolma mpt llama-bpe llama3 dbrx glm4 qwen2 qwen35 "
-	"gpt-4o llama4 minimax-m2 tekken kimi-k2 deepseek-v3 deepseek-coder deepseek-llm afmoe starcoder "
-	"refact command-r smollm falcon bloom bailingmoe hunyuan grok-2 exaone-moe and others";
-
-const char *pre_names(void)
+const char *pre_names(size_t i)
 {
-	return all_names;
+	return i < N_ROWS ? rows[i].names : NULL;
 }
 
 const struct pre_row *pre_find(const char *name, size_t n)

@@ -17,7 +17,9 @@
 
 enum pre_flag {
 	PRE_WHOLE = 1, /* a piece that is a token is taken as it is, before any merge */
-	PRE_BOS = 2    /* BOS in front unless tokenizer.ggml.add_bos_token says no */
+	PRE_BOS = 2,   /* BOS in front unless tokenizer.ggml.add_bos_token says no */
+	PRE_CHARS = 4, /* merges start at characters, within lines (tok/chars.h); no expressions */
+	PRE_LINES = 8  /* then: a run of line feeds that is a token is taken as it is */
 };
 
 struct pre_row {
@@ -28,8 +30,8 @@ struct pre_row {
 
 /* The row of a name (n bytes, from a file), or NULL. */
 const struct pre_row *pre_find(const char *name, size_t n);
-/* The names of all rows, separated by spaces, for error messages. */
-const char *pre_names(void);
+/* The names of row i, separated by spaces; NULL after the last. */
+const char *pre_names(size_t i);
 
 struct pre; /* a row's expressions compiled; immutable */
 struct pre *pre_compile(const struct pre_row *row, struct moe_err *e);

@@ -2,8 +2,11 @@
  * fuzz_tok.c - the tokenizer with any vocabulary and any text. See fuzz.h.
  *
  * The first byte says what the rest is. Even: a GGUF file; if it carries a tokenizer, that encodes
- * TEXT. Odd: a text, encoded with a small vocabulary that has all bytes; it must come back.
+ * TEXT. Odd: a text, encoded with a small vocabulary that has all bytes; it must come back. The plain
+ * vocabularies (SentencePiece, Gemma 4, unigram) encode every text too, whole and with a stretch from
+ * outside, in which no control token may be found.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/text.h"
@@ -56,6 +59,45 @@ static void vocabulary(struct bytes *b, const char *pre, int with_bytes)
 	kv_raw(b, "tokenizer.ggml.add_bos_token", GGUF_BOOL, "\1", 1);
 }
 
+/* One over plain text: bytes, a few tokens, scores and merges for whom they concern. */
+static void plain_vocabulary(struct bytes *b, unsigned kind)
+{
+	static const char *const model[] = { "llama", "gemma4", "t5" };
+	static const char *const token[] = { "<unk>", "<s>", "</s>", "a", "b", "ab", "\xe2\x96\x81",
+		"\xe2\x96\x81" "a", "\n\n", "\n", "<u>", "s", "<", ">", "<s", "\xe4\xb8\xad", "\xe2\x96\x81\xe2\x96\x81" };
+	static const char *const merge[] = { "a b", "\xe2\x96\x81 a", "\n \n", "\xe2\x96\x81 \xe2\x96\x81" };
+	static const uint32_t map[] = { 16, 'y' << 10, 'x' | 1 << 8 | 3 << 10, 1u << 31 | 1, 0, 0x00626100 };
+	size_t n = sizeof token / sizeof *token, i;
+	char byte[8];
+
+	head(b, 3, 0, 9);
+	kv_str(b, "tokenizer.ggml.model", model[kind]);
+	kv_u32(b, "tokenizer.ggml.unknown_token_id", 0);
+	kv_array(b, "tokenizer.ggml.tokens", GGUF_STR, n + 256);
+	for (i = 0; i < n; i++)
+		put_str(b, token[i]);
+	for (i = 0; i < 256; i++) {
+		snprintf(byte, sizeof byte, "<0x%02X>", (unsigned)i);
+		put_str(b, byte);
+	}
+	kv_array(b, "tokenizer.ggml.token_type", GGUF_I32, n + 256);
+	for (i = 0; i < n + 256; i++)
+		put_u32(b, i >= n ? 6 : i == 0 ? 2 : i < 3 ? 3 : i == 10 ? 4 : 1);
+	kv_array(b, "tokenizer.ggml.scores", GGUF_F32, n + 256);
+	for (i = 0; i < n + 256; i++) {
+		float score = -(float)(i % 7);
+
+		put(b, &score, 4);
+	}
+	kv_array(b, "tokenizer.ggml.merges", GGUF_STR, 4);
+	for (i = 0; i < 4; i++)
+		put_str(b, merge[i]);
+	kv_array(b, "tokenizer.ggml.precompiled_charsmap", GGUF_U8, sizeof map);
+	put(b, map, sizeof map);
+	kv_str(b, "general.name", kind ? "x" : "phi-3");
+	kv_raw(b, "tokenizer.ggml.remove_extra_whitespaces", GGUF_BOOL, "\1", 1);
+}
+
 static struct tok *load(const void *p, size_t n)
 {
 	struct moe_err e = { 0 };
@@ -88,6 +130,30 @@ static void fuzz_vocabulary(const uint8_t *p, size_t size)
 	tok_free(t);
 }
 
+/* Any text: encoding and decoding end, and its middle, if from outside, holds no control token. */
+static void fuzz_plain(const struct tok *t, const char *s, size_t size)
+{
+	struct tok_span middle = { size / 3, size - size / 4 };
+	struct moe_err e;
+	int32_t *ids;
+	size_t n, len, before;
+	char *back;
+
+	check(!tok_encode(t, s, size, TOK_SPECIAL | TOK_BOS | TOK_EOS, &ids, &n, &e));
+	check(n <= 3 * size + 5);
+	check(!tok_decode(t, ids, n, TOK_SPECIAL, &back, &len, &e));
+	free(back);
+	free(ids);
+	if (middle.end <= middle.start)
+		return;
+	check(!tok_encode_around(t, s, size, &(struct tok_span){ 0, size }, 1, TOK_SPECIAL, &ids, &n, &e));
+	for (size_t i = 0; i < n; i++)
+		check(!tok_is_special(t, ids[i]));
+	free(ids);
+	check(!tok_encode_around(t, s, size, &middle, 1, TOK_SPECIAL, &ids, &before, &e));
+	free(ids);
+}
+
 static void fuzz_text(const struct tok *t, unsigned flags, const char *s, size_t size)
 {
 	struct moe_err e;
@@ -107,7 +173,7 @@ static void fuzz_text(const struct tok *t, unsigned flags, const char *s, size_t
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct tok *small[N_PRES];
+	static struct tok *small[N_PRES], *plain[3];
 	size_t i;
 
 	for (i = 0; i < N_PRES && !small[i]; i++) {
@@ -118,8 +184,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(small[i] != NULL);
 		free(b.p);
 	}
+	for (i = 0; i < 3 && !plain[i]; i++) {
+		struct bytes b = { 0 };
+
+		plain_vocabulary(&b, (unsigned)i);
+		plain[i] = load(b.p, b.n);
+		check(plain[i] != NULL);
+		free(b.p);
+	}
 	if (!size)
 		return 0;
+	for (i = 0; data[0] % 2 && i < 3; i++)
+		fuzz_plain(plain[i], (const char *)data + 1, size - 1);
 	if (data[0] % 2)
 		fuzz_text(small[data[0] / 4 % N_PRES], data[0] & 2 ? TOK_SPECIAL : 0, (const char *)data + 1,
 			size - 1);
@@ -140,6 +216,11 @@ int fuzz_seed(unsigned i, struct bytes *b)
 	if (i < 2 * N_PRES) { /* vocabularies */
 		put(b, "\0", 1);
 		vocabulary(b, pres[i - N_PRES], i % 4 == 0);
+		return 1;
+	}
+	if (i < 2 * N_PRES + 3) {
+		put(b, "\0", 1);
+		plain_vocabulary(b, i - 2 * (unsigned)N_PRES);
 		return 1;
 	}
 	return 0;

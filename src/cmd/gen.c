@@ -1,0 +1,103 @@
+/* gen.c - see gen.h. */
+#include "cmd/gen.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/text.h"
+
+static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
+{
+	struct gen *g = ctx;
+
+	(void)pos, (void)e;
+	g->next = sampler_next(g->sampler, row);
+	return 0;
+}
+
+int gen_feed(struct gen *g, const int32_t *ids, size_t n, enum moe_phase phase, struct moe_err *e)
+{
+	struct session_want want = { 0, on_logits, g };
+
+	for (size_t i = 0; i < n; i++)
+		sampler_seen(g->sampler, ids[i]);
+	return session_eval(g->s, ids, n, phase, &want, e);
+}
+
+/* On a terminal control characters become escapes; line breaks and tabs pass. */
+static void put_text(const char *s, size_t n)
+{
+	struct buf out;
+
+	if (!isatty(STDOUT_FILENO)) {
+		fwrite(s, 1, n, stdout);
+		return;
+	}
+	buf_init(&out, 1 << 22);
+	for (size_t i = 0; i < n;) {
+		size_t j = i;
+
+		while (j < n && s[j] != '\n' && s[j] != '\t')
+			j++;
+		text_escape(&out, s + i, j - i, TEXT_TERMINAL);
+		if (j < n)
+			buf_char(&out, s[j++]);
+		i = j;
+	}
+	if (out.len)
+		fwrite(out.data, 1, out.len, stdout);
+	fflush(stdout);
+	buf_free(&out);
+}
+
+/* -1 = what waits. */
+static int put_token(struct gen *g, int32_t id, struct moe_err *e)
+{
+	size_t n = 0;
+	char *s;
+
+	if (id >= 0)
+		tok_bytes(g->l.tok, id, &n);
+	s = malloc(n + 4);
+	if (!s)
+		return err_nomem(e, n + 4, "a token's text");
+	n = tok_stream_next(&g->stream, g->l.tok, id, s);
+	if (n) {
+		size_t from = g->skip_blank && *s == ' ';
+
+		g->skip_blank = 0;
+		put_text(s + from, n - from);
+	}
+	free(s);
+	return 0;
+}
+
+int gen_reply(struct gen *g, long long most, int ignore_end, int (*stop)(void), int *full,
+	struct moe_err *e)
+{
+	*full = 0;
+	g->unfed = -1;
+	for (long long i = 0; i < most && !stop() && !ferror(stdout); i++) {
+		int32_t id = g->next;
+
+		if (tok_is_end(g->l.tok, id) && !ignore_end)
+			break;
+		if (put_token(g, id, e))
+			return -1;
+		g->result.n_generated++;
+		g->unfed = id;
+		if (session_pos(g->s) == session_ctx(g->s)) {
+			*full = 1;
+			break;
+		}
+		if (i + 1 == most)
+			break;
+		if (gen_feed(g, &id, 1, MOE_DECODE, e))
+			return -1;
+		g->unfed = -1;
+	}
+	return put_token(g, -1, e);
+}
