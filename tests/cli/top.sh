@@ -97,11 +97,28 @@ for size in 80x24 120x40; do
 	tm send-keys Enter
 	see 'Layer 3'
 	see 'capacity 1.25'
+	tm send-keys o
+	see 'by number'
+	tm send-keys Enter
+	see 'of layer 3'
+	see 'Tokens it is picked for'
+	see 'partners'
 	tm send-keys Tab
 	see 'Strongest expert of each domain'
 	tm send-keys Right j
 	see 'Expert'
-	tm send-keys 5
+	tm send-keys 6
+	see 'top expert at layer'
+	see 'token text was not logged'
+	tm send-keys 7
+	see 'busiest device / mean'
+	see 'LRU'
+	tm send-keys t
+	see 'up to 00:00'
+	tm send-keys Escape
+	tm send-keys / l2 Space e5 Enter 4
+	see 'Expert 5 of layer 2'
+	tm send-keys 8
 	see 'Evidence'
 	see 'SELECT'
 	tm send-keys d
@@ -114,7 +131,7 @@ for size in 80x24 120x40; do
 	see 'Balance'
 	tm resize-window -x 40 -y 10
 	see 'max/mean'
-	tm send-keys 4
+	tm send-keys 5
 	see 'needs 50'
 	tm resize-window -x 100 -y 30
 	see 'Strongest expert'

@@ -37,12 +37,12 @@ static void frame_never_overlaps(void **state)
 	(void)state;
 	for (int w = 1; w <= 300; w += w < 90 ? 1 : 13)
 		for (int h = 1; h <= 120; h += h < 40 ? 1 : 7) {
-			struct tui_layout l = tui_layout(w, h);
-			struct tui_rect r[] = { l.head, l.tabs, l.body, l.foot };
+			struct tui_layout l = tui_layout(w, h, (w + h) % 2);
+			struct tui_rect r[] = { l.head, l.tabs, l.body, l.time, l.foot };
 
-			check_rects(r, 4, (struct tui_rect){ 0, 0, w, h });
+			check_rects(r, 5, (struct tui_rect){ 0, 0, w, h });
 			assert_true(l.body.h >= 1);
-			assert_int_equal(l.head.h + l.tabs.h + l.body.h + l.foot.h, h);
+			assert_int_equal(l.head.h + l.tabs.h + l.body.h + l.time.h + l.foot.h, h);
 		}
 }
 
@@ -55,7 +55,7 @@ static void overview_never_overlaps(void **state)
 		for (int h = 1; h <= 90; h += h < 40 ? 1 : 9)
 			for (size_t i = 0; i < 7; i++)
 				for (size_t j = 0; j < 6; j++) {
-					struct tui_rect body = tui_layout(w, h).body;
+					struct tui_rect body = tui_layout(w, h, 0).body;
 					struct tui_overview o = tui_layout_overview(body, layers[i], experts[j],
 						(int)i, (int)(i + j) % 9);
 					struct tui_rect r[] = { o.verdict, o.balance, o.alarms, o.heat, o.domains };
@@ -66,7 +66,7 @@ static void overview_never_overlaps(void **state)
 
 static void overview_shows_all_at_80x24(void **state)
 {
-	struct tui_overview o = tui_layout_overview(tui_layout(80, 24).body, 6, 16, 2, 2);
+	struct tui_overview o = tui_layout_overview(tui_layout(80, 24, 0).body, 6, 16, 2, 2);
 
 	(void)state;
 	assert_true(o.verdict.h == 2);
