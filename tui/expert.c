@@ -91,7 +91,7 @@ static void draw_peers(struct tui_grid *g, struct tui_rect r, const char *title,
 
 		x += tui_textf(g, x, y, 5, TUI_TEXT, "E%-4u", p->expert);
 		x += tui_textf(g, x, y, end - x, st, "%5s", tui_fmt_percent(t, sizeof t, p->given));
-		if (end - x >= 9)
+		if (end - x >= 7)
 			tui_textf(g, x, y, end - x, TUI_DIM, " (%s)", tui_fmt_percent(t, sizeof t, p->alone));
 	}
 }
@@ -105,8 +105,8 @@ static void draw_company(struct tui_ctx *c, struct tui_rect r, const struct view
 
 	if (in.h < 1)
 		return;
-	snprintf(up, sizeof up, v->up_layer < 0 ? "no layer before" : "from L%d", v->up_layer);
-	snprintf(down, sizeof down, v->down_layer < 0 ? "no layer after" : "to L%d", v->down_layer);
+	snprintf(up, sizeof up, v->up_layer < 0 ? "first layer" : "from L%d", v->up_layer);
+	snprintf(down, sizeof down, v->down_layer < 0 ? "last layer" : "to L%d", v->down_layer);
 	draw_peers(c->g, (struct tui_rect){ in.x + 1, in.y, w - 1, in.h }, "partners", v->partner,
 		v->n_partner);
 	draw_peers(c->g, (struct tui_rect){ in.x + w + 1, in.y, w - 1, in.h }, up, v->up, v->n_up);
@@ -199,7 +199,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	(void)mem;
 	if (!c->d->layers.n)
 		return;
-	draw_head(c, (struct tui_rect){ r.x + 1, r.y, r.w - 2, k.head.h - 1 }, v && v->tokens ? v : NULL);
+	draw_head(c, (struct tui_rect){ r.x + 1, r.y, r.w - 2, k.head.h }, v && v->tokens ? v : NULL);
 	if (k.history.h > 0)
 		draw_history(c, k.history);
 	if (!v || !v->tokens) {

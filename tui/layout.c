@@ -96,7 +96,7 @@ struct tui_mapfit tui_layout_map(int w, int n_expert, int label, int zoom)
 
 struct tui_card tui_layout_card(struct tui_rect b)
 {
-	struct tui_card c = { .head = { b.x, b.y, b.w, min_of(b.h, 4) } };
+	struct tui_card c = { .head = { b.x, b.y, b.w, min_of(b.h, 3) } };
 	int y = b.y + c.head.h, h = b.h - c.head.h, left = b.w / 2, right = b.w - left, top, third;
 
 	if (h < 3)
@@ -108,13 +108,13 @@ struct tui_card tui_layout_card(struct tui_rect b)
 			c.tokens = (struct tui_rect){ b.x, y + top, b.w, h - top };
 		return c;
 	}
-	third = h >= 18 ? h / 3 : h >= 12 ? h / 2 : h;
-	top = third;
+	top = h >= 16 ? (h - 4) / 2 : h >= 12 ? h / 2 : h;
+	top = h >= 30 ? h / 3 : top;
 	c.domains = (struct tui_rect){ b.x, y, left, top };
 	c.tokens = (struct tui_rect){ b.x + left, y, right, top };
 	if (h - top < 3)
 		return c;
-	third = h >= 18 ? (h - top + 1) / 2 : h - top;
+	third = h >= 30 ? h / 3 : h >= 16 ? h - top - 4 : h - top;
 	c.peers = (struct tui_rect){ b.x, y + top, left, third };
 	c.next = (struct tui_rect){ b.x + left, y + top, right, third };
 	if (h - top - third >= 3)

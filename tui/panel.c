@@ -238,7 +238,7 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 {
 	size_t alarms, warnings;
 	char badge[32] = "";
-	int x = r.x + 1, wide = 2;
+	int x = r.x + 1, wide = 2, tight = 0;
 
 	count_alarms(c->alarms, &alarms, &warnings);
 	if (alarms + warnings)
@@ -246,19 +246,24 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 	for (int i = 0; tui_panels[i]; i++)
 		wide += (int)strlen(tui_panels[i]->name) + 5;
 	wide += tui_columns(c->g, badge) + 1;
+	if (wide > r.w) { /* closer together, as htop has its keys; if that is not enough, numbers only */
+		tight = 1;
+		wide -= 3 * n_panels();
+	}
 	for (int i = 0; tui_panels[i]; i++) {
 		int on = i == c->s->screen, x0 = x;
 		enum tui_style st = on ? TUI_TAB_ON : TUI_TAB;
 
-		if (on)
+		if (on && !tight)
 			tui_put(c->g, x, r.y, st, ' ');
-		x += 1;
+		x += !tight;
 		x += tui_textf(c->g, x, r.y, 3, on ? st : TUI_KEY, "%d", i + 1);
 		if (on || wide <= r.w) {
-			tui_put(c->g, x++, r.y, st, ' ');
+			if (!tight)
+				tui_put(c->g, x++, r.y, st, ' ');
 			x += tui_text(c->g, x, r.y, r.x + r.w - x, st, tui_panels[i]->name);
 		}
-		if (on)
+		if (on && !tight)
 			tui_put(c->g, x, r.y, st, ' ');
 		tui_hit(c, &(struct tui_hit){ { x0, r.y, x - x0 + 1, 1 }, TUI_HIT_SCREEN, (size_t)i, 0, 0, 0 });
 		x += 1;

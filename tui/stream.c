@@ -44,12 +44,68 @@ static void choose_colours(const struct view_stream *v, size_t first, struct col
 	free(count);
 }
 
-/* As the token stands on the screen: its text, with `margins` its expert and margin behind it. */
-static void spell(const struct view_stream_token *t, int margins, char *out, size_t size)
+/* Bytes that a character begun at the end of s[0..n-1] still lacks; 0 = it ends whole. */
+static int lacks(const char *s, int n)
 {
-	char text[96];
+	for (int back = 1; back <= 3 && back <= n; back++) {
+		unsigned char ch = (unsigned char)s[n - back];
+		int want = ch >= 0xf0 ? 4 : ch >= 0xe0 ? 3 : ch >= 0xc0 ? 2 : 1;
 
-	tui_token_text(text, sizeof text, t->id, t->bytes, t->len);
+		if (ch < 0x80 || ch >= 0xc0)
+			return want > back ? want - back : 0;
+	}
+	return 0;
+}
+
+static int leading(const struct view_stream_token *t, int most)
+{
+	int n = 0;
+
+	while (n < most && n < t->len && ((unsigned char)t->bytes[n] & 0xc0) == 0x80)
+		n++;
+	return n;
+}
+
+/* The bytes of token i with those of the next ones that complete its last character, without those
+ * that completed one begun before; a character is never longer than four tokens. */
+static int whole(const struct view_stream *v, size_t i, char *out, size_t size)
+{
+	const struct view_stream_token *t = v->token;
+	int owed = 0, from = 0, n;
+
+	for (size_t j = i > 3 ? i - 3 : 0; j <= i; j++) {
+		from = leading(&t[j], owed);
+		if (t[j].len < 0 || (from < owed && from < t[j].len))
+			owed = 0;
+		else
+			owed -= from;
+		if (from < t[j].len)
+			owed = lacks(t[j].bytes + from, t[j].len - from);
+	}
+	n = t[i].len - from;
+	memcpy(out, t[i].bytes + from, (size_t)n);
+	for (size_t j = i + 1; n > 0 && owed > 0 && j < v->n && j < i + 4; j++) {
+		int k = leading(&t[j], owed);
+
+		if (!k || n + k > (int)size)
+			break;
+		memcpy(out + n, t[j].bytes, (size_t)k);
+		n += k;
+		owed -= k;
+		if (k < t[j].len)
+			break;
+	}
+	return n;
+}
+
+/* As the token stands on the screen: its text, with `margins` its expert and margin behind it. */
+static void spell(const struct view_stream *v, size_t i, int margins, char *out, size_t size)
+{
+	const struct view_stream_token *t = &v->token[i];
+	char text[96], bytes[VIEW_STREAM_BYTES + 4];
+	int len = t->len < 0 ? -1 : whole(v, i, bytes, sizeof bytes);
+
+	tui_token_text(text, sizeof text, t->id, bytes, len);
 	if (!margins)
 		snprintf(out, size, "%s", text);
 	else if (isnan(t->margin))
@@ -74,7 +130,7 @@ static int flow(struct tui_ctx *c, struct tui_grid *g, struct tui_rect r, const 
 		char text[160];
 		int w;
 
-		spell(t, margins, text, sizeof text);
+		spell(v, i, margins, text, sizeof text);
 		w = tui_columns(c->g, text);
 		if (x && x + w > r.w)
 			x = 0, y++;
@@ -114,17 +170,17 @@ static void draw_head(struct tui_ctx *c, struct tui_rect r, const struct view_st
 		x += tui_text(c->g, x, r.y, 2, TUI_GOOD, "\xe2\x97\x8f") + 1;
 	x += tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_DIM, "of %s", tui_fmt_count(n, sizeof n,
 		v->n_seq)) + 2;
-	if (v->domain[0])
-		x += tui_text(c->g, x, r.y, r.x + r.w - x, TUI_TEXT, v->domain) + 2;
-	if (v->name[0])
-		x += tui_text(c->g, x, r.y, r.x + r.w - x, TUI_TEXT, v->name) + 2;
 	x += tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_DIM, "%s tokens",
 		tui_fmt_count(n, sizeof n, v->n_all)) + 2;
 	if (k)
 		x += tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_DIM, "mean margin %s",
 			tui_fmt_unit(m, sizeof m, margin / (double)k)) + 2;
+	if (v->domain[0])
+		x += tui_text(c->g, x, r.y, r.x + r.w - x, TUI_TEXT, v->domain) + 2;
 	if (!v->with_text && v->n)
-		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_WARN, "token text was not logged: ids");
+		x += tui_text(c->g, x, r.y, r.x + r.w - x, TUI_WARN, "token text was not logged: ids") + 2;
+	if (v->name[0] && r.x + r.w - x > 6)
+		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_DIM, v->name);
 }
 
 static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)

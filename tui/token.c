@@ -16,7 +16,14 @@ void tui_token_text(char *out, size_t size, int32_t id, const char *bytes, int l
 		return;
 	}
 	buf_init(&b, size * 8);
-	text_escape(&b, bytes, (size_t)len, TEXT_TERMINAL);
+	for (int i = 0, from = 0; i <= len; i++) {
+		if (i < len && bytes[i] != '\n')
+			continue;
+		text_escape(&b, bytes + from, (size_t)(i - from), TEXT_TERMINAL);
+		if (i < len)
+			buf_str(&b, "\xe2\x86\xb5");
+		from = i + 1;
+	}
 	for (size_t i = 0; b.data && i < b.len;) { /* whole code points only */
 		uint32_t cp;
 		size_t k = text_decode(b.data + i, b.len - i, &cp);

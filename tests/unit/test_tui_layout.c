@@ -64,6 +64,24 @@ static void overview_never_overlaps(void **state)
 				}
 }
 
+static void card_never_overlaps(void **state)
+{
+	struct tui_card k;
+
+	(void)state;
+	for (int w = 1; w <= 260; w++)
+		for (int h = 1; h <= 90; h++) {
+			struct tui_rect body = tui_layout(w, h, h % 2).body;
+
+			k = tui_layout_card(body);
+			check_rects((struct tui_rect[]){ k.head, k.domains, k.tokens, k.peers, k.next, k.history }, 6,
+				body);
+		}
+	k = tui_layout_card(tui_layout(80, 24, 0).body); /* everything is there */
+	assert_true(k.domains.h >= 6 && k.tokens.h >= 6 && k.peers.h >= 6 && k.next.h >= 6 &&
+		k.history.h >= 4);
+}
+
 static void overview_shows_all_at_80x24(void **state)
 {
 	struct tui_overview o = tui_layout_overview(tui_layout(80, 24, 0).body, 6, 16, 2, 2);
@@ -202,6 +220,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(frame_never_overlaps),
 		cmocka_unit_test(overview_never_overlaps),
+		cmocka_unit_test(card_never_overlaps),
 		cmocka_unit_test(overview_shows_all_at_80x24),
 		cmocka_unit_test(map_fits_and_reaches_everything),
 		cmocka_unit_test(scroll_keeps_the_cursor_in_view),
