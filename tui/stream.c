@@ -178,7 +178,8 @@ static void draw_head(struct tui_ctx *c, struct tui_rect r, const struct view_st
 	if (v->domain[0])
 		x += tui_text(c->g, x, r.y, r.x + r.w - x, TUI_TEXT, v->domain) + 2;
 	if (!v->with_text && v->n)
-		x += tui_text(c->g, x, r.y, r.x + r.w - x, TUI_WARN, "token text was not logged: ids") + 2;
+		tui_text(c->g, r.x, r.y + 2, r.w, TUI_WARN,
+			"token text was not logged, these are ids; log with --log-text");
 	if (v->name[0] && r.x + r.w - x > 6)
 		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_DIM, v->name);
 }
