@@ -1,10 +1,11 @@
 # moescope - build, demo and tests. `make demo` and `make check` need nothing but git, make and a
 # C compiler: install-deps.sh fetches the distribution's packages that are missing.
 #
-#   make            build build/moescope, build/libmoescope.a and build/moescope_routing.so (the
-#                   `routing` table function for any sqlite3 shell)
+#   make            build build/moescope, build/moescope-verify (checks audit logs), build/libmoescope.a
+#                   and build/moescope_routing.so (the `routing` table function for any sqlite3 shell)
 #   make demo       profile the embedded sample model, write a report, say what to do next
 #   make check      every test; ends with a line that counts them
+#   make attack     10,500 seeded mutations of an audit log: TRIES=N SEED=S
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviourSanitizer, in build/san
 #   make install    PREFIX=/usr/local by default
 #   make V=1 ...    shows every command of the compiler
@@ -36,7 +37,7 @@ say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 
 SRC := $(sort $(wildcard src/*/*.c tui/*.c reports/*.c))
 CMD_SRC := $(filter src/cmd/%,$(SRC))
-LIB_SRC := $(filter-out src/cmd/%,$(SRC))
+LIB_SRC := $(filter-out src/cmd/% src/verify/%,$(SRC))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/gen/embed.o
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
@@ -46,8 +47,8 @@ EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/schema_2_sql.h $(BUILD)/gen/schema_3_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
-.PHONY: all deps demo check unit tools bench-tools cli lint install clean libfuzzer
-all: $(BUILD)/moescope $(BUILD)/moescope_routing.so
+.PHONY: all deps demo check unit tools bench-tools cli lint attack install clean libfuzzer
+all: $(BUILD)/moescope $(BUILD)/moescope-verify $(BUILD)/moescope_routing.so
 
 deps:
 	@./install-deps.sh
@@ -106,6 +107,11 @@ $(BUILD)/moescope: $(CMD_OBJ) $(BUILD)/libmoescope.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(CMD_OBJ) $(BUILD)/libmoescope.a $(LIBS) -o $@
 
+# The verifier for third parties: libsodium and SQLite, nothing else.
+$(BUILD)/moescope-verify: $(BUILD)/src/verify/main.o $(BUILD)/libmoescope.a
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $< $(BUILD)/libmoescope.a $(shell $(PC) --libs libsodium sqlite3) -lm -pthread -o $@
+
 # `routing` for any sqlite3 shell: `.load build/moescope_routing`. Never sanitized: the shell is not.
 $(BUILD)/moescope_routing.so: $(EXT_SRC) $(GEN)
 	@mkdir -p $(@D)
@@ -159,11 +165,16 @@ tools: $(TOOLS)
 # Programs that the scripts in bench/ run.
 bench-tools: $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
+# The attack matrix of docs/AUDIT.md at length; `make check` tries a few hundred mutations.
+attack: $(BUILD)/tests/attack
+	@d=$$(mktemp -d) && $< --tries $(or $(TRIES),10500) --seed $(or $(SEED),1) $$d; s=$$?; rm -rf $$d; exit $$s
+
 lint:
 	@for t in tests/lint/*.sh; do sh $$t || exit 1; done
 
 install: all
 	install -D -m 755 $(BUILD)/moescope $(DESTDIR)$(PREFIX)/bin/moescope
+	install -D -m 755 $(BUILD)/moescope-verify $(DESTDIR)$(PREFIX)/bin/moescope-verify
 	install -D -m 644 docs/moescope.1 $(DESTDIR)$(PREFIX)/share/man/man1/moescope.1
 	install -D -m 755 $(BUILD)/moescope_routing.so $(DESTDIR)$(PREFIX)/lib/moescope_routing.so
 	install -D -m 644 $(BUILD)/libmoescope.a $(DESTDIR)$(PREFIX)/lib/libmoescope.a
@@ -173,5 +184,5 @@ install: all
 clean:
 	rm -rf build
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(TOOLS:=.d) \
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(BUILD)/src/verify/main.d $(UNIT:=.d) $(TOOLS:=.d) \
 	$(BUILD)/moescope_routing.so.d

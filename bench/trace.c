@@ -3,7 +3,7 @@
  *
  *	make bench-tools
  *	build/bench/trace DB [--tokens 100000] [--layers 48] [--experts 128] [--k 8] [--domains 5]
- *		[--document 2048] [--batch 512] [--weights exact|16bit|8bit|none] [--detail routes|counts]
+ *		[--document 2048] [--batch 512] [--bucket MS] [--weights exact|16bit|8bit|none] [--detail routes|counts]
  *		[--zipf 0.6] [--shift 0.25] [--reuse 0.2] [--seed 1] [--rows | --dry]
  *
  * The model of a token's choice at a layer:
@@ -12,9 +12,9 @@
  *   - locality: each rank of the token before is taken over with probability --reuse (Markov);
  *   - weights: the softmax over the largest k of n_expert normal logits of deviation 1.5, renormalised,
  *     from a table of 4096 draws; margins are the distance of the k-th probability to the next.
- * With the defaults a layer has CV 0.6 and consecutive tokens share a quarter of their experts, as
- * published for balanced models of this shape; `moescope stat` shows what came out. Only the seed
- * decides. Prints one line: tokens, picks, seconds, picks per second, bytes of the file, bytes a pick,
+ * `moescope stat` shows what came out: with the defaults CV 0.65 to 0.68 by layer, consecutive tokens
+ * share 26 % of their experts (uniform: 6 %) and 21 % of first choices, MI(domain; expert) 0.029 bits.
+ * Only the seed decides. Prints one line: tokens, picks, seconds, picks per second, bytes of the file, bytes a pick,
  * processor seconds of all threads.
  *
  * --rows writes what one would write without this program: a table with a row per pick, one prepared
@@ -39,7 +39,7 @@ enum { TABLE = 4096, DOMAINS_MAX = 32, K_MAX = 64, BATCH_MAX = 4096, VOCAB = 320
 static const char *const domain_name[] = { "code", "finance", "law", "medicine", "poetry" };
 
 static long long tokens = 100000, layers = 48, experts = 128, k = 8, domains = 5, document = 2048,
-	batch = 512, seed = 1;
+	batch = 512, bucket, seed = 1;
 static double zipf = 0.6, shift = 0.25, reuse = 0.2;
 static int weights_kind, detail, rows, dry;
 static const struct opt opts[] = {
@@ -50,6 +50,7 @@ static const struct opt opts[] = {
 	{ "domains", 0, OPT_INT, &domains, "N", "domains", 1, DOMAINS_MAX },
 	{ "document", 0, OPT_INT, &document, "N", "tokens of a document", 1, 1e7 },
 	{ "batch", 0, OPT_INT, &batch, "N", "tokens of a batch", 1, BATCH_MAX },
+	{ "bucket", 0, OPT_INT, &bucket, "MS", "width of a time bucket; 0 = 10000", 0, 1e9 },
 	{ "weights", 0, OPT_ENUM, &weights_kind, "exact|16bit|8bit|none", "precision", 0, 0 },
 	{ "detail", 0, OPT_ENUM, &detail, "routes|counts", "what is kept", 0, 0 },
 	{ "zipf", 0, OPT_REAL, &zipf, "X", "exponent of the popularity", 0, 4 },
@@ -281,7 +282,7 @@ static int into_trace(const char *path, struct moe_err *e)
 		.engine = "bench", .n_threads = 1, .n_batch = (uint32_t)batch, .n_vocab = VOCAB,
 		.layers = desc, .n_moe_layer = (uint32_t)layers, .n_layer = (uint32_t)layers };
 	struct moe_trace_opt o = { .detail = detail ? MOE_DETAIL_COUNTS : MOE_DETAIL_ROUTES,
-		.weights = (enum moe_weights)weights_kind };
+		.weights = (enum moe_weights)weights_kind, .bucket_ms = (uint32_t)bucket };
 	struct moe_trace *t;
 	int bad;
 

@@ -25,6 +25,8 @@ enum moe_detail {
 	MOE_DETAIL_FULL    /* and all router logits */
 };
 
+struct moe_trace_sink; /* src/trace/sink.h: who must know what is committed */
+
 /* How the gate weights and margins of single decisions are kept. Experts and their rank order, token
  * ids, logits and all load counts and sums are exact in any case. */
 enum moe_weights {
@@ -65,6 +67,7 @@ struct moe_trace_opt {
 	size_t ring_bytes;   /* 0 = 32 MiB */
 	uint32_t bucket_ms;  /* width of a load time bucket, 0 = 10000 */
 	uint32_t commit_ms;  /* longest time a decision waits before its commit, 0 = 250 */
+	const struct moe_trace_sink *sink; /* NULL = none; must outlive the trace */
 	enum moe_weights weights; /* below detail `counts` it says nothing */
 };
 
@@ -80,6 +83,9 @@ struct moe_hook *moe_trace_hook(struct moe_trace *t);
 
 /* The id of this run in the database. */
 int64_t moe_trace_run(const struct moe_trace *t);
+
+/* Tokens whose decisions are committed by now, of all sequences. */
+uint64_t moe_trace_committed(const struct moe_trace *t);
 
 /* Record something that is not a decision: an alarm, an operator's action. `kind` is one short
  * word; `text` may be NULL. */

@@ -4,20 +4,24 @@
  *
  * Two sessions of one model, one with the trace hook and one without, take turns over the same
  * random tokens; which goes first alternates. Each pair gives one ratio; medians are printed with
- * the quartiles, since single runs on a shared machine say little.
+ * the quartiles, since single runs on a shared machine say little. With --audit both sides log, and one
+ * of them keeps an audit log as well.
  */
 #include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "audit/admin.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/rng.h"
 #include "cmd/engine.h"
+#include "cmd/record.h"
 #include "cmd/show.h"
 
 void openblas_set_num_threads(int n); /* cblas.h of OpenBLAS declares it under some settings only */
@@ -26,11 +30,14 @@ void openblas_set_num_threads(int n); /* cblas.h of OpenBLAS declares it under s
 
 static struct load_opts lo;
 static long long pairs = 15, n_prefill = 512, n_decode = 128;
-static int detail = MOE_DETAIL_ROUTES, json, no_log;
+static int detail = MOE_DETAIL_ROUTES, json, no_log, audit;
 
 struct side { /* one of the two sessions */
 	struct session *s;
 	struct moe_trace *t;
+	struct record rec;   /* of the audit log, if it has one */
+	size_t n_vocab;
+	uint64_t seq;
 };
 
 struct bench {
@@ -39,7 +46,7 @@ struct bench {
 	int32_t *ids;
 	size_t n_pre, n_dec;
 	double t[2][2][MAX_PAIRS]; /* [prefill, decode][plain, logged] seconds */
-	char db[64];
+	char dir[64];                /* of the databases; nothing is left of it */
 };
 
 /* ---- limits ---- */
@@ -108,28 +115,37 @@ static double sgemm_rate(int threads)
 
 /* ---- runs ---- */
 
-static int one_run(const struct bench *b, const struct side *side, uint64_t seq, double *prefill,
+static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
+{
+	struct side *side = ctx;
+
+	return record_logits(&side->rec, side->seq, pos, row, side->n_vocab, e);
+}
+
+static int one_run(const struct bench *b, struct side *side, uint64_t seq, double *prefill,
 	double *decode, struct moe_err *e)
 {
 	struct moe_seq_info info = { .seq = seq, .domain = "bench" };
 	struct moe_seq_result res = { .seq = seq, .n_prompt = (uint32_t)b->n_pre,
 		.n_generated = (uint32_t)b->n_dec };
+	struct session_want asked = { 0, on_logits, side }, *want = audit ? &asked : NULL;
 	struct session *s = side->s;
 	int64_t t0, t1;
 
 	t0 = clock_mono();
-	if (session_begin(s, &info, e) || session_eval(s, b->ids, b->n_pre, MOE_PREFILL, NULL, e))
+	side->seq = seq;
+	if (session_begin(s, &info, e) || session_eval(s, b->ids, b->n_pre, MOE_PREFILL, want, e))
 		return -1;
 	t1 = clock_mono();
 	*prefill = (double)(t1 - t0) * 1e-9;
 	if (session_end(s, &res, e))
 		return -1;
-	info.seq = res.seq = seq + 1;
+	info.seq = res.seq = side->seq = seq + 1;
 	if (session_begin(s, &info, e) || session_eval(s, b->ids, 1, MOE_PREFILL, NULL, e))
 		return -1;
 	t0 = clock_mono();
 	for (size_t i = 0; i < b->n_dec; i++)
-		if (session_eval(s, b->ids + i, 1, MOE_DECODE, NULL, e))
+		if (session_eval(s, b->ids + i, 1, MOE_DECODE, want, e))
 			return -1;
 	*decode = (double)(clock_mono() - t0) * 1e-9;
 	return session_end(s, &res, e);
@@ -176,12 +192,45 @@ static struct stat3 quartiles(const double *x, const double *divide_by, long lon
 	return s;
 }
 
-static int open_all(struct bench *b, const char *model, struct moe_err *e)
+/* A log of its own, its key beside it in a folder that goes away with it. */
+static int start_log(const char *dir, const char *db, struct moe_err *e)
+{
+	struct log_policy p = { .origin = "bench", .detail = detail == MOE_DETAIL_FULL ? LOG_FULL : LOG_ROUTES,
+		.loss = LOG_STRICT, .retain_days = 183, .heartbeat_s = 10, .checkpoint_s = 60 };
+	struct note_secret key;
+	struct admin a;
+	char keys[80];
+	int bad;
+
+	snprintf(keys, sizeof keys, "%s/keys", dir);
+	if (mkdir(keys, 0700))
+		return err_errno(e, "%s", keys);
+	snprintf(p.key_path, sizeof p.key_path, "%s/key", keys);
+	if (admin_open_bare(&a, db, e))
+		return -1;
+	bad = note_secret_create(&key, p.origin, p.key_path, e) || log_create(a.db, &p, &key, NULL, "bench", e);
+	return admin_close(&a, bad, e) || bad ? -1 : 0;
+}
+
+static int open_side(struct bench *b, struct side *side, const char *name, int with_log, struct moe_err *e)
 {
 	struct moe_trace_opt to = { .detail = (enum moe_detail)detail };
+	struct record_about about = { .l = &b->l, .s = side->s, .logits = "last" };
 	struct moe_run_desc d;
+	char db[100];
+
+	snprintf(db, sizeof db, "%s/%s", b->dir, name);
+	engine_describe(&b->l, side->s, &lo, "bench", &d);
+	side->n_vocab = model_info(b->l.model)->n_vocab;
+	if (with_log && (start_log(b->dir, db, e) || record_start(&side->rec, db, &about, &to, &d, e)))
+		return -1;
+	side->t = moe_trace_open(db, &to, &d, e);
+	return side->t ? session_add_hook(side->s, moe_trace_hook(side->t), e) : -1;
+}
+
+static int open_all(struct bench *b, const char *model, struct moe_err *e)
+{
 	struct rng r;
-	int fd;
 
 	if (load_model(model, &b->l, e))
 		return -1;
@@ -201,32 +250,34 @@ static int open_all(struct bench *b, const char *model, struct moe_err *e)
 		no_log = 1;
 		return 0;
 	}
-	snprintf(b->db, sizeof b->db, "/tmp/moescope-bench-XXXXXX");
-	fd = mkstemp(b->db);
-	if (fd < 0)
-		return err_errno(e, "creating %s", b->db);
-	close(fd);
-	unlink(b->db);
-	engine_describe(&b->l, b->logged.s, &lo, "bench", &d);
-	b->logged.t = moe_trace_open(b->db, &to, &d, e);
-	return b->logged.t ? session_add_hook(b->logged.s, moe_trace_hook(b->logged.t), e) : -1;
+	snprintf(b->dir, sizeof b->dir, "/tmp/moescope-bench-XXXXXX");
+	if (!mkdtemp(b->dir)) {
+		b->dir[0] = 0;
+		return err_errno(e, "creating a directory in /tmp");
+	}
+	return open_side(b, &b->logged, "logged.db", audit, e) ||
+		(audit && open_side(b, &b->plain, "plain.db", 0, e)) ? -1 : 0;
 }
 
 static void close_all(struct bench *b)
 {
-	if (b->logged.t)
-		moe_trace_close(b->logged.t, MOE_RUN_DONE, NULL);
-	if (b->db[0]) {
-		char side[80];
+	static const char *const name[] = { "logged.db", "plain.db", "logged.db-wal", "plain.db-wal",
+		"logged.db-shm", "plain.db-shm", "logged.db-lock", "plain.db-lock", "keys/key", "keys" };
+	struct side *side[] = { &b->logged, &b->plain };
 
-		unlink(b->db);
-		snprintf(side, sizeof side, "%s-wal", b->db);
-		unlink(side);
-		snprintf(side, sizeof side, "%s-shm", b->db);
-		unlink(side);
-		snprintf(side, sizeof side, "%s-lock", b->db);
-		unlink(side);
+	for (int i = 0; i < 2; i++) {
+		if (side[i]->t)
+			moe_trace_close(side[i]->t, MOE_RUN_DONE, NULL);
+		record_free(&side[i]->rec);
 	}
+	for (size_t i = 0; b->dir[0] && i < sizeof name / sizeof name[0]; i++) {
+		char path[100];
+
+		snprintf(path, sizeof path, "%s/%s", b->dir, name[i]);
+		remove(path);
+	}
+	if (b->dir[0])
+		rmdir(b->dir);
 	session_free(b->plain.s);
 	session_free(b->logged.s);
 	free(b->ids);
@@ -273,7 +324,8 @@ static void report(const struct bench *b)
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
 	if (no_log)
 		return;
-	printf("\ncost of logging at `%s`, time with / time without, pair by pair:\n", level[detail]);
+	printf("\ncost of %s at `%s`, time with / time without, pair by pair:\n",
+		audit ? "an audit log beside logging" : "logging", level[detail]);
 	for (int p = 0; p < 2; p++) {
 		struct stat3 c = quartiles(b->t[p][1], b->t[p][0], pairs);
 
@@ -307,6 +359,7 @@ static const struct opt opts[] = {
 	{ "decode", 0, OPT_INT, &n_decode, "N", "tokens decoded (default 128)", 1, 1 << 20 },
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what is logged (default routes)", 0, 0 },
 	{ "no-log", 0, OPT_FLAG, &no_log, NULL, "speed only", 0, 0 },
+	{ "audit", 0, OPT_FLAG, &audit, NULL, "what an audit log costs beside logging", 0, 0 },
 	{ "json", 0, OPT_FLAG, &json, NULL, "print JSON", 0, 0 },
 	LOAD_OPTS(lo),
 	{ 0 },

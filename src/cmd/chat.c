@@ -489,8 +489,7 @@ static int read_line(struct chat *c, char **line, size_t *cap)
 	int asked = 0;
 	ssize_t n;
 
-	for (;;) {
-		stopped = 0;
+	for (stopped = 0;;) {
 		if (c->interactive) {
 			printf("> ");
 			fflush(stdout);
@@ -512,6 +511,7 @@ static int read_line(struct chat *c, char **line, size_t *cap)
 		clearerr(stdin);
 		if (asked++ || !c->interactive)
 			return 0;
+		stopped = 0; /* before it is said: the second one may follow at once */
 		printf("\n[Ctrl-C again, /exit or Ctrl-D leaves]\n");
 	}
 }

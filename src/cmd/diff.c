@@ -4,6 +4,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -85,7 +86,30 @@ static void verdict(const struct diff *d)
 	if (d->n && isfinite(d->layer[0].null_p95))
 		printf("the load of %zu of %zu layers moved more than %s\n", moved, d->n, d->paired ?
 			"swapping documents between the runs explains" : "dealing the documents anew explains");
-	putchar('\n');
+}
+
+/* What only one of the runs was made with: "B: adapter 1 = ...". */
+static int print_settings(char side, struct reader *r, int64_t run, struct reader *other, int64_t other_run,
+	struct moe_err *e)
+{
+	struct setting *s = NULL, *t = NULL;
+	size_t n = 0, m = 0, j;
+
+	if (reader_settings(r, run, &s, &n, e) || reader_settings(other, other_run, &t, &m, e)) {
+		free(s);
+		return -1;
+	}
+	for (size_t i = 0; i < n; i++) {
+		for (j = 0; j < m && (strcmp(s[i].key, t[j].key) || strcmp(s[i].value, t[j].value)); j++)
+			;
+		if (j == m)
+			printf("%c: %s = %s\n", side, show(s[i].key).s, show(s[i].value).s);
+	}
+	free(s);
+	free(t);
+	if (side == 'B')
+		putchar('\n');
+	return 0;
 }
 
 static int run(int argc, char **argv, struct moe_err *e)
@@ -111,8 +135,11 @@ static int run(int argc, char **argv, struct moe_err *e)
 	if (view_diff(a, &fa, b, &fb, o.epsilon, &d, e) ||
 	    (o.experts ? view_diff_experts(&d, &t, e) : view_diff_table(&d, &t, e)))
 		goto out;
-	if (!o.json && !o.csv && !o.experts)
+	if (!o.json && !o.csv && !o.experts) {
 		verdict(&d);
+		if (print_settings('A', a, fa.run, b, fb.run, e) || print_settings('B', b, fb.run, a, fa.run, e))
+			goto out;
+	}
 	if (view_table_print(&t, o.json ? VIEW_JSON : o.csv ? VIEW_CSV : VIEW_PRETTY, stdout, e))
 		goto out;
 	select_remark(&t);

@@ -227,7 +227,7 @@ static void hash_of(const struct gguf *g, char out[2 * crypto_hash_sha256_BYTES 
 	sodium_bin2hex(out, 2 * sizeof sum + 1, sum, sizeof sum);
 }
 
-#define SETTINGS (LOAD_ADAPTERS + 4)
+#define SETTINGS (LOAD_ADAPTERS + 5)
 static struct moe_setting settings[SETTINGS]; /* one model a process */
 static char keys[SETTINGS][32], values[SETTINGS][1200];
 
@@ -252,6 +252,7 @@ void engine_describe(const struct loaded *l, const struct session *s, const stru
 	struct session_cache_stat c;
 
 	load_describe(l, s, command, d);
+	set(d, "activations", "%s", session_act_name(s));
 	set(d, "kv type", "%s", session_kv_name(s));
 	for (size_t i = 0; i < l->n_adapter; i++) {
 		char key[32], hash[2 * crypto_hash_sha256_BYTES + 1];

@@ -13,7 +13,8 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 {
 	struct gen *g = ctx;
 
-	(void)pos, (void)e;
+	if (record_logits(&g->rec, g->result.seq, pos, row, model_info(g->l.model)->n_vocab, e))
+		return -1;
 	g->next = sampler_next(g->sampler, row);
 	return 0;
 }
@@ -24,6 +25,7 @@ int gen_feed(struct gen *g, const int32_t *ids, size_t n, enum moe_phase phase, 
 
 	for (size_t i = 0; i < n; i++)
 		sampler_seen(g->sampler, ids[i]);
+	g->n_fed += n;
 	return session_eval(g->s, ids, n, phase, &want, e);
 }
 
@@ -75,6 +77,41 @@ static int put_token(struct gen *g, int32_t id, struct moe_err *e)
 	return 0;
 }
 
+static int show_held(struct gen *g, int all, struct moe_err *e)
+{
+	for (; g->n_shown < g->n_held; g->n_shown++) {
+		if (!all && moe_trace_committed(g->t) < g->held[g->n_shown].fed)
+			break;
+		if (put_token(g, g->held[g->n_shown].id, e))
+			return -1;
+	}
+	return 0;
+}
+
+int gen_show_held(struct gen *g, struct moe_err *e)
+{
+	if (!g->n_held)
+		return 0;
+	return show_held(g, 1, e) || put_token(g, -1, e) ? -1 : 0;
+}
+
+static int emit(struct gen *g, int32_t id, struct moe_err *e)
+{
+	if (!g->rec.strict)
+		return put_token(g, id, e);
+	if (!(g->n_held & (g->n_held - 1))) {
+		size_t cap = g->n_held ? 2 * g->n_held : 1;
+		void *p = realloc(g->held, cap * sizeof *g->held);
+
+		if (!p)
+			return err_nomem(e, cap * sizeof *g->held, "tokens that wait for their record");
+		g->held = p;
+	}
+	g->held[g->n_held].id = id;
+	g->held[g->n_held++].fed = g->n_fed;
+	return show_held(g, 0, e);
+}
+
 int gen_reply(struct gen *g, long long most, int ignore_end, int (*stop)(void), int *full,
 	struct moe_err *e)
 {
@@ -85,7 +122,7 @@ int gen_reply(struct gen *g, long long most, int ignore_end, int (*stop)(void), 
 
 		if (tok_is_end(g->l.tok, id) && !ignore_end)
 			break;
-		if (put_token(g, id, e))
+		if (emit(g, id, e))
 			return -1;
 		g->result.n_generated++;
 		g->unfed = id;
@@ -99,5 +136,5 @@ int gen_reply(struct gen *g, long long most, int ignore_end, int (*stop)(void), 
 			return -1;
 		g->unfed = -1;
 	}
-	return put_token(g, -1, e);
+	return g->rec.strict ? 0 : put_token(g, -1, e);
 }

@@ -5,6 +5,7 @@
 #define CMD_GEN_H
 
 #include "cmd/load.h"
+#include "cmd/record.h"
 #include "model/sampler.h"
 #include "tok/chat.h"
 
@@ -17,6 +18,12 @@ struct gen {
 	struct moe_seq_result result; /* of the sequence so far */
 	struct tok_stream stream;     /* text that waits for the rest of a character */
 	int32_t unfed;         /* printed last and not fed, because nothing was to follow; -1 = none */
+	uint64_t seed;
+	struct record rec;     /* of the database's audit log */
+	/* With a strict log: tokens that wait until the decisions before them are committed. */
+	struct { int32_t id; uint64_t fed; } *held; /* fed: tokens that the engine had seen */
+	size_t n_held, n_shown;
+	uint64_t n_fed;
 	int skip_blank;        /* the next text's first blank is the tokenizer's, not the model's */
 };
 
@@ -27,6 +34,9 @@ int gen_feed(struct gen *g, const int32_t *ids, size_t n, enum moe_phase phase, 
  * error of stdout, or stop() says so; *full tells of the context. The token that ends it is not fed. */
 int gen_reply(struct gen *g, long long most, int ignore_end, int (*stop)(void), int *full,
 	struct moe_err *e);
+
+/* Print what was held back; the trace is closed, and nothing of it was lost. */
+int gen_show_held(struct gen *g, struct moe_err *e);
 
 /* A conversation; its settings are options of `run`. */
 struct chat_opts {

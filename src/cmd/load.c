@@ -171,7 +171,7 @@ void load_describe(const struct loaded *l, const struct session *s, const char *
 		d->score = moe_route_score_name(in->route.score);
 	}
 	d->engine = "moescope " MOESCOPE_VERSION " " MOESCOPE_COMMIT;
-	d->isa = session_arithmetic(s);
+	d->isa = session_kern(s)->name;
 	d->n_threads = (uint32_t)session_threads(s);
 	d->n_batch = session_batch(s);
 }

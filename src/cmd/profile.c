@@ -17,6 +17,7 @@
 #include "cmd/engine.h"
 #include "cmd/live.h"
 #include "cmd/progress.h"
+#include "cmd/record.h"
 #include "cmd/show.h"
 #include "cmd/summary.h"
 #include "cmd/words.h"
@@ -33,6 +34,7 @@ struct profile {
 	struct loaded l;
 	struct session *s;
 	struct moe_trace *t;
+	struct record rec;
 	struct sampler *sampler;
 	struct words words;
 	struct corpus corpus;
@@ -70,7 +72,8 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 	struct profile *p = ctx;
 	size_t len;
 
-	(void)e;
+	if (record_logits(&p->rec, p->result.seq, pos, row, model_info(p->l.model)->n_vocab, e))
+		return -1;
 	if (pos + 1 < p->now->n) {
 		int32_t token = p->now->ids[pos + 1];
 
@@ -157,12 +160,21 @@ static int run_part(struct profile *p, size_t i, struct moe_err *e)
 	return 0;
 }
 
+static void describe_reading(struct buf *b, void *ctx)
+{
+	const struct profile *p = ctx;
+
+	record_text(b, "temperature_bits", "0000000000000000"); /* greedy */
+	record_int(b, "generate", p->o->generate);
+}
+
 static int open_all(struct profile *p, char **corpus, int n_corpus, struct moe_err *e)
 {
 	const struct profile_opt *o = p->o;
 	struct moe_trace_opt to = { .detail = o->detail, .drop = o->drop,
 		.weights = o->weights };
 	struct sampler_opt so = { .temperature = 0 };
+	struct record_about about = { .l = &p->l, .more = describe_reading, .ctx = p };
 	struct moe_run_desc d;
 
 	if (load_model(o->model, &p->l, e))
@@ -175,6 +187,10 @@ static int open_all(struct profile *p, char **corpus, int n_corpus, struct moe_e
 	if (o->generate && !(p->sampler = sampler_new(&so, model_info(p->l.model)->n_vocab, e)))
 		return -1;
 	engine_describe(&p->l, p->s, o->load, "profile", &d);
+	about.s = p->s;
+	about.logits = !o->no_perplexity ? "all" : p->sampler ? "last" : "none";
+	if (record_start(&p->rec, o->db, &about, &to, &d, e))
+		return -1;
 	p->t = moe_trace_open(o->db, &to, &d, e);
 	if (!p->t || session_add_hook(p->s, moe_trace_hook(p->t), e))
 		return -1;
@@ -192,6 +208,7 @@ static void close_all(struct profile *p)
 	free(p->part);
 	corpus_free(&p->corpus);
 	sampler_free(p->sampler);
+	record_free(&p->rec);
 	session_free(p->s);
 	words_free(&p->words);
 	load_free(&p->l);

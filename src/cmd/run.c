@@ -1,7 +1,8 @@
 /*
  * run.c - `moescope run`: generate from a prompt and log every routing decision.
  *
- * The text goes to stdout as it is produced, everything else to stderr.
+ * The text goes to stdout as it is produced, everything else to stderr. With a strict audit log a token is
+ * held back until the decisions that led to it are committed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "cmd/engine.h"
 #include "cmd/gen.h"
 #include "cmd/live.h"
+#include "cmd/record.h"
 #include "cmd/show.h"
 #include "cmd/words.h"
 
@@ -42,10 +44,29 @@ static int encode_prompt(struct gen *g, const char *text, int32_t **ids, size_t 
 	return 0;
 }
 
+/* For replay: the exact bits of what sampling was asked for. */
+static void describe_sampler(struct buf *b, void *ctx)
+{
+	const struct gen *g = ctx;
+	const struct { const char *name; double v; } real[] = { { "temperature", temperature },
+		{ "top_p", top_p }, { "min_p", min_p }, { "repeat_penalty", repeat_penalty } };
+
+	for (size_t i = 0; i < sizeof real / sizeof real[0]; i++) {
+		uint64_t bits;
+
+		memcpy(&bits, &real[i].v, 8);
+		buf_printf(b, "%s_bits %016llx\n", real[i].name, (unsigned long long)bits);
+	}
+	record_int(b, "top_k", top_k);
+	record_int(b, "repeat_last", repeat_last);
+	record_int(b, "seed", (int64_t)g->seed);
+}
+
 static int open_trace(struct gen *g, struct moe_err *e)
 {
 	struct moe_trace_opt o = { .detail = (enum moe_detail)detail, .drop = drop,
 		.weights = (enum moe_weights)weights };
+	struct record_about about = { &g->l, g->s, "last", describe_sampler, g };
 	struct moe_run_desc d;
 
 	if (no_log)
@@ -56,6 +77,11 @@ static int open_trace(struct gen *g, struct moe_err *e)
 		return 0;
 	}
 	engine_describe(&g->l, g->s, &lo, "run", &d);
+	if (record_start(&g->rec, db, &about, &o, &d, e))
+		return -1;
+	if (chat && g->rec.r) /* replay takes one prompt and what followed it */
+		return err_set(e, MOE_ERR_USAGE, "%s has an audit log, and a conversation could not be replayed from "
+			"it: take another --db, or --no-log", db);
 	g->t = moe_trace_open(db, &o, &d, e);
 	if (!g->t)
 		return -1;
@@ -108,8 +134,6 @@ static int go_once(struct gen *g, const char *text, struct moe_err *e)
 		goto out;
 	if (full)
 		fprintf(stderr, "\n[the context of %u tokens is full]", session_ctx(g->s));
-	if (isatty(STDOUT_FILENO))
-		putchar('\n');
 	status = session_end(g->s, &g->result, e);
 out:
 	free(ids);
@@ -119,10 +143,11 @@ out:
 static int go(struct gen *g, const char *text, struct moe_err *e)
 {
 	struct sampler_opt so = { temperature, (uint32_t)top_k, top_p, min_p, repeat_penalty,
-		(uint32_t)repeat_last, seed < 0 ? (uint64_t)clock_wall() : (uint64_t)seed };
+		(uint32_t)repeat_last, seed < 0 ? (uint64_t)clock_wall() >> 1 : (uint64_t)seed };
 	struct chat_opts co = { NULL, system_text, text, domain ? domain : "chat", name,
 		n_predict < 0 ? 512 : n_predict, ignore_end };
 
+	g->seed = so.seed;
 	if (chat && chat_template(&g->l, tmpl, &co.row, e))
 		return -1;
 	g->s = engine_session(&g->l, &lo, e);
@@ -176,10 +201,18 @@ static int infer(int argc, char **argv, struct moe_err *e)
 			status = -1;
 		}
 	}
-	if (!status) /* not before it is known that nothing was lost */
-		print_speed(&g), engine_print_cache(&g.l, g.s);
+	if (!status) { /* not before it is known that nothing was lost */
+		status = gen_show_held(&g, e);
+		if (!chat && isatty(STDOUT_FILENO))
+			putchar('\n');
+		fflush(stdout);
+		print_speed(&g);
+		engine_print_cache(&g.l, g.s);
+	}
 	if (!status && id)
 		print_logged(id);
+	record_free(&g.rec);
+	free(g.held);
 	sampler_free(g.sampler);
 	session_free(g.s);
 	words_free(&words);
@@ -217,6 +250,8 @@ static const struct opt opts[] = {
 	{ "seed", 's', OPT_INT, &seed, "N", "random seed (default: from the clock)", 0, 9e18 },
 	{ "db", 'd', OPT_TEXT, &db, "FILE", "database to log to (default moescope.db)", 0, 0 },
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what to log (default routes)", 0, 0 },
+	{ "weights", 0, OPT_ENUM, &weights, "exact|16bit|8bit|none",
+	  "how weights and margins are kept (default exact)", 0, 0 },
 	{ "domain", 0, OPT_TEXT, &domain, "NAME", "domain of this sequence, for analyses (a conversation: chat)", 0, 0 },
 	{ "name", 0, OPT_TEXT, &name, "NAME", "name of this sequence", 0, 0 },
 	{ "drop", 0, OPT_FLAG, &drop, NULL, "if the log cannot keep up, drop and record the gap; else wait", 0, 0 },

@@ -136,23 +136,32 @@ static void codes_q5_1(const uint8_t *restrict p, size_t n, uint8_t *restrict co
 /* The eight scales and minima of Q4_K and Q5_K, times d and dmin. */
 static inline void k_scales(const uint8_t *restrict p, float *restrict sc, float *restrict mn)
 {
-	float d = half(rd16(p)), dmin = half(rd16(p + 2));
-	uint32_t s[3], a[2], b[2]; /* four bytes at a time */
-
-	memcpy(s, p + 4, 12);
-	a[0] = s[0] & 0x3f3f3f3f;
-	b[0] = s[1] & 0x3f3f3f3f;
-	a[1] = (s[2] & 0x0f0f0f0f) | (s[0] >> 2 & 0x30303030);
-	b[1] = (s[2] >> 4 & 0x0f0f0f0f) | (s[1] >> 2 & 0x30303030);
 #ifdef __AVX2__
-	_mm256_storeu_ps(sc, _mm256_mul_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(
-		_mm_set_epi32(0, 0, (int)a[1], (int)a[0])))));
-	_mm256_storeu_ps(mn, _mm256_mul_ps(_mm256_set1_ps(dmin), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(
-		_mm_set_epi32(0, 0, (int)b[1], (int)b[0])))));
+	/* scales 0-3, their last 4 of 8 bytes, minima 0-3, the same 4 bytes; then what carries the two high
+	 * bits of the second and fourth group */
+	const __m128i low = _mm_setr_epi8(4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+	const __m128i high = _mm_setr_epi8(-1, -1, -1, -1, 4, 5, 6, 7, -1, -1, -1, -1, 8, 9, 10, 11);
+	const __m128i down = _mm_setr_epi32(0, 0, 0, 4), keep = _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f,
+		0x3f3f3f3f, 0x0f0f0f0f);
+	__m128i v = _mm_loadu_si128((const __m128i *)p), b, h;
+	__m128 d = _mm_cvtph_ps(v);
+
+	b = _mm_and_si128(_mm_srlv_epi32(_mm_shuffle_epi8(v, low), down), keep);
+	h = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi8(v, high), 2), _mm_set1_epi8(0x30));
+	b = _mm_or_si128(b, h);
+	_mm256_storeu_ps(sc, _mm256_mul_ps(_mm256_broadcastss_ps(d),
+		_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b))));
+	_mm256_storeu_ps(mn, _mm256_mul_ps(_mm256_broadcastss_ps(_mm_movehdup_ps(d)),
+		_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))));
 #else
-	for (int j = 0; j < 8; j++) {
-		sc[j] = d * (float)(a[j / 4] >> 8 * (j % 4) & 255);
-		mn[j] = dmin * (float)(b[j / 4] >> 8 * (j % 4) & 255);
+	float d = half(rd16(p)), dmin = half(rd16(p + 2));
+	const uint8_t *s = p + 4;
+
+	for (int j = 0; j < 4; j++) {
+		sc[j] = d * (float)(s[j] & 63);
+		mn[j] = dmin * (float)(s[j + 4] & 63);
+		sc[j + 4] = d * (float)((s[j + 8] & 15) | (s[j] >> 6) << 4);
+		mn[j + 4] = dmin * (float)(s[j + 8] >> 4 | (s[j + 4] >> 6) << 4);
 	}
 #endif
 }

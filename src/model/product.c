@@ -13,6 +13,7 @@
 
 #define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
 #define UNIT_MAX (1 << 18)
+#define UNIT_STREAM (1 << 21) /* and for one token, where a unit is a stream from memory */
 
 struct job_run { struct session *s; struct job *jobs; size_t n; };
 
@@ -152,7 +153,7 @@ static size_t round_inputs(struct session *s, struct job *jobs, size_t n)
 static size_t run_some(struct session *s, struct job *jobs, size_t n)
 {
 	struct job_run run = { s, jobs, n };
-	size_t units = 0, cost = 0, unit;
+	size_t units = 0, cost = 0, unit, most;
 
 	run.n = n = round_inputs(s, jobs, n);
 	for (size_t i = 0; i < n; i++)
@@ -163,7 +164,8 @@ static size_t run_some(struct session *s, struct job *jobs, size_t n)
 		return n;
 	}
 	unit = cost / (4 * (size_t)pool_threads(s->pool));
-	unit = unit < UNIT_MIN ? UNIT_MIN : unit > UNIT_MAX ? UNIT_MAX : unit;
+	most = jobs[0].n_tok == 1 ? UNIT_STREAM : UNIT_MAX;
+	unit = unit < UNIT_MIN ? UNIT_MIN : unit > most ? most : unit;
 	for (size_t i = 0; i < n; i++) {
 		jobs[i].rows = unit_rows(&jobs[i], unit);
 		jobs[i].unit0 = units;

@@ -28,10 +28,14 @@ struct commit_opt {
 	enum moe_detail detail;
 	enum moe_weights weights;
 	int drop;                        /* keep trying on a full disk or a busy database */
+	const struct moe_trace_sink *sink; /* NULL = none */
 };
 
 /* Reads what it needs of the database and starts the thread. NULL on error. */
 struct commit *commit_start(const struct commit_opt *o, struct moe_err *e);
+
+/* Tokens whose chunks are committed. Any thread may ask, at any time. */
+uint64_t commit_tokens(const struct commit *c);
 
 /* Has the thread given up? Then e has why. Any thread may ask, at any time. */
 int commit_failed(struct commit *c, struct moe_err *e);

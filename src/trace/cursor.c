@@ -13,6 +13,7 @@ struct cursor {
 	struct steps s;
 	struct chunk_mem mem;
 	struct cursor_chunk *out; /* of the step in progress */
+	sqlite3_stmt *find;
 };
 
 struct cursor *cursor_open(struct reader *r, const struct load_filter *f, struct moe_err *e)
@@ -34,6 +35,7 @@ void cursor_close(struct cursor *c)
 {
 	if (!c)
 		return;
+	sqlite3_finalize(c->find);
 	steps_close(&c->s);
 	chunk_mem_free(&c->mem);
 	free(c);
@@ -67,4 +69,31 @@ int cursor_next(struct cursor *c, struct cursor_chunk *out, struct moe_err *e)
 {
 	c->out = out;
 	return steps_next(&c->s, take, c, e);
+}
+
+int cursor_seek(struct cursor *c, int64_t chunk, struct moe_err *e)
+{
+	struct steps *s = &c->s;
+	int rc;
+
+	if (!c->find && sqlite3_prepare_v3(s->db, "SELECT s.id, s.seq, coalesce(s.domain, 0), c.pos "
+		"FROM chunk c JOIN sequence s ON s.id = c.sequence WHERE c.id = ?1 AND c.run = ?2", -1,
+		SQLITE_PREPARE_PERSISTENT, &c->find, NULL))
+		return err_set(e, MOE_ERR_INPUT, "finding a chunk: %s", sqlite3_errmsg(s->db));
+	sqlite3_bind_int64(c->find, 1, chunk);
+	sqlite3_bind_int64(c->find, 2, s->f.run);
+	rc = sqlite3_step(c->find);
+	if (rc == SQLITE_ROW) {
+		s->sequence = s->document = sqlite3_column_int64(c->find, 0);
+		s->seq = sqlite3_column_int64(c->find, 1);
+		s->domain = sqlite3_column_int64(c->find, 2);
+		s->pos = sqlite3_column_int64(c->find, 3);
+		s->id = chunk - 1; /* the next one after (pos, chunk - 1) is this one */
+		s->name[0] = 0;
+		s->in_seq = s->started = 1;
+	} else if (rc != SQLITE_DONE) {
+		err_set(e, MOE_ERR_INPUT, "finding a chunk: %s", sqlite3_errmsg(s->db));
+	}
+	sqlite3_reset(c->find);
+	return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : -1;
 }

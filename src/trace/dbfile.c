@@ -202,7 +202,7 @@ void dbfile_close_writer(sqlite3 *db, int lock)
 {
 	char *name = db && lock >= 0 ? lock_name(db) : NULL;
 
-	sqlite3_close(db);
+	sqlite3_close_v2(db); /* a sink that broke off may still hold a statement */
 	if (lock >= 0) {
 		if (name)
 			unlink(name);

@@ -183,7 +183,7 @@ struct bits {
 	unsigned have;
 };
 
-static void put(struct bits *b, uint64_t value, unsigned n) /* n <= 32 */
+static inline void put(struct bits *b, uint64_t value, unsigned n) /* n <= 32 */
 {
 	b->acc |= value << b->have;
 	b->have += n;
@@ -203,12 +203,14 @@ static void put_end(struct bits *b)
 		*b->p++ = (unsigned char)b->acc;
 }
 
-static void put_rice(struct bits *b, unsigned v, unsigned p)
+static inline void put_rice(struct bits *b, unsigned v, unsigned p)
 {
 	unsigned ones = v >> p;
 
-	for (; ones >= 24; ones -= 24)
+	while (__builtin_expect(ones >= 24, 0)) {
 		put(b, 0xffffff, 24);
+		ones -= 24;
+	}
 	put(b, ((UINT64_C(1) << ones) - 1) | (uint64_t)(v & ((1u << p) - 1)) << (ones + 1), ones + 1 + p);
 }
 
@@ -353,6 +355,7 @@ static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, uns
 	unsigned has_sign = 0, by_sum;
 	uint8_t least = 255;
 	uint16_t len, mean;
+	int of[LAYOUT_CHUNK]; /* sums by token */
 
 	head[0] = (unsigned char)quantise(rows, n, stride, k, q);
 	for (size_t t = 0; t < n; t++) {
@@ -364,12 +367,12 @@ static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, uns
 		sum[0] += (uint64_t)(q[t * k] - least);
 		for (unsigned j = 1; j < k; j++)
 			sum[j] += difference(q + t * k, j, has_sign);
+		of[t] = sum_of(q + t * k, k);
+		total += (uint64_t)of[t];
 	}
-	for (size_t t = 0; t < n; t++)
-		total += (uint64_t)sum_of(q + t * k, k);
 	mean = (uint16_t)((total + n / 2) / n);
 	for (size_t t = 0; t < n; t++)
-		off += zigzag(sum_of(q + t * k, k) - mean);
+		off += zigzag(of[t] - mean);
 	by_sum = k > 1 && off < sum[k - 1];
 	if (by_sum)
 		sum[k - 1] = off;
@@ -380,7 +383,7 @@ static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, uns
 	for (size_t t = 0; t < n; t++) {
 		put_rice(&b, (unsigned)(q[t * k] - least), p[0]);
 		for (unsigned j = 1; j < k; j++)
-			put_rice(&b, by_sum && j == k - 1 ? zigzag(sum_of(q + t * k, k) - mean) :
+			put_rice(&b, by_sum && j == k - 1 ? zigzag(of[t] - mean) :
 				difference(q + t * k, j, has_sign), p[j]);
 	}
 	put_end(&b);

@@ -423,7 +423,7 @@ static size_t pieces(int64_t a, int64_t b, int64_t summed, int level, struct pie
 		*out = (struct piece){ 0, a, b };
 		return 1;
 	}
-	lo = a < 0 ? INT64_MAX : (a + width - 1) / width;
+	lo = a < 0 ? INT64_MAX : a / width + (a % width != 0);
 	hi = to / width;
 	if (lo >= hi)
 		return pieces(a, b, summed, level - 1, out);

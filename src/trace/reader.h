@@ -137,6 +137,8 @@ struct cursor;
 struct cursor *cursor_open(struct reader *r, const struct load_filter *f, struct moe_err *e);
 int cursor_next(struct cursor *c, struct cursor_chunk *out, struct moe_err *e); /* 1, 0 = end, -1 */
 void cursor_close(struct cursor *c);
+/* The next step gives the chunk with this id, if it is one of the run: 1, 0 = it is not, -1. */
+int cursor_seek(struct cursor *c, int64_t chunk, struct moe_err *e);
 
 /* Register the `routing` table function on any connection (also used by the loadable extension):
  * routing(run, sequence, seq, pos, token, phase, domain, layer, rank, expert, weight, margin). */

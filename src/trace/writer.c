@@ -24,6 +24,7 @@
 #include "trace/commit.h"
 #include "trace/dbfile.h"
 #include "trace/layout.h"
+#include "trace/sink.h"
 #include "trace/writer.h"
 
 #define RING_BYTES ((size_t)32 << 20)
@@ -527,6 +528,11 @@ struct moe_hook *moe_trace_hook(struct moe_trace *t)
 	return &t->hook;
 }
 
+uint64_t moe_trace_committed(const struct moe_trace *t)
+{
+	return commit_tokens(t->commit);
+}
+
 int64_t moe_trace_run(const struct moe_trace *t)
 {
 	return t->run;
@@ -699,7 +705,8 @@ int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct lay
 	if (own && sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL))
 		return bad_sql(db, "starting the run", e);
 	if (recover(db, e) || model_id(db, d, l, &o->model, e) || add_run(db, d, o, &o->run, e) ||
-		add_settings(db, d, o->run, e)) {
+		add_settings(db, d, o->run, e) ||
+		(o->sink && o->sink->start && o->sink->start(o->sink->ctx, db, o->run, e))) {
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
 	}
@@ -708,6 +715,8 @@ int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct lay
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
 	}
+	if (o->sink && o->sink->settled)
+		o->sink->settled(o->sink->ctx);
 	return 0;
 }
 
@@ -747,12 +756,16 @@ static int open_parts(struct moe_trace *t, const char *path, const struct moe_tr
 	t->db = dbfile_open_writer(path, &t->lock, e);
 	if (!t->db)
 		return -1;
+	/* Who must know what is committed must be able to rely on it. */
+	if (opt->sink && sqlite3_exec(t->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL))
+		return bad_sql(t->db, path, e);
 	o.db = t->db;
 	o.ring = t->ring;
 	o.shape = &t->shape;
 	o.detail = opt->detail;
 	o.weights = opt->weights;
 	o.drop = opt->drop;
+	o.sink = opt->sink;
 	o.bucket_ns = (opt->bucket_ms ? opt->bucket_ms : 10000) * INT64_C(1000000);
 	o.commit_ns = (opt->commit_ms ? opt->commit_ms : 250) * INT64_C(1000000);
 	o.started = clock_wall();

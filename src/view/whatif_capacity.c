@@ -358,6 +358,27 @@ void whatif_ks_free(struct whatif_ks *v)
 
 /* ---- pruning ---- */
 
+/* Softmax mass of `want` more experts: the best by logit of those that stay (cold >= n) and are
+ * not marked; marks them. */
+static double substitutes(const float *z, const double *p, const uint16_t *cold, unsigned n_expert,
+	unsigned n, unsigned want, uint8_t *mark)
+{
+	double mass = 0;
+
+	while (want--) {
+		int best = -1;
+
+		for (unsigned e = 0; e < n_expert; e++)
+			if (!mark[e] && cold[e] >= n && (best < 0 || z[e] > z[best]))
+				best = (int)e;
+		if (best < 0)
+			break;
+		mark[best] = 1;
+		mass += p[best];
+	}
+	return mass;
+}
+
 struct cuts {
 	struct whatif_cut *row;    /* [n_n][n_layer + 1] */
 	unsigned n[WHATIF_LIST];
@@ -373,40 +394,38 @@ static int cut_layer(void *ctx, size_t layer, const struct walk_layer *l,
 {
 	struct cuts *s = ctx;
 	const uint16_t *cold = s->order + layer * MOE_MAX_EXPERT;
-	uint16_t rank[MOE_MAX_EXPERT];
 	double p[MOE_MAX_EXPERT];
 
 	(void)b;
 	(void)e;
 	for (uint32_t t = 0; t < l->n; t++) {
 		const uint16_t *set = l->experts + (size_t)t * l->k;
+		const float *z = l->logits ? l->logits + (size_t)t * l->n_expert : NULL;
 		double own = 0;
 
-		if (l->logits) {
-			const float *z = l->logits + (size_t)t * l->n_expert;
-
+		if (z)
 			whatif_softmax(z, l->n_expert, p);
-			whatif_ranking(set, l->k, z, l->n_expert, l->n_expert, rank);
-			for (unsigned i = 0; i < l->k; i++)
-				own += p[set[i]];
-		}
+		for (unsigned i = 0; i < l->k && z; i++)
+			own += p[set[i]];
 		for (size_t i = 0; i < s->n_n; i++) {
 			size_t at = i * (s->n_layer + 1) + layer;
-			unsigned gone = 0, n = 0;
+			uint8_t mark[MOE_MAX_EXPERT] = { 0 };
+			unsigned gone = 0;
 			double mass = 0;
 
-			for (unsigned j = 0; j < l->k; j++)
-				gone += cold[set[j]] < s->n[i];
+			for (unsigned j = 0; j < l->k; j++) {
+				int out = cold[set[j]] < s->n[i];
+
+				gone += (unsigned)out;
+				mark[set[j]] = 1;
+				mass += z && !out ? p[set[j]] : 0;
+			}
 			s->touched[at] += gone > 0;
 			s->lost[at] += gone == l->k;
 			s->tokens[at]++;
-			if (!l->logits || !(own > 0))
+			if (!z || !(own > 0))
 				continue;
-			for (unsigned j = 0; j < l->n_expert && n < l->k; j++)
-				if (cold[rank[j]] >= s->n[i]) {
-					mass += p[rank[j]];
-					n++;
-				}
+			mass += substitutes(z, p, cold, l->n_expert, s->n[i], gone, mark);
 			s->mass[at] += mass / own;
 			s->scored[at]++;
 		}

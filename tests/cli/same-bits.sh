@@ -6,13 +6,12 @@ command -v sqlite3 >/dev/null || { echo "no sqlite3 shell"; exit 77; }
 
 prompt='The quick brown fox jumps over the lazy dog; 1234 + 5678 = 6912. Was it there? Yes, it was.'
 
-# Chunks are cut where batches end, so bytes are compared token by token: one line each.
-tokens="WITH RECURSIVE t(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM t WHERE i < 127)
-	SELECT pos + i, phase, hex(substr(tokens, i * 4 + 1, 4)),
-		hex(substr(experts, i * (length(experts) / n) + 1, length(experts) / n)),
-		hex(substr(weights, i * (length(weights) / n) + 1, length(weights) / n)),
-		hex(substr(margins, i * (length(margins) / n) + 1, length(margins) / n)),
-		hex(substr(logits, i * (length(logits) / n) + 1, length(logits) / n))
+# Chunks are cut where batches end, and are packed, so rows are compared, a line each: picks with the
+# nine digits that tell floats apart, and the bytes of a token's logits.
+picks="SELECT pos, phase, token, layer, rank, expert, printf('%.9g %.9g', weight, margin) FROM routing
+	ORDER BY pos, layer, rank"
+logits="WITH RECURSIVE t(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM t WHERE i < 127)
+	SELECT pos + i, hex(substr(logits, i * (length(logits) / n) + 1, length(logits) / n))
 	FROM chunk, t WHERE i < n ORDER BY 1"
 
 run_one() { # label, model, options
@@ -21,7 +20,8 @@ run_one() { # label, model, options
 	rm -f b.db
 	"$MOESCOPE" run "$model" "$prompt" --seed 1 --temperature 0.7 -n 60 --ctx 256 --ignore-end --detail full \
 		--db b.db "$@" >"text.$label" 2>err || no "$label: exit $?: $(cat err)"
-	sqlite3 b.db "$tokens" >"trace.$label"
+	"$MOESCOPE" sql b.db --csv "$picks" >"trace.$label"
+	sqlite3 b.db "$logits" >>"trace.$label"
 }
 
 compare() { # label, reference
@@ -42,8 +42,10 @@ done
 for name in qwen3moe quant lowbit; do
 	model=$models/$name.gguf
 	run_one first "$model" --threads 1 --batch 1
-	[ "$(wc -l <trace.first)" -gt 90 ] || no "$name: only $(wc -l <trace.first) tokens in the trace"
+	n=$(grep -c '|' trace.first)
+	[ "$n" -gt 90 ] || no "$name: only $n tokens in the trace"
 	same "$name: tokens without logits" "$(grep -c '|$' trace.first)" 0
+	same "$name: tokens with picks" "$(grep -v '|' trace.first | sed 1d | cut -d, -f1 | sort -u | wc -l)" "$n"
 	for threads in 1 2 3; do
 		for batch in 1 7 512; do
 			run_one other "$model" --threads $threads --batch $batch

@@ -17,6 +17,7 @@ metrics: base event
 sim: base event
 exchange: base event trace
 audit: base event route trace
+verify: base audit trace
 view: base event trace metrics sim route
 tui: base view trace
 reports: base view trace

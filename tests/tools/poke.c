@@ -2,6 +2,8 @@
  * poke.c - a copy of a model with one tensor overwritten: what the shell cannot find the place of.
  *
  * usage: poke MODEL TENSOR HEX OUT    HEX is repeated over the tensor's bytes; "0000c07f" is a NaN
+ *        poke MODEL TENSOR @N:BIT OUT flips one bit of the tensor's byte N
+ *        poke MODEL TENSOR ~ OUT      cuts an F32 tensor's values to the 16 bits of BF16
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,10 +28,14 @@ int main(int argc, char **argv)
 	const struct gguf_tensor *t;
 	const unsigned char *file;
 	struct gguf *g;
-	size_t n;
+	size_t n = 1;
 	FILE *f;
 
-	if (argc != 5 || !(n = unhex(argv[3], pattern, sizeof pattern))) {
+	long long at = -1;
+	int bit = 0, cut = argc == 5 && !strcmp(argv[3], "~");
+
+	if (argc != 5 || (!cut && sscanf(argv[3], "@%lld:%d", &at, &bit) != 2 &&
+		!(n = unhex(argv[3], pattern, sizeof pattern)))) {
 		fprintf(stderr, "usage: poke MODEL TENSOR HEX OUT\n");
 		return 2;
 	}
@@ -45,7 +51,8 @@ int main(int argc, char **argv)
 	if (!f || fwrite(file, 1, t->offset, f) != t->offset)
 		return 4;
 	for (uint64_t i = 0; i < t->n_bytes; i++)
-		putc(pattern[i % n], f);
+		putc(cut ? (i % 4 < 2 ? 0 : file[t->offset + i]) : at < 0 ? pattern[i % n] :
+			file[t->offset + i] ^ ((uint64_t)at == i ? 1 << bit : 0), f);
 	fwrite(file + t->offset + t->n_bytes, 1, gguf_file_bytes(g) - t->offset - t->n_bytes, f);
 	n = (size_t)ferror(f);
 	gguf_close(g);
