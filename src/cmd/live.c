@@ -126,7 +126,7 @@ int live_run(const char *db, int (*work)(int argc, char **argv, struct moe_err *
 		child(out, err, self, work, argc, argv);
 	setlocale(LC_CTYPE, "");
 	rc = tui_run(db, &o, e);
-	if (rc && !b.over) /* the terminal's Ctrl-C has reached it already; anything else has not */
+	if (rc && rc != SIGINT && !b.over) /* the terminal's Ctrl-C has reached it; a second one kills */
 		kill(b.pid, SIGINT);
 	wait_for(&b);
 	replay(out, stdout);
