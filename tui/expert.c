@@ -91,8 +91,9 @@ static void draw_peers(struct tui_grid *g, struct tui_rect r, const char *title,
 
 		x += tui_textf(g, x, y, 5, TUI_TEXT, "E%-4u", p->expert);
 		x += tui_textf(g, x, y, end - x, st, "%5s", tui_fmt_percent(t, sizeof t, p->given));
-		if (end - x >= 7)
-			tui_textf(g, x, y, end - x, TUI_DIM, " (%s)", tui_fmt_percent(t, sizeof t, p->alone));
+		tui_fmt_percent(t, sizeof t, p->alone);
+		if (end - x >= tui_columns(g, t) + 3)
+			tui_textf(g, x, y, end - x, TUI_DIM, " (%s)", t);
 	}
 }
 

@@ -84,7 +84,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	m.first_col = mem[FIRST_COL];
 	draw_cursor(c, (struct tui_rect){ r.x + 1, r.y, w, 1 });
 	tui_map_draw(c, (struct tui_rect){ r.x + 1, r.y + 1, w, rows + 1 }, &fit, &m);
-	x = r.x + 1 + tui_map_scale(c->g, r.x + 1, r.y + r.h - 1, w);
+	x = r.x + 1 + tui_map_scale(c->g, r.x + 1, r.y + r.h - 1, w, c->d->base.n > 0);
 	last = (m.first_col + fit.visible) * fit.group;
 	if (fit.visible < fit.n_col || m.n_row < l->n || fit.group > 1) {
 		char t[96];

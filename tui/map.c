@@ -130,7 +130,7 @@ void tui_map_draw(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit 
 	}
 }
 
-int tui_map_scale(struct tui_grid *g, int x, int y, int w)
+int tui_map_scale(struct tui_grid *g, int x, int y, int w, int base)
 {
 	static const char *const full[] = { "<.25", ".25", ".5", ".71", "fair", "1.15", "1.4", "2",
 		"4\xc3\x97" };
@@ -148,12 +148,12 @@ int tui_map_scale(struct tui_grid *g, int x, int y, int w)
 		tui_put(g, x + 1, y, st, glyph);
 		x += 2;
 		if (names) {
-			x += tui_text(g, x, y, 8, st, full[i]);
+			x += tui_text(g, x, y, 8, st, base && i == TUI_HEAT_FAIR ? "same" : full[i]);
 			tui_put(g, x++, y, st, ' ');
 		}
 	}
 	if (!names)
-		x += tui_text(g, x, y, 8, TUI_DIM, " 4\xc3\x97 fair");
+		x += tui_text(g, x, y, 8, TUI_DIM, base ? " 4\xc3\x97 base" : " 4\xc3\x97 fair");
 	if (x0 + w - x >= 15)
 		x += tui_text(g, x, y, x0 + w - x, TUI_DIM, "  x never picked");
 	return x - x0;

@@ -153,7 +153,7 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 	fit.cell = fit.cell > 4 ? 4 : fit.cell;
 	m.tall = tui_map_tall(c->g, (int)room, m.n_row);
 	tui_map_draw(c, in, &fit, &m);
-	tui_map_scale(c->g, in.x, in.y + in.h - 1, in.w);
+	tui_map_scale(c->g, in.x, in.y + in.h - 1, in.w, c->d->base.n > 0);
 	if (l->n > room) {
 		snprintf(t, sizeof t, "%zu worst of %zu layers", m.n_row, l->n);
 		tui_right(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);

@@ -146,8 +146,8 @@ void tui_map_draw(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit 
 	const struct tui_map *m);
 /* Lines that a layer can have so that n_row of them fit in h: colour fills more than one. */
 int tui_map_tall(const struct tui_grid *g, int h, size_t n_row);
-/* The colour scale in one line; returns the columns used, 0 if it does not fit. */
-int tui_map_scale(struct tui_grid *g, int x, int y, int w);
+/* The colour scale in one line, of fair shares or with `base` of the baseline; returns the columns used, 0 if it does not fit. */
+int tui_map_scale(struct tui_grid *g, int x, int y, int w, int base);
 /* Largest n_expert of the layers. */
 int tui_map_experts(const struct view_layers *l);
 
