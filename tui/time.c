@@ -46,8 +46,9 @@ void tui_time_draw(struct tui_ctx *c, struct tui_rect r)
 		tui_text(c->g, r.x + 1, r.y, r.w - 2, TUI_DIM, "reading the timeline \xe2\x80\xa6");
 		return;
 	}
-	if (c->s->slot >= t->n)
-		c->s->slot = t->n - 1;
+	c->s->slot = t->n - 1; /* a live run's slots grow wider: the time stays, not the number */
+	while (c->s->want.until && c->s->slot && t->slot[c->s->slot - 1].bucket1 >= c->s->want.until)
+		c->s->slot--;
 	cell = w / (int)t->n > 0 ? w / (int)t->n : 1;
 	cell = cell > 4 ? 4 : cell;
 	tui_fmt_time(a, sizeof a, t->started, t->started);

@@ -135,16 +135,35 @@ static int by_pos(const void *a, const void *b)
 	return x->pos < y->pos ? -1 : x->pos > y->pos;
 }
 
+/* As reader_token, but prepared once: this runs twice a second. */
 static int add_text(struct reader *r, int64_t model, struct view_stream *v, struct moe_err *e)
 {
-	for (size_t i = 0; i < v->n; i++) {
+	sqlite3_stmt *st = prepare(r, "SELECT bytes FROM token WHERE model = ?1 AND id = ?2", e);
+	int rc = SQLITE_DONE;
+
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, model);
+	for (size_t i = 0; i < v->n && (rc == SQLITE_DONE || rc == SQLITE_ROW); i++) {
 		struct view_stream_token *t = &v->token[i];
 
-		if (reader_token(r, model, t->id, t->bytes, sizeof t->bytes, &t->len, e))
-			return -1;
-		v->with_text |= t->len >= 0;
+		sqlite3_reset(st);
+		sqlite3_bind_int(st, 2, t->id);
+		rc = sqlite3_step(st);
+		if (rc == SQLITE_ROW) {
+			const void *p = sqlite3_column_blob(st, 0);
+			int n = sqlite3_column_bytes(st, 0);
+
+			t->len = n < VIEW_STREAM_BYTES ? n : VIEW_STREAM_BYTES;
+			if (t->len)
+				memcpy(t->bytes, p, (size_t)t->len);
+			v->with_text = 1;
+		}
 	}
-	return 0;
+	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+		sql_error(r, e);
+	sqlite3_finalize(st);
+	return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : -1;
 }
 
 int view_stream(struct reader *r, const struct load_filter *f, int64_t sequence, int64_t until,
