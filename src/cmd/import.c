@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "cmd/cmd.h"
+#include "cmd/record.h"
 #include "cmd/show.h"
 #include "exchange/exchange.h"
 
@@ -31,6 +32,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	const struct exchange_format *f;
 	struct exchange_done done = { 0 };
 	const char *slash;
+	int logged;
 
 	if (argc != 1)
 		return err_set(e, MOE_ERR_USAGE, "one file is needed, %d were named", argc);
@@ -45,6 +47,12 @@ static int run(int argc, char **argv, struct moe_err *e)
 	}
 	if (!f)
 		return -1;
+	logged = record_has_log(db, e);
+	if (logged < 0)
+		return -1;
+	if (logged) /* nobody witnessed these decisions: verify would call them rows without a record */
+		return err_set(e, MOE_ERR_USAGE, "%s has an audit log, which vouches for runs of this program: "
+			"import into another --db", db);
 	in.path = argv[0];
 	slash = strrchr(argv[0], '/');
 	in.model = model ? model : slash ? slash + 1 : argv[0];

@@ -133,6 +133,14 @@ static void warn(const char *text)
 	fprintf(stderr, "audit: %s\n", show(text).s);
 }
 
+int record_has_log(const char *db, struct moe_err *e)
+{
+	char vkey[NOTE_KEY_TEXT];
+	struct log_policy p;
+
+	return find_policy(db, &p, vkey, e);
+}
+
 int record_start(struct record *rec, const char *db, const struct record_about *a,
 	struct moe_trace_opt *o, struct moe_run_desc *d, struct moe_err *e)
 {

@@ -25,6 +25,8 @@ struct record_about {
 	void *ctx;
 };
 
+/* Has the database at that path an audit log? 0 too if there is no such file. -1 on error. */
+int record_has_log(const char *db, struct moe_err *e);
 /* Changes trace_opt and desc as the log's policy asks. 0 also where there is no log. */
 int record_start(struct record *rec, const char *db, const struct record_about *about,
 	struct moe_trace_opt *o, struct moe_run_desc *d, struct moe_err *e);

@@ -23,12 +23,13 @@
 
 #define ACT8_PAD 512 /* rows are padded to a multiple of this with zeros */
 
-/* Rounded rows of n activations. np = act8_pad(n); strides are np, np/32, np/16, np/32. */
+/* Rounded rows of n activations. np = act8_pad(n); strides are np, np/32, np/16, np/32, np/32. */
 struct act8 {
 	int8_t *q;       /* [rows][np] */
 	float *d;        /* [rows][np/32] */
 	int32_t *sum16;  /* [rows][np/16]: sums of q */
 	int32_t *sum32;  /* [rows][np/32] */
+	float *s32;      /* [rows][np/32]: float(sum32) * d */
 };
 
 static inline size_t act8_pad(size_t n)

@@ -161,7 +161,7 @@ ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, 
 /* nt tokens against the tile, `steps` pair sums added in 16 bits (1: signed codes of 8 bits):
  * y[t][0..7] continues its sum (from 0 if first). */
 ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t steps,
-	const struct gm *g, size_t n_block, const int8_t *q, const float *d, size_t np, float *y, size_t ys,
+	const struct gm *g, size_t n_block, const int8_t *q, const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys,
 	size_t nr, int first)
 {
 	const __m256i ones = _mm256_set1_epi16(1), m = first_lanes(nr);
@@ -176,7 +176,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 		__m256i s[GM_TOK];
 
 		for (size_t t = 0; t < nt; t++)
-			s[t] = _mm256_set1_epi32(g->start[t][b]);
+			s[t] = min ? _mm256_setzero_si256() : _mm256_set1_epi32(g->start[t][b]);
 		for (size_t j = 0; j < blk / 4; j += steps) {
 			__m256i pair[GM_TOK];
 
@@ -205,7 +205,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 			__m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s[t]), _mm256_mul_ps(sc, dx));
 
 			if (min)
-				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->mnt[b]), _mm256_set1_ps(g->sx[t][b]), p);
+				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->mnt[b]), _mm256_set1_ps(sx[t * sxs + b]), p);
 			acc[t] = _mm256_add_ps(acc[t], p);
 		}
 	}
@@ -213,10 +213,10 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 		_mm256_maskstore_ps(y + t * ys, m, acc[t]);
 }
 
-#define T(nt, blk, min, steps) tile(nt, blk, min, steps, g, n_block, q, d, np, y, ys, nr, first)
+#define T(nt, blk, min, steps) tile(nt, blk, min, steps, g, n_block, q, d, sx, sxs, np, y, ys, nr, first)
 #define TILE(nt) \
 static void tile##nt(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q, \
-	const float *d, size_t np, float *y, size_t ys, size_t nr, int first) \
+	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first) \
 { \
 	if (c->bits == 8) \
 		T(nt, 32, 0, 1); \
@@ -268,7 +268,7 @@ static inline uint32_t highest(__m256i v)
 	return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-static void round_block(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16, int32_t *sum32)
+static void round_block(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16, int32_t *sum32, float *s32)
 {
 	__m256i i[4] = { { 0 } }, top = _mm256_setzero_si256();
 	__m256 v[4];
@@ -296,6 +296,7 @@ static void round_block(const float *x, size_t n, int8_t *q, float *d, int32_t *
 	sum16[0] = across(_mm256_add_epi32(i[0], i[1]));
 	sum16[1] = across(_mm256_add_epi32(i[2], i[3]));
 	*sum32 = sum16[0] + sum16[1];
+	*s32 = (float)*sum32 * *d;
 }
 
 static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1, struct act8 a)
@@ -307,7 +308,7 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 
 		for (size_t i = 0; i < np; i += 32)
 			round_block(x + r * xs + (i < n ? i : 0), i < n ? n - i : 0, o.q + i, o.d + i / 32,
-				o.sum16 + i / 16, o.sum32 + i / 32);
+				o.sum16 + i / 16, o.sum32 + i / 32, o.s32 + i / 32);
 	}
 }
 

@@ -284,7 +284,7 @@ ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, 
 
 /* nt tokens against the tile: y[t][0..15] continues its sum (from 0 if first). */
 ALWAYS void tile(const size_t nt, const size_t blk, const int min, const struct gm *g, size_t n_block,
-	const int8_t *q, const float *d, size_t np, float *y, size_t ys, size_t nr, int first)
+	const int8_t *q, const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first)
 {
 	__mmask16 m = (__mmask16)((1u << nr) - 1);
 	__m512 acc[GM_TOK];
@@ -298,7 +298,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const struct 
 		__m512i s[GM_TOK];
 
 		for (size_t t = 0; t < nt; t++)
-			s[t] = _mm512_set1_epi32(g->start[t][b]);
+			s[t] = min ? _mm512_setzero_si512() : _mm512_set1_epi32(g->start[t][b]);
 		for (size_t j = 0; j < blk / 4; j++) {
 			__m512i wv = _mm512_loadu_si512(w[j]);
 
@@ -314,7 +314,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const struct 
 			__m512 p = _mm512_mul_ps(_mm512_cvtepi32_ps(s[t]), _mm512_mul_ps(sc, dx));
 
 			if (min)
-				p = _mm512_fnmadd_ps(_mm512_loadu_ps(g->mnt[b]), _mm512_set1_ps(g->sx[t][b]), p);
+				p = _mm512_fnmadd_ps(_mm512_loadu_ps(g->mnt[b]), _mm512_set1_ps(sx[t * sxs + b]), p);
 			acc[t] = _mm512_add_ps(acc[t], p);
 		}
 	}
@@ -324,16 +324,16 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const struct 
 
 #define TILE(nt) \
 static void tile##nt(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q, \
-	const float *d, size_t np, float *y, size_t ys, size_t nr, int first) \
+	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first) \
 { \
 	if (c->blk == 32 && !c->has_min) \
-		tile(nt, 32, 0, g, n_block, q, d, np, y, ys, nr, first); \
+		tile(nt, 32, 0, g, n_block, q, d, sx, sxs, np, y, ys, nr, first); \
 	else if (c->blk == 32) \
-		tile(nt, 32, 1, g, n_block, q, d, np, y, ys, nr, first); \
+		tile(nt, 32, 1, g, n_block, q, d, sx, sxs, np, y, ys, nr, first); \
 	else if (!c->has_min) \
-		tile(nt, 16, 0, g, n_block, q, d, np, y, ys, nr, first); \
+		tile(nt, 16, 0, g, n_block, q, d, sx, sxs, np, y, ys, nr, first); \
 	else \
-		tile(nt, 16, 1, g, n_block, q, d, np, y, ys, nr, first); \
+		tile(nt, 16, 1, g, n_block, q, d, sx, sxs, np, y, ys, nr, first); \
 }
 TILE(12)
 TILE(8)
@@ -353,7 +353,7 @@ static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, si
 /* ---- activations ---- */
 
 static void round_block(const float *x, __mmask16 m0, __mmask16 m1, int8_t *q, float *d,
-	int32_t *sum16, int32_t *sum32)
+	int32_t *sum16, int32_t *sum32, float *s32)
 {
 	const __m512i mask = _mm512_set1_epi32(0x7fffffff);
 	__m512 a = _mm512_maskz_loadu_ps(m0, x), b = _mm512_maskz_loadu_ps(m1, x + 16);
@@ -376,6 +376,7 @@ static void round_block(const float *x, __mmask16 m0, __mmask16 m1, int8_t *q, f
 	sum16[0] = _mm512_reduce_add_epi32(qa);
 	sum16[1] = _mm512_reduce_add_epi32(qb);
 	*sum32 = sum16[0] + sum16[1];
+	*s32 = (float)*sum32 * *d;
 }
 
 static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1, struct act8 a)
@@ -391,7 +392,7 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 			__mmask16 m1 = left >= 32 ? 0xffff : left > 16 ? (__mmask16)((1u << (left - 16)) - 1) : 0;
 
 			round_block(x + r * xs + (left ? i : 0), m0, m1, o.q + i, o.d + i / 32, o.sum16 + i / 16,
-				o.sum32 + i / 32);
+				o.sum32 + i / 32, o.s32 + i / 32);
 		}
 	}
 }

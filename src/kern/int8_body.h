@@ -130,13 +130,13 @@ struct gm {
 	float sc[R][GM_BLOCKS], mn[R][GM_BLOCKS];
 	float sct[GM_BLOCKS][R], mnt[GM_BLOCKS][R];
 	int32_t start[GM_TOK][GM_BLOCKS]; /* what a block's integer sum starts from: -off * sum(x) */
-	float sx[GM_TOK][GM_BLOCKS];      /* sum(x) * dx, for minima */
+	float sx[GM_TOK][GM_BLOCKS];      /* sum(x) * dx by blocks of 16, for minima */
 };
 
 _Static_assert(sizeof(struct gm) <= INT8_SCRATCH && sizeof(struct gv) <= INT8_SCRATCH, "scratch");
 
 typedef void tile_fn(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q,
-	const float *d, size_t np, float *y, size_t ys, size_t nr, int first);
+	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first);
 
 static void flip(const float in[R][GM_BLOCKS], float out[GM_BLOCKS][R], size_t n_block)
 {
@@ -198,19 +198,24 @@ KINDS
 #undef X
 };
 
+/* What the tokens of a tile contribute to a block of their own: nothing that a tile needs where blocks
+ * have 32 elements and a minimum, which is the commonest. */
 static void token_terms(const struct codes *c, struct gm *g, struct act8 a, size_t np, size_t i,
 	size_t len, size_t n_tok)
 {
+	size_t n_block = len / c->blk;
+
 	for (size_t t = 0; t < n_tok; t++) {
-		size_t at = t * np + i, n_block = len / c->blk;
+		size_t at = t * np + i;
 		const int32_t *sum = c->blk == 32 ? a.sum32 + at / 32 : a.sum16 + at / 16;
 		const float *d = a.d + at / 32;
 
-		for (size_t b = 0; b < n_block; b++)
-			g->start[t][b] = OFF_LOG2(c) ? -(sum[b] * (1 << OFF_LOG2(c))) : 0;
-		if (c->has_min)
+		if (!c->has_min)
 			for (size_t b = 0; b < n_block; b++)
-				g->sx[t][b] = (float)sum[b] * d[c->blk == 32 ? b : b / 2];
+				g->start[t][b] = OFF_LOG2(c) ? -(sum[b] * (1 << OFF_LOG2(c))) : 0;
+		else if (c->blk == 16)
+			for (size_t b = 0; b < n_block; b++)
+				g->sx[t][b] = (float)sum[b] * d[b / 2];
 	}
 }
 
@@ -239,8 +244,9 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 				while (tiles[k].n_tok > n_tok - t)
 					k++;
 				token_terms(c, g, act8_at(a, n, t), np, i, len, tiles[k].n_tok);
-				tiles[k].fn(c, g, len / c->blk, a.q + t * np + i, a.d + (t * np + i) / 32, np,
-					y + t * ys + r, ys, nr, i == 0);
+				tiles[k].fn(c, g, len / c->blk, a.q + t * np + i, a.d + (t * np + i) / 32,
+					c->blk == 32 ? a.s32 + (t * np + i) / 32 : g->sx[0], c->blk == 32 ? np / 32 : GM_BLOCKS,
+					np, y + t * ys + r, ys, nr, i == 0);
 			}
 		}
 	}

@@ -49,8 +49,10 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 			for (size_t j = 0; j < 16; j++)
 				o.sum16[b] += o.q[16 * b + j];
 		}
-		for (size_t b = 0; b < np / 32; b++)
+		for (size_t b = 0; b < np / 32; b++) {
 			o.sum32[b] = o.sum16[2 * b] + o.sum16[2 * b + 1];
+			o.s32[b] = (float)o.sum32[b] * o.d[b];
+		}
 	}
 }
 

@@ -88,6 +88,7 @@ static void activations_are_rounded_as_defined(void **state)
 					assert_int_equal(a.sum16[t * np / 16 + 2 * b], sum[0]);
 					assert_int_equal(a.sum16[t * np / 16 + 2 * b + 1], sum[1]);
 					assert_int_equal(a.sum32[t * np / 32 + b], sum[0] + sum[1]);
+					assert_true(a.s32[t * np / 32 + b] == (float)(sum[0] + sum[1]) * a.d[t * np / 32 + b]);
 				}
 			free(mem);
 			free(x);
