@@ -132,7 +132,8 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 	const struct view_layers *l = &c->d->layers;
 	struct tui_rect in = tui_frame(c->g, r, r.w >= 56 ?
 		c->d->base.n ?
-		"Load, layer \xc3\x97 expert, over the baseline's" : "Load, layer \xc3\x97 expert, relative to fair share" :
+		"Load, layer \xc3\x97 expert, over the baseline's" :
+		"Load, layer \xc3\x97 expert, relative to fair share" :
 		c->d->base.n ? "Load over the baseline's" : "Load relative to fair share", NULL);
 	struct tui_mapfit fit = tui_layout_map(in.w, tui_map_experts(l), 5, 0);
 	struct tui_map m = { 0 };
