@@ -83,7 +83,7 @@ shoot() {
 	shift
 	for shot; do
 		tm send-keys "${shot%%=*}"
-		sleep 0.4
+		sleep "${SHOT_SETTLE:-3}"
 		name=${shot#*=}
 		tm capture-pane -p -e -N | to_html >"$tmp/$name.html"
 		chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
@@ -99,7 +99,7 @@ shoot() {
 
 mkdir -p "$out"
 good=${1:-$tmp/balanced.db} bad=${2:-$tmp/collapsed.db}
-[ $# -ge 1 ] || "$program" profile --quiet --db "$good" sample:balanced
+[ $# -ge 1 ] || "$program" profile --quiet --log-text --db "$good" sample:balanced
 [ $# -ge 2 ] || "$program" profile --quiet --db "$bad" sample:collapsed
-shoot "$good" 1=top 2=top-heatmap 3=top-layer 4=top-domains
-shoot "$bad" 1=top-collapsed 5=top-alarms
+shoot "$good" 1=top 2=top-heatmap 3=top-layer 4=top-expert 5=top-domains 6=top-stream 7=top-whatif
+shoot "$bad" 1=top-collapsed 8=top-alarms

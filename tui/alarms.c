@@ -1,4 +1,4 @@
-/* alarms.c - screen 5: what needs me? Since when, the figure against its threshold, the SQL. */
+/* alarms.c - screen 8: what needs me? Since when, the figure against its threshold, the SQL. */
 #include <stdio.h>
 #include <string.h>
 
@@ -58,9 +58,12 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	}
 	mem[PAGE] = rows;
 	mem[FIRST] = tui_scroll(mem[FIRST], (int)c->s->alarm, rows, (int)a->n);
-	for (int i = 0; i < rows && (size_t)(mem[FIRST] + i) < a->n; i++)
+	for (int i = 0; i < rows && (size_t)(mem[FIRST] + i) < a->n; i++) {
+		tui_hit(c, &(struct tui_hit){ { in.x, in.y + i, in.w, 1 }, TUI_HIT_ALARM,
+			(size_t)(mem[FIRST] + i), 0, 0, 0 });
 		draw_row(c, (struct tui_rect){ in.x, in.y + i, in.w, 1 }, &a->alarm[mem[FIRST] + i],
 			(size_t)(mem[FIRST] + i) == c->s->alarm);
+	}
 	if (detail)
 		draw_detail(c, (struct tui_rect){ r.x, r.y + rows, r.w, detail }, &a->alarm[c->s->alarm]);
 }
@@ -71,11 +74,19 @@ static int key(struct tui_ctx *c, int k, int *mem)
 		for (size_t i = 0; i < c->d->layers.n; i++)
 			if (c->d->layers.layer[i].layer == c->alarms->alarm[c->s->alarm].layer) {
 				c->s->layer = i;
-				c->s->screen = 2;
+				c->s->screen = TUI_SCREEN_LAYER;
 			}
 		return 1;
 	}
 	return tui_move(k, NULL, 0, &c->s->alarm, c->alarms ? c->alarms->n : 0, (size_t)mem[PAGE]);
+}
+
+static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
+{
+	static const struct view_alarms none;
+
+	(void)mem;
+	return view_alarms_table(c->alarms ? c->alarms : &none, t, e);
 }
 
 const struct tui_panel tui_panel_alarms = {
@@ -86,4 +97,5 @@ const struct tui_panel tui_panel_alarms = {
 	.hints = { { "\xe2\x86\x91\xe2\x86\x93", "choose" }, { "Enter", "its layer" }, { 0 } },
 	.draw = draw,
 	.key = key,
+	.table = table,
 };

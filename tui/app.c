@@ -20,14 +20,20 @@
 #include "tui/feed.h"
 #include "tui/panel.h"
 
+#define TICK_NS INT64_C(500000000)
+
 struct app {
 	struct tui_state state;
 	struct tui_feed *feed;
 	struct tui_data *data;
 	struct tui_alarms *alarms;
 	struct tui_spec *spec;
+	struct tui_snap *snap[TUI_N_PART];
 	struct tui_grid grid;
+	const struct tui_opt *opt;
 	int stale; /* the selection changed; what is shown is still the old one */
+	int over;  /* what tui_opt.beside said last */
+	int64_t tick; /* monotonic time of the next one */
 };
 
 /* ---- signals: noted here, acted upon in the loop ---- */
@@ -128,6 +134,23 @@ static void judge(struct app *a)
 		a->state.verdict[0] = 0;
 }
 
+/* While paused a screen keeps what it shows, but gets what it lacks. */
+static void take_part(struct app *a, enum tui_part part)
+{
+	struct tui_query want = tui_asking(&(struct tui_ctx){ .s = &a->state }).key;
+	struct tui_snap *s;
+
+	want.run = a->data ? a->data->sum.run.id : 0;
+	want = tui_query_for(part, &want);
+	if (a->state.paused && a->snap[part] && tui_query_same(&a->snap[part]->key, &want))
+		return;
+	s = tui_feed_snap(a->feed, part);
+	if (!s)
+		return;
+	tui_snap_free(a->snap[part]);
+	a->snap[part] = s;
+}
+
 static void take(struct app *a)
 {
 	struct tui_data *d = NULL;
@@ -152,6 +175,8 @@ static void take(struct app *a)
 		free_spec(a);
 		a->spec = s;
 	}
+	for (int i = 0; i < TUI_N_PART; i++)
+		take_part(a, (enum tui_part)i);
 	if (d || l || s)
 		judge(a);
 }
@@ -160,13 +185,18 @@ static void take(struct app *a)
 
 static struct tui_ctx context(struct app *a)
 {
-	return (struct tui_ctx){ &a->grid, &a->state, a->data, fitting_alarms(a),
-		fitting_spec(a) };
+	struct tui_ctx c = { .g = &a->grid, .s = &a->state, .d = a->data, .alarms = fitting_alarms(a),
+		.spec = fitting_spec(a) };
+
+	for (int i = 0; i < TUI_N_PART; i++)
+		c.snap[i] = a->snap[i];
+	return c;
 }
 
 /* 0, or -1 without memory for the grid. */
 static int frame(struct app *a)
 {
+	struct tui_ask ask;
 	struct tui_ctx c;
 	int w, h;
 
@@ -179,6 +209,8 @@ static int frame(struct app *a)
 	a->state.now = clock_wall();
 	c = context(a);
 	tui_render(&c);
+	ask = tui_asking(&c);
+	tui_feed_ask(a->feed, &ask);
 	tui_draw_put(&a->grid);
 	return 0;
 }
@@ -190,23 +222,50 @@ static void keys(struct app *a)
 
 	while (!a->state.quit && (k = tui_draw_key()) != TUI_KEY_NONE) {
 		c = context(a);
+		tui_draw_mouse(&a->state.mouse_x, &a->state.mouse_y);
 		if (k == 12) /* ^L */
 			tui_draw_again();
 		else if (tui_key(&c, k)) {
 			tui_feed_want(a->feed, &a->state.want);
 			a->stale = 1;
 		}
+		if (a->state.save) {
+			tui_save(&c, a->state.save, a->state.note, sizeof a->state.note);
+			a->state.save = 0;
+		}
 	}
 }
 
-/* Sleep until something happens; -1 when the terminal is gone. */
-static int sleep_until(void)
+/* Twice a second: playing goes on, and is the inference beside us still there? */
+static void tick(struct app *a)
 {
+	struct tui_ctx c = context(a);
+
+	if ((!a->state.playing && !a->opt->beside) || clock_mono() < a->tick)
+		return;
+	a->tick = clock_mono() + TICK_NS;
+	if (tui_tick(&c)) {
+		tui_feed_want(a->feed, &a->state.want);
+		a->stale = 1;
+	}
+	if (!a->opt->beside || a->over)
+		return;
+	a->over = a->opt->beside(a->opt->ctx);
+	if (a->over > 0)
+		snprintf(a->state.note, sizeof a->state.note, "the inference has finished; q leaves");
+	if (a->over < 0)
+		a->state.quit = 1;
+}
+
+/* Sleep until something happens; -1 when the terminal is gone. */
+static int sleep_until(const struct app *a)
+{
+	int fast = a->state.playing || (a->opt->beside && !a->over);
 	struct pollfd p[2] = { { STDIN_FILENO, POLLIN, 0 }, { wake_pipe[0], POLLIN, 0 } };
 	int64_t now = clock_wall();
 	char drain[64];
 
-	if (poll(p, 2, (int)(1000 - now / 1000000 % 1000)) < 0)
+	if (poll(p, 2, (int)(1000 - now / 1000000 % 1000) / (fast ? 2 : 1) + fast) < 0)
 		return errno == EINTR ? 0 : -1;
 	while (read(wake_pipe[0], drain, sizeof drain) > 0)
 		;
@@ -224,9 +283,10 @@ static int loop(struct app *a, struct moe_err *e)
 			return err_nomem(e, sizeof(struct tui_cell) * TUI_MAX_W * TUI_MAX_H, "the screen");
 		if (again)
 			tui_draw_again();
-		if (sleep_until())
+		if (sleep_until(a))
 			return SIGHUP;
 		keys(a);
+		tick(a);
 	}
 	return ended_by;
 }
@@ -244,10 +304,11 @@ static int probe(const char *path, struct moe_err *e)
 
 int tui_run(const char *path, const struct tui_opt *opt, struct moe_err *e)
 {
-	struct app a = { .state = { .path = path, .want = opt->want } };
+	struct app a = { .opt = opt, .state = { .path = path, .want = opt->want, .pos = -1,
+		.base = opt->want.base } };
 	int rc = -1;
 
-	if (open_pipe(e) || (!opt->wait && probe(path, e)) || tui_draw_open(e))
+	if (open_pipe(e) || (!opt->wait && probe(path, e)) || tui_draw_open(!opt->no_mouse, opt->light, e))
 		goto out;
 	catch_signals();
 	a.feed = tui_feed_start(path, opt->wait, &opt->want, wake_pipe[1], e);
@@ -261,6 +322,8 @@ out:
 	free_data(&a);
 	free_alarms(&a);
 	free_spec(&a);
+	for (int i = 0; i < TUI_N_PART; i++)
+		tui_snap_free(a.snap[i]);
 	if (!a.feed) { /* else a thread may still write to the pipe */
 		close(wake_pipe[0]);
 		close(wake_pipe[1]);

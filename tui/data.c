@@ -2,6 +2,7 @@
 #include "tui/data.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,9 +30,24 @@ void tui_window_buckets(const struct run_info *run, int64_t n_buckets, int64_t w
 	*bucket1 = end;
 }
 
+void tui_want_buckets(const struct tui_want *want, const struct run_info *run, int64_t n_buckets,
+	int64_t now, int64_t *bucket0, int64_t *bucket1)
+{
+	struct run_info past = *run;
+
+	if (!want->until) {
+		tui_window_buckets(run, n_buckets, want->window_ns, now, bucket0, bucket1);
+		return;
+	}
+	past.alive = 0;
+	tui_window_buckets(&past, want->until, want->window_ns, now, bucket0, bucket1);
+	*bucket1 = want->until; /* a window longer than that begins with the run */
+}
+
 int tui_same_want(const struct tui_want *a, const struct tui_want *b)
 {
-	return a->run == b->run && a->domain == b->domain && a->window_ns == b->window_ns;
+	return a->run == b->run && a->domain == b->domain && a->window_ns == b->window_ns &&
+		a->phase == b->phase && a->until == b->until && a->base == b->base;
 }
 
 /* The selection that a wish comes to now. */
@@ -42,11 +58,50 @@ static int select_load(struct reader *r, const struct tui_want *want, struct run
 
 	if (reader_run(r, want->run, run, e))
 		return -1;
-	if (want->window_ns && reader_n_buckets(r, run->id, &n_buckets, e))
+	if ((want->window_ns || want->until) && reader_n_buckets(r, run->id, &n_buckets, e))
 		return -1;
-	*f = (struct load_filter){ .run = run->id, .domain = want->domain, .phase = -1 };
-	tui_window_buckets(run, n_buckets, want->window_ns, clock_wall(), &f->bucket0, &f->bucket1);
+	*f = (struct load_filter){ .run = run->id, .domain = want->domain,
+		.phase = want->phase - 1 };
+	tui_want_buckets(want, run, n_buckets, clock_wall(), &f->bucket0, &f->bucket1);
 	return 0;
+}
+
+/* The run to compare with; one that does not fit is said, not an error. */
+static void base_load(struct reader *r, struct tui_data *d)
+{
+	struct load_filter f = { .run = d->want.base, .domain = d->want.domain,
+		.phase = d->want.phase - 1 };
+	struct moe_err e = { 0 };
+	int same;
+
+	if (!d->want.base)
+		return;
+	if (view_layers(r, &f, &d->base, &e)) {
+		snprintf(d->base_why, sizeof d->base_why, "no baseline: %.140s", e.msg);
+		return;
+	}
+	same = d->base.n == d->layers.n;
+	for (size_t i = 0; same && i < d->base.n; i++)
+		same = d->base.layer[i].layer == d->layers.layer[i].layer &&
+			d->base.layer[i].n_expert == d->layers.layer[i].n_expert;
+	if (same)
+		return;
+	view_layers_free(&d->base);
+	snprintf(d->base_why, sizeof d->base_why, "no baseline: run %lld has a model of another shape",
+		(long long)d->want.base);
+}
+
+double tui_base_ratio(const struct tui_data *d, size_t layer, size_t expert)
+{
+	const struct view_layer *a, *b;
+
+	if (!d->base.n)
+		return NAN;
+	a = &d->layers.layer[layer];
+	b = &d->base.layer[layer];
+	if (!a->tokens || !b->tokens || !(a->rel[expert] + b->rel[expert] > 0))
+		return NAN;
+	return a->rel[expert] / b->rel[expert];
 }
 
 int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data *out,
@@ -70,6 +125,7 @@ int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data
 		tui_data_free(out);
 		return -1;
 	}
+	base_load(r, out);
 	out->cost_ns = clock_mono() - start;
 	return 0;
 }
@@ -77,6 +133,7 @@ int tui_data_load(struct reader *r, const struct tui_want *want, struct tui_data
 void tui_data_free(struct tui_data *d)
 {
 	view_layers_free(&d->layers);
+	view_layers_free(&d->base);
 	free(d->domain);
 	free(d->runs);
 	memset(d, 0, sizeof *d);
@@ -103,9 +160,11 @@ void tui_alarms_free(struct tui_alarms *a)
 	memset(a, 0, sizeof *a);
 }
 
-int tui_spec_load(struct reader *r, int64_t run, struct tui_spec *out, struct moe_err *e)
+int tui_spec_load(struct reader *r, int64_t run, int64_t base, struct tui_spec *out,
+	struct moe_err *e)
 {
 	struct load_filter f = { .run = run, .domain = -1, .phase = -1 };
+	struct moe_err ignored = { 0 };
 	int64_t start = clock_mono();
 
 	memset(out, 0, sizeof *out);
@@ -113,6 +172,10 @@ int tui_spec_load(struct reader *r, int64_t run, struct tui_spec *out, struct mo
 	out->loaded = clock_wall();
 	if (view_specialisation(r, &f, 0, 0, 1, &out->spec, e))
 		return -1;
+	out->base = base;
+	f.run = base;
+	if (base && view_specialisation(r, &f, 0, 0, 1, &out->base_spec, &ignored))
+		memset(&out->base_spec, 0, sizeof out->base_spec); /* the figures' thread says why */
 	out->cost_ns = clock_mono() - start;
 	return 0;
 }
@@ -120,6 +183,7 @@ int tui_spec_load(struct reader *r, int64_t run, struct tui_spec *out, struct mo
 void tui_spec_free(struct tui_spec *s)
 {
 	view_spec_free(&s->spec);
+	view_spec_free(&s->base_spec);
 	memset(s, 0, sizeof *s);
 }
 

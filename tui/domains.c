@@ -1,5 +1,5 @@
 /*
- * domains.c - screen 4: does the model specialise, and is it real?
+ * domains.c - screen 5: does the model specialise, and is it real?
  *
  * Domain x layer: the expert that takes the most above its fair share there. What does not beat
  * its shuffled-label null is grey and gets no tick: it is not a finding.
@@ -11,6 +11,7 @@
 #include "tui/fmt.h"
 #include "tui/layout.h"
 #include "tui/panel.h"
+#include "view/table.h"
 
 #define NAME_W 18
 #define CELL_W 11
@@ -37,6 +38,27 @@ static void draw_cell(struct tui_grid *g, int x, int y, const struct view_spec_c
 	tui_text(g, x, y, CELL_W - 1, cursor ? TUI_CURSOR : st, t);
 }
 
+/* What the same expert takes of the same domain in the baseline, behind the sentence. */
+static void base_clause(const struct tui_ctx *c, char *t, size_t size, size_t layer)
+{
+	const struct view_spec *sp = &c->spec->spec, *b = &c->spec->base_spec;
+	const struct view_spec_layer *l = &sp->layer[layer];
+	unsigned expert = l->cell[c->s->domain].expert;
+	size_t n = strlen(t);
+
+	if (!c->spec->base)
+		return;
+	for (size_t i = 0; i < b->n_layer; i++)
+		for (size_t d = 0; d < b->n_domain && b->layer[i].rel; d++)
+			if (b->layer[i].layer == l->layer && expert < b->layer[i].n_expert &&
+			    b->domain[d].id == sp->domain[c->s->domain].id) {
+				snprintf(t + n, size - n, " In the baseline it takes %.2f.",
+					b->layer[i].rel[d * b->layer[i].n_expert + expert]);
+				return;
+			}
+	snprintf(t + n, size - n, " The baseline has no such domain.");
+}
+
 /* One sentence about the cell at the cursor. */
 static void draw_cursor(struct tui_ctx *c, struct tui_rect r, const struct view_spec *sp,
 	size_t layer)
@@ -55,6 +77,7 @@ static void draw_cursor(struct tui_ctx *c, struct tui_rect r, const struct view_
 		"interval %.2f\xe2\x80\x93%.2f; shuffled labels reach %.2f): %s", k->expert, l->layer,
 		k->rel, name_of(sp, c->s->domain), k->lo, k->hi, k->null_p95, k->proven ?
 		"beats its null." : "not proven; more documents would be needed to tell.");
+	base_clause(c, t, sizeof t, layer);
 	r.y += tui_wrap(c->g, (struct tui_rect){ r.x, r.y, r.w, r.h - 1 },
 		k->proven ? TUI_STRONG : TUI_TEXT, t);
 	if (isnan(k->token_rel) || isnan(k->token_control))
@@ -120,6 +143,8 @@ static void draw_matrix(struct tui_ctx *c, struct tui_rect r, const struct view_
 			draw_cell(c->g, r.x + NAME_W + i * CELL_W, r.y + 1 + shown,
 				&sp->layer[mem[FIRST_COL] + i].cell[d],
 				d == c->s->domain && (size_t)(mem[FIRST_COL] + i) == at);
+		tui_hit(c, &(struct tui_hit){ { r.x + NAME_W, r.y + 1 + shown, visible * CELL_W, 1 },
+			TUI_HIT_DOMAIN, d, (size_t)mem[FIRST_COL], CELL_W, 1 });
 	}
 	if (mem[FIRST_ROW] + shown < (int)sp->n_domain)
 		tui_textf(c->g, r.x + NAME_W - 3, r.y + shown, 2, TUI_KEY, "\xe2\x86\x93");
@@ -154,10 +179,37 @@ static int key(struct tui_ctx *c, int k, int *mem)
 
 	if (k == TUI_KEY_ENTER && c->spec && n && c->spec->spec.n_layer) {
 		c->s->expert = c->spec->spec.layer[spec_layer(c, &c->spec->spec)].cell[c->s->domain].expert;
-		c->s->screen = 2;
+		c->s->screen = TUI_SCREEN_EXPERT;
 		return 1;
 	}
 	return tui_move(k, &c->s->layer, c->d->layers.n, &c->s->domain, n, (size_t)mem[PAGE]);
+}
+
+static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
+{
+	static const struct view_col cols[] = { { "domain", "", VIEW_TEXT, 0 }, { "layer", "", VIEW_INT, 0 },
+		{ "expert", "", VIEW_INT, 0 }, { "rel", "", VIEW_REAL, 4 }, { "lo", "", VIEW_REAL, 4 },
+		{ "hi", "", VIEW_REAL, 4 }, { "null_p95", "", VIEW_REAL, 4 }, { "proven", "", VIEW_INT, 0 } };
+	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
+
+	(void)mem;
+	view_table_init(t, cols, sizeof cols / sizeof *cols);
+	for (size_t d = 0; sp && d < sp->n_domain; d++)
+		for (size_t i = 0; i < sp->n_layer; i++) {
+			const struct view_spec_cell *k = &sp->layer[i].cell[d];
+			struct view_cell *row = view_table_row(t, e);
+
+			if (!row || view_set_text(row, sp->domain[d].name, e))
+				return -1;
+			view_set_int(row + 1, sp->layer[i].layer);
+			view_set_int(row + 2, k->expert);
+			view_set_real(row + 3, k->rel);
+			view_set_real(row + 4, k->lo);
+			view_set_real(row + 5, k->hi);
+			view_set_real(row + 6, k->null_p95);
+			view_set_int(row + 7, k->proven);
+		}
+	return 0;
 }
 
 const struct tui_panel tui_panel_domains = {
@@ -165,7 +217,8 @@ const struct tui_panel tui_panel_domains = {
 	.question = "Does the model specialise, and is it real?",
 	.min_w = 50, .min_h = 13,
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "domain" },
-		{ "Enter", "expert's layer" }, { 0 } },
+		{ "Enter", "expert" }, { 0 } },
 	.draw = draw,
 	.key = key,
+	.table = table,
 };

@@ -59,7 +59,26 @@ static const struct look_row rows[TUI_STYLE_MAX] = {
 	[TUI_HEAT + 5] = { 16, 223, COLOR_YELLOW, -1, 0, 0 },
 	[TUI_HEAT + 6] = { 16, 216, COLOR_RED, -1, 0, 0 },
 	[TUI_HEAT + 7] = { 16, 209, COLOR_RED, -1, 0, 0 },
+	[TUI_EXPERT_COLOUR + 0] = { 75, -1, COLOR_BLUE, -1, 0, 0 },
+	[TUI_EXPERT_COLOUR + 1] = { 214, -1, COLOR_YELLOW, -1, 0, A_UNDERLINE },
+	[TUI_EXPERT_COLOUR + 2] = { 79, -1, COLOR_GREEN, -1, 0, A_BOLD },
+	[TUI_EXPERT_COLOUR + 3] = { 211, -1, COLOR_RED, -1, 0, A_REVERSE },
+	[TUI_EXPERT_COLOUR + 4] = { 141, -1, COLOR_MAGENTA, -1, 0, A_BOLD | A_UNDERLINE },
+	[TUI_EXPERT_COLOUR + 5] = { 117, -1, COLOR_CYAN, -1, 0, A_REVERSE | A_UNDERLINE },
+	[TUI_EXPERT_COLOUR + 6] = { 180, -1, COLOR_WHITE, -1, 0, A_REVERSE | A_BOLD },
+	[TUI_EXPERT_COLOUR + 7] = { 251, -1, -1, -1, A_UNDERLINE, A_REVERSE | A_BOLD | A_UNDERLINE },
 	[TUI_HEAT + 8] = { 231, 124, COLOR_RED, -1, A_BOLD, A_BOLD },
+};
+
+/* On a light background, with 256 colours: what would be too pale there. Heat cells and the cursor
+ * bring their own background. */
+static const struct { enum tui_style style; short fg; } on_light[] = {
+	{ TUI_DIM, 241 }, { TUI_FRAME, 250 }, { TUI_TAB, 241 }, { TUI_KEY, 24 }, { TUI_GOOD, 28 },
+	{ TUI_WARN, 130 }, { TUI_ALARM, 160 }, { TUI_NODATA, 245 }, { TUI_BAR, 243 },
+	{ TUI_BAR_OVER, 166 }, { TUI_BAR_DROP, 124 }, { TUI_MARK, 243 }, { TUI_ABOVE, 166 },
+	{ TUI_BELOW, 25 }, { TUI_EXPERT_COLOUR + 0, 26 }, { TUI_EXPERT_COLOUR + 1, 130 },
+	{ TUI_EXPERT_COLOUR + 2, 29 }, { TUI_EXPERT_COLOUR + 3, 161 }, { TUI_EXPERT_COLOUR + 4, 91 },
+	{ TUI_EXPERT_COLOUR + 5, 31 }, { TUI_EXPERT_COLOUR + 6, 94 }, { TUI_EXPERT_COLOUR + 7, 239 },
 };
 
 static struct {
@@ -68,7 +87,7 @@ static struct {
 	struct tui_look look;
 	struct tui_cell *before; /* [h][w], what stands on the terminal */
 	cchar_t *row;            /* [w], scratch */
-	int w, h;
+	int w, h, mouse_x, mouse_y;
 } term;
 
 /* ---- what a dying process still does; set up before it can be needed ---- */
@@ -98,6 +117,9 @@ static void prepare_restore(void)
 		if (s && s != (char *)-1)
 			tputs(s, 1, add_restore);
 	}
+	if (tigetstr("kmous") && tigetstr("kmous") != (char *)-1)
+		for (const char *s = "\033[?1006l\033[?1000l"; *s; s++)
+			add_restore(*s);
 	add_restore('\r');
 	add_restore('\n');
 }
@@ -154,7 +176,7 @@ static int check_terminal(struct moe_err *e)
 	return 0;
 }
 
-static void set_colours(void)
+static void set_colours(int light)
 {
 	const char *no = getenv("NO_COLOR");
 
@@ -167,6 +189,8 @@ static void set_colours(void)
 			init_pair((short)(i + 1), rows[i].fg, rows[i].bg);
 		else
 			init_pair((short)(i + 1), rows[i].fg8, rows[i].bg8);
+	for (size_t i = 0; light && term.look.colours >= 256 && i < sizeof on_light / sizeof *on_light; i++)
+		init_pair((short)(on_light[i].style + 1), on_light[i].fg, -1);
 }
 
 static void terminal_size(int *w, int *h)
@@ -183,7 +207,7 @@ static void terminal_size(int *w, int *h)
 	*h = *h > TUI_MAX_H ? TUI_MAX_H : *h;
 }
 
-int tui_draw_open(struct moe_err *e)
+int tui_draw_open(int mouse, int light, struct moe_err *e)
 {
 	char w[16], h[16];
 	int n_col, n_row;
@@ -210,13 +234,17 @@ int tui_draw_open(struct moe_err *e)
 	catch_fatal();
 	term.open = 1;
 	term.look.utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
-	set_colours();
+	set_colours(light);
 	cbreak();
 	noecho();
 	nonl();
 	keypad(stdscr, TRUE);
 	nodelay(stdscr, TRUE);
 	set_escdelay(25);
+	if (mouse) {
+		mousemask(BUTTON1_PRESSED | BUTTON4_PRESSED | BUTTON5_PRESSED, NULL);
+		mouseinterval(0);
+	}
 	curs_set(0);
 	return 0;
 }
@@ -322,6 +350,27 @@ void tui_draw_again(void)
 	refresh();
 }
 
+static int mouse_key(void)
+{
+	MEVENT m;
+
+	if (getmouse(&m) != OK)
+		return TUI_KEY_ESC;
+	term.mouse_x = m.x;
+	term.mouse_y = m.y;
+	if (m.bstate & BUTTON4_PRESSED)
+		return TUI_KEY_WHEEL_UP;
+	if (m.bstate & BUTTON5_PRESSED)
+		return TUI_KEY_WHEEL_DOWN;
+	return m.bstate & (BUTTON1_PRESSED | BUTTON1_CLICKED) ? TUI_KEY_CLICK : tui_draw_key();
+}
+
+void tui_draw_mouse(int *x, int *y)
+{
+	*x = term.mouse_x;
+	*y = term.mouse_y;
+}
+
 int tui_draw_key(void)
 {
 	int k = getch();
@@ -338,10 +387,13 @@ int tui_draw_key(void)
 	case KEY_NPAGE: return TUI_KEY_PGDN;
 	case KEY_BTAB: return TUI_KEY_BACKTAB;
 	case KEY_ENTER: case '\r': case '\n': return TUI_KEY_ENTER;
-	case KEY_F(1): return TUI_KEY_F1;
-	case KEY_F(10): return TUI_KEY_F10;
+	case KEY_BACKSPACE: case 127: case 8: return TUI_KEY_BACKSPACE;
+	case KEY_MOUSE: return mouse_key();
 	case '\t': return TUI_KEY_TAB;
 	case 27: return TUI_KEY_ESC;
-	default: return k > 0 && k < 256 ? k : TUI_KEY_ESC; /* something was pressed */
+	default:
+		if (k >= KEY_F(1) && k <= KEY_F(10))
+			return TUI_KEY_F1 + (k - KEY_F(1));
+		return k > 0 && k < 256 ? k : TUI_KEY_ESC; /* something was pressed */
 	}
 }

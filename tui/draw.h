@@ -13,7 +13,8 @@
 #include "tui/grid.h"
 
 /* -1 with one clear line if there is no terminal that could show the dashboard. */
-int tui_draw_open(struct moe_err *e);
+/* mouse: 1 = take clicks and the wheel. light: colours for a light background. */
+int tui_draw_open(int mouse, int light, struct moe_err *e);
 void tui_draw_close(void);
 
 struct tui_look tui_draw_look(void);
@@ -25,5 +26,7 @@ void tui_draw_put(const struct tui_grid *g);
 void tui_draw_again(void);
 /* The next key that was pressed, enum tui_key; TUI_KEY_NONE if none is waiting. */
 int tui_draw_key(void);
+/* Where the mouse was at the last TUI_KEY_CLICK or wheel. */
+void tui_draw_mouse(int *x, int *y);
 
 #endif

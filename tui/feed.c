@@ -37,9 +37,10 @@ struct worker {
 	ino_t ino;
 	int64_t version;        /* PRAGMA data_version of the last result, -1 = none */
 	struct tui_want last;   /* selection of the last result */
-	int64_t run, cost_ns, finished;
+	int64_t run, base, cost_ns, finished;
+	struct tui_query key;     /* of the last snapshot of a part */
 };
-enum { FIGURES, ALARMS, SPEC, N_WORKER };
+enum { FIGURES, ALARMS, SPEC, PARTS, N_WORKER = PARTS + TUI_N_PART };
 
 struct tui_feed {
 	const char *path;
@@ -52,6 +53,9 @@ struct tui_feed {
 	struct tui_data *data;
 	struct tui_alarms *alarms;
 	struct tui_spec *spec;
+	struct tui_snap *snap[TUI_N_PART];
+	struct tui_ask ask;
+	struct tui_query busy_key[TUI_N_PART]; /* being read; run 0 = none */
 	char msg[512];
 	struct worker worker[N_WORKER];
 };
@@ -176,7 +180,8 @@ static void step_figures(struct worker *w, const struct tui_want *want)
 	old = f->data;
 	f->data = d;
 	if (f->run != d->sum.run.id) /* the others wait for the first figures, or for a new run */
-		f->worker[ALARMS].next = f->worker[SPEC].next = 0;
+		for (int i = ALARMS; i < N_WORKER; i++)
+			f->worker[i].next = 0;
 	f->run = d->sum.run.id;
 	f->msg[0] = 0;
 	pthread_cond_broadcast(&f->cond);
@@ -247,18 +252,19 @@ static void step_spec(struct worker *w, const struct tui_want *want)
 	if (!run || open_reader(w, &e))
 		return;
 	version = data_version(w->reader);
-	if (run == w->run && (version == w->version || clock_mono() - w->finished < pause))
+	if (run == w->run && want->base == w->base && (version == w->version || clock_mono() - w->finished < pause))
 		return;
 	s = calloc(1, sizeof *s);
 	if (!s)
 		return;
 	set_busy(f, 1);
-	if (tui_spec_load(w->reader, run, s, &e)) {
+	if (tui_spec_load(w->reader, run, want->base, s, &e)) {
 		s->run = run;
 		snprintf(s->spec.why, sizeof s->spec.why, "%.250s", e.msg);
 	}
 	note_done(w, want, version, s->cost_ns);
 	w->run = run;
+	w->base = want->base;
 	pthread_mutex_lock(&f->lock);
 	f->busy = 0;
 	old = f->spec;
@@ -268,6 +274,54 @@ static void step_spec(struct worker *w, const struct tui_want *want)
 		tui_spec_free(old);
 		free(old);
 	}
+	wake(f);
+}
+
+/* What a screen asked for: again when it asks for another, or when the database has changed and the
+ * thread has rested four times as long as it took (a tenth of the time for the what-if curves). */
+static void step_part(struct worker *w, const struct tui_want *want)
+{
+	struct tui_feed *f = w->feed;
+	enum tui_part part = (enum tui_part)(w - &f->worker[PARTS]);
+	struct tui_snap *s, *old;
+	struct moe_err e = { 0 };
+	struct tui_ask ask;
+	struct tui_query key;
+	int64_t version, rest;
+
+	pthread_mutex_lock(&f->lock);
+	ask = f->ask;
+	ask.key.run = f->run;
+	pthread_mutex_unlock(&f->lock);
+	if (!ask.key.run || !(ask.parts & 1u << part) || open_reader(w, &e))
+		return;
+	key = tui_query_for(part, &ask.key);
+	version = data_version(w->reader);
+	rest = w->cost_ns * (part == TUI_WHATIF ? 9 : 4);
+	if (w->version >= 0 && tui_query_same(&key, &w->key) &&
+	    (version == w->version || clock_mono() - w->finished < rest))
+		return;
+	pthread_mutex_lock(&f->lock);
+	f->busy_key[part] = key;
+	pthread_mutex_unlock(&f->lock);
+	s = tui_snap_load(w->reader, part, &ask.key);
+	pthread_mutex_lock(&f->lock);
+	f->busy_key[part].run = 0;
+	ask.key = f->ask.key;
+	pthread_mutex_unlock(&f->lock);
+	ask.key.run = key.run;
+	ask.key = tui_query_for(part, &ask.key);
+	if (!s || (s->error[0] && !tui_query_same(&key, &ask.key))) { /* interrupted */
+		tui_snap_free(s);
+		return;
+	}
+	note_done(w, want, version, s->cost_ns);
+	w->key = key;
+	pthread_mutex_lock(&f->lock);
+	old = f->snap[part];
+	f->snap[part] = s;
+	pthread_mutex_unlock(&f->lock);
+	tui_snap_free(old);
 	wake(f);
 }
 
@@ -293,7 +347,8 @@ static void *work(void *arg)
 		w->step(w, &want);
 		pthread_mutex_lock(&f->lock);
 		if (w->next)
-			w->next = clock_mono() + POLL_NS;
+			w->next = w < &f->worker[PARTS] || f->ask.parts & 1u << (w - &f->worker[PARTS]) ?
+				clock_mono() + POLL_NS : INT64_MAX;
 	}
 	pthread_mutex_unlock(&f->lock);
 	close_reader(w);
@@ -349,12 +404,12 @@ struct tui_feed *tui_feed_start(const char *path, int wait, const struct tui_wan
 	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	pthread_cond_init(&f->cond, &a);
 	pthread_condattr_destroy(&a);
-	if (start(f, &f->worker[FIGURES], step_figures, e) ||
-	    start(f, &f->worker[ALARMS], step_alarms, e) ||
-	    start(f, &f->worker[SPEC], step_spec, e)) {
-		tui_feed_stop(f);
-		return NULL;
-	}
+	for (int i = 0; i < N_WORKER; i++)
+		if (start(f, &f->worker[i], i == FIGURES ? step_figures : i == ALARMS ? step_alarms :
+			i == SPEC ? step_spec : step_part, e)) {
+			tui_feed_stop(f);
+			return NULL;
+		}
 	return f;
 }
 
@@ -407,6 +462,8 @@ void tui_feed_stop(struct tui_feed *f)
 	free(f->data);
 	free(f->alarms);
 	free(f->spec);
+	for (int i = 0; i < TUI_N_PART; i++)
+		tui_snap_free(f->snap[i]);
 	pthread_cond_destroy(&f->cond);
 	pthread_mutex_destroy(&f->lock);
 	free(f);
@@ -416,9 +473,43 @@ void tui_feed_want(struct tui_feed *f, const struct tui_want *want)
 {
 	pthread_mutex_lock(&f->lock);
 	f->want = *want;
-	f->worker[FIGURES].next = f->worker[ALARMS].next = 0;
+	f->worker[FIGURES].next = f->worker[ALARMS].next = f->worker[SPEC].next = 0;
 	pthread_cond_broadcast(&f->cond);
 	pthread_mutex_unlock(&f->lock);
+}
+
+void tui_feed_ask(struct tui_feed *f, const struct tui_ask *ask)
+{
+	int changed;
+
+	pthread_mutex_lock(&f->lock);
+	changed = f->ask.parts != ask->parts || !tui_query_same(&f->ask.key, &ask->key);
+	f->ask = *ask;
+	for (int i = 0; i < TUI_N_PART && changed; i++) {
+		struct tui_query key = ask->key;
+
+		if (!(ask->parts & 1u << i))
+			continue;
+		f->worker[PARTS + i].next = 0;
+		key.run = f->busy_key[i].run;
+		key = tui_query_for((enum tui_part)i, &key);
+		if (key.run && !tui_query_same(&key, &f->busy_key[i]) && f->worker[PARTS + i].db)
+			sqlite3_interrupt(f->worker[PARTS + i].db); /* nobody waits for that any more */
+	}
+	if (changed)
+		pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+}
+
+struct tui_snap *tui_feed_snap(struct tui_feed *f, enum tui_part part)
+{
+	struct tui_snap *s;
+
+	pthread_mutex_lock(&f->lock);
+	s = f->snap[part];
+	f->snap[part] = NULL;
+	pthread_mutex_unlock(&f->lock);
+	return s;
 }
 
 struct tui_data *tui_feed_data(struct tui_feed *f)

@@ -1,7 +1,8 @@
 /*
  * feed.h - the snapshots that the dashboard shows, read in the background.
  *
- * Three threads, each with its own reader: figures, alarms, specialisation. Each looks twice a
+ * A thread with its own reader for each of: figures, alarms, specialisation, and what single screens
+ * ask for (snap.h), which sleep until they are asked. Each looks twice a
  * second whether the database or the selection changed, but is never busy for more than a share of
  * the time (a fifth; a tenth for the specialisation, and that at most every five seconds). The
  * thread that draws never waits for the database. Functions here are called by that thread.
@@ -9,7 +10,7 @@
 #ifndef TUI_FEED_H
 #define TUI_FEED_H
 
-#include "tui/data.h"
+#include "tui/snap.h"
 
 struct tui_feed;
 
@@ -21,11 +22,14 @@ struct tui_feed *tui_feed_start(const char *path, int wait, const struct tui_wan
 void tui_feed_stop(struct tui_feed *f);
 
 void tui_feed_want(struct tui_feed *f, const struct tui_want *want);
+/* What the screen needs beyond the figures. */
+void tui_feed_ask(struct tui_feed *f, const struct tui_ask *ask);
 
 /* Newest snapshots, or NULL if nothing newer; the caller owns and frees (tui_..._free, free). */
 struct tui_data *tui_feed_data(struct tui_feed *f);
 struct tui_alarms *tui_feed_alarms(struct tui_feed *f);
 struct tui_spec *tui_feed_spec(struct tui_feed *f);
+struct tui_snap *tui_feed_snap(struct tui_feed *f, enum tui_part part); /* tui_snap_free */
 /* "" or what is waited for or went wrong last; busy: the specialisation is being computed. */
 void tui_feed_status(struct tui_feed *f, char *msg, size_t size, int *busy);
 

@@ -6,6 +6,7 @@
 #include "tui/fmt.h"
 #include "tui/layout.h"
 #include "tui/panel.h"
+#include "view/table.h"
 
 enum { FIRST_ROW, FIRST_COL, ZOOM, PAGE }; /* in mem */
 
@@ -26,6 +27,9 @@ static void draw_cursor(struct tui_ctx *c, struct tui_rect r)
 	tui_fmt_rel(rel, sizeof rel, l->rel[e]);
 	x += tui_textf(c->g, x, r.y, r.x + r.w - x, level > TUI_HEAT_FAIR ? TUI_ABOVE :
 		level < TUI_HEAT_FAIR ? TUI_BELOW : TUI_STRONG, "%s\xc3\x97 its fair share", rel);
+	if (!isnan(tui_base_ratio(c->d, c->s->layer, e)))
+		x += tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_STRONG, ", %s\xc3\x97 the baseline",
+			tui_fmt_rel(rel, sizeof rel, tui_base_ratio(c->d, c->s->layer, e)));
 	mean = l->counts[e] ? l->weights[e] / (double)l->counts[e] : NAN;
 	tui_fmt_percent(share, sizeof share, (double)l->counts[e] / picks);
 	tui_fmt_percent(fair, sizeof fair, 1.0 / l->n_expert);
@@ -80,7 +84,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	m.first_col = mem[FIRST_COL];
 	draw_cursor(c, (struct tui_rect){ r.x + 1, r.y, w, 1 });
 	tui_map_draw(c, (struct tui_rect){ r.x + 1, r.y + 1, w, rows + 1 }, &fit, &m);
-	x = r.x + 1 + tui_map_scale(c->g, r.x + 1, r.y + r.h - 1, w);
+	x = r.x + 1 + tui_map_scale(c->g, r.x + 1, r.y + r.h - 1, w, c->d->base.n > 0);
 	last = (m.first_col + fit.visible) * fit.group;
 	if (fit.visible < fit.n_col || m.n_row < l->n || fit.group > 1) {
 		char t[96];
@@ -106,10 +110,39 @@ static int key(struct tui_ctx *c, int k, int *mem)
 	else if (k == '0')
 		mem[ZOOM] = 0;
 	else if (k == TUI_KEY_ENTER)
-		c->s->screen = 2;
+		c->s->screen = TUI_SCREEN_EXPERT;
 	else
 		return tui_move(k, &c->s->expert, n, &c->s->layer, l->n, (size_t)mem[PAGE]);
 	return 1;
+}
+
+int tui_table_experts(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
+{
+	static const struct view_col cols[] = { { "layer", "", VIEW_INT, 0 }, { "expert", "", VIEW_INT, 0 },
+		{ "picks", "", VIEW_INT, 0 }, { "tokens", "", VIEW_INT, 0 }, { "rel", "", VIEW_REAL, 6 },
+		{ "mean_weight", "", VIEW_REAL, 6 }, { "over_baseline", "", VIEW_REAL, 6 } };
+	const struct view_layers *l = &c->d->layers;
+	size_t first = c->s->screen == TUI_SCREEN_LAYER ? c->s->layer : 0;
+	size_t end = c->s->screen == TUI_SCREEN_LAYER ? first + 1 : l->n;
+
+	(void)mem;
+	view_table_init(t, cols, sizeof cols / sizeof *cols);
+	for (size_t i = first; i < end && i < l->n; i++)
+		for (size_t k = 0; k < l->layer[i].n_expert; k++) {
+			const struct view_layer *v = &l->layer[i];
+			struct view_cell *row = view_table_row(t, e);
+
+			if (!row)
+				return -1;
+			view_set_int(row, v->layer);
+			view_set_int(row + 1, (int64_t)k);
+			view_set_int(row + 2, (int64_t)v->counts[k]);
+			view_set_int(row + 3, (int64_t)v->tokens);
+			view_set_real(row + 4, v->rel[k]);
+			view_set_real(row + 5, v->counts[k] ? v->weights[k] / (double)v->counts[k] : NAN);
+			view_set_real(row + 6, tui_base_ratio(c->d, i, k));
+		}
+	return 0;
 }
 
 const struct tui_panel tui_panel_heatmap = {
@@ -117,7 +150,8 @@ const struct tui_panel tui_panel_heatmap = {
 	.question = "Where is the load?",
 	.min_w = 40, .min_h = 10,
 	.hints = { { "\xe2\x86\x90\xe2\x86\x91\xe2\x86\x93\xe2\x86\x92", "move" }, { "+ -", "zoom" },
-		{ "Enter", "layer" }, { 0 } },
+		{ "Enter", "expert" }, { 0 } },
 	.draw = draw,
 	.key = key,
+	.table = tui_table_experts,
 };

@@ -4,13 +4,15 @@
 #include "tui/panel.h"
 
 static const struct tui_hint keys[] = {
-	{ "1-9, Tab", "screens" },
-	{ "arrows, hjkl", "move; PgUp, PgDn, g, G go far" },
-	{ "+ - 0", "zoom the heat map" },
+	{ "1-8, Tab", "screens; Enter goes deeper, the mouse points" },
+	{ "arrows, hjkl", "move; PgUp, PgDn, g, G go far; + - 0 zoom" },
 	{ "p", "pause: the figures stand still, reading goes on" },
-	{ "w", "window: whole run, 10 min, 1 min, 10 s" },
-	{ "d, D", "next or previous domain" },
-	{ "r, R", "next or previous run in the database" },
+	{ "t, F2", "timeline: left, right rewind, Space plays, Esc leaves" },
+	{ "w W, F8 F7", "window: whole run, 10 min, 1 min, 10 s" },
+	{ "d D, F4", "domain; f phase; r R run; n N request in Stream" },
+	{ "b, F5", "compare with the baseline run, on and off" },
+	{ "o, F6", "sort; / or F3 finds L3 E7, a domain, an alarm" },
+	{ "s, F9; S", "save the view as text; as CSV" },
 	{ "q, F10", "quit" },
 	{ NULL, NULL },
 };
@@ -36,7 +38,7 @@ static int list(struct tui_grid *g, struct tui_rect r, const struct tui_hint *h)
 
 void tui_help(struct tui_ctx *c)
 {
-	int w = c->g->w < 74 ? c->g->w : 74, h = c->g->h < 24 ? c->g->h : 24, y;
+	int w = c->g->w < 74 ? c->g->w : 74, h = c->g->h < 28 ? c->g->h : 28, y;
 	struct tui_rect r = { (c->g->w - w) / 2, (c->g->h - h) / 2, w, h }, in;
 
 	tui_fill(c->g, r, TUI_TEXT, ' ');

@@ -9,26 +9,39 @@
 
 #define CAPACITY 1.25 /* the factor that Switch and GShard train with */
 
-enum { FIRST, PAGE }; /* in mem */
+enum { FIRST, PAGE, SORT }; /* in mem */
+/* SORT: to add one, a row in both. */
+static const char *const sort_name[] = { "busiest first", "by number", "largest weight first",
+	"most changed first" };
+enum { BY_LOAD, BY_NUMBER, BY_WEIGHT, BY_CHANGE, N_SORT };
 
-struct ranked { double rel; size_t expert; };
+struct ranked { double key; size_t expert; };
 
-/* Busiest first; ties by number, as the router breaks them. */
+/* Largest first; ties by number, as the router breaks them. */
 static int by_load(const void *pa, const void *pb)
 {
 	const struct ranked *a = pa, *b = pb;
 
-	if (a->rel != b->rel)
-		return a->rel < b->rel ? 1 : -1;
+	if (a->key != b->key)
+		return a->key < b->key ? 1 : -1;
 	return a->expert < b->expert ? -1 : a->expert > b->expert;
 }
 
-static struct ranked *rank_experts(const struct view_layer *l)
+static double sort_key(const struct tui_ctx *c, const struct view_layer *l, size_t i, int sort)
+{
+	double ratio = tui_base_ratio(c->d, c->s->layer, i);
+	double x = sort == BY_NUMBER ? 0 : sort == BY_WEIGHT ? l->counts[i] ? l->weights[i] /
+		(double)l->counts[i] : -1 : sort == BY_CHANGE ? fabs(log(ratio)) : l->rel[i];
+
+	return isnan(x) ? -1 : x;
+}
+
+static struct ranked *rank_experts(const struct tui_ctx *c, const struct view_layer *l, int sort)
 {
 	struct ranked *o = malloc((l->n_expert ? l->n_expert : 1) * sizeof *o);
 
 	for (size_t i = 0; o && i < l->n_expert; i++)
-		o[i] = (struct ranked){ isnan(l->rel[i]) ? -1 : l->rel[i], i };
+		o[i] = (struct ranked){ sort_key(c, l, i, sort), i };
 	if (o)
 		qsort(o, l->n_expert, sizeof *o, by_load);
 	return o;
@@ -77,9 +90,9 @@ static void draw_figures(struct tui_ctx *c, struct tui_rect r, const struct view
 }
 
 /* Where the columns of a row start. */
-struct columns { int name, bar, bar_w, rel, share, sum, picks; };
+struct columns { int name, bar, bar_w, rel, base, share, sum, picks; }; /* base 0 = none */
 
-static struct columns place(struct tui_rect r, int wide)
+static struct columns place(struct tui_rect r, int wide, int base)
 {
 	int right = r.x + r.w;
 	struct columns c = { .name = r.x, .bar = r.x + 7 };
@@ -87,7 +100,8 @@ static struct columns place(struct tui_rect r, int wide)
 	c.picks = wide ? right - 13 : right;
 	c.sum = c.picks - 9;
 	c.share = c.sum - 9;
-	c.rel = c.share - 8;
+	c.base = base ? c.share - 9 : 0;
+	c.rel = (base ? c.base : c.share) - 8;
 	c.bar_w = c.rel - c.bar - 1;
 	return c;
 }
@@ -100,8 +114,12 @@ static void draw_titles(struct tui_grid *g, int y, const struct columns *k, doub
 	tui_text(g, k->name, y, 6, TUI_DIM, "expert");
 	if (fair - 9 > k->bar)
 		tui_right(g, k->bar, y, fair - k->bar + 1, TUI_MARK, "fair share \xe2\x94\x82");
-	if (CAPACITY < full && cap > fair + 1)
-		tui_text(g, cap, y, k->rel - cap, TUI_MARK, "\xe2\x94\x8a capacity 1.25");
+	if (CAPACITY < full && cap > fair + 1 && cap + 15 <= k->rel)
+		tui_text(g, cap, y, 15, TUI_MARK, "\xe2\x94\x8a capacity 1.25");
+	else if (CAPACITY < full && cap > fair + 1 && cap + 6 <= k->rel)
+		tui_text(g, cap, y, 6, TUI_MARK, "\xe2\x94\x8a 1.25");
+	if (k->base)
+		tui_right(g, k->base, y, 8, TUI_DIM, "baseline");
 	tui_right(g, k->rel, y, 7, TUI_DIM, "\xc3\x97 fair");
 	tui_right(g, k->share, y, 8, TUI_DIM, "picks");
 	tui_right(g, k->sum, y, 8, TUI_DIM, "so far");
@@ -120,6 +138,11 @@ static void draw_expert(struct tui_ctx *c, int y, const struct columns *k,
 	tui_textf(c->g, k->name, y, 6, here ? TUI_CURSOR : TUI_TEXT, "%sE%zu ", here ? ">" : " ", e);
 	tui_bar(c->g, k->bar, y, k->bar_w, l->rel[e], full, CAPACITY);
 	tui_right(c->g, k->rel, y, 7, st, l->counts[e] ? tui_fmt_rel(t, sizeof t, l->rel[e]) : "never");
+	if (k->base)
+		tui_right(c->g, k->base, y, 8, TUI_DIM, tui_fmt_rel(t, sizeof t,
+			c->d->base.layer[c->s->layer].rel[e]));
+	tui_hit(c, &(struct tui_hit){ { k->name, y, k->share - k->name, 1 }, TUI_HIT_CELL, c->s->layer, e,
+		0, 0 });
 	tui_right(c->g, k->share, y, 8, TUI_TEXT, tui_fmt_percent(t, sizeof t,
 		(double)l->counts[e] / picks));
 	tui_right(c->g, k->sum, y, 8, TUI_DIM, tui_fmt_percent(t, sizeof t, sum / picks));
@@ -131,7 +154,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	const struct view_layer *l;
 	struct tui_rect in = { r.x + 1, r.y, r.w - 2, r.h };
 	int rows = r.h - 4, at = 0;
-	struct columns k = place(in, in.w >= 90);
+	struct columns k = place(in, in.w >= 90, c->d->base.n > 0 && in.w >= 66);
 	struct ranked *order;
 	double sum = 0, full;
 
@@ -140,17 +163,17 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	l = &c->d->layers.layer[c->s->layer];
 	tui_textf(c->g, in.x, in.y, in.w, TUI_STRONG, "Layer %u", l->layer);
 	tui_textf(c->g, in.x + 10, in.y, in.w - 10, TUI_DIM,
-		"%zu of %zu MoE layers, %u experts, top-%u, busiest first", c->s->layer + 1, c->d->layers.n,
-		l->n_expert, l->k);
+		"%zu of %zu MoE layers, %u experts, top-%u, %s", c->s->layer + 1, c->d->layers.n,
+		l->n_expert, l->k, sort_name[mem[SORT]]);
 	if (!l->tokens) {
 		tui_say(c->g, r, TUI_NODATA, "no data for this layer in this selection");
 		return;
 	}
 	draw_figures(c, (struct tui_rect){ in.x, in.y + 1, in.w, 2 }, l);
-	order = rank_experts(l);
+	order = rank_experts(c, l, mem[SORT]);
 	if (!order)
 		return;
-	full = order[0].rel > 1.5 ? order[0].rel : 1.5;
+	full = l->max_mean > 1.5 && isfinite(l->max_mean) ? l->max_mean : 1.5;
 	draw_titles(c->g, in.y + 3, &k, full);
 	for (size_t i = 0; i < l->n_expert; i++)
 		if (order[i].expert == c->s->expert)
@@ -174,9 +197,16 @@ static int key(struct tui_ctx *c, int k, int *mem)
 
 	if (!l->n)
 		return 0;
+	if (k == TUI_KEY_ENTER || k == 'o') {
+		if (k == 'o')
+			mem[SORT] = (mem[SORT] + 1) % (c->d->base.n ? N_SORT : BY_CHANGE);
+		else
+			c->s->screen = TUI_SCREEN_EXPERT;
+		return 1;
+	}
 	if (tui_move(k, &c->s->layer, l->n, NULL, 0, 0) && k != TUI_KEY_HOME && k != TUI_KEY_END)
 		return 1;
-	order = rank_experts(&l->layer[c->s->layer]);
+	order = rank_experts(c, &l->layer[c->s->layer], mem[SORT]);
 	if (!order)
 		return 0;
 	n = l->layer[c->s->layer].n_expert;
@@ -194,7 +224,8 @@ const struct tui_panel tui_panel_layer = {
 	.question = "How uneven is this layer, and would it drop tokens?",
 	.min_w = 56, .min_h = 10,
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "expert" },
-		{ 0 } },
+		{ "Enter", "expert's card" }, { "o", "sort" }, { 0 } },
 	.draw = draw,
 	.key = key,
+	.table = tui_table_experts,
 };

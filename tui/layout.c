@@ -11,14 +11,16 @@ static int clamp(int x, int lo, int hi)
 	return x < lo ? lo : x > hi ? hi : x;
 }
 
-struct tui_layout tui_layout(int w, int h)
+struct tui_layout tui_layout(int w, int h, int timeline)
 {
 	int head = h >= 12 ? 2 : h >= 3 ? 1 : 0, tabs = h >= 8, foot = h >= 6;
+	int time = timeline && h >= 14 && w >= 30 ? 2 : 0;
 
 	return (struct tui_layout){
 		.head = { 0, 0, w, head },
 		.tabs = { 0, head, w, tabs },
-		.body = { 0, head + tabs, w, h - head - tabs - foot },
+		.body = { 0, head + tabs, w, h - head - tabs - foot - time },
+		.time = { 0, h - foot - time, w, time },
 		.foot = { 0, h - foot, w, foot },
 	};
 }
@@ -90,6 +92,34 @@ struct tui_mapfit tui_layout_map(int w, int n_expert, int label, int zoom)
 	m.n_col = (n_expert + m.group - 1) / m.group;
 	m.visible = min_of(m.n_col, room / m.cell);
 	return m;
+}
+
+struct tui_card tui_layout_card(struct tui_rect b)
+{
+	struct tui_card c = { .head = { b.x, b.y, b.w, min_of(b.h, 3) } };
+	int y = b.y + c.head.h, h = b.h - c.head.h, left = b.w / 2, right = b.w - left, top, third;
+
+	if (h < 3)
+		return c;
+	if (b.w < 72) { /* one column */
+		top = h < 7 ? h : h / 2;
+		c.domains = (struct tui_rect){ b.x, y, b.w, top };
+		if (h - top >= 3)
+			c.tokens = (struct tui_rect){ b.x, y + top, b.w, h - top };
+		return c;
+	}
+	top = h >= 16 ? (h - 4) / 2 : h >= 12 ? h / 2 : h;
+	top = h >= 30 ? h / 3 : top;
+	c.domains = (struct tui_rect){ b.x, y, left, top };
+	c.tokens = (struct tui_rect){ b.x + left, y, right, top };
+	if (h - top < 3)
+		return c;
+	third = h >= 30 ? h / 3 : h >= 16 ? h - top - 4 : h - top;
+	c.peers = (struct tui_rect){ b.x, y + top, left, third };
+	c.next = (struct tui_rect){ b.x + left, y + top, right, third };
+	if (h - top - third >= 3)
+		c.history = (struct tui_rect){ b.x, y + top + third, b.w, h - top - third };
+	return c;
 }
 
 int tui_scroll(int first, int cursor, int visible, int n)

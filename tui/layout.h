@@ -14,9 +14,11 @@ struct tui_layout {
 	struct tui_rect head; /* model and run, then figures: 0 to 2 lines */
 	struct tui_rect tabs; /* 0 or 1 line */
 	struct tui_rect body;
+	struct tui_rect time; /* the timeline: 0 or 2 lines */
 	struct tui_rect foot; /* keys, or what went wrong: 0 or 1 line */
 };
-struct tui_layout tui_layout(int w, int h);
+/* timeline: 1 = with the timeline, where there is room. */
+struct tui_layout tui_layout(int w, int h, int timeline);
 
 /* The panes of the overview. */
 struct tui_overview {
@@ -37,6 +39,12 @@ struct tui_mapfit {
 /* zoom 0 shows all experts if that is possible at all; +1, +2 .. widen cells, negative narrows and
  * then groups. */
 struct tui_mapfit tui_layout_map(int w, int n_expert, int label, int zoom);
+
+/* The panes of the expert card; what does not fit is left out, the last first. */
+struct tui_card {
+	struct tui_rect head, domains, tokens, history, peers, next;
+};
+struct tui_card tui_layout_card(struct tui_rect body);
 
 /* First of `visible` items so that `cursor` can be seen, moving as little as possible. */
 int tui_scroll(int first, int cursor, int visible, int n);

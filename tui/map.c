@@ -1,6 +1,8 @@
 /*
  * map.c - the layer x expert map and its scale, as the overview and the heat map screen show it.
  *
+ * With a baseline a cell shows the load over that in the baseline: red = more than it was.
+ *
  * A cell that stands for several experts shows the one farthest from its fair share, because that
  * is the one that must not be missed. An expert that was never picked shows as x.
  */
@@ -46,9 +48,9 @@ int tui_map_tall(const struct tui_grid *g, int h, size_t n_row)
 }
 
 static void draw_cell(struct tui_grid *g, struct tui_rect r, const struct view_layer *l, int expert,
-	int cursor)
+	double ratio, int cursor)
 {
-	double rel = expert < 0 || !l->tokens ? NAN : l->rel[expert];
+	double rel = expert < 0 || !l->tokens ? NAN : !isnan(ratio) ? ratio : l->rel[expert];
 	int level = tui_heat_level(rel);
 	enum tui_style st = cursor ? TUI_CURSOR : level < 0 ? TUI_NODATA :
 		(enum tui_style)(TUI_HEAT + level);
@@ -118,14 +120,17 @@ void tui_map_draw(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit 
 
 			if (e >= v->n_expert)
 				break;
+			e = farthest(v, e, fit->group);
 			draw_cell(c->g, (struct tui_rect){ r.x + fit->label + j * fit->cell, y,
-				fit->cell, m->tall }, v, farthest(v, e, fit->group),
+				fit->cell, m->tall }, v, e, e < 0 ? NAN : tui_base_ratio(c->d, m->row[i], (size_t)e),
 				here && col == cursor_col);
 		}
+		tui_hit(c, &(struct tui_hit){ { r.x + fit->label, y, fit->visible * fit->cell, m->tall },
+			TUI_HIT_CELL, m->row[i], (size_t)(m->first_col * fit->group), fit->cell, fit->group });
 	}
 }
 
-int tui_map_scale(struct tui_grid *g, int x, int y, int w)
+int tui_map_scale(struct tui_grid *g, int x, int y, int w, int base)
 {
 	static const char *const full[] = { "<.25", ".25", ".5", ".71", "fair", "1.15", "1.4", "2",
 		"4\xc3\x97" };
@@ -143,12 +148,12 @@ int tui_map_scale(struct tui_grid *g, int x, int y, int w)
 		tui_put(g, x + 1, y, st, glyph);
 		x += 2;
 		if (names) {
-			x += tui_text(g, x, y, 8, st, full[i]);
+			x += tui_text(g, x, y, 8, st, base && i == TUI_HEAT_FAIR ? "same" : full[i]);
 			tui_put(g, x++, y, st, ' ');
 		}
 	}
 	if (!names)
-		x += tui_text(g, x, y, 8, TUI_DIM, " 4\xc3\x97 fair");
+		x += tui_text(g, x, y, 8, TUI_DIM, base ? " 4\xc3\x97 base" : " 4\xc3\x97 fair");
 	if (x0 + w - x >= 15)
 		x += tui_text(g, x, y, x0 + w - x, TUI_DIM, "  x never picked");
 	return x - x0;

@@ -40,7 +40,7 @@ static int load(struct once *o, const char *path, const struct tui_opt *opt, str
 		return -1;
 	if (tui_data_load(o->reader, &opt->want, &o->data, e) ||
 	    tui_alarms_load(o->reader, &opt->want, &o->alarms, e) ||
-	    tui_spec_load(o->reader, o->data.sum.run.id, &o->spec, e))
+	    tui_spec_load(o->reader, o->data.sum.run.id, opt->want.base, &o->spec, e))
 		return err_wrap(e, "%s", path);
 	o->state.path = path;
 	o->state.want = opt->want;
@@ -75,7 +75,7 @@ int tui_once_text(const char *path, const struct tui_opt *opt, int w, int h, voi
 		err_nomem(e, (unsigned long long)w * (unsigned long long)h, "the screen");
 		goto out;
 	}
-	tui_render(&(struct tui_ctx){ &g, &o.state, &o.data, &o.alarms.list, &o.spec });
+	tui_render(&(struct tui_ctx){ &g, &o.state, &o.data, &o.alarms.list, &o.spec, { NULL } });
 	tui_grid_dump(&g, &text);
 	if (text.failed)
 		err_nomem(e, text.len, "the text");

@@ -7,17 +7,29 @@
 #include "tui/fmt.h"
 #include "tui/layout.h"
 #include "tui/panel.h"
+#include "view/table.h"
 
-/* Layers by max/mean, worst first; those without data last. */
-static size_t *worst_first(const struct view_layers *l)
+enum { SORT }; /* in mem */
+static const char *const sort_title[] = { "Balance, worst layer first", "Balance, lowest entropy first",
+	"Balance, most dead first", "Balance by layer" };
+enum { BY_WORST, BY_ENTROPY, BY_DEAD, BY_LAYER, N_SORT };
+
+static double sort_key(const struct view_layer *l, int sort)
+{
+	return sort == BY_ENTROPY ? -l->entropy_norm : sort == BY_DEAD ? (double)l->n_dead :
+		sort == BY_LAYER ? -(double)l->layer : l->max_mean;
+}
+
+/* Layers by a figure, worst first; those without data last. */
+static size_t *worst_first(const struct view_layers *l, int sort)
 {
 	size_t *row = malloc((l->n ? l->n : 1) * sizeof *row);
 
 	for (size_t i = 0; row && i < l->n; i++) {
-		double x = l->layer[i].max_mean;
+		double x = sort_key(&l->layer[i], sort);
 		size_t j = i;
 
-		while (j && !isnan(x) && !(l->layer[row[j - 1]].max_mean >= x))
+		while (j && !isnan(x) && !(sort_key(&l->layer[row[j - 1]], sort) >= x))
 			row[j] = row[j - 1], j--;
 		row[j] = i;
 	}
@@ -25,10 +37,10 @@ static size_t *worst_first(const struct view_layers *l)
 }
 
 static void balance_row(struct tui_grid *g, struct tui_rect r, const struct view_layer *l,
-	double full)
+	const struct view_layer *base, double full)
 {
 	char t[TUI_FMT];
-	int x = r.x + r.w - 22, bar = r.w - 5 - 23;
+	int x = r.x + r.w - 22, bar = r.w - 5 - 23 - (base ? 9 : 0);
 	enum tui_style st = l->max_mean >= 2 ? TUI_ABOVE : TUI_STRONG;
 
 	tui_textf(g, r.x, r.y, 4, TUI_TEXT, "L%u", l->layer);
@@ -40,17 +52,23 @@ static void balance_row(struct tui_grid *g, struct tui_rect r, const struct view
 	tui_fmt_rel(t, sizeof t - 2, l->max_mean);
 	strcat(t, "\xc3\x97");
 	tui_right(g, x, r.y, 8, st, t);
+	if (base && base->tokens) {
+		tui_fmt_rel(t, sizeof t - 2, base->max_mean);
+		strcat(t, "\xc3\x97");
+		tui_right(g, x - 9, r.y, 8, TUI_DIM, t);
+	}
 	tui_right(g, x + 8, r.y, 6, TUI_TEXT, tui_fmt_unit(t, sizeof t, l->entropy_norm));
 	snprintf(t, sizeof t, "%u/%u", l->n_dead, l->n_expert);
 	tui_right(g, x + 14, r.y, 7, l->n_dead ? TUI_BELOW : TUI_TEXT, t);
 }
 
-static void draw_balance(struct tui_ctx *c, struct tui_rect r)
+static void draw_balance(struct tui_ctx *c, struct tui_rect r, int sort)
 {
 	const struct view_layers *l = &c->d->layers;
-	struct tui_rect in = tui_frame(c->g, r, r.w >= 56 ? "Balance, worst layer first" : "Balance",
-		"max/mean   H_n   dead");
-	size_t *row = worst_first(l), n;
+	int base = c->d->base.n > 0 && r.w >= 48;
+	struct tui_rect in = tui_frame(c->g, r, r.w >= 56 + base * 10 ? sort_title[sort] : "Balance", base ?
+		"baseline max/mean   H_n   dead" : "max/mean   H_n   dead");
+	size_t *row = worst_first(l, sort), n;
 	double full = 2;
 
 	if (!row || in.h < 1 || in.w < 34)
@@ -59,14 +77,18 @@ static void draw_balance(struct tui_ctx *c, struct tui_rect r)
 	for (size_t i = 0; i < l->n; i++)
 		if (l->layer[i].max_mean > full)
 			full = l->layer[i].max_mean;
-	for (size_t i = 0; i < n; i++)
-		balance_row(c->g, (struct tui_rect){ in.x, in.y + (int)i, in.w, 1 },
-			&l->layer[row[i]], full);
+	for (size_t i = 0; i < n; i++) {
+		struct tui_rect one = { in.x, in.y + (int)i, in.w, 1 };
+
+		balance_row(c->g, one, &l->layer[row[i]], base ? &c->d->base.layer[row[i]] : NULL, full);
+		tui_hit(c, &(struct tui_hit){ one, TUI_HIT_CELL, row[i], l->layer[row[i]].top_expert, 0, 0 });
+	}
 	if (n < l->n) {
 		char t[TUI_FMT];
 
 		tui_textf(c->g, in.x, in.y + in.h - 1, in.w, TUI_DIM,
-			"and %zu layers more, none above %s\xc3\x97", l->n - n,
+			sort == BY_WORST ? "and %zu layers more, none above %s\xc3\x97" :
+			"and %zu layers more; the next has %s\xc3\x97", l->n - n,
 			tui_fmt_rel(t, sizeof t, l->layer[row[n]].max_mean));
 	}
 out:
@@ -96,7 +118,7 @@ static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 		int left = in.h - y, more = i + 1 < a->n;
 
 		if (left <= 3 && more && i) { /* the rest does not fit: say how many */
-			snprintf(t, sizeof t, "and %zu more: key 5", a->n - i);
+			snprintf(t, sizeof t, "and %zu more: key 8", a->n - i);
 			tui_text(c->g, in.x, in.y + y, in.w, TUI_DIM, t);
 			break;
 		}
@@ -109,7 +131,10 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 {
 	const struct view_layers *l = &c->d->layers;
 	struct tui_rect in = tui_frame(c->g, r, r.w >= 56 ?
-		"Load, layer \xc3\x97 expert, relative to fair share" : "Load relative to fair share", NULL);
+		c->d->base.n ?
+		"Load, layer \xc3\x97 expert, over the baseline's" :
+		"Load, layer \xc3\x97 expert, relative to fair share" :
+		c->d->base.n ? "Load over the baseline's" : "Load relative to fair share", NULL);
 	struct tui_mapfit fit = tui_layout_map(in.w, tui_map_experts(l), 5, 0);
 	struct tui_map m = { 0 };
 	size_t *row, room = in.h > 2 ? (size_t)in.h - 2 : 0;
@@ -117,7 +142,7 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 
 	if (!room || !l->n)
 		return;
-	row = worst_first(l);
+	row = worst_first(l, BY_WORST);
 	if (!row)
 		return;
 	m.n_row = l->n < room ? l->n : room;
@@ -129,7 +154,7 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 	fit.cell = fit.cell > 4 ? 4 : fit.cell;
 	m.tall = tui_map_tall(c->g, (int)room, m.n_row);
 	tui_map_draw(c, in, &fit, &m);
-	tui_map_scale(c->g, in.x, in.y + in.h - 1, in.w);
+	tui_map_scale(c->g, in.x, in.y + in.h - 1, in.w, c->d->base.n > 0);
 	if (l->n > room) {
 		snprintf(t, sizeof t, "%zu worst of %zu layers", m.n_row, l->n);
 		tui_right(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);
@@ -216,7 +241,7 @@ static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 				sp->domain[row[i]].name);
 	}
 	if (shown < sp->n_domain)
-		tui_textf(c->g, in.x, in.y + in.h - 1, in.w, TUI_DIM, "and %zu more: key 4",
+		tui_textf(c->g, in.x, in.y + in.h - 1, in.w, TUI_DIM, "and %zu more: key 5",
 			sp->n_domain - shown);
 	free(row);
 }
@@ -254,11 +279,10 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	struct tui_overview o = tui_layout_overview(r, (int)c->d->layers.n, n_expert, want,
 		c->alarms ? (int)(c->alarms->n < 8 ? c->alarms->n : 8) : 0);
 
-	(void)mem;
 	if (o.verdict.h > 0)
 		draw_verdict(c, (struct tui_rect){ r.x + 1, o.verdict.y, r.w - 2, o.verdict.h });
 	if (o.balance.h > 0)
-		draw_balance(c, o.balance);
+		draw_balance(c, o.balance, mem[SORT]);
 	else
 		tui_say(c->g, r, TUI_WARN, "needs 36\xc3\x97" "6 for the overview");
 	if (o.alarms.h > 0)
@@ -269,9 +293,52 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 		draw_domains(c, o.domains);
 }
 
+static int key(struct tui_ctx *c, int k, int *mem)
+{
+	if (k == 'o')
+		mem[SORT] = (mem[SORT] + 1) % N_SORT;
+	else if (k == TUI_KEY_ENTER)
+		c->s->screen = TUI_SCREEN_LAYER;
+	else
+		return tui_move(k, NULL, 0, &c->s->layer, c->d->layers.n, 8);
+	return 1;
+}
+
+static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
+{
+	static const struct view_col cols[] = { { "layer", "", VIEW_INT, 0 }, { "experts", "", VIEW_INT, 0 },
+		{ "k", "", VIEW_INT, 0 }, { "tokens", "", VIEW_INT, 0 }, { "max_mean", "", VIEW_REAL, 6 },
+		{ "entropy_norm", "", VIEW_REAL, 6 }, { "gini", "", VIEW_REAL, 6 }, { "dead", "", VIEW_INT, 0 },
+		{ "margin", "", VIEW_REAL, 6 }, { "baseline_max_mean", "", VIEW_REAL, 6 } };
+
+	(void)mem;
+	view_table_init(t, cols, sizeof cols / sizeof *cols);
+	for (size_t i = 0; i < c->d->layers.n; i++) {
+		const struct view_layer *l = &c->d->layers.layer[i];
+		struct view_cell *row = view_table_row(t, e);
+
+		if (!row)
+			return -1;
+		view_set_int(row, l->layer);
+		view_set_int(row + 1, l->n_expert);
+		view_set_int(row + 2, l->k);
+		view_set_int(row + 3, (int64_t)l->tokens);
+		view_set_real(row + 4, l->max_mean);
+		view_set_real(row + 5, l->entropy_norm);
+		view_set_real(row + 6, l->gini);
+		view_set_int(row + 7, l->n_dead);
+		view_set_real(row + 8, l->margin);
+		view_set_real(row + 9, c->d->base.n ? c->d->base.layer[i].max_mean : NAN);
+	}
+	return 0;
+}
+
 const struct tui_panel tui_panel_overview = {
 	.name = "Overview",
 	.question = "Is this model's routing healthy right now?",
 	.min_w = 36, .min_h = 6,
+	.hints = { { "o", "sort" }, { "Enter", "layer" }, { 0 } },
 	.draw = draw,
+	.key = key,
+	.table = table,
 };

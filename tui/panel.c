@@ -11,12 +11,15 @@
 
 /* To add a screen: a file in tui/, a declaration and a row here; the order is that of its key. */
 extern const struct tui_panel tui_panel_overview, tui_panel_heatmap, tui_panel_layer,
-	tui_panel_domains, tui_panel_alarms;
+	tui_panel_expert, tui_panel_domains, tui_panel_stream, tui_panel_whatif, tui_panel_alarms;
 const struct tui_panel *const tui_panels[] = {
 	&tui_panel_overview,
 	&tui_panel_heatmap,
 	&tui_panel_layer,
+	&tui_panel_expert,
 	&tui_panel_domains,
+	&tui_panel_stream,
+	&tui_panel_whatif,
 	&tui_panel_alarms,
 	NULL,
 };
@@ -149,6 +152,8 @@ static void head_run(struct tui_ctx *c, int y, int w)
 
 	if (c->s->paused)
 		add(&right, 0, TUI_WARN, "", "\xe2\x80\x96 paused");
+	if (c->d->want.until)
+		add(&right, 0, TUI_WARN, "", "\xe2\x97\x80 rewound");
 	add(&right, 3, TUI_TEXT, "run", "%lld", (long long)run->id);
 	run_state(c, &right);
 	line_fit(c->g, &right, w - 2, 2);
@@ -203,10 +208,15 @@ static void head_figures(struct tui_ctx *c, int y, int w)
 	if (!c->d->window_ns && c->d->want.window_ns)
 		add(&l, 1, TUI_WARN, "window", "whole run (shorter)");
 	else if (c->d->window_ns)
-		add(&l, 1, TUI_WARN, "window", "last %s",
+		add(&l, 1, TUI_WARN, "window", c->d->want.until ? "%s" : "last %s",
 			tui_fmt_ago(t, sizeof t, c->d->window_ns));
 	else
 		add(&l, 6, TUI_STRONG, "window", "whole run");
+	if (c->d->want.phase)
+		add(&l, 1, TUI_WARN, "phase", "%s", c->d->want.phase == 1 ? "prefill" : "decode");
+	if (c->d->want.base)
+		add(&l, 1, TUI_WARN, "baseline", c->d->base.n ? "run %lld" : "none fits run %lld",
+			(long long)c->d->want.base);
 	add(&l, c->d->want.domain < 0 ? 6 : 1, c->d->want.domain < 0 ? TUI_STRONG : TUI_WARN, "domain",
 		"%s", domain_name(c->d, c->d->want.domain));
 	line_fit(c->g, &l, w - 2, 2);
@@ -228,7 +238,7 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 {
 	size_t alarms, warnings;
 	char badge[32] = "";
-	int x = r.x + 1, wide = 2;
+	int x = r.x + 1, wide = 2, tight = 0;
 
 	count_alarms(c->alarms, &alarms, &warnings);
 	if (alarms + warnings)
@@ -236,28 +246,37 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 	for (int i = 0; tui_panels[i]; i++)
 		wide += (int)strlen(tui_panels[i]->name) + 5;
 	wide += tui_columns(c->g, badge) + 1;
+	if (wide > r.w) { /* closer together, as htop has its keys; if that is not enough, numbers only */
+		tight = 1;
+		wide -= 3 * n_panels();
+	}
 	for (int i = 0; tui_panels[i]; i++) {
-		int on = i == c->s->screen;
+		int on = i == c->s->screen, x0 = x;
 		enum tui_style st = on ? TUI_TAB_ON : TUI_TAB;
 
-		if (on)
+		if (on && !tight)
 			tui_put(c->g, x, r.y, st, ' ');
-		x += 1;
+		x += !tight;
 		x += tui_textf(c->g, x, r.y, 3, on ? st : TUI_KEY, "%d", i + 1);
 		if (on || wide <= r.w) {
-			tui_put(c->g, x++, r.y, st, ' ');
+			if (!tight)
+				tui_put(c->g, x++, r.y, st, ' ');
 			x += tui_text(c->g, x, r.y, r.x + r.w - x, st, tui_panels[i]->name);
 		}
-		if (on)
+		if (on && !tight)
 			tui_put(c->g, x, r.y, st, ' ');
+		tui_hit(c, &(struct tui_hit){ { x0, r.y, x - x0 + 1, 1 }, TUI_HIT_SCREEN, (size_t)i, 0, 0, 0 });
 		x += 1;
 	}
+	if (badge[0])
+		tui_hit(c, &(struct tui_hit){ { x + 1, r.y, 6, 1 }, TUI_HIT_SCREEN, TUI_SCREEN_ALARMS, 0, 0, 0 });
 	if (badge[0])
 		x += 2 + tui_text(c->g, x + 1, r.y, r.x + r.w - x - 1,
 			alarms ? TUI_ALARM : TUI_WARN, badge);
 	if (x + 8 < r.x + r.w) {
 		tui_text(c->g, r.x + r.w - 7, r.y, 1, TUI_KEY, "?");
 		tui_text(c->g, r.x + r.w - 5, r.y, 4, TUI_DIM, "help");
+		tui_hit(c, &(struct tui_hit){ { r.x + r.w - 7, r.y, 6, 1 }, TUI_HIT_KEY, '?', 0, 0, 0 });
 	}
 }
 
@@ -272,16 +291,44 @@ static void draw_foot(struct tui_ctx *c, struct tui_rect r)
 	const struct tui_panel *p = tui_panels[c->s->screen];
 	struct line l = { 0 };
 
+	if (c->s->finding) {
+		int n = tui_text(c->g, r.x + 1, r.y, 8, TUI_KEY, "find: ");
+
+		n += tui_text(c->g, r.x + 1 + n, r.y, r.w - 2 - n, TUI_STRONG, c->s->find);
+		tui_put(c->g, r.x + 1 + n, r.y, TUI_CURSOR, ' ');
+		tui_text(c->g, r.x + 4 + n, r.y, r.w - 5 - n, TUI_DIM,
+			"L3, E7, L3 E7, or part of a name; Enter, Esc");
+		return;
+	}
+	if (c->s->note[0]) {
+		tui_text(c->g, r.x + 1, r.y, r.w - 2, TUI_STRONG, c->s->note);
+		return;
+	}
+	if (c->d && c->d->base_why[0] && !c->s->message[0]) {
+		tui_text(c->g, r.x + 1, r.y, r.w - 2, TUI_WARN, c->d->base_why);
+		return;
+	}
 	if (c->s->message[0] && c->d) {
 		tui_text(c->g, r.x + 1, r.y, r.w - 2, TUI_WARN, c->s->message);
 		return;
 	}
-	for (int i = 0; i < 5 && p->hints[i].key; i++)
+	for (int i = 0; i < 6 && p->hints[i].key && !c->s->timing; i++)
 		hint(&l, 2, p->hints[i].key, p->hints[i].what);
+	if (c->s->timing) {
+		hint(&l, 2, "\xe2\x86\x90\xe2\x86\x92", "rewind");
+		hint(&l, 2, "Space", c->s->playing ? "stop" : "play");
+		hint(&l, 2, "End", "now");
+		hint(&l, 2, "Esc", "leave the timeline");
+	}
 	hint(&l, 3, "p", c->s->paused ? "resume" : "pause");
 	hint(&l, 3, "w", "window");
 	hint(&l, 3, "d", "domain");
+	hint(&l, 4, "t", "time");
+	hint(&l, 4, "/", "find");
 	hint(&l, 4, "r", "run");
+	hint(&l, 5, "f", "phase");
+	hint(&l, 5, "b", "baseline");
+	hint(&l, 5, "s", "save");
 	hint(&l, 1, "?", "help");
 	hint(&l, 0, "q", "quit");
 	line_fit(c->g, &l, r.w - 2, 3);
@@ -339,9 +386,11 @@ static void draw_body(struct tui_ctx *c, struct tui_rect r)
 
 void tui_render(struct tui_ctx *c)
 {
-	struct tui_layout l = tui_layout(c->g->w, c->g->h);
+	struct tui_layout l = tui_layout(c->g->w, c->g->h, c->s->timing);
 
 	tui_grid_clear(c->g);
+	c->s->n_hit = 0;
+	c->s->asks = 0;
 	if (c->d)
 		clamp_cursors(c);
 	draw_body(c, l.body);
@@ -353,6 +402,8 @@ void tui_render(struct tui_ctx *c)
 		tui_textf(c->g, 1, 0, l.head.w - 2, TUI_KEY, "moescope top  %s", c->s->path);
 	if (l.tabs.h > 0)
 		draw_tabs(c, l.tabs);
+	if (c->d && l.time.h > 0)
+		tui_time_draw(c, l.time);
 	if (l.foot.h > 0)
 		draw_foot(c, l.foot);
 	if (c->s->help)
@@ -387,12 +438,29 @@ static void next_run(struct tui_ctx *c, int step)
 	c->s->want.domain = -1;
 }
 
-static void next_window(struct tui_state *s)
+static void next_window(struct tui_state *s, int step)
 {
-	s->window++;
-	if (!tui_windows[s->window].name)
-		s->window = 0;
+	int n = 0;
+
+	while (tui_windows[n].name)
+		n++;
+	s->window = (s->window + n + step) % n;
 	s->want.window_ns = tui_windows[s->window].ns;
+}
+
+/* On and off; without a named one, the run before the one that is shown. */
+static void toggle_base(struct tui_ctx *c)
+{
+	struct tui_state *s = c->s;
+
+	if (!s->base)
+		for (size_t i = 0; i < c->d->n_runs && c->d->runs[i] < c->d->sum.run.id; i++)
+			s->base = c->d->runs[i];
+	if (!s->base) {
+		snprintf(s->note, sizeof s->note, "no earlier run to compare with; name one: --baseline RUN");
+		return;
+	}
+	s->want.base = s->want.base ? 0 : s->base;
 }
 
 /* Keys that change what is read: 1 if it did. */
@@ -400,33 +468,137 @@ static int key_selection(struct tui_ctx *c, int key)
 {
 	struct tui_want old = c->s->want;
 
-	if (key == 'w')
-		next_window(c->s);
-	if (c->d && (key == 'd' || key == 'D'))
-		next_domain(c, key == 'd' ? 1 : -1);
+	if (key == 'w' || key == 'W' || key == TUI_KEY_F8 || key == TUI_KEY_F7)
+		next_window(c->s, key == 'w' || key == TUI_KEY_F8 ? 1 : -1);
+	if (key == 'f' || key == 'F')
+		c->s->want.phase = (c->s->want.phase + (key == 'f' ? 1 : 2)) % 3;
+	if (c->d && (key == 'b' || key == TUI_KEY_F5))
+		toggle_base(c);
+	if (c->d && (key == 'd' || key == 'D' || key == TUI_KEY_F4))
+		next_domain(c, key == 'D' ? -1 : 1);
 	if (c->d && (key == 'r' || key == 'R'))
 		next_run(c, key == 'r' ? 1 : -1);
-	return old.run != c->s->want.run || old.domain != c->s->want.domain ||
-		old.window_ns != c->s->want.window_ns;
+	return !tui_same_want(&old, &c->s->want);
 }
 
-int tui_key(struct tui_ctx *c, int key)
+/* ---- the search line and the mouse ---- */
+
+static void key_find(struct tui_ctx *c, int key)
 {
 	struct tui_state *s = c->s;
-	const struct tui_panel *p = tui_panels[s->screen];
+	size_t n = strlen(s->find);
 
-	if (key == 'q' || key == TUI_KEY_F10) {
-		s->quit = 1;
-		return 0;
+	if (key == TUI_KEY_ESC) {
+		s->finding = 0;
+	} else if (key == TUI_KEY_ENTER) {
+		s->finding = 0;
+		if (!c->d || !tui_find(c))
+			snprintf(s->note, sizeof s->note, "not found: %s", s->find);
+	} else if (key == TUI_KEY_BACKSPACE) {
+		s->find[n ? n - 1 : 0] = 0;
+	} else if (key >= ' ' && key < 256 && key != 127 && n + 1 < sizeof s->find) {
+		s->find[n] = (char)key;
+		s->find[n + 1] = 0;
 	}
-	if (key == '?' || key == TUI_KEY_F1) {
-		s->help = !s->help;
-		return 0;
+}
+
+static const struct tui_hit *hit_at(const struct tui_state *s, int x, int y)
+{
+	for (size_t i = s->n_hit; i-- > 0;) {
+		const struct tui_rect *r = &s->hit[i].r;
+
+		if (x >= r->x && x < r->x + r->w && y >= r->y && y < r->y + r->h)
+			return &s->hit[i];
 	}
-	if (s->help) { /* any other key closes it */
-		s->help = 0;
+	return NULL;
+}
+
+/* A click on what is chosen already is Enter. */
+static int click(struct tui_ctx *c)
+{
+	struct tui_state *s = c->s;
+	const struct tui_hit *h = hit_at(s, s->mouse_x, s->mouse_y);
+	size_t step, a, b, old[4] = { s->layer, s->expert, s->domain, s->alarm };
+
+	if (!h)
 		return 0;
+	step = h->cell > 0 ? (size_t)((s->mouse_x - h->r.x) / h->cell * h->group) : 0;
+	a = h->a + (h->kind == TUI_HIT_SLOT || h->kind == TUI_HIT_DOMAIN ? step : 0);
+	b = h->b + (h->kind == TUI_HIT_CELL ? step : 0);
+	switch (h->kind) {
+	case TUI_HIT_SCREEN:
+		s->screen = (int)a;
+		return 0;
+	case TUI_HIT_KEY:
+		return tui_key(c, (int)a);
+	case TUI_HIT_SLOT:
+		tui_time_go(c, a);
+		return 1;
+	case TUI_HIT_CELL:
+		s->layer = a, s->expert = b;
+		break;
+	case TUI_HIT_DOMAIN:
+		s->domain = h->a, s->layer = b + step;
+		break;
+	case TUI_HIT_ALARM:
+		s->alarm = a;
+		break;
 	}
+	if (old[0] == s->layer && old[1] == s->expert && old[2] == s->domain && old[3] == s->alarm)
+		return tui_key(c, TUI_KEY_ENTER);
+	return 0;
+}
+
+void tui_hit(struct tui_ctx *c, const struct tui_hit *h)
+{
+	if (c->s->n_hit < TUI_HITS)
+		c->s->hit[c->s->n_hit++] = *h;
+}
+
+/* ---- what single screens ask for ---- */
+
+struct tui_ask tui_asking(const struct tui_ctx *c)
+{
+	const struct tui_state *s = c->s;
+
+	return (struct tui_ask){ s->asks, { 0, s->want.domain, s->want.phase, (uint32_t)s->layer,
+		(uint32_t)s->expert, s->sequence, s->pos } };
+}
+
+const struct tui_snap *tui_part(struct tui_ctx *c, enum tui_part part, int any)
+{
+	const struct tui_snap *s = c->snap[part];
+	struct tui_query now = tui_asking(c).key;
+
+	c->s->asks |= 1u << part;
+	if (!s || !c->d)
+		return NULL;
+	now.run = c->d->sum.run.id;
+	now = tui_query_for(part, &now);
+	return s->key.run == now.run && (any || tui_query_same(&s->key, &now)) ? s : NULL;
+}
+
+/* F-keys mean what they mean in htop, where it has them. */
+static int plain_key(int key)
+{
+	switch (key) {
+	case TUI_KEY_F1: return '?';
+	case TUI_KEY_F2: return 't';
+	case TUI_KEY_F3: return '/';
+	case TUI_KEY_F6: return 'o';
+	case TUI_KEY_F9: return 's';
+	case TUI_KEY_F10: return 'q';
+	case TUI_KEY_WHEEL_UP: return TUI_KEY_UP;
+	case TUI_KEY_WHEEL_DOWN: return TUI_KEY_DOWN;
+	default: return key;
+	}
+}
+
+/* Keys that every screen has: 1 if it was one. */
+static int key_common(struct tui_ctx *c, int key)
+{
+	struct tui_state *s = c->s;
+
 	if (key >= '1' && key < '1' + n_panels() && key <= '9')
 		s->screen = key - '1';
 	else if (key == TUI_KEY_TAB)
@@ -435,11 +607,44 @@ int tui_key(struct tui_ctx *c, int key)
 		s->screen = (s->screen + n_panels() - 1) % n_panels();
 	else if (key == 'p')
 		s->paused = !s->paused;
-	else if (c->d && p->key && p->key(c, key, s->mem[s->screen]))
-		return 0;
+	else if (key == 's' || key == 'S')
+		s->save = key;
+	else if (key == '/')
+		s->finding = 1, s->find[0] = 0;
 	else
-		return key_selection(c, key);
-	return 0;
+		return 0;
+	return 1;
+}
+
+int tui_key(struct tui_ctx *c, int key)
+{
+	struct tui_state *s = c->s;
+	const struct tui_panel *p = tui_panels[s->screen];
+	struct tui_want old = s->want;
+
+	s->note[0] = 0;
+	if (s->finding && key != TUI_KEY_CLICK) {
+		key_find(c, key);
+		return 0;
+	}
+	key = plain_key(key);
+	if (key == 'q') {
+		s->quit = 1;
+		return 0;
+	}
+	if (s->help || key == '?') { /* any key closes it */
+		s->help = !s->help;
+		return 0;
+	}
+	if (key == TUI_KEY_CLICK)
+		return click(c);
+	if (c->d && tui_time_key(c, key))
+		return !tui_same_want(&old, &s->want);
+	if (key_common(c, key))
+		return 0;
+	if (c->d && p->key && p->key(c, key, s->mem[s->screen]))
+		return !tui_same_want(&old, &s->want);
+	return key_selection(c, key);
 }
 
 int tui_move(int key, size_t *x, size_t nx, size_t *y, size_t ny, size_t page)

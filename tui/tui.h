@@ -12,6 +12,12 @@
 struct tui_opt {
 	struct tui_want want;
 	int wait;    /* wait for the file to appear */
+	int no_mouse;
+	int light;   /* colours for a light background */
+	/* The inference beside the dashboard, or NULL: 0 = still running, 1 = ended well, -1 = ended badly,
+	 * which closes the dashboard. Asked twice a second. */
+	int (*beside)(void *ctx);
+	void *ctx;
 };
 
 /* Show the dashboard until the user quits. Returns 0, -1 with the error, or the number of the

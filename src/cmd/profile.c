@@ -15,10 +15,12 @@
 #include "base/err.h"
 #include "cmd/corpus.h"
 #include "cmd/engine.h"
+#include "cmd/live.h"
 #include "cmd/progress.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
 #include "cmd/summary.h"
+#include "cmd/words.h"
 #include "model/sampler.h"
 
 /* One part of a document: a sequence. */
@@ -34,6 +36,7 @@ struct profile {
 	struct moe_trace *t;
 	struct record rec;
 	struct sampler *sampler;
+	struct words words;
 	struct corpus corpus;
 	int32_t **tokens;    /* [corpus.n] */
 	struct part *part;   /* [n_part] */
@@ -189,7 +192,12 @@ static int open_all(struct profile *p, char **corpus, int n_corpus, struct moe_e
 	if (record_start(&p->rec, o->db, &about, &to, &d, e))
 		return -1;
 	p->t = moe_trace_open(o->db, &to, &d, e);
-	return p->t ? session_add_hook(p->s, moe_trace_hook(p->t), e) : -1;
+	if (!p->t || session_add_hook(p->s, moe_trace_hook(p->t), e))
+		return -1;
+	if (!o->log_text)
+		return 0;
+	return words_init(&p->words, p->t, p->l.tok, model_info(p->l.model)->n_vocab, e) ||
+		session_add_hook(p->s, &p->words.hook, e) ? -1 : 0;
 }
 
 static void close_all(struct profile *p)
@@ -202,6 +210,7 @@ static void close_all(struct profile *p)
 	sampler_free(p->sampler);
 	record_free(&p->rec);
 	session_free(p->s);
+	words_free(&p->words);
 	load_free(&p->l);
 }
 
@@ -239,9 +248,9 @@ int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_
 static struct load_opts lo;
 static struct profile_opt po = { .model = "sample:balanced", .db = "moescope.db",
 	.detail = MOE_DETAIL_ROUTES, .max_tokens = 1LL << 40 };
-static int detail = MOE_DETAIL_ROUTES, weights, quiet;
+static int detail = MOE_DETAIL_ROUTES, weights, quiet, live;
 
-static int run(int argc, char **argv, struct moe_err *e)
+static int infer(int argc, char **argv, struct moe_err *e)
 {
 	int64_t id = 0;
 
@@ -263,6 +272,11 @@ static int run(int argc, char **argv, struct moe_err *e)
 	return load_interrupted() ? 130 : 0;
 }
 
+static int run(int argc, char **argv, struct moe_err *e)
+{
+	return live ? live_run(po.db, infer, argc, argv, e) : infer(argc, argv, e);
+}
+
 static const struct opt opts[] = {
 	{ "db", 'd', OPT_TEXT, &po.db, "FILE", "database to log to (default moescope.db)", 0, 0 },
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what to log (default routes)", 0, 0 },
@@ -274,6 +288,9 @@ static const struct opt opts[] = {
 	{ "no-perplexity", 0, OPT_FLAG, &po.no_perplexity, NULL, "do not score the documents (faster)", 0, 0 },
 	{ "drop", 0, OPT_FLAG, &po.drop, NULL, "if the log cannot keep up, drop and record the gap; else wait",
 	  0, 0 },
+	{ "log-text", 0, OPT_FLAG, &po.log_text, NULL, "also the text of the tokens, to read along in `top`",
+	  0, 0 },
+	{ "live", 0, OPT_FLAG, &live, NULL, "with the dashboard beside it; Ctrl-C ends both, q the dashboard", 0, 0 },
 	{ "quiet", 'q', OPT_FLAG, &quiet, NULL, "no summary", 0, 0 },
 	LOAD_OPTS(lo),
 	{ 0 },

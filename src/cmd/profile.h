@@ -13,6 +13,7 @@ struct profile_opt {
 	const struct load_opts *load;
 	long long generate, max_tokens;
 	int no_perplexity, drop;
+	int log_text; /* also the text of the tokens */
 };
 
 /* corpus [n_corpus] as corpus_read; *run gets the run's id. Ctrl-C ends early, not as an error. */

@@ -13,14 +13,17 @@
 #include "base/err.h"
 #include "cmd/engine.h"
 #include "cmd/gen.h"
+#include "cmd/live.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
+#include "cmd/words.h"
 
 static struct load_opts lo;
 static long long n_predict = -1, top_k = 40, repeat_last = 64, seed = -1;
 static double temperature = 0.8, top_p = 0.95, min_p = 0.05, repeat_penalty = 1.0;
 static const char *prompt, *db = "moescope.db", *domain, *name, *tmpl, *system_text;
-static int detail = MOE_DETAIL_ROUTES, weights, no_log, special, drop, ignore_end, chat;
+static int detail = MOE_DETAIL_ROUTES, weights, no_log, special, drop, ignore_end, chat, live, log_text;
+static struct words words;
 
 static int encode_prompt(struct gen *g, const char *text, int32_t **ids, size_t *n, struct moe_err *e)
 {
@@ -82,7 +85,12 @@ static int open_trace(struct gen *g, struct moe_err *e)
 	g->t = moe_trace_open(db, &o, &d, e);
 	if (!g->t)
 		return -1;
-	return session_add_hook(g->s, moe_trace_hook(g->t), e);
+	if (session_add_hook(g->s, moe_trace_hook(g->t), e))
+		return -1;
+	if (!log_text)
+		return 0;
+	return words_init(&words, g->t, g->l.tok, model_info(g->l.model)->n_vocab, e) ||
+		session_add_hook(g->s, &words.hook, e) ? -1 : 0;
 }
 
 static void print_speed(const struct gen *g)
@@ -161,24 +169,21 @@ static int check_operands(int argc, struct moe_err *e)
 	if (!chat && (tmpl || system_text))
 		return err_set(e, MOE_ERR_USAGE, "--%s is for a conversation: add --chat",
 			tmpl ? "chat-template" : "system");
+	if (live && (chat || no_log))
+		return err_set(e, MOE_ERR_USAGE, chat ? "--live is not for a conversation: use `top` beside it" :
+			"--live shows what is logged: not with --no-log");
 	if (chat && special)
 		return err_set(e, MOE_ERR_USAGE, "--special is not for a conversation: what is said is text");
 	return 0;
 }
 
-static int run(int argc, char **argv, struct moe_err *e)
+static int infer(int argc, char **argv, struct moe_err *e)
 {
 	struct gen g = { 0 };
 	const char *model = argc ? argv[0] : "sample:balanced", *text = prompt;
 	int64_t id = 0;
 	int status;
 
-	if (tmpl && !strcmp(tmpl, "list")) {
-		chat_list();
-		return 0;
-	}
-	if (check_operands(argc, e))
-		return -1;
 	if (argc == 2)
 		text = argv[1];
 	if (load_model(model, &g.l, e))
@@ -210,8 +215,20 @@ static int run(int argc, char **argv, struct moe_err *e)
 	free(g.held);
 	sampler_free(g.sampler);
 	session_free(g.s);
+	words_free(&words);
 	load_free(&g.l);
 	return !status && load_interrupted() ? 130 : status;
+}
+
+static int run(int argc, char **argv, struct moe_err *e)
+{
+	if (tmpl && !strcmp(tmpl, "list")) {
+		chat_list();
+		return 0;
+	}
+	if (check_operands(argc, e))
+		return -1;
+	return live ? live_run(db, infer, argc, argv, e) : infer(argc, argv, e);
 }
 
 static const struct opt opts[] = {
@@ -238,6 +255,8 @@ static const struct opt opts[] = {
 	{ "domain", 0, OPT_TEXT, &domain, "NAME", "domain of this sequence, for analyses (a conversation: chat)", 0, 0 },
 	{ "name", 0, OPT_TEXT, &name, "NAME", "name of this sequence", 0, 0 },
 	{ "drop", 0, OPT_FLAG, &drop, NULL, "if the log cannot keep up, drop and record the gap; else wait", 0, 0 },
+	{ "log-text", 0, OPT_FLAG, &log_text, NULL, "also the text of the tokens, to read along in `top`", 0, 0 },
+	{ "live", 0, OPT_FLAG, &live, NULL, "with the dashboard beside it; Ctrl-C ends both, q the dashboard", 0, 0 },
 	{ "no-log", 0, OPT_FLAG, &no_log, NULL, "log nothing", 0, 0 },
 	LOAD_OPTS(lo),
 	{ 0 },

@@ -8,12 +8,16 @@
 #include "cmd/cmd.h"
 #include "tui/tui.h"
 
-static int once, text, json, wait;
-static long long run_id, width = 80, height = 24;
+static int once, text, json, wait, no_mouse, light;
+static long long run_id, base_id, width = 80, height = 24;
 
 static const struct opt opts[] = {
 	{ .name = "run", .kind = OPT_INT, .dst = &run_id, .arg = "ID",
 		.help = "the run to start with (default: the newest)", .min = 1, .max = 9e18 },
+	{ .name = "baseline", .kind = OPT_INT, .dst = &base_id, .arg = "ID",
+		.help = "compare with this run of the same database (key b)", .min = 1, .max = 9e18 },
+	{ .name = "no-mouse", .kind = OPT_FLAG, .dst = &no_mouse, .help = "leave the mouse to the terminal" },
+	{ .name = "light", .kind = OPT_FLAG, .dst = &light, .help = "colours for a light background" },
 	{ .name = "wait", .kind = OPT_FLAG, .dst = &wait, .help = "wait for the file to appear" },
 	{ .name = "once", .kind = OPT_FLAG, .dst = &once, .help = "print once and exit" },
 	{ .name = "text", .kind = OPT_FLAG, .dst = &text,
@@ -39,7 +43,8 @@ static int end_by(int sig)
 
 static int run(int argc, char **argv, struct moe_err *e)
 {
-	struct tui_opt o = { .want = { .run = run_id, .domain = -1 }, .wait = wait };
+	struct tui_opt o = { .want = { .run = run_id, .domain = -1, .base = base_id }, .wait = wait,
+		.no_mouse = no_mouse, .light = light };
 	struct stat st;
 	int rc;
 
@@ -68,7 +73,8 @@ const struct cmd cmd_top = {
 	.name = "top",
 	.args = "DB",
 	.summary = "The dashboard, on a live or a finished database",
-	.text = "Screens: 1 overview, 2 heat map, 3 one layer, 4 domains, 5 alarms. Press ? for the keys.\n"
+	.text = "Screens: 1 overview, 2 heat map, 3 layer, 4 expert, 5 domains, 6 stream, 7 what-if,\n"
+		"8 alarms. Press ? for the keys.\n"
 		"Blue is below an expert's fair share, red above, grey means no data. NO_COLOR is\n"
 		"respected; characters then carry the values. Without a terminal use --once.\n",
 	.opts = opts,

@@ -86,7 +86,7 @@ for size in 80x24 120x40; do
 	tm new-session -d -x "${size%x*}" -y "${size#*x}" "TERM=tmux-256color sh"
 	tm send-keys "'$MOESCOPE' top '$db'; echo status=\$? \$(stty -a | tr ' ;' '\n\n' | grep -xc 'echo\|icanon')" Enter
 	see 'max/mean'
-	see '1 Overview'
+	see 'Overview'
 	case $(tell 'max/mean') in *Balance*) ;; *) fail "the balance has no title" ;; esac
 	! grep -q ']0;pwn$' "$tmp/screen" || fail "raw name on the screen"
 	see '\x1b]0;'
@@ -94,14 +94,31 @@ for size in 80x24 120x40; do
 	see 'layer 0, expert 0:'
 	tm send-keys Down Down Down l
 	see 'layer 3, expert 1:'
-	tm send-keys Enter
+	tm send-keys 3
 	see 'Layer 3'
 	see 'capacity 1.25'
+	tm send-keys o
+	see 'by number'
+	tm send-keys Enter
+	see 'of layer 3'
+	see 'Tokens it is picked for'
+	see 'partners'
 	tm send-keys Tab
 	see 'Strongest expert of each domain'
 	tm send-keys Right j
 	see 'Expert'
-	tm send-keys 5
+	tm send-keys 6
+	see 'top expert at layer'
+	see 'token text was not logged'
+	tm send-keys 7
+	see 'busiest device / mean'
+	see 'LRU'
+	tm send-keys t
+	see 'up to 00:00'
+	tm send-keys Escape
+	tm send-keys / l2 Space e5 Enter 4
+	see 'Expert 5 of layer 2'
+	tm send-keys 8
 	see 'Evidence'
 	see 'SELECT'
 	tm send-keys d
@@ -114,7 +131,7 @@ for size in 80x24 120x40; do
 	see 'Balance'
 	tm resize-window -x 40 -y 10
 	see 'max/mean'
-	tm send-keys 4
+	tm send-keys 5
 	see 'needs 50'
 	tm resize-window -x 100 -y 30
 	see 'Strongest expert'
@@ -151,3 +168,44 @@ tm send-keys C-z
 see 'topped'
 tm send-keys "kill -TERM \$top; fg; echo over=\$(stty -a | tr ' ;' '\n\n' | grep -xc 'echo\|icanon')" Enter
 see 'over=2'
+tm kill-server
+n=$((n + 1))
+
+# The inference beside the dashboard: text of its tokens on the screen, its output afterwards; q and
+# Ctrl-C both leave a run that was closed properly and a terminal as it was.
+tm new-session -d -x 100 -y 30 "TERM=tmux-256color sh"
+tm send-keys "'$MOESCOPE' run sample:balanced 'The judge' -n 60 --ignore-end -T 0 --log-text --live " \
+	"--db '$tmp/beside.db'; echo status=\$? \$(stty -a | tr ' ;' '\n\n' | grep -xc 'echo\|icanon')" Enter
+see 'the inference has finished'
+tm send-keys 6
+see ' The judge'
+tm send-keys q
+see 'status=0 2'
+see 'run 1 logged to'
+same "state after --live" "$(sqlite3 "$tmp/beside.db" 'SELECT state FROM run')" done
+tm send-keys "clear; '$MOESCOPE' profile --live -g 200 --db '$tmp/beside2.db'; echo status=\$?" Enter
+see '● live'
+tm send-keys C-c
+see 'status=130'
+same "state after Ctrl-C" "$(sqlite3 "$tmp/beside2.db" 'SELECT state FROM run')" done
+# A model that is not there: the dashboard closes by itself, the error is that of the inference.
+tm send-keys "clear; '$MOESCOPE' run '$tmp/none.gguf' --live --db '$tmp/beside3.db'; echo status=\$?" Enter
+see 'status=3'
+see 'No such file'
+# Saving: new files with numbers of their own, CSV that a parser reads, nothing written over.
+tm send-keys "clear; cd '$tmp' && '$MOESCOPE' top '$db' --baseline 1" Enter
+see 'baseline run 1'
+tm send-keys s
+see 'saved moescope-overview-1.txt'
+tm send-keys s
+see 'saved moescope-overview-2.txt'
+tm send-keys 2 S
+see 'saved moescope-heatmap-1.csv'
+tm send-keys q
+same "rows of the CSV" "$(wc -l <"$tmp/moescope-heatmap-1.csv")" 97
+same "picks in the CSV" "$(tail -n +2 "$tmp/moescope-heatmap-1.csv" | awk -F, '{ n += $3 } END { print n }')" \
+	"$(sqlite3 "$db" 'SELECT 12 * sum(n) FROM chunk')"
+grep -q 'max/mean' "$tmp/moescope-overview-1.txt" || fail "the saved screen is empty"
+status=0
+"$MOESCOPE" run sample:balanced x --live --db "$tmp/beside4.db" >"$tmp/out" 2>&1 </dev/null || status=$?
+same "status of --live without a terminal" "$status" 2

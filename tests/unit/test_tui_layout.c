@@ -37,12 +37,12 @@ static void frame_never_overlaps(void **state)
 	(void)state;
 	for (int w = 1; w <= 300; w += w < 90 ? 1 : 13)
 		for (int h = 1; h <= 120; h += h < 40 ? 1 : 7) {
-			struct tui_layout l = tui_layout(w, h);
-			struct tui_rect r[] = { l.head, l.tabs, l.body, l.foot };
+			struct tui_layout l = tui_layout(w, h, (w + h) % 2);
+			struct tui_rect r[] = { l.head, l.tabs, l.body, l.time, l.foot };
 
-			check_rects(r, 4, (struct tui_rect){ 0, 0, w, h });
+			check_rects(r, 5, (struct tui_rect){ 0, 0, w, h });
 			assert_true(l.body.h >= 1);
-			assert_int_equal(l.head.h + l.tabs.h + l.body.h + l.foot.h, h);
+			assert_int_equal(l.head.h + l.tabs.h + l.body.h + l.time.h + l.foot.h, h);
 		}
 }
 
@@ -55,7 +55,7 @@ static void overview_never_overlaps(void **state)
 		for (int h = 1; h <= 90; h += h < 40 ? 1 : 9)
 			for (size_t i = 0; i < 7; i++)
 				for (size_t j = 0; j < 6; j++) {
-					struct tui_rect body = tui_layout(w, h).body;
+					struct tui_rect body = tui_layout(w, h, 0).body;
 					struct tui_overview o = tui_layout_overview(body, layers[i], experts[j],
 						(int)i, (int)(i + j) % 9);
 					struct tui_rect r[] = { o.verdict, o.balance, o.alarms, o.heat, o.domains };
@@ -64,9 +64,27 @@ static void overview_never_overlaps(void **state)
 				}
 }
 
+static void card_never_overlaps(void **state)
+{
+	struct tui_card k;
+
+	(void)state;
+	for (int w = 1; w <= 260; w++)
+		for (int h = 1; h <= 90; h++) {
+			struct tui_rect body = tui_layout(w, h, h % 2).body;
+
+			k = tui_layout_card(body);
+			check_rects((struct tui_rect[]){ k.head, k.domains, k.tokens, k.peers, k.next, k.history }, 6,
+				body);
+		}
+	k = tui_layout_card(tui_layout(80, 24, 0).body); /* everything is there */
+	assert_true(k.domains.h >= 6 && k.tokens.h >= 6 && k.peers.h >= 6 && k.next.h >= 6 &&
+		k.history.h >= 4);
+}
+
 static void overview_shows_all_at_80x24(void **state)
 {
-	struct tui_overview o = tui_layout_overview(tui_layout(80, 24).body, 6, 16, 2, 2);
+	struct tui_overview o = tui_layout_overview(tui_layout(80, 24, 0).body, 6, 16, 2, 2);
 
 	(void)state;
 	assert_true(o.verdict.h == 2);
@@ -202,6 +220,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(frame_never_overlaps),
 		cmocka_unit_test(overview_never_overlaps),
+		cmocka_unit_test(card_never_overlaps),
 		cmocka_unit_test(overview_shows_all_at_80x24),
 		cmocka_unit_test(map_fits_and_reaches_everything),
 		cmocka_unit_test(scroll_keeps_the_cursor_in_view),

@@ -38,7 +38,7 @@ static void check_cells(const struct tui_grid *g)
 
 static struct tui_ctx context(struct sample *s, struct tui_grid *g)
 {
-	return (struct tui_ctx){ g, &s->state, &s->data, &s->alarms, &s->spec };
+	return sample_ctx(s, g);
 }
 
 static void draw_everywhere(struct sample *s)
@@ -53,15 +53,18 @@ static void draw_everywhere(struct sample *s)
 				assert_int_equal(tui_grid_init(&g, sizes[i][0], sizes[i][1], looks[k]), 0);
 				s->state.screen = screen;
 				s->state.help = (i + k) % 5 == 0;
+				s->state.timing = (i + k) % 2;
+				s->state.finding = (i + k) % 3 == 0;
 				tui_render(&c);
 				check_cells(&g);
 				c.spec = NULL;
 				c.alarms = NULL;
+				memset(c.snap, 0, sizeof c.snap);
 				tui_render(&c);
 				check_cells(&g);
 				tui_grid_free(&g);
 			}
-	s->state.help = 0;
+	s->state.help = s->state.timing = s->state.finding = 0;
 }
 
 static void every_shape_at_every_size(void **state)
@@ -82,7 +85,7 @@ static void empty_and_missing_data(void **state)
 {
 	struct sample *s = sample_make(6, 16, 2, 5);
 	struct tui_grid g;
-	struct tui_ctx c = { &g, &s->state, NULL, NULL, NULL };
+	struct tui_ctx c = { .g = &g, .s = &s->state };
 
 	(void)state;
 	for (size_t i = 0; i < N_SIZES; i++) {
@@ -175,7 +178,14 @@ static void random_keys(void **state)
 		int key = rng_below(&r, 2) ? special[rng_below(&r, 13)] : (int)(32 + rng_below(&r, 95));
 
 		assert_int_equal(tui_grid_init(&g, z[0], z[1], looks[i % (int)N_LOOKS]), 0);
+		if (i % 7 == 0) {
+			s->state.mouse_x = (int)rng_below(&r, 120);
+			s->state.mouse_y = (int)rng_below(&r, 40);
+			key = TUI_KEY_CLICK + (int)rng_below(&r, 3);
+		}
 		tui_key(&c, key);
+		if (i % 5 == 0)
+			tui_tick(&c);
 		s->state.quit = 0;
 		tui_render(&c);
 		assert_true(s->state.layer < 61 && s->state.expert < 256 && s->state.domain < 13);
@@ -220,15 +230,134 @@ static void screens_say_what_they_must(void **state)
 	/* figures as written in tui_sample.h: 3.9 fair shares, 2 of 16 dead, .488 against .25 */
 	assert_shows(s, 0, 80, 24, (const char *const[]){ "balanced.gguf", "run 14", "live", "00:02:31",
 		"184,220", "8,412 t/s", "Routing has collapsed in layer 2", "L2 ", "3.90\xc3\x97", "2/16",
-		"E3+E11 take 48.8 %", "0.488 against 0.25", "0.3 ms", "gaps 0", "key 4", NULL });
+		"E3+E11 take 48.8 %", "0.488 against 0.25", "0.3 ms", "gaps 0", "key 5", NULL });
 	assert_shows(s, 1, 80, 24, (const char *const[]){ "layer 2, expert 3: 3.90\xc3\x97",
 		"24 % of picks (fair 6.2 %)", "fair", "4\xc3\x97", NULL });
 	assert_shows(s, 2, 80, 24, (const char *const[]){ "Layer 2", "capacity 1.25", "fair share",
 		"never", "top-2", NULL });
-	assert_shows(s, 3, 120, 40, (const char *const[]){ "layer 5", "medical", "information, bits",
+	assert_shows(s, 4, 120, 40, (const char *const[]){ "layer 5", "medical", "information, bits",
 		"95 % interval", "1.1?", NULL });
-	assert_shows(s, 4, 80, 24, (const char *const[]){ "collapse", "SELECT expert", "Evidence", NULL });
+	assert_shows(s, 7, 80, 24, (const char *const[]){ "collapse", "SELECT expert", "Evidence", NULL });
+	assert_shows(s, 3, 80, 24, (const char *const[]){ "Expert 3 of layer 2", "3.90\xc3\x97 its fair share",
+		"medical", "4.11\xc3\x97", "3.81\xe2\x80\x93" "4.42", "#40", "\\x1b[2Jx", "E11", "77 %",
+		"from L1", "to L3", "mean gate weight 0.470", NULL });
+	assert_shows(s, 3, 120, 40, (const char *const[]){ "History", "(13 %)", "Tokens that follow", "2.70", NULL });
+	assert_shows(s, 5, 80, 24, (const char *const[]){ "Request 41", "of 42", "medical", "300 tokens",
+		"top expert at layer 2", "\\x1b[", " cell",
+		"\xe2\x82\xac", ".\xe2\x86\xb5", NULL }); /* a euro sign over two tokens */
+	/* figures as written in tui_sample.h: at 1.25 300 - 100 of 1000 picks, at 24 slots 400 hits */
+	assert_shows(s, 6, 80, 24, (const char *const[]){ "1.25\xc3\x97", "20 %", "24 of 96 experts", "40 %",
+		"2 devices", "1.15\xc3\x97", "contiguous", NULL });
 	assert_shows(s, 1, 30, 9, (const char *const[]){ "needs 40\xc3\x97" "10 for: Heatmap", NULL });
+	sample_free(s);
+}
+
+static void sliders_move_along_their_curves(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 3);
+	struct tui_grid g;
+	struct tui_ctx c;
+
+	(void)state;
+	assert_int_equal(tui_grid_init(&g, 80, 24, looks[0]), 0);
+	s->state.screen = TUI_SCREEN_WHATIF;
+	c = context(s, &g);
+	tui_render(&c);
+	tui_key(&c, TUI_KEY_RIGHT); /* capacity 1.25 -> 2: 300 - 200 of 1000 */
+	assert_shows(s, 6, 80, 24, (const char *const[]){ "2.00\xc3\x97", "10 %", NULL });
+	tui_key(&c, TUI_KEY_DOWN);
+	tui_key(&c, TUI_KEY_LEFT); /* 24 -> 12 slots: 200 of 1000 hits, the best policy 40 more */
+	assert_shows(s, 6, 80, 24, (const char *const[]){ "12 of 96 experts", "20 %", "24 %", NULL });
+	tui_grid_free(&g);
+	sample_free(s);
+}
+
+static void timeline_rewinds_and_plays(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 3);
+	struct tui_grid g;
+	struct tui_ctx c;
+
+	(void)state;
+	assert_int_equal(tui_grid_init(&g, 80, 24, looks[0]), 0);
+	c = context(s, &g);
+	assert_int_equal(tui_key(&c, 't'), 0);
+	tui_render(&c);
+	assert_int_equal(tui_key(&c, TUI_KEY_LEFT), 1); /* slot 11 -> 10, which ends with bucket 10 */
+	assert_true(s->state.want.until == 11);
+	assert_int_equal(tui_key(&c, TUI_KEY_HOME), 1);
+	assert_true(s->state.want.until == 1);
+	tui_key(&c, ' ');
+	assert_true(s->state.playing);
+	assert_int_equal(tui_tick(&c), 1);
+	assert_true(s->state.want.until == 2);
+	for (int i = 0; i < 12; i++)
+		tui_tick(&c);
+	assert_true(!s->state.playing && s->state.want.until == 0); /* the last slot is now */
+	assert_int_equal(tui_key(&c, TUI_KEY_LEFT), 1);
+	assert_shows(s, 0, 80, 24, (const char *const[]){ "up to 00:01:50 of the run", "layer 2 is", NULL });
+	assert_int_equal(tui_key(&c, TUI_KEY_ESC), 1);
+	assert_true(!s->state.timing && !s->state.want.until);
+	tui_grid_free(&g);
+	sample_free(s);
+}
+
+static void baseline_shows_what_changed(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 3), *b = sample_make(6, 16, 2, 3);
+
+	(void)state;
+	s->data.want.base = s->state.want.base = 9;
+	s->data.base = b->data.layers;
+	s->state.layer = 2;
+	s->state.expert = 3;
+	b->data.layers.layer[2].rel[3] = 1.95; /* it was half of that in the baseline */
+	b->data.layers.layer[2].max_mean = 2.4;
+	assert_shows(s, 0, 120, 40, (const char *const[]){ "baseline run 9", "2.40\xc3\x97", NULL });
+	assert_shows(s, 1, 120, 40, (const char *const[]){ "2.00\xc3\x97 the baseline", NULL });
+	assert_shows(s, 2, 120, 40, (const char *const[]){ "baseline", "1.95", NULL });
+	memset(&s->data.base, 0, sizeof s->data.base);
+	snprintf(s->data.base_why, sizeof s->data.base_why, "no baseline: no run 9");
+	assert_shows(s, 0, 120, 40, (const char *const[]){ "no baseline: no run 9", NULL });
+	sample_free(b);
+	sample_free(s);
+}
+
+static void search_and_mouse_reach_what_they_name(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 9);
+	struct tui_grid g;
+	struct tui_ctx c;
+
+	(void)state;
+	assert_int_equal(tui_grid_init(&g, 80, 24, looks[0]), 0);
+	c = context(s, &g);
+	for (const char *k = "/l3 E7"; *k; k++)
+		tui_key(&c, *k);
+	tui_render(&c);
+	tui_key(&c, TUI_KEY_ENTER);
+	assert_true(s->state.layer == 3 && s->state.expert == 7 && !s->state.quit);
+	for (const char *k = "/MEDIC"; *k; k++)
+		tui_key(&c, *k);
+	tui_key(&c, TUI_KEY_ENTER);
+	assert_true(s->state.screen == TUI_SCREEN_DOMAINS && s->state.domain == 7);
+	for (const char *k = "/E99"; *k; k++)
+		tui_key(&c, *k);
+	tui_key(&c, TUI_KEY_ENTER);
+	assert_non_null(strstr(s->state.note, "not found"));
+	tui_render(&c);
+	s->state.mouse_x = 1, s->state.mouse_y = 2; /* the first tab */
+	tui_key(&c, TUI_KEY_CLICK);
+	assert_int_equal(s->state.screen, TUI_SCREEN_OVERVIEW);
+	s->state.screen = TUI_SCREEN_HEATMAP;
+	tui_render(&c);
+	s->state.mouse_x = 1 + 5, s->state.mouse_y = 3 + 2; /* first cell below cursor line and axis */
+	tui_key(&c, TUI_KEY_CLICK);
+	assert_true(s->state.layer == 0 && s->state.expert == 0);
+	tui_render(&c);
+	tui_key(&c, TUI_KEY_CLICK); /* again: Enter */
+	assert_int_equal(s->state.screen, TUI_SCREEN_EXPERT);
+	tui_grid_free(&g);
 	sample_free(s);
 }
 
@@ -247,7 +376,7 @@ static void states_of_a_run(void **state)
 	s->state.paused = 1;
 	assert_shows(s, 0, 120, 30, (const char *const[]){ "failed 12 min ago", "paused", NULL });
 	s->alarms.n = 0;
-	assert_shows(s, 4, 80, 24, (const char *const[]){ "No alarm", NULL });
+	assert_shows(s, 7, 80, 24, (const char *const[]){ "No alarm", NULL });
 	s->alarms.n = 3;
 	sample_free(s);
 }
@@ -325,6 +454,10 @@ int main(void)
 		cmocka_unit_test(odd_numbers),
 		cmocka_unit_test(random_keys),
 		cmocka_unit_test(screens_say_what_they_must),
+		cmocka_unit_test(sliders_move_along_their_curves),
+		cmocka_unit_test(timeline_rewinds_and_plays),
+		cmocka_unit_test(baseline_shows_what_changed),
+		cmocka_unit_test(search_and_mouse_reach_what_they_name),
 		cmocka_unit_test(states_of_a_run),
 		cmocka_unit_test(keys_do_what_the_last_line_says),
 		cmocka_unit_test(wide_and_combining_characters),
