@@ -208,7 +208,7 @@ same 'busy.db' "$(cksum <busy.db)" "$before"
 refuse 2 'dir|a directory' report good.db -o dir
 refuse 2 'fifo|not a regular file' report good.db -o fifo
 refuse 4 'no/such/r.html' report good.db -o no/such/r.html
-refuse 2 "--format 'pdf'" report good.db --format pdf
+refuse 2 "--format 'docx'" report good.db --format docx
 
 # ---- standard output that is closed or full ----
 for c in "inspect $tiny" "stat good.db" "help"; do
