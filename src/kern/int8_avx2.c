@@ -158,9 +158,9 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 	for (size_t t = 0; t < nt; t++)
 		acc[t] = first ? _mm256_setzero_ps() : _mm256_maskload_ps(y + t * ys, m);
 	for (size_t b = 0; b < n_block; b++) {
-		const uint8_t (*w)[R][4] = g->group[0].tile + b * (blk / 4);
+		const uint8_t (*w)[GM_GROUPS][R][4] = g->tile + b * (blk / 4);
 		const int8_t *qb = q + b * blk;
-		__m256 sc = _mm256_loadu_ps(g->group[0].sct[b]);
+		__m256 sc = _mm256_loadu_ps(g->sct[b][0]);
 		__m256i s[GM_TOK];
 
 		for (size_t t = 0; t < nt; t++)
@@ -169,7 +169,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 			__m256i pair[GM_TOK];
 
 			for (size_t k = 0; k < steps; k++) {
-				__m256i wv = vi_load(w[j + k]), wa = wv;
+				__m256i wv = vi_load(w[j + k][0]), wa = wv;
 
 				if (steps == 1) {
 					wv = _mm256_xor_si256(wv, _mm256_set1_epi8((char)0x80));
@@ -193,7 +193,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 			__m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s[t]), _mm256_mul_ps(sc, dx));
 
 			if (min)
-				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->group[0].mnt[b]), _mm256_set1_ps(sx[t * sxs + b]), p);
+				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->mnt[b][0]), _mm256_set1_ps(sx[t * sxs + b]), p);
 			acc[t] = _mm256_add_ps(acc[t], p);
 		}
 	}

@@ -93,7 +93,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const int m
 			__m512i w[GM_GROUPS];
 
 			for (size_t k = 0; k < ng; k++)
-				w[k] = _mm512_load_si512(g->group[k].tile[b * (blk / 4) + j]);
+				w[k] = _mm512_load_si512(g->tile[b * (blk / 4) + j][k]);
 			for (size_t t = 0; t < nt; t++) {
 				int32_t four;
 				__m512i x;
@@ -109,10 +109,10 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const int m
 
 			for (size_t k = 0; k < ng; k++) {
 				__m512 p = _mm512_mul_ps(_mm512_cvtepi32_ps(s[k][t]),
-					_mm512_mul_ps(_mm512_load_ps(g->group[k].sct[b]), dx));
+					_mm512_mul_ps(_mm512_load_ps(g->sct[b][k]), dx));
 
 				if (min)
-					p = _mm512_fnmadd_ps(_mm512_load_ps(g->group[k].mnt[b]),
+					p = _mm512_fnmadd_ps(_mm512_load_ps(g->mnt[b][k]),
 						_mm512_set1_ps(sx[t * sxs + b]), p);
 				acc[k][t] = _mm512_add_ps(acc[k][t], p);
 			}

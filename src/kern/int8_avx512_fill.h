@@ -9,6 +9,7 @@
 #define FILLED_SCALES 2
 
 typedef uint8_t lanes[16][4];
+#define G(i) ((i) * GM_GROUPS) /* vectors, scales and minima of a group are that far apart */
 
 /* Four vectors of four rows' 16 bytes (0 4 8 12, 1 5 9 13, ...) -> four-byte groups 0 to 3 of 16 rows. */
 ALWAYS void turn4(__m512i v[4])
@@ -54,7 +55,7 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 	const size_t bytes = bytes256(kind) / 8, at = kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : kind == Q5_1 ? 8 :
 		kind == MXFP4 ? 1 : 2;
 
-	for (size_t b = 0; b < len / 32; b++, tile += 8) {
+	for (size_t b = 0; b < len / 32; b++, tile += G(8)) {
 		__m512i v[4], h[4];
 
 		turned(row, b * bytes + at, v);
@@ -77,8 +78,8 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 				lo = _mm512_shuffle_epi8(table, lo);
 				hi = _mm512_shuffle_epi8(table, hi);
 			}
-			_mm512_storeu_si512(tile[i], lo);
-			_mm512_storeu_si512(tile[4 + i], hi);
+			_mm512_storeu_si512(tile[G(i)], lo);
+			_mm512_storeu_si512(tile[G(4 + i)], hi);
 		}
 	}
 }
@@ -103,8 +104,8 @@ ALWAYS void fill_k_scales(const uint8_t *const row[16], size_t at, float (*sct)[
 		__m512i a = _mm512_and_si512(_mm512_srli_epi32(s[j / 4], 8 * (j % 4)), byte);
 		__m512i b = _mm512_and_si512(_mm512_srli_epi32(m[j / 4], 8 * (j % 4)), byte);
 
-		_mm512_storeu_ps(sct[j], _mm512_mul_ps(d, _mm512_cvtepi32_ps(a)));
-		_mm512_storeu_ps(mnt[j], _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(b)));
+		_mm512_storeu_ps(sct[G(j)], _mm512_mul_ps(d, _mm512_cvtepi32_ps(a)));
+		_mm512_storeu_ps(mnt[G(j)], _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(b)));
 	}
 }
 
@@ -118,7 +119,7 @@ ALWAYS void fill_k(enum kind kind, const uint8_t *const row[16], size_t at, lane
 		if (kind == Q5_K)
 			turned(row, at + 16 + 16 * j, h);
 		for (size_t c = 0; c < 4; c++) {
-			lanes *o = tile + 16 * c + 4 * j;
+			lanes *o = tile + G(16 * c + 4 * j);
 
 			turned(row, at + (kind == Q4_K ? 16 : 48) + 32 * c + 16 * j, v);
 #pragma GCC unroll 4
@@ -132,8 +133,8 @@ ALWAYS void fill_k(enum kind kind, const uint8_t *const row[16], size_t at, lane
 					lo = and_or(_mm512_slli_epi16(g, 4), bit5, lo);
 					hi = and_or(_mm512_slli_epi16(g, 3), bit5, hi);
 				}
-				_mm512_storeu_si512(o[i], lo);
-				_mm512_storeu_si512(o[8 + i], hi);
+				_mm512_storeu_si512(o[G(i)], lo);
+				_mm512_storeu_si512(o[G(8 + i)], hi);
 			}
 		}
 	}
@@ -145,7 +146,7 @@ ALWAYS void fill_q6_k(const uint8_t *const row[16], size_t at, lanes *tile)
 
 	for (size_t b = 0; b < 2; b++)
 		for (size_t j = 0; j < 2; j++) {
-			lanes *o = tile + 32 * b + 4 * j;
+			lanes *o = tile + G(32 * b + 4 * j);
 			__m512i x[4], y[4], h[4];
 
 			turned(row, at + 64 * b + 16 * j, x);
@@ -153,13 +154,13 @@ ALWAYS void fill_q6_k(const uint8_t *const row[16], size_t at, lanes *tile)
 			turned(row, at + 128 + 32 * b + 16 * j, h);
 #pragma GCC unroll 4
 			for (size_t i = 0; i < 4; i++) {
-				_mm512_storeu_si512(o[i], and_or(_mm512_slli_epi16(h[i], 4), two,
+				_mm512_storeu_si512(o[G(i)], and_or(_mm512_slli_epi16(h[i], 4), two,
 					_mm512_and_si512(x[i], low4)));
-				_mm512_storeu_si512(o[8 + i], and_or(_mm512_slli_epi16(h[i], 2), two,
+				_mm512_storeu_si512(o[G(8 + i)], and_or(_mm512_slli_epi16(h[i], 2), two,
 					_mm512_and_si512(y[i], low4)));
-				_mm512_storeu_si512(o[16 + i], and_or(h[i], two,
+				_mm512_storeu_si512(o[G(16 + i)], and_or(h[i], two,
 					_mm512_and_si512(_mm512_srli_epi16(x[i], 4), low4)));
-				_mm512_storeu_si512(o[24 + i], and_or(_mm512_srli_epi16(h[i], 2), two,
+				_mm512_storeu_si512(o[G(24 + i)], and_or(_mm512_srli_epi16(h[i], 2), two,
 					_mm512_and_si512(_mm512_srli_epi16(y[i], 4), low4)));
 			}
 		}
@@ -186,7 +187,7 @@ ALWAYS void fill_low_k(enum kind kind, const uint8_t *const row[16], size_t at, 
 					if (kind == Q3_K)
 						w = and_or(_mm512_slli_epi16(_mm512_srli_epi16(h[i], (unsigned)(4 * b) + t), 2),
 							bit3, w);
-					_mm512_storeu_si512(tile[32 * b + 8 * t + 4 * j + i], w);
+					_mm512_storeu_si512(tile[G(32 * b + 8 * t + 4 * j + i)], w);
 				}
 		}
 	}
@@ -201,8 +202,8 @@ ALWAYS void fill_iq4_xs(const uint8_t *const row[16], size_t at, lanes *tile)
 
 		turned(row, at + 8 + 16 * b, v);
 		for (size_t i = 0; i < 4; i++) {
-			_mm512_storeu_si512(tile[8 * b + i], _mm512_shuffle_epi8(table, _mm512_and_si512(v[i], low4)));
-			_mm512_storeu_si512(tile[8 * b + 4 + i], _mm512_shuffle_epi8(table,
+			_mm512_storeu_si512(tile[G(8 * b + i)], _mm512_shuffle_epi8(table, _mm512_and_si512(v[i], low4)));
+			_mm512_storeu_si512(tile[G(8 * b + 4 + i)], _mm512_shuffle_epi8(table,
 				_mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4)));
 		}
 	}
@@ -221,11 +222,11 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, la
 	default:
 		break;
 	}
-	for (size_t i = 0; i < len / 256; i++, tile += 64) {
+	for (size_t i = 0; i < len / 256; i++, tile += G(64)) {
 		size_t at = i * bytes256(kind);
 
 		if (kind == Q4_K || kind == Q5_K) {
-			fill_k_scales(row, at, sct + 8 * i, mnt + 8 * i);
+			fill_k_scales(row, at, sct + G(8 * i), mnt + G(8 * i));
 			fill_k(kind, row, at, tile);
 		} else if (kind == Q6_K) {
 			fill_q6_k(row, at, tile);

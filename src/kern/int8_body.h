@@ -154,8 +154,9 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 struct gm {
 	uint8_t code[R][GM_PART];      /* of rows that are unpacked, and scales not yet turned */
 	float sc[R][GM_BLOCKS], mn[R][GM_BLOCKS];
-	struct gm_rows { uint8_t tile[GM_PART / 4][R][4]; float sct[GM_BLOCKS][R], mnt[GM_BLOCKS][R]; }
-		group[GM_GROUPS];
+	/* what lies together is used together, and does not fall on the same lines of the L1 cache */
+	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];
+	float sct[GM_BLOCKS][GM_GROUPS][R], mnt[GM_BLOCKS][GM_GROUPS][R];
 	int32_t start[GM_TOK][GM_BLOCKS]; /* what a block's integer sum starts from: -off * sum(x) */
 	float sx[GM_TOK][GM_BLOCKS];      /* sum(x) * dx by blocks of 16, for minima */
 };
@@ -169,7 +170,7 @@ typedef void tile_fn(const struct codes *c, const struct gm *g, size_t n_block, 
 /* A table of tiles: by groups, most first, then by tokens, most first; down to one group and token. */
 struct tile { size_t n_tok; tile_fn *fn; size_t n_group; };
 
-static void flip(const float in[R][GM_BLOCKS], float out[GM_BLOCKS][R], size_t n_block)
+static void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block)
 {
 	for (size_t b = 0; b < n_block; b += R) {
 		VI v[R];
@@ -178,7 +179,7 @@ static void flip(const float in[R][GM_BLOCKS], float out[GM_BLOCKS][R], size_t n
 			v[r] = vi_load(&in[r][b]);
 		transpose(v);
 		for (size_t i = 0; i < R; i++)
-			vi_store(out[b + i], v[i]);
+			vi_store(out[(b + i) * GM_GROUPS], v[i]);
 	}
 }
 
@@ -189,16 +190,16 @@ static void flip(const float in[R][GM_BLOCKS], float out[GM_BLOCKS][R], size_t n
 #define scales(kind, row, len, sc, mn) ((void)0)
 #endif
 
-/* R rows of len elements as a tile; rows from nr on repeat the last, and nobody looks at them. */
-ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, struct gm_rows *to,
-	const uint8_t *rows, size_t row_bytes, size_t nr, size_t len)
+/* R rows of len elements as group `to`; rows from nr on repeat the last, and nobody looks at them. */
+ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, const uint8_t *rows,
+	size_t row_bytes, size_t nr, size_t len)
 {
 	const uint8_t *row[R];
 	int filled;
 
 	for (size_t r = 0; r < R; r++)
 		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
-	filled = fill_raw(kind, row, len, to->tile, to->sct, to->mnt);
+	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to]);
 	if (!(filled & FILLED_SCALES)) {
 		for (size_t r = 0; r < R; r++) {
 			if (filled & FILLED_CODES)
@@ -206,9 +207,9 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, struct gm_r
 			else
 				prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL });
 		}
-		flip(g->sc, to->sct, len / c->blk);
+		flip(g->sc, &g->sct[0][to], len / c->blk);
 		if (c->has_min)
-			flip(g->mn, to->mnt, len / c->blk);
+			flip(g->mn, &g->mnt[0][to], len / c->blk);
 	}
 	for (size_t i = 0; i < len && !(filled & FILLED_CODES); i += 4 * R) {
 		VI v[R];
@@ -217,12 +218,12 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, struct gm_r
 			v[r] = vi_load(g->code[r] + i);
 		transpose(v);
 		for (size_t k = 0; k < R; k++)
-			vi_store(to->tile[i / 4 + k], v[k]);
+			vi_store(g->tile[i / 4 + k][to], v[k]);
 	}
 }
 
 #define X(kind) \
-static void fill_##kind(const struct codes *c, struct gm *g, struct gm_rows *to, const uint8_t *rows, \
+static void fill_##kind(const struct codes *c, struct gm *g, size_t to, const uint8_t *rows, \
 	size_t row_bytes, size_t nr, size_t len) \
 { \
 	fill_rows(kind, c, g, to, rows, row_bytes, nr, len); \
@@ -230,8 +231,7 @@ static void fill_##kind(const struct codes *c, struct gm *g, struct gm_rows *to,
 KINDS
 #undef X
 
-typedef void fill_fn(const struct codes *, struct gm *, struct gm_rows *, const uint8_t *, size_t, size_t,
-	size_t);
+typedef void fill_fn(const struct codes *, struct gm *, size_t, const uint8_t *, size_t, size_t, size_t);
 static fill_fn *const fill_kinds[] = {
 #define X(kind) [kind] = fill_##kind,
 KINDS
@@ -298,7 +298,7 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 			fill_fn *fill = fill_kinds[kind_of(type, len)];
 
 			for (size_t k = 0; k * R < n_row; k++)
-				fill(c, g, &g->group[k], rows + (r + k * R) * row_bytes + qtype_row_bytes(type, i),
+				fill(c, g, k, rows + (r + k * R) * row_bytes + qtype_row_bytes(type, i),
 					row_bytes, n_row - k * R < R ? n_row - k * R : R, len);
 			against_tokens(tiles, c, g, n, i, len, a, n_tok, y + r, ys,
 				n_row - (tiles->n_group - 1) * R);
