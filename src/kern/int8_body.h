@@ -238,17 +238,19 @@ KINDS
 #undef X
 };
 
-/* What the tokens of a tile contribute to a block of their own: nothing that a tile needs where blocks
- * have 32 elements and a minimum, which is the commonest. */
-static void token_terms(const struct codes *c, struct gm *g, struct act8 a, size_t np, size_t i,
+/* What the tokens of a tile contribute to a block of their own, of len elements from element `at` of
+ * the rounded rows on: nothing that a tile needs where blocks have 32 elements and a minimum, which is
+ * the commonest. */
+static void token_terms(const struct codes *c, struct gm *g, const struct act8 *a, size_t np, size_t at,
 	size_t len, size_t n_tok)
 {
 	size_t n_block = len / c->blk;
 
-	for (size_t t = 0; t < n_tok; t++) {
-		size_t at = t * np + i;
-		const int32_t *restrict sum = c->blk == 32 ? a.sum32 + at / 32 : a.sum16 + at / 16;
-		const float *restrict d = a.d + at / 32;
+	if (c->has_min && c->blk == 32)
+		return;
+	for (size_t t = 0; t < n_tok; t++, at += np) {
+		const int32_t *restrict sum = c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16;
+		const float *restrict d = a->d + at / 32;
 		int32_t *restrict start = g->start[t];
 		float *restrict sx = g->sx[t];
 		int off = OFF_LOG2(c) ? -(1 << OFF_LOG2(c)) : 0;
@@ -256,25 +258,40 @@ static void token_terms(const struct codes *c, struct gm *g, struct act8 a, size
 		if (!c->has_min)
 			for (size_t b = 0; b < n_block; b++)
 				start[b] = sum[b] * off;
-		else if (c->blk == 16)
+		else
 			for (size_t b = 0; b < n_block; b++)
 				sx[b] = (float)sum[b] * d[b / 2];
 	}
 }
 
-/* All tokens against the tile of n_group groups that g holds; tiles begins with tiles of that many. */
-static void against_tokens(const struct tile *tiles, const struct codes *c, struct gm *g, size_t n,
-	size_t i, size_t len, struct act8 a, size_t n_tok, float *y, size_t ys, size_t nr)
-{
-	size_t np = act8_pad(n);
+/* Rows that will be wanted next: `n` parts of `bytes`, `step` apart. */
+struct next { const uint8_t *p; size_t n, step, bytes; };
 
-	for (size_t t = 0; t < n_tok; t += tiles->n_tok) {
+/* Asks for rows `from` to `to` of them. */
+ALWAYS void fetch_next(const struct next *next, size_t from, size_t to)
+{
+	for (size_t r = from; r < to && r < next->n; r++)
+		for (size_t i = 0; i < next->bytes; i += 64)
+			__builtin_prefetch(next->p + r * next->step + i, 0, 2);
+}
+
+/* All tokens against the tile of n_group groups that g holds; tiles begins with tiles of that many. The
+ * next rows are asked for on the way, a few with each tile: memory is not left idle, nor flooded. */
+static void against_tokens(const struct tile *tiles, const struct codes *c, struct gm *g, size_t n,
+	size_t i, size_t len, const struct act8 *a, size_t n_tok, float *y, size_t ys, size_t nr,
+	const struct next *next)
+{
+	size_t np = act8_pad(n), step = (next->n * tiles->n_tok + n_tok - 1) / n_tok, asked = 0;
+
+	for (size_t t = 0; t < n_tok; t += tiles->n_tok, asked += step) {
+		size_t at = t * np + i;
+
 		while (tiles->n_tok > n_tok - t)
 			tiles++;
-		token_terms(c, g, act8_at(a, n, t), np, i, len, tiles->n_tok);
-		tiles->fn(c, g, len / c->blk, a.q + t * np + i, a.d + (t * np + i) / 32,
-			c->blk == 32 ? a.s32 + (t * np + i) / 32 : g->sx[0], c->blk == 32 ? np / 32 : GM_BLOCKS, np,
-			y + t * ys, ys, nr, i == 0);
+		fetch_next(next, asked, asked + step);
+		token_terms(c, g, a, np, at, len, tiles->n_tok);
+		tiles->fn(c, g, len / c->blk, a->q + at, a->d + at / 32, c->blk == 32 ? a->s32 + at / 32 : g->sx[0],
+			c->blk == 32 ? np / 32 : GM_BLOCKS, np, y + t * ys, ys, nr, i == 0);
 	}
 }
 
@@ -295,13 +312,20 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 		n_row = r1 - r < tiles->n_group * R ? r1 - r : tiles->n_group * R;
 		for (size_t i = 0; i < n; i += GM_PART) {
 			size_t len = n - i < GM_PART ? n - i : GM_PART;
+			const uint8_t *p = rows + r * row_bytes + qtype_row_bytes(type, i);
 			fill_fn *fill = fill_kinds[kind_of(type, len)];
+			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, GM_PART) };
 
+			if (i + len < n) { /* the rest of these rows, then the rows after them */
+				next.p += next.bytes;
+			} else {
+				next.p += n_row * row_bytes - qtype_row_bytes(type, i);
+				next.n = r1 - r - n_row < n_row ? r1 - r - n_row : n_row;
+			}
 			for (size_t k = 0; k * R < n_row; k++)
-				fill(c, g, k, rows + (r + k * R) * row_bytes + qtype_row_bytes(type, i),
-					row_bytes, n_row - k * R < R ? n_row - k * R : R, len);
-			against_tokens(tiles, c, g, n, i, len, a, n_tok, y + r, ys,
-				n_row - (tiles->n_group - 1) * R);
+				fill(c, g, k, p + k * R * row_bytes, row_bytes, n_row - k * R < R ? n_row - k * R : R, len);
+			against_tokens(tiles, c, g, n, i, len, &a, n_tok, y + r, ys, n_row - (tiles->n_group - 1) * R,
+				&next);
 		}
 	}
 }
