@@ -112,13 +112,13 @@ ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, s
 }
 
 ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const int8_t *q, const int8_t *x, const float *d, const int32_t *sum, float *out)
+	struct part part, const int8_t *q, const float *d, const int32_t *sum, float *out)
 {
 	const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
 	const size_t blk = kind < B16 ? 32 : 16;
 	int big = c->off_log2 == BIG_LOG2, min = kind == B32_MIN || kind == B16_MIN;
 
-	(void)row, (void)x;
+	(void)row;
 	for (size_t i = 0; i < act8_pad(len); i += blk * 8) {
 		__m256i v[8], s, xs = _mm256_loadu_si256((const __m256i *)sum);
 		__m256 dx, p;

@@ -63,146 +63,161 @@ ALWAYS size_t bytes256(enum kind kind)
 static inline __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
 static inline __m128i load128(const void *p) { return _mm_loadu_si128(p); }
 
-/* The 16-bit words at p + b * bytes, b = 0..15; bytes is even, and nothing behind the last block is
- * read. */
-ALWAYS __m256i sixteen_words(const uint8_t *p, size_t bytes)
+/* The 16-bit words at p + b * bytes of 16 blocks, or of 8 and zeros; bytes is even. Two bytes less than
+ * the blocks have behind p are read. */
+ALWAYS __m256i block_words(const uint8_t *p, size_t bytes, size_t n_block)
 {
+	const size_t per = bytes <= 18 ? 8 : 4; /* blocks that begin in 128 bytes */
+	const short s = (short)(bytes / 2);
 	__m128i part[4];
 
-	for (size_t k = 0; k < 4; k++) {
-		size_t at = 4 * k * bytes;
-		size_t base = at + 128 <= 16 * bytes ? at : 16 * bytes - 128, w = (at - base) / 2, s = bytes / 2;
-		__m512i i = _mm512_castsi128_si512(_mm_setr_epi16((short)w, (short)(w + s), (short)(w + 2 * s),
-			(short)(w + 3 * s), 0, 0, 0, 0));
+	part[1] = part[2] = part[3] = _mm_setzero_si128();
+	for (size_t k = 0; k < n_block / per; k++) {
+		size_t at = per * k * bytes, last = n_block * bytes - 130, base = at < last ? at : last;
+		__m128i i = _mm_add_epi16(_mm_setr_epi16(0, s, (short)(2 * s), (short)(3 * s), (short)(4 * s),
+			(short)(5 * s), (short)(6 * s), (short)(7 * s)), _mm_set1_epi16((short)((at - base) / 2)));
 
-		part[k] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p + base), i,
-			_mm512_loadu_si512(p + base + 64)));
+		part[k] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p + base),
+			_mm512_castsi128_si512(i), _mm512_loadu_si512(p + base + 64)));
 	}
+	if (per == 8)
+		return _mm256_set_m128i(part[1], part[0]);
 	return _mm256_set_m128i(_mm_unpacklo_epi64(part[2], part[3]), _mm_unpacklo_epi64(part[0], part[1]));
 }
 
-/* Scales in half precision at p + b * bytes, times `sign`. */
-ALWAYS void half_scales(const uint8_t *p, size_t bytes, size_t n_block, float sign, float *sc)
+/* The words with the exponents of 16 or 8 blocks of MXFP4: 17 bytes, so every second one's is the high
+ * byte. */
+ALWAYS __m512 mxfp4_scales(const uint8_t *p, size_t n_block)
 {
-	size_t b = 0;
+	const __m512i i = _mm512_castsi128_si512(_mm_setr_epi16(0, 8, 17, 25, 34, 42, 51, 59));
+	const __m512i one = _mm512_set1_epi32(1);
+	__m128i part[2];
+	__m512i e;
 
-	for (; b + 16 <= n_block; b += 16, p += 16 * bytes) {
-		__m512 v = _mm512_cvtph_ps(sixteen_words(p, bytes));
-
-		_mm512_storeu_ps(sc + b, sign < 0 ? _mm512_sub_ps(_mm512_set1_ps(-0.0f), v) : v);
-	}
-	for (; b < n_block; b++, p += bytes)
-		sc[b] = sign < 0 ? -half(rd16(p)) : half(rd16(p));
+	part[1] = _mm_setzero_si128();
+	for (size_t k = 0; k < n_block / 8; k++)
+		part[k] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p + 136 * k), i,
+			_mm512_loadu_si512(p + 136 * k + 64)));
+	e = _mm512_cvtepu16_epi32(_mm256_set_m128i(part[1], part[0]));
+	e = _mm512_and_si512(_mm512_mask_srli_epi32(e, 0xaaaa, e, 8), _mm512_set1_epi32(255));
+	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(_mm512_slli_epi32(_mm512_sub_epi32(e, one), 23),
+		_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e));
 }
 
-ALWAYS void mxfp4_scales(const uint8_t *p, size_t n_block, float *sc)
+/* d in the low and e in the high eight lanes, times sixteen signed bytes */
+ALWAYS __m512 scaled16(float d, float e, __m128i v)
 {
-	size_t b = 0;
+	__m512 f = _mm512_insertf32x8(_mm512_set1_ps(d), _mm256_set1_ps(e), 1);
 
-	for (; b + 16 <= n_block; b += 16, p += 16 * 17) {
-		__m512i e = _mm512_setzero_si512();
-		__m256i even = _mm256_setzero_si256();
-
-		/* blocks of 34 bytes hold two: the first's exponent in the low byte of word 0, the second's in
-		 * the high byte of word 8 */
-		for (int k = 0; k < 2; k++) {
-			const uint8_t *q = p + k * 8 * 17;
-			__m512i i = _mm512_castsi128_si512(_mm_setr_epi16(0, 8, 17, 25, 34, 42, 51, 59));
-			__m128i w = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(q), i,
-				_mm512_loadu_si512(q + 64)));
-
-			even = k ? _mm256_inserti128_si256(even, w, 1) : _mm256_castsi128_si256(w);
-		}
-		e = _mm512_cvtepu16_epi32(even);
-		e = _mm512_and_si512(_mm512_mask_srli_epi32(e, 0xaaaa, e, 8), _mm512_set1_epi32(255));
-		e = _mm512_mask_sllv_epi32(_mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23),
-			_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e);
-		_mm512_storeu_si512(sc + b, e);
-	}
-	for (; b < n_block; b++, p += 17)
-		sc[b] = mxfp4_scale(*p);
+	return _mm512_mul_ps(f, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)));
 }
 
-/* d times sixteen signed bytes */
-ALWAYS __m512 scaled16(uint16_t d, __m128i v)
+/* Sixteen scales of six bits, from the twelve bytes of Q3_K. */
+ALWAYS __m128i q3_k_bytes(const uint8_t *p)
 {
-	return _mm512_mul_ps(_mm512_set1_ps(half(d)), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)));
-}
-
-ALWAYS void q2_k_scales(const uint8_t *p, float *sc, float *mn)
-{
-	__m128i v = load128(p), low = _mm_set1_epi8(15);
-
-	_mm512_storeu_ps(sc, scaled16(rd16(p + 80), _mm_and_si128(v, low)));
-	_mm512_storeu_ps(mn, scaled16(rd16(p + 82), _mm_and_si128(_mm_srli_epi16(v, 4), low)));
-}
-
-ALWAYS void q3_k_scales(const uint8_t *p, float *sc)
-{
-	const __m128i low = _mm_set1_epi8(15), two = _mm_set1_epi8(0x30);
-	__m128i s = _mm_loadl_epi64((const void *)(p + 96)), h;
+	__m128i s = _mm_loadl_epi64((const void *)p), h;
 	int32_t high;
 
-	memcpy(&high, p + 104, 4);
-	s = _mm_and_si128(_mm_unpacklo_epi64(s, _mm_srli_epi16(s, 4)), low);
+	memcpy(&high, p + 8, 4);
+	s = _mm_and_si128(_mm_unpacklo_epi64(s, _mm_srli_epi16(s, 4)), _mm_set1_epi8(15));
 	h = _mm_rolv_epi32(_mm_set1_epi32(high), _mm_setr_epi32(4, 2, 0, 30));
-	s = _mm_sub_epi8(_mm_or_si128(s, _mm_and_si128(h, two)), _mm_set1_epi8(32));
-	_mm512_storeu_ps(sc, scaled16(rd16(p + 108), s));
+	h = _mm_and_si128(h, _mm_set1_epi8(0x30));
+	return _mm_sub_epi8(_mm_or_si128(s, h), _mm_set1_epi8(32));
 }
 
-ALWAYS void iq4_xs_scales(const uint8_t *p, float *sc)
+/* Eight scales of IQ4_XS: low bits in four bytes, high ones in two. */
+ALWAYS __m128i iq4_xs_bytes(const uint8_t *p)
 {
-	__m256 d = _mm256_set1_ps(half(rd16(p)));
-	__m256i low, high = _mm256_set1_epi32(rd16(p + 2));
+	__m256i low, high = _mm256_set1_epi32(rd16(p) << 4);
 	int32_t s;
 
-	memcpy(&s, p + 4, 4);
+	memcpy(&s, p + 2, 4);
 	low = _mm256_srlv_epi32(_mm256_set1_epi32(s), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-	high = _mm256_srlv_epi32(_mm256_slli_epi32(high, 4), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+	high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
 	low = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
 		_mm256_and_si256(high, _mm256_set1_epi32(0x30)));
-	_mm256_storeu_ps(sc, _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(low, _mm256_set1_epi32(32)))));
+	return _mm256_cvtepi32_epi8(_mm256_sub_epi32(low, _mm256_set1_epi32(32)));
 }
 
-/* Scales and minima of `len` elements, a multiple of 256 unless they are unpacked. */
-ALWAYS void scales(enum kind kind, const uint8_t *row, size_t len, float *sc, float *mn)
+struct scales { __m512 sc, mn; };
+
+/* Of 16 blocks at p: 256 elements in blocks of 16, or n256 (1 or 2) times 256 in blocks of 32; zeros
+ * behind one. */
+ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 {
-	switch (kind) {
-	case Q8_0: half_scales(row, 34, len / 32, 1, sc); return;
-	case Q4_0: case IQ4_NL: half_scales(row, 18, len / 32, 1, sc); return;
-	case Q5_0: half_scales(row, 22, len / 32, 1, sc); return;
-	case Q4_1:
-		half_scales(row, 20, len / 32, 1, sc);
-		half_scales(row + 2, 20, len / 32, -1, mn);
-		return;
-	case Q5_1:
-		half_scales(row, 24, len / 32, 1, sc);
-		half_scales(row + 2, 24, len / 32, -1, mn);
-		return;
-	case MXFP4: mxfp4_scales(row, len / 32, sc); return;
-	default: break;
-	}
-	for (size_t i = 0; i < len / 256; i++, row += bytes256(kind)) {
-		size_t at = 256 / blk_of(kind) * i;
+	const __m512 zero = _mm512_setzero_ps(), minus = _mm512_set1_ps(-0.0f);
+	const uint8_t *p1 = n256 > 1 ? p + bytes256(kind) : p;
+	struct scales s = { zero, zero };
+	__m128i a, b;
 
-		switch (kind) {
-		case Q4_K: case Q5_K: k_scales(row, sc + at, mn + at); break;
-		case Q6_K: _mm512_storeu_ps(sc + at, scaled16(rd16(row + 208), load128(row + 192))); break;
-		case Q2_K: q2_k_scales(row, sc + at, mn + at); break;
-		case Q3_K: q3_k_scales(row, sc + at); break;
-		case IQ4_XS: iq4_xs_scales(row, sc + at); break;
-		default: break;
-		}
+	switch (kind) {
+	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL:
+		s.sc = _mm512_cvtph_ps(block_words(p, bytes256(kind) / 8, 8 * n256));
+		if (kind == Q4_1 || kind == Q5_1)
+			s.mn = _mm512_sub_ps(minus, _mm512_cvtph_ps(block_words(p + 2, bytes256(kind) / 8, 8 * n256)));
+		break;
+	case MXFP4:
+		s.sc = mxfp4_scales(p, 8 * n256);
+		break;
+	case Q4_K: case Q5_K:
+		a = k_bytes(p);
+		b = k_bytes(p1);
+		s.sc = scaled16(half(rd16(p)), half(rd16(p1)), _mm_unpacklo_epi64(a, b));
+		s.mn = scaled16(half(rd16(p + 2)), half(rd16(p1 + 2)), _mm_unpackhi_epi64(a, b));
+		break;
+	case IQ4_XS:
+		s.sc = scaled16(half(rd16(p)), half(rd16(p1)),
+			_mm_unpacklo_epi64(iq4_xs_bytes(p + 2), iq4_xs_bytes(p1 + 2)));
+		break;
+	case Q6_K:
+		s.sc = scaled16(half(rd16(p + 208)), half(rd16(p + 208)), load128(p + 192));
+		break;
+	case Q2_K:
+		a = load128(p);
+		b = _mm_set1_epi8(15);
+		s.sc = scaled16(half(rd16(p + 80)), half(rd16(p + 80)), _mm_and_si128(a, b));
+		s.mn = scaled16(half(rd16(p + 82)), half(rd16(p + 82)), _mm_and_si128(_mm_srli_epi16(a, 4), b));
+		break;
+	case Q3_K:
+		s.sc = scaled16(half(rd16(p + 108)), half(rd16(p + 108)), q3_k_bytes(p + 96));
+		break;
+	default:
+		break;
+	}
+	if (n256 == 1 && blk_of(kind) == 32) {
+		s.sc = _mm512_maskz_mov_ps(0xff, s.sc);
+		s.mn = _mm512_maskz_mov_ps(0xff, s.mn);
+	}
+	return s;
+}
+
+/* Scales of a whole row of a kind that lies as it lies, for a tile. */
+ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, size_t len, float *sc,
+	float *mn)
+{
+	const size_t step = blk_of(kind) * 16;
+	size_t i = 0, b = 0;
+
+	for (; i < len / 256 * 256; i += step, b += 16) {
+		struct scales s = scales_at(kind, row + i / 256 * bytes256(kind), len - i < step ? 1 : step / 256);
+
+		_mm512_storeu_ps(sc + b, s.sc);
+		_mm512_storeu_ps(mn + b, s.mn);
+	}
+	if (len % 256) { /* fewer than eight blocks of 32 */
+		uint8_t code[256];
+
+		i = len / 256 * 256;
+		c->fn(row + i / 256 * bytes256(kind), len - i, code, sc + i / 32, mn + i / 32);
 	}
 }
 
-/* Codes too where they are not read as they lie: all, or those behind the last 256. */
+/* What is not read as it lies: all, or what is behind the last 256 elements. */
 ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part)
 {
 	size_t whole = kind > B16_MIN ? len / 256 * 256 : 0, b = whole / blk_of(kind);
 
-	scales(kind, row, whole, part.sc, part.mn);
 	if (whole < len)
 		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b, part.mn + b);
 }
@@ -374,10 +389,31 @@ static inline __m512i dot(__m512i s, __m512i w, const void *x)
 	return _mm512_dpbusd_epi32(s, w, _mm512_loadu_si512(x));
 }
 
-/* Sums of 16 blocks: 512 elements in blocks of 32, of which n256 (1 or 2) times 256 are there, or 256
- * in blocks of 16. */
-ALWAYS __m512i sixteen_sums(enum kind kind, const uint8_t *p, const uint8_t *code, size_t n256,
-	const int8_t *q)
+/* Codes of sixteen blocks: 512 elements in blocks of 32, of which n256 (1 or 2) times 256 are there, or
+ * 256 in blocks of 16. */
+struct sixteen { __m512i w[8]; struct scales f; };
+
+ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, size_t n256,
+	struct sixteen *o)
+{
+	if (FOURS(kind)) {
+#pragma GCC unroll 2
+		for (size_t i = 0; i < n256; i++) {
+			__m512i w[2][2];
+
+			fours(kind, p + i * bytes256(kind), w);
+			for (size_t h = 0; h < 4; h++)
+				o->w[4 * i + h] = w[h / 2][h % 2];
+		}
+		return;
+	}
+#pragma GCC unroll 8
+	for (size_t j = 0; j < 4 * n256; j++)
+		o->w[j] = fetch(kind, p + j / 4 * bytes256(kind), code + j / 4 * 256, j % 4);
+}
+
+/* Their integer sums with the activations x, in order. */
+ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, const int8_t *x)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i v[8];
@@ -385,23 +421,15 @@ ALWAYS __m512i sixteen_sums(enum kind kind, const uint8_t *p, const uint8_t *cod
 	if (FOURS(kind)) {
 		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
 
-		v[2] = v[3] = zero;
-#pragma GCC unroll 2
-		for (size_t i = 0; i < n256; i++) {
-			__m512i w[2][2];
-
-			fours(kind, p + i * bytes256(kind), w);
-			for (size_t h = 0; h < 2; h++)
-				v[2 * i + h] = dot(dot(zero, w[h][0], q + 256 * i + 128 * h), w[h][1],
-					q + 256 * i + 128 * h + 64);
-		}
+#pragma GCC unroll 4
+		for (size_t i = 0; i < 4; i++)
+			v[i] = i / 2 >= n256 ? zero : dot(dot(zero, o->w[2 * i], x + 128 * i), o->w[2 * i + 1],
+				x + 128 * i + 64);
 		return _mm512_permutexvar_epi32(order, sums_of_four(v));
 	}
 #pragma GCC unroll 8
 	for (size_t j = 0; j < blk_of(kind) / 4; j++)
-		v[j] = j / 4 >= n256 ? zero : _mm512_dpbusd_epi32(zero,
-			fetch(kind, p + j / 4 * bytes256(kind), code + j / 4 * 256, j % 4),
-			fetch_x(kind, q + j / 4 * 256, j % 4));
+		v[j] = j / 4 >= n256 ? zero : _mm512_dpbusd_epi32(zero, o->w[j], fetch_x(kind, x + j / 4 * 256, j % 4));
 	if (blk_of(kind) == 32)
 		return sums32(v);
 	return _mm512_permutexvar_epi32(kind == Q2_K || kind == Q3_K ?
@@ -409,8 +437,8 @@ ALWAYS __m512i sixteen_sums(enum kind kind, const uint8_t *p, const uint8_t *cod
 		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), sums_of_four(v));
 }
 
-/* Products of the sums s of 16 blocks. */
-ALWAYS void sixteen(enum kind kind, const struct codes *c, __m512i s, const float *sc, const float *mn,
+/* Products of the sums s of 16 blocks with scales f. */
+ALWAYS void sixteen_products(enum kind kind, const struct codes *c, __m512i s, const struct scales *f,
 	const float *d, const int32_t *sum, float *out)
 {
 	const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
@@ -421,39 +449,65 @@ ALWAYS void sixteen(enum kind kind, const struct codes *c, __m512i s, const floa
 		_mm512_castps256_ps512(_mm256_loadu_ps(d)));
 	if (!min_of(kind) && c->off_log2)
 		s = _mm512_sub_epi32(s, _mm512_slli_epi32(xs, c->off_log2));
-	y = _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(_mm512_loadu_ps(sc), dx));
+	y = _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(f->sc, dx));
 	if (min_of(kind))
-		y = _mm512_fnmadd_ps(_mm512_loadu_ps(mn), _mm512_mul_ps(_mm512_cvtepi32_ps(xs), dx), y);
+		y = _mm512_fnmadd_ps(f->mn, _mm512_mul_ps(_mm512_cvtepi32_ps(xs), dx), y);
 	_mm512_storeu_ps(out, y);
 }
 
-/* x: the activations as the kind wants them, q: as they are. */
-ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const int8_t *q, const int8_t *x, const float *d, const int32_t *sum, float *out)
+ALWAYS struct scales loaded(struct part part, size_t b)
 {
-	const size_t blk = blk_of(kind), step = blk * 16;
+	return (struct scales){ _mm512_loadu_ps(part.sc + b), _mm512_loadu_ps(part.mn + b) };
+}
+
+#define MANY_TOKENS
+
+ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+{
+	const size_t blk = blk_of(kind), step = blk * 16, np = in->np;
 	const enum kind rest = blk == 32 ? min_of(kind) ? B32_MIN : B32 : min_of(kind) ? B16_MIN : B16;
 	size_t whole = kind > B16_MIN ? len / 256 * 256 : 0, i = 0, b = 0;
+	struct sixteen o, u;
 
 	for (; i + step <= whole; i += step, b += 16) {
 		const uint8_t *p = row + i / 256 * bytes256(kind);
 
 		ahead(p, step / 256 * bytes256(kind), part.end);
-		sixteen(kind, c, sixteen_sums(kind, p, NULL, step / 256, x + i), part.sc + b, part.mn + b,
-			d + i / 32, sum + b, out + b);
+		read_sixteen(kind, p, NULL, step / 256, &o);
+		o.f = scales_at(kind, p, step / 256);
+		for (size_t t = 0; t < n_tok; t++)
+			sixteen_products(kind, c, sums_of(kind, &o, step / 256, in->x + t * np + i), &o.f,
+				in->d + (t * np + i) / 32, in->sum + t * np / blk + b, out + t * os + b);
 	}
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
-		__m512i s = sixteen_sums(kind, row + i / 256 * bytes256(kind), NULL, 1, x + i);
+		const uint8_t *p = row + i / 256 * bytes256(kind);
 
-		if (whole < len)
-			s = _mm512_mask_blend_epi32(0xff00, s, _mm512_permutexvar_epi32(_mm512_setr_epi32(8, 9, 10, 11,
-				12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7),
-				sixteen_sums(rest, NULL, part.code + whole, 1, q + whole)));
-		sixteen(kind, c, s, part.sc + b, part.mn + b, d + i / 32, sum + b, out + b);
+		read_sixteen(kind, p, NULL, 1, &o);
+		o.f = scales_at(kind, p, 1);
+		if (whole < len) {
+			u.f = loaded(part, b);
+			o.f.sc = _mm512_mask_mov_ps(u.f.sc, 0xff, o.f.sc);
+			o.f.mn = _mm512_mask_mov_ps(u.f.mn, 0xff, o.f.mn);
+			read_sixteen(rest, NULL, part.code + whole, 1, &u);
+		}
+		for (size_t t = 0; t < n_tok; t++) {
+			__m512i s = sums_of(kind, &o, 1, in->x + t * np + i);
+
+			if (whole < len)
+				s = _mm512_mask_permutexvar_epi32(s, 0xff00, _mm512_setr_epi32(8, 9, 10, 11, 12, 13, 14,
+					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, in->q + t * np + whole));
+			sixteen_products(kind, c, s, &o.f, in->d + (t * np + i) / 32, in->sum + t * np / blk + b,
+				out + t * os + b);
+		}
 		i += step;
 		b += 16;
 	}
-	for (; i < act8_pad(len); i += step, b += 16) /* unpacked, then zeros */
-		sixteen(kind, c, sixteen_sums(rest, NULL, part.code + i, step / 256, q + i), part.sc + b,
-			part.mn + b, d + i / 32, sum + b, out + b);
+	for (; i < act8_pad(len); i += step, b += 16) { /* unpacked, then zeros */
+		read_sixteen(rest, NULL, part.code + i, step / 256, &u);
+		u.f = loaded(part, b);
+		for (size_t t = 0; t < n_tok; t++)
+			sixteen_products(kind, c, sums_of(rest, &u, step / 256, in->q + t * np + i), &u.f,
+				in->d + (t * np + i) / 32, in->sum + t * np / blk + b, out + t * os + b);
+	}
 }

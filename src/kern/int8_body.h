@@ -13,14 +13,16 @@
  *	vf_store(y, v, n)                                  the first n of them
  *	prepare(kind, c, row, len, part)                   scales and minima, and codes if products needs
  *	                                                   them
- *	products(kind, c, row, len, part, q, x, d, sum, out)  p_b of a row against a token; zeros up to
- *	                                                   act8_pad(len); x: q as arrange made it
+ *	products(kind, c, row, len, part, q, d, sum, out)  p_b of a row against a token; zeros up to
+ *	                                                   act8_pad(len)
  *	OFF_LOG2(c)                                        log2 of the off that sums must be freed from
  * A kind is a constant that says how a row is read: KINDS lists X(kind), kind_of(type, len) picks one,
  * an unpacked one for len 0. It may define besides
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
- *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that products wants
- *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt) and scales(kind, row, len, sc, mn)
+ *	MANY_TOKENS: products_of(kind, c, row, len, part, in, n_tok, out, os)
+ *	                                                   in the place of products, for all tokens of in
+ *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
+ *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt) and scales(kind, c, row, len, sc, mn)
  *	                                                   tiles without unpacking rows one by one
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
@@ -36,6 +38,16 @@
 static inline void arrange(const int8_t *q, size_t n, int8_t *out)
 {
 	(void)q, (void)n, (void)out;
+}
+#endif
+
+#ifndef MANY_TOKENS
+ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+{
+	for (size_t t = 0; t < n_tok; t++)
+		products(kind, c, row, len, part, in->q + t * in->np, in->d + t * in->np / 32,
+			in->sum + t * in->np / c->blk, out + t * os);
 }
 #endif
 
@@ -65,6 +77,8 @@ static VI add_up(float p[R][GV_BLOCKS], size_t n_block, VI acc)
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok)
 {
+	const struct gv_in in = { a.q + i, ARRANGED(kind) ? g->x + i : a.q + i, a.d + i / 32,
+		c->blk == 32 ? a.sum32 + i / 32 : a.sum16 + i / 16, np };
 	struct part part[2];
 
 	for (int j = 0; j < 2; j++) {
@@ -77,13 +91,8 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 	for (size_t r = 0; r < nr; r++) {
 		if (r + 1 < nr)
 			prepare(kind, c, rows + (r + 1) * row_bytes, len, part[(r + 1) & 1]);
-		for (size_t t = 0; t < n_tok; t++) {
-			size_t at = t * np + i;
-
-			products(kind, c, rows + r * row_bytes, len, part[r & 1], a.q + at,
-				ARRANGED(kind) ? g->x + at : a.q + at, a.d + at / 32, c->blk == 32 ? a.sum32 + at / 32 : a.sum16 + at / 16,
-				g->p[t][r]);
-		}
+		products_of(kind, c, rows + r * row_bytes, len, part[r & 1], &in, n_tok, g->p[0][r],
+			sizeof g->p[0] / sizeof(float));
 	}
 }
 
@@ -187,7 +196,7 @@ static void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block)
 #define FILLED_CODES 1
 #define FILLED_SCALES 2
 #define fill_raw(kind, row, len, tile, sct, mnt) 0
-#define scales(kind, row, len, sc, mn) ((void)0)
+#define scales(kind, c, row, len, sc, mn) ((void)0)
 #endif
 
 /* R rows of len elements as group `to`; rows from nr on repeat the last, and nobody looks at them. */
@@ -203,7 +212,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 	if (!(filled & FILLED_SCALES)) {
 		for (size_t r = 0; r < R; r++) {
 			if (filled & FILLED_CODES)
-				scales(kind, row[r], len, g->sc[r], g->mn[r]);
+				scales(kind, c, row[r], len, g->sc[r], g->mn[r]);
 			else
 				prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL });
 		}
