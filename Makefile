@@ -88,9 +88,15 @@ $(BUILD)/gen/version.h: FORCE
 	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 FORCE:
 
+# Each file of kernels gets the instructions it is named after; those of another CPU are empty.
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ifeq ($(MACHINE),x86_64)
 $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+else ifeq ($(MACHINE),aarch64)
+$(BUILD)/src/kern/int8_dotprod.o: ISA := -march=armv8.2-a+dotprod
+endif
 $(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o: OPT_KERN := $(if $(SAN),,-O3)
 
 $(BUILD)/%.o: %.c $(GEN)
