@@ -25,6 +25,7 @@ struct loaded {
 	struct adapter adapter[LOAD_ADAPTERS]; /* in the model; engine.c */
 	struct aware *aware[LOAD_SESSIONS];    /* hooks of sessions; engine.c */
 	size_t n_adapter, n_aware;
+	int warned;                            /* of a context longer than the trained one */
 };
 
 /* A GGUF file; if it is cut while it is in use, the process says so and ends. */
