@@ -8,7 +8,7 @@
  *	vlo vhi(const uint8_t *): low, high nibbles of 16 bytes to floats
  *	vlotab vhitab(const uint8_t *, const int8_t[16]): the table's numbers that they name
  *	vf16(const void *): 16 half floats; half(uint16_t): one
- *	TILE_R, TILE_T: rows and tokens of the register tile (4 at most); MIX_Q: rows of mix()'s
+ *	TILE_R, TILE_T: rows and tokens of the register tile
  * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Block layouts are those of GGUF: offsets below.
  */
 #include <string.h>
@@ -250,7 +250,7 @@ static void body_to_float(uint32_t type, const void *row, float *out, size_t n)
 /* ---- products ---- */
 
 /* nr rows (ws floats apart) times nt tokens over the whole length. The tile sizes are constants at
- * every call, so the loops unroll into registers; all of them, or the sums would have an address. */
+ * every call, so the loops unroll into registers. */
 static inline __attribute__((always_inline)) void tile(const float *w, size_t ws, const float *x,
 	size_t xs, size_t n, size_t nr, size_t nt, float *y, size_t ys)
 {
@@ -273,9 +273,7 @@ static inline __attribute__((always_inline)) void tile(const float *w, size_t ws
 		}
 	}
 	if (i < n)
-#pragma GCC unroll 4
 		for (size_t r = 0; r < nr; r++)
-#pragma GCC unroll 4
 			for (size_t t = 0; t < nt; t++)
 				acc[r][t] = vfma(vtail(w + r * ws + i, n - i), vtail(x + t * xs + i, n - i),
 					acc[r][t]);
@@ -317,7 +315,6 @@ static inline __attribute__((always_inline)) void gemv_group(uint32_t type, cons
 				acc[r] = vfma(vload(w[r] + j), xv, acc[r]);
 		}
 		if (j < len)
-#pragma GCC unroll 4
 			for (size_t r = 0; r < nr; r++)
 				acc[r] = vfma(vtail(w[r] + j, len - j), vtail(x + i + j, len - j), acc[r]);
 	}
@@ -424,7 +421,7 @@ static void body_axpy(float a, const float *x, float *y, size_t n)
 static inline __attribute__((always_inline)) void mix_tile(const float *p, size_t ps, size_t nq,
 	const float *v, size_t vs, size_t n, float *o, size_t os, size_t nd)
 {
-	V acc[MIX_Q][2];
+	V acc[4][2];
 
 	for (size_t q = 0; q < nq; q++)
 		for (size_t d = 0; d < nd; d++)
@@ -465,8 +462,8 @@ static void body_mix(const float *p, size_t ps, size_t n_q, const float *v, size
 {
 	size_t q = 0;
 
-	for (; q + MIX_Q <= n_q; q += MIX_Q)
-		mix_rows(p + q * ps, ps, MIX_Q, v, vs, n, o + q * os, os, dim);
+	for (; q + 4 <= n_q; q += 4)
+		mix_rows(p + q * ps, ps, 4, v, vs, n, o + q * os, os, dim);
 	for (; q < n_q; q++)
 		mix_rows(p + q * ps, ps, 1, v, vs, n, o + q * os, os, dim);
 }

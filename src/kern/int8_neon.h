@@ -434,6 +434,4 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 	}
 }
 
-static int supported(void);
-
 const struct int8_kern INT8_TABLE = { INT8_NAME, supported, round_rows, gemm };

@@ -97,7 +97,6 @@ static int supported(void)
 
 #define TILE_R 2
 #define TILE_T 2
-#define MIX_Q 4
 #define KERN_NAME "avx2"
 #define KERN_TABLE kern_avx2
 #define KERN_SUPPORTED supported

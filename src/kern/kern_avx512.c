@@ -77,7 +77,6 @@ static int supported(void)
 
 #define TILE_R 4
 #define TILE_T 4
-#define MIX_Q 4
 #define KERN_NAME "avx512"
 #define KERN_TABLE kern_avx512
 #define KERN_SUPPORTED supported

@@ -1,122 +1,14 @@
-/*
- * kern_neon.c - AArch64's Advanced SIMD: 16 lanes in four registers.
- *
- * "dotprod" is the same row under another name: it goes with the 8-bit kernels that use SDOT
- * (int8_dotprod.c), so that --isa can force either kind of these.
- */
+/* kern_neon.c - float kernels for every AArch64 CPU: kern_neon.h. */
 #if defined(__aarch64__)
-#include <arm_neon.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/auxv.h>
-
-typedef struct { float32x4_t a, b, c, d; } V; /* four lanes each */
-
-static inline V vset(float f) { float32x4_t q = vdupq_n_f32(f); return (V){ q, q, q, q }; }
-static inline V vzero(void) { return vset(0); }
-
-static inline V vload(const float *p)
-{
-	return (V){ vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12) };
-}
-
-static inline void vstore(float *p, V v)
-{
-	vst1q_f32(p, v.a);
-	vst1q_f32(p + 4, v.b);
-	vst1q_f32(p + 8, v.c);
-	vst1q_f32(p + 12, v.d);
-}
-
-static inline V vfma(V x, V y, V z)
-{
-	return (V){ vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b), vfmaq_f32(z.c, x.c, y.c),
-		vfmaq_f32(z.d, x.d, y.d) };
-}
-
-static inline V vmul(V x, V y)
-{
-	return (V){ vmulq_f32(x.a, y.a), vmulq_f32(x.b, y.b), vmulq_f32(x.c, y.c), vmulq_f32(x.d, y.d) };
-}
-
-static inline V vsub(V x, V y)
-{
-	return (V){ vsubq_f32(x.a, y.a), vsubq_f32(x.b, y.b), vsubq_f32(x.c, y.c), vsubq_f32(x.d, y.d) };
-}
-
-static inline V vsigned(int8x16_t b)
-{
-	int16x8_t lo = vmovl_s8(vget_low_s8(b)), hi = vmovl_high_s8(b);
-
-	return (V){ vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_high_s16(lo)),
-		vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_high_s16(hi)) };
-}
-
-static inline uint8x16_t low4(const uint8_t *p) { return vandq_u8(vld1q_u8(p), vdupq_n_u8(15)); }
-static inline uint8x16_t high4(const uint8_t *p) { return vshrq_n_u8(vld1q_u8(p), 4); }
-
-static inline V vi8(const int8_t *p) { return vsigned(vld1q_s8(p)); }
-static inline V vlo(const uint8_t *p) { return vsigned(vreinterpretq_s8_u8(low4(p))); }
-static inline V vhi(const uint8_t *p) { return vsigned(vreinterpretq_s8_u8(high4(p))); }
-
-static inline V vlotab(const uint8_t *p, const int8_t *t)
-{
-	return vsigned(vqtbl1q_s8(vld1q_s8(t), low4(p)));
-}
-
-static inline V vhitab(const uint8_t *p, const int8_t *t)
-{
-	return vsigned(vqtbl1q_s8(vld1q_s8(t), high4(p)));
-}
-
-static inline V vf16(const uint8_t *p)
-{
-	float16x8_t a = vreinterpretq_f16_u8(vld1q_u8(p)), b = vreinterpretq_f16_u8(vld1q_u8(p + 16));
-
-	return (V){ vcvt_f32_f16(vget_low_f16(a)), vcvt_high_f32_f16(a), vcvt_f32_f16(vget_low_f16(b)),
-		vcvt_high_f32_f16(b) };
-}
-
-static inline float half(uint16_t h)
-{
-	__fp16 f;
-
-	memcpy(&f, &h, 2);
-	return f;
-}
-
-/* Lanes l and l+8 are two registers apart, l and l+4 one. */
-static inline float vsum(V v)
-{
-	float32x4_t q = vaddq_f32(vaddq_f32(v.a, v.c), vaddq_f32(v.b, v.d));
-	float32x2_t d = vadd_f32(vget_low_f32(q), vget_high_f32(q));
-
-	return vget_lane_f32(d, 0) + vget_lane_f32(d, 1);
-}
-
-static int always(void)
+static int supported(void)
 {
 	return 1;
 }
 
-static int has_dotprod(void)
-{
-	return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-}
-
-#define TILE_R 2
-#define TILE_T 2
-#define MIX_Q 2
 #define KERN_NAME "neon"
 #define KERN_TABLE kern_neon
-#define KERN_SUPPORTED always
-#include "kern/table.h"
-#include "kern/body.h"
-
-const struct kern kern_dotprod = {
-	"dotprod", has_dotprod, body_to_float, body_gemm, body_dot, body_axpy, body_mix, body_silu_mul,
-	body_exp_shift, body_sum,
-};
+#define KERN_SUPPORTED supported
+#include "kern/kern_neon.h"
 #else
 typedef int kern_neon_unused; /* ISO C wants a translation unit to declare something */
 #endif

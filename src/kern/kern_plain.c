@@ -48,7 +48,6 @@ static int always(void)
 
 #define TILE_R 2
 #define TILE_T 2
-#define MIX_Q 4
 #define KERN_NAME "plain"
 #define KERN_TABLE kern_plain
 #define KERN_SUPPORTED always
