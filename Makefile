@@ -33,6 +33,11 @@ $(error libraries are missing. `./install-deps.sh` installs them; `make demo` an
 endif
 LIBS += -lm -pthread
 ALL_CFLAGS = $(BASE_CFLAGS) $(CFLAGS)
+# A file of kernels gets the instructions that it is named after, where the compiler knows them; on
+# another kind of machine it is empty.
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ISA_FLAGS = $(if $(filter x86_64,$(MACHINE)),$(ISA))$(if $(filter aarch64,$(MACHINE)),$(ISA_ARM))
+$(BUILD)/src/kern/int8_dotprod.o: ISA_ARM := -march=armv8.2-a+dotprod
 Q := $(if $(V),,@)
 say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 
@@ -93,21 +98,15 @@ $(BUILD)/gen/version.h: FORCE
 	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 FORCE:
 
-# Each file of kernels gets the instructions it is named after; those of another CPU are empty.
-MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
-ifeq ($(MACHINE),x86_64)
 $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
-else ifeq ($(MACHINE),aarch64)
-$(BUILD)/src/kern/int8_dotprod.o: ISA := -march=armv8.2-a+dotprod
-endif
 $(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o: OPT_KERN := $(if $(SAN),,-O3)
 
 $(BUILD)/%.o: %.c $(GEN)
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA_FLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/libmoescope.a: $(LIB_OBJ)
 	@rm -f $@
