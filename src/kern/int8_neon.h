@@ -33,6 +33,7 @@ typedef int32x4_t VI;
 enum kind { B32, B32_MIN, B16, B16_MIN, Q8_0, Q4_0, Q4_1, IQ4_NL, MXFP4, Q4_K, Q5_K, Q6_K };
 #define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(Q8_0) X(Q4_0) X(Q4_1) X(IQ4_NL) X(MXFP4) \
 	X(Q4_K) X(Q5_K) X(Q6_K)
+#define UNPACKED(kind) ((kind) <= B16_MIN)
 #define BLOCK(kind) ((kind) == B16 || (kind) == B16_MIN || (kind) == Q6_K ? 16 : 32)
 #define HAS_MIN(kind) ((kind) == B32_MIN || (kind) == B16_MIN || (kind) == Q4_1 || (kind) == Q4_K || \
 	(kind) == Q5_K)
@@ -158,38 +159,49 @@ static void make_signed(uint8_t *code, size_t n, unsigned off_log2)
 		vst1q_u8(code + i, vsubq_u8(vld1q_u8(code + i), off));
 }
 
-ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part)
+/* Scales and minima of the kinds that are read as they lie. */
+ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, size_t len, float *sc,
+	float *mn)
 {
+	(void)c;
 	switch (kind) {
-	case B32: case B32_MIN: case B16: case B16_MIN:
-		c->fn(row, len, part.code, part.sc, part.mn);
-		if (!HAS_MIN(kind))
-			make_signed(part.code, len, c->off_log2);
-		break;
 	case Q8_0: case Q4_0: case IQ4_NL:
 		for (size_t b = 0; b < len / 32; b++)
-			part.sc[b] = half(rd16(row + bytes256(kind) / 8 * b));
+			sc[b] = half(rd16(row + bytes256(kind) / 8 * b));
 		break;
 	case Q4_1:
 		for (size_t b = 0; b < len / 32; b++) {
-			part.sc[b] = half(rd16(row + 20 * b));
-			part.mn[b] = -half(rd16(row + 20 * b + 2));
+			sc[b] = half(rd16(row + 20 * b));
+			mn[b] = -half(rd16(row + 20 * b + 2));
 		}
 		break;
 	case MXFP4:
 		for (size_t b = 0; b < len / 32; b++)
-			part.sc[b] = mxfp4_scale(row[17 * b]);
+			sc[b] = mxfp4_scale(row[17 * b]);
 		break;
 	case Q4_K: case Q5_K:
 		for (size_t i = 0; i < len / 256; i++)
-			neon_k_scales(row + i * bytes256(kind), part.sc + 8 * i, part.mn + 8 * i);
+			neon_k_scales(row + i * bytes256(kind), sc + 8 * i, mn + 8 * i);
 		break;
 	case Q6_K:
 		for (size_t i = 0; i < len / 256; i++)
-			q6_scales(row + 210 * i, part.sc + 16 * i);
+			q6_scales(row + 210 * i, sc + 16 * i);
+		break;
+	default:
 		break;
 	}
+}
+
+ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part)
+{
+	if (!UNPACKED(kind)) {
+		scales(kind, c, row, len, part.sc, part.mn);
+		return;
+	}
+	c->fn(row, len, part.code, part.sc, part.mn);
+	if (!HAS_MIN(kind))
+		make_signed(part.code, len, c->off_log2);
 }
 
 /* The low nibbles of 16 bytes, or the high ones. */
@@ -302,9 +314,37 @@ ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, 
 	memset(out + b, 0, (act8_pad(len) / blk - b) * 4);
 }
 
-#include "kern/int8_body.h"
-
 /* ---- prefill ---- */
+
+#define FILL_RAW
+#define FILLED_CODES 1
+#define FILLED_SCALES 2
+
+/* The codes of four rows of len elements, turned to a lane per row; 0: they must be unpacked first. */
+ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[R], size_t len, uint8_t (*tile)[R][4],
+	float (*sct)[R], float (*mnt)[R])
+{
+	(void)sct, (void)mnt;
+	if (UNPACKED(kind))
+		return 0;
+	for (size_t i = 0; i < len; i += 256) {
+#pragma GCC unroll 16
+		for (size_t j = 0; j < 16; j++) {
+			VI v[R];
+
+			if (i + 16 * j >= len)
+				break;
+			for (size_t r = 0; r < R; r++)
+				v[r] = fetch(kind, row[r] + i / 256 * bytes256(kind), NULL, j);
+			transpose(v);
+			for (size_t k = 0; k < R; k++)
+				vi_store(tile[i / 4 + R * j + k], v[k]);
+		}
+	}
+	return FILLED_CODES;
+}
+
+#include "kern/int8_body.h"
 
 /* nt tokens against the tile: y[t][0..3] continues its sum (from 0 if first). */
 ALWAYS void tile(const size_t nt, const size_t blk, const int min, const struct gm *g, size_t n_block,
@@ -321,9 +361,9 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const struct 
 		acc[t] = vld1q_f32(was);
 	}
 	for (size_t b = 0; b < n_block; b++) {
-		const uint8_t (*w)[R][4] = g->tile + b * (blk / 4);
+		const uint8_t (*w)[1][R][4] = g->tile + b * (blk / 4);
 		const int8_t *qb = q + b * blk;
-		float32x4_t sc = vld1q_f32(g->sct[b]), mn = min ? vld1q_f32(g->mnt[b]) : sc;
+		float32x4_t sc = vld1q_f32(g->sct[b][0]), mn = min ? vld1q_f32(g->mnt[b][0]) : sc;
 		int32x4_t s[GM_TOK];
 
 		for (size_t t = 0; t < nt; t++)
@@ -376,7 +416,8 @@ TILE(1)
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
 	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
-	static const struct tile tiles[] = { { 8, tile8 }, { 4, tile4 }, { 2, tile2 }, { 1, tile1 } };
+	static const struct tile tiles[] = { { 8, tile8, 1 }, { 4, tile4, 1 }, { 2, tile2, 1 },
+		{ 1, tile1, 1 } };
 
 	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
 }
