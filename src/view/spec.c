@@ -230,7 +230,7 @@ struct samples {
 	double *null_mi, *null_rel;   /* the same with n_shuffle */
 	double *table;                /* [n_domain][width] */
 	double **sub;                 /* [threads]: one layer, [n_domain][n_expert] */
-	uint32_t **room;              /* [threads]: the same */
+	uint64_t **room;              /* [threads]: the same */
 	size_t *start, *order;        /* documents by domain */
 	uint32_t *weight;             /* [n_boot][n_doc] how often a round draws each document */
 	uint32_t *label;              /* [n_shuffle][n_doc] the round's labels */
@@ -373,7 +373,7 @@ static void keep(const struct docs *s, const struct view_spec *v, struct samples
 }
 
 /* In steps of a fixed length, which compilers turn into vector additions. */
-static void add_row(uint32_t *restrict row, const uint32_t *restrict doc, size_t n)
+static void add_row(uint64_t *restrict row, const uint32_t *restrict doc, size_t n)
 {
 	size_t x = 0;
 
@@ -385,49 +385,22 @@ static void add_row(uint32_t *restrict row, const uint32_t *restrict doc, size_t
 }
 
 /* The table of one layer, [n_domain][n_expert]: metrics_tabulate() of the layer's columns. Its sums
- * are of whole numbers, so neither their order nor their type matters; sums below 2^32 are added
- * as integers, several at a time. room [n_domain][n_expert]. */
+ * are of whole numbers, so neither their order nor their type matters. room [n_domain][n_expert]. */
 static void tabulate_layer(const struct docs *s, size_t l, size_t n_expert, const uint32_t *label,
-	const uint32_t *weight, uint32_t *room, double *sub)
+	const uint32_t *weight, uint64_t *room, double *sub)
 {
 	size_t cells = s->n_domain * n_expert;
 
 	memset(room, 0, cells * sizeof *room);
 	for (size_t i = 0; i < s->n_doc; i++) {
 		const uint32_t *doc = s->count + i * s->width + s->at[l];
-		uint32_t w = weight ? weight[i] : 1, *row = room + label[i] * n_expert;
+		uint64_t *row = room + label[i] * n_expert;
 
-		for (; w; w--) /* seldom more than two */
+		for (uint32_t w = weight ? weight[i] : 1; w; w--) /* seldom more than two */
 			add_row(row, doc, n_expert);
 	}
 	for (size_t i = 0; i < cells; i++)
-		sub[i] = room[i];
-}
-
-/* For counts of which a round's sum can pass 2^32. */
-static void tabulate_wide(const struct docs *s, size_t l, size_t n_expert, const uint32_t *label,
-	const uint32_t *weight, double *sub)
-{
-	memset(sub, 0, s->n_domain * n_expert * sizeof *sub);
-	for (size_t i = 0; i < s->n_doc; i++) {
-		const uint32_t *doc = s->count + i * s->width + s->at[l];
-		double w = weight ? weight[i] : 1, *row = sub + label[i] * n_expert;
-
-		for (size_t x = 0; w > 0 && x < n_expert; x++)
-			row[x] += w * doc[x];
-	}
-}
-
-/* A round draws as many documents as there are: no sum is above this. */
-static int sums_fit(const struct docs *s, size_t l, size_t n_expert)
-{
-	uint32_t most = 0;
-
-	for (size_t i = 0; i < s->n_doc; i++)
-		for (size_t x = 0; x < n_expert; x++)
-			most = s->count[i * s->width + s->at[l] + x] > most ?
-				s->count[i * s->width + s->at[l] + x] : most;
-	return (uint64_t)most * s->n_doc < UINT32_MAX;
+		sub[i] = (double)room[i];
 }
 
 struct resampling { const struct docs *s; const struct view_spec *v; struct samples *m; };
@@ -440,7 +413,6 @@ static void resample_layer(void *ctx, size_t l, int worker)
 	struct samples *m = x->m;
 	size_t n_expert = x->v->layer[l].n_expert;
 	double *sub = m->sub[worker];
-	int fit = sums_fit(s, l, n_expert);
 
 	for (size_t b = 0; b < m->n_boot + m->n_shuffle; b++) {
 		int null = b >= m->n_boot;
@@ -448,10 +420,7 @@ static void resample_layer(void *ctx, size_t l, int worker)
 		const uint32_t *label = null ? m->label + round * s->n_doc : s->label;
 		const uint32_t *weight = null ? NULL : m->weight + round * s->n_doc;
 
-		if (fit)
-			tabulate_layer(s, l, n_expert, label, weight, m->room[worker], sub);
-		else
-			tabulate_wide(s, l, n_expert, label, weight, sub);
+		tabulate_layer(s, l, n_expert, label, weight, m->room[worker], sub);
 		keep(s, x->v, m, round, null, l, sub);
 	}
 }
