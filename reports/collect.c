@@ -234,6 +234,7 @@ static const struct {
 	[REPORT_CACHES] = { "caches", "expert caches", get_caches, 1 },
 	[REPORT_PLACES] = { "placement", "placement", get_places, 1 },
 	[REPORT_PACE] = { "pace", "times of sequences", view_pace, 0 },
+	[REPORT_ENERGY] = { "energy", "energy", view_stat_energy, 0 },
 	[REPORT_SETTINGS] = { "settings", "settings", view_stat_settings, 0 },
 	[REPORT_CACHE_USE] = { "cache", "expert cache", view_stat_cache, 0 },
 };

@@ -26,6 +26,9 @@ void report_why(struct report_page *p, const struct view_table *t);
 /* "a sample: ..." where the single decisions were sampled, else nothing. */
 void report_sampled(struct buf *b, const struct report_data *d);
 
+/* Joules per token of the energy table's rows together, NAN without rows (run.c). */
+double report_joule_per_token(const struct view_table *t);
+
 /* A picture of lines: open, then for each line one report_line and its points, then close. */
 struct report_lines {
 	struct report_plot *plot;
