@@ -348,11 +348,14 @@ void report_speed(struct report_page *p)
 		report_row_close(p);
 	}
 	report_table_close(p);
+	if (isnan(tps[0]) && isnan(tps[1]))
+		return;
 	buf_str(p->b, "<p class=\"small\">Speeds count the time of the forward passes only, on ");
 	buf_printf(p->b, "%u thread%s", d->sum.run.n_threads, report_plural(d->sum.run.n_threads));
 	if (d->sum.run.isa[0]) {
 		buf_str(p->b, " with ");
 		report_text(p->b, d->sum.run.isa);
+		buf_str(p->b, " kernels");
 	}
-	buf_str(p->b, " kernels.</p>\n");
+	buf_str(p->b, ".</p>\n");
 }

@@ -99,7 +99,7 @@ void report_run(struct report_page *p)
 			"those in use.</p>\n");
 		report_view_table(p, c, NULL, 10);
 	} else
-		buf_str(p->b, "<p>The run used no expert cache: all experts were in memory.</p>\n");
+		buf_str(p->b, "<p>The run recorded no expert cache.</p>\n");
 	if (s->n_row) {
 		buf_str(p->b, "<h3>Settings</h3>\n");
 		report_view_table(p, s, NULL, 200);

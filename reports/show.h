@@ -23,6 +23,9 @@ int report_want_layer(const struct view_table *t, size_t row);  /* rows of one l
 
 /* What a table cannot say, as a paragraph; nothing if it says all. */
 void report_why(struct report_page *p, const struct view_table *t);
+/* A remark of a view, begun with a capital, ended with a full stop, `this` as code. Untrusted text in it
+ * stays text. */
+void report_remark(struct buf *b, const char *why);
 /* "a sample: ..." where the single decisions were sampled, else nothing. */
 void report_sampled(struct buf *b, const struct report_data *d);
 
@@ -35,6 +38,7 @@ struct report_lines {
 	struct buf plots;
 	unsigned n;
 	unsigned n_name;
+	size_t longest;   /* of the names, characters */
 	double x0, x1, y0, y1;
 };
 struct report_axes {
