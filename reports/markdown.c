@@ -15,12 +15,12 @@
 #include "base/text.h"
 #include "reports/report.h"
 
-enum does { INLINE, BLOCK, HEAD1, HEAD2, HEAD3, STRONG, EM, CODE, PRE, ITEM, TERM, BREAK, TABLE, ROW,
+enum does { INLINE, BLOCK, HEAD1, HEAD2, HEAD3, HEAD4, STRONG, EM, CODE, PRE, ITEM, TERM, BREAK, TABLE, ROW,
 	CELL, SKIP, PICTURE, LINK };
 
 /* Elements that the page uses; an unknown one counts as INLINE. */
 static const struct { const char *name; enum does does; } elements[] = {
-	{ "h1", HEAD1 }, { "h2", HEAD2 }, { "h3", HEAD3 }, { "b", STRONG }, { "i", EM }, { "code", CODE },
+	{ "h1", HEAD1 }, { "h2", HEAD2 }, { "h3", HEAD3 }, { "h4", HEAD4 }, { "b", STRONG }, { "i", EM }, { "code", CODE },
 	{ "pre", PRE }, { "li", ITEM }, { "dt", TERM }, { "br", BREAK }, { "table", TABLE },
 	{ "tr", ROW }, { "td", CELL }, { "th", CELL }, { "style", SKIP }, { "nav", SKIP },
 	{ "summary", SKIP }, { "svg", PICTURE }, { "p", BLOCK }, { "div", BLOCK }, { "dd", BLOCK },
@@ -275,7 +275,7 @@ static void start_tag(struct md *m, const char *name, size_t n, const char *attr
 	const char *id;
 
 	switch (d) {
-	case HEAD1: case HEAD2: case HEAD3:
+	case HEAD1: case HEAD2: case HEAD3: case HEAD4:
 		paragraph(m);
 		for (int i = 0; i <= (int)(d - HEAD1); i++)
 			buf_char(m->out, '#');

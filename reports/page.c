@@ -43,6 +43,7 @@ static const struct section {
 	{ "flow", "From layer to layer", report_has_load, report_cross },
 	{ "cuts", "Experts to prune or replicate", report_has_load, report_prune },
 	{ "offloading", "Expert caches", report_has_load, report_caches },
+	{ "aware", "Cache-aware routing", report_has_load, report_aware },
 	{ "ranks-of-experts", "Expert parallelism", report_has_load, report_places },
 	{ "quality", "How well the model predicts the text", report_has_text, report_quality },
 	{ "speed", "Prefill and decode", NULL, report_speed },
@@ -358,6 +359,7 @@ int report_html(const struct report_data *d, struct report_plotter *plotter, str
 			d->opt.step(d->opt.ctx, sections[i].id);
 		buf_printf(out, "<section id=\"%s\">\n<h2>%s</h2>\n", sections[i].id, sections[i].title);
 		sections[i].write(&p);
+		report_beside(&p, sections[i].id);
 		buf_str(out, "</section>\n");
 	}
 	buf_str(out, "</main>\n</body>\n</html>\n");

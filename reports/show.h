@@ -32,6 +32,12 @@ void report_sampled(struct buf *b, const struct report_data *d);
 /* Joules per token of the energy table's rows together, NAN without rows (run.c). */
 double report_joule_per_token(const struct view_table *t);
 
+/* Is the load of a layer further from the baseline's than shuffled documents explain? -1: not tested. */
+int report_moved(const struct report_data *d, unsigned layer);
+void report_put_moved(struct report_page *p, int moved); /* a cell that says so */
+/* Is a table's noise estimated from half samples? (beside.c) */
+int report_beside_halves(enum report_table t);
+
 /* A picture of lines: open, then for each line one report_line and its points, then close. */
 struct report_lines {
 	struct report_plot *plot;
