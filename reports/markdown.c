@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/err.h"
 #include "base/text.h"
@@ -105,6 +106,15 @@ static size_t character(const char *s, char out[5])
 	return 1;
 }
 
+/* GitHub's Markdown makes links of bare addresses: is c, before `rest`, what one would be known by? */
+static int begins_address(const struct md *m, char c, const char *rest)
+{
+	size_t n = m->out->len;
+
+	return c == '@' || (c == ':' && !strncmp(rest, "//", 2)) ||
+		(c == '.' && n >= 3 && !strncasecmp(m->out->data + n - 3, "www", 3));
+}
+
 /* Text up to the next tag. */
 static void put_text(struct md *m)
 {
@@ -120,7 +130,7 @@ static void put_text(struct md *m)
 			buf_str(m->out, c[0] == '<' ? "&lt;" : "&amp;");
 			continue;
 		}
-		if (strchr("\\`*_[]>|#~!", c[0]) || (line_empty(m) && strchr("-+=:0123456789", c[0])
+		if (strchr("\\`*_[]>|#~!", c[0]) || begins_address(m, c[0], m->p) || (line_empty(m) && strchr("-+=:0123456789", c[0])
 		    && !m->in_row && c[0] < '0'))
 			buf_char(m->out, '\\');
 		else if (line_empty(m) && !m->in_row && c[0] >= '0' && c[0] <= '9') {
