@@ -93,7 +93,8 @@ $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -m
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 $(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o: OPT_KERN := $(if $(SAN),,-O3)
 
-$(BUILD)/%.o: %.c $(GEN)
+# What is generated must be there; who includes it, the .d files know: a commit does not rebuild the world.
+$(BUILD)/%.o: %.c | $(GEN)
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA) -MMD -MP -c $< -o $@
