@@ -1,16 +1,19 @@
 /*
  * peer.c - this engine and llama.cpp side by side: same file, same threads, same tokens, in turns.
  *
- *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-q] MODEL.gguf LIB_DIR
+ *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-c] [-q] MODEL.gguf LIB_DIR
  *
  * Each pair runs both, and which goes first alternates, so that what else the machine does meets
  * both. Prints medians of tokens per second and the median of the pairs' ratios with its quartiles.
  * Our side logs routing at `routes` (to a file that is deleted) unless -q is given; the other logs
- * nothing. -D decodes behind a context of that length. bench/peer.sh builds and runs it.
+ * nothing. -D decodes behind a context of that length, -k says what keys and values are kept in. -c takes
+ * processor seconds of the whole process instead of the clock's, which with -t 1 is fair on a busy
+ * machine, too. bench/peer.sh builds and runs it.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <ggml-backend.h>
@@ -18,7 +21,6 @@
 
 #include <moescope/trace.h>
 
-#include "base/clock.h"
 #include "base/rng.h"
 #include "gguf/gguf.h"
 #include "model/model.h"
@@ -27,7 +29,7 @@ enum { PREFILL, DECODE, N_PHASE };
 #define MAX_PAIRS 199
 #define BATCH 512
 
-static int threads = 2, pairs = 9, n_pre = 512, n_dec = 64, depth, quiet;
+static int threads = 2, pairs = 9, n_pre = 512, n_dec = 64, depth, quiet, cpu, q8;
 static int32_t *ids;
 
 struct ours { struct gguf *g; struct model *m; struct session *s; struct moe_trace *t; uint64_t seq; };
@@ -37,6 +39,14 @@ static void die(const char *what, const struct moe_err *e)
 {
 	fprintf(stderr, "peer: %s%s%s\n", what, e ? ": " : "", e ? e->msg : "");
 	exit(4);
+}
+
+static int64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 static uint32_t context(void)
@@ -53,7 +63,8 @@ static int keep(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
 
 static void ours_open(struct ours *o, const char *path, const char *db)
 {
-	struct session_opt so = { .n_threads = (uint32_t)threads, .n_batch = BATCH, .n_ctx = context() };
+	struct session_opt so = { .n_threads = (uint32_t)threads, .n_batch = BATCH, .n_ctx = context(),
+		.kv_type = q8 ? SESSION_KV_Q8_0 : SESSION_KV_F16 };
 	struct moe_trace_opt to = { .detail = MOE_DETAIL_ROUTES };
 	struct moe_run_desc d = { .command = "bench", .engine = "moescope" };
 	struct moe_err e;
@@ -92,13 +103,13 @@ static void ours_sequence(struct ours *o, size_t n_first, size_t n_then, double 
 
 	if (session_begin(o->s, &info, &e))
 		die("moescope", &e);
-	t0 = clock_mono();
+	t0 = now();
 	ours_eval(o, ids, n_first, MOE_PREFILL);
-	t1 = clock_mono();
+	t1 = now();
 	for (size_t i = 0; i < n_then; i++)
 		ours_eval(o, ids + i, 1, MOE_DECODE);
 	t[PREFILL] = (double)(t1 - t0) * 1e-9;
-	t[DECODE] = (double)(clock_mono() - t1) * 1e-9;
+	t[DECODE] = (double)(now() - t1) * 1e-9;
 	if (session_end(o->s, &res, &e))
 		die("moescope", &e);
 }
@@ -135,6 +146,7 @@ static void theirs_open(struct theirs *p, const char *path, const char *libs)
 	cp = llama_context_default_params();
 	cp.n_ctx = context();
 	cp.n_batch = cp.n_ubatch = BATCH;
+	cp.type_k = cp.type_v = q8 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
 	cp.n_threads = cp.n_threads_batch = threads;
 	p->c = llama_init_from_model(p->m, cp);
 	if (!p->c)
@@ -155,14 +167,14 @@ static void theirs_run(struct theirs *p, double t[N_PHASE])
 
 	llama_memory_clear(llama_get_memory(p->c), 1);
 	theirs_eval(p, ids, depth + 1);
-	t0 = clock_mono();
+	t0 = now();
 	for (int i = 0; i < n_dec; i++)
 		theirs_eval(p, ids + i, 1);
-	t[DECODE] = (double)(clock_mono() - t0) * 1e-9;
+	t[DECODE] = (double)(now() - t0) * 1e-9;
 	llama_memory_clear(llama_get_memory(p->c), 1);
-	t0 = clock_mono();
+	t0 = now();
 	theirs_eval(p, ids, n_pre);
-	t[PREFILL] = (double)(clock_mono() - t0) * 1e-9;
+	t[PREFILL] = (double)(now() - t0) * 1e-9;
 }
 
 static int by_value(const void *a, const void *b)
@@ -182,19 +194,21 @@ static void options(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "t:n:p:d:D:q")) != -1) {
+	while ((c = getopt(argc, argv, "t:n:p:d:D:k:cq")) != -1) {
 		int *dst = c == 't' ? &threads : c == 'n' ? &pairs : c == 'p' ? &n_pre : c == 'd' ? &n_dec :
 			c == 'D' ? &depth : NULL;
 
 		if (dst)
 			*dst = atoi(optarg);
 		quiet |= c == 'q';
+		cpu |= c == 'c';
+		q8 |= c == 'k' && !strcmp(optarg, "q8_0");
 	}
 	if (argc - optind == 2 && threads > 0 && pairs > 0 && pairs <= MAX_PAIRS && n_pre > 0 && n_dec > 0 &&
 	    depth >= 0)
 		return;
-	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-q] "
-		"MODEL.gguf LIB_DIR\n");
+	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-c] "
+		"[-q] MODEL.gguf LIB_DIR\n");
 	exit(2);
 }
 
@@ -253,7 +267,8 @@ int main(int argc, char **argv)
 			for (int k = 0; k < N_PHASE; k++)
 				t[us][k][i] = both[k];
 		}
-	printf("%s, %s, %d threads, %d pairs%s\n", model_info(o.m)->name, model_info(o.m)->quant, threads, pairs,
+	printf("%s, %s, keys and values %s, %d threads, %d pairs%s%s\n", model_info(o.m)->name,
+		model_info(o.m)->quant, q8 ? "Q8_0" : "F16", threads, pairs, cpu ? ", processor seconds" : "",
 		o.t ? ", routes logged" : "");
 	for (int k = 0; k < N_PHASE; k++)
 		print_phase(k, t[1][k], t[0][k]);

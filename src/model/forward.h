@@ -14,7 +14,9 @@
 #include "model/rope.h"
 
 #define MAX_HOOK 8
-#define ATT_QUERIES 16 /* that share a key/value head and are attended together */
+#define ATT_TILE 256    /* positions that have a softmax of their own before it is put together */
+#define ATT_QUERIES 128 /* that share a key/value head and are attended together, at most */
+#define ATT_KEPT 64     /* tiles of a token whose results are kept until they are put together */
 #define HEAD_ROWS 16 /* logits rows computed together */
 
 /* One product to do: rows of a matrix against some activation rows. */
@@ -68,9 +70,10 @@ struct session {
 	float *att;       /* [T][n_head * head_dim_v] attention output */
 	float *out;       /* [T][n_embd] output of a block */
 	float *g, *u;     /* [T][widest dense or shared FFN] */
-	float *score;     /* [worker][ATT_QUERIES][n_ctx] attention scores */
-	float *att_buf;   /* [worker][att_n] queries and outputs of a unit, and what kv.h asks for */
-	size_t att_n;
+	float *att_buf;   /* [worker][att_n] queries, scores and results of a unit of attention */
+	size_t att_q, att_n; /* att_q: queries of a unit */
+	float *att_parts; /* [att_parts_n] results of tiles, see attention.c */
+	size_t att_parts_n, att_parts_size; /* how many, floats of all of them */
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
 	unsigned char *scratch8; /* [worker][INT8_SCRATCH] */
@@ -139,7 +142,7 @@ struct attend {
 
 /* attention.c: s->h -> s->out, writing the cache of layer il at s->pos. */
 void attention(struct session *s, size_t il, size_t n);
-size_t attend_scratch(const struct model *m); /* floats that a unit of attention needs */
+void attend_sizes(struct session *s); /* fills in att_q, att_n, att_parts_n, att_parts_size */
 void attend_all(struct session *s, size_t il, size_t n, struct attend a);
 void turn(const struct session *s, int table, float *x, size_t n, size_t row, size_t n_head,
 	size_t stride);

@@ -51,14 +51,14 @@ static int get_activations(struct session *s, struct moe_err *e)
 	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);
 	s->act8_n = (size_t)product_act8_bytes(s->m, s->n_batch);
-	s->att_n = attend_scratch(s->m);
+	attend_sizes(s);
 	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
 		get(s, &s->h2, s->m->arch->features & F_BESIDE ? t * d : 0, 4, "activations", e) ||
 		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * ow, 4, "activations", e) ||
 		get(s, &s->out, t * d, 4, "activations", e) || get(s, &s->g, t * ff, 4, "activations", e) ||
 		get(s, &s->u, t * ff, 4, "activations", e) ||
-		get(s, &s->score, w * ATT_QUERIES * s->n_ctx, 4, "attention scores", e) ||
+		get(s, &s->att_parts, s->att_parts_size, 4, "attention results", e) ||
 		get(s, &s->att_buf, w * s->att_n, 4, "attention scratch", e) ||
 		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
 		get(s, &s->scratch8, s->int8 ? w * INT8_SCRATCH : 0, 1, "kernel scratch", e) ||
@@ -199,7 +199,7 @@ void session_free(struct session *s)
 	free(s->out);
 	free(s->g);
 	free(s->u);
-	free(s->score);
+	free(s->att_parts);
 	free(s->att_buf);
 	free(s->scratch);
 	free(s->scratch8);
