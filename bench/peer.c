@@ -6,7 +6,8 @@
  * Each pair runs both, and which goes first alternates, so that what else the machine does meets
  * both. Prints medians of tokens per second and the median of the pairs' ratios with its quartiles.
  * Our side logs routing at `routes` (to a file that is deleted) unless -q is given; the other logs
- * nothing. -D decodes behind a context of that length, -k says what keys and values are kept in. -c takes
+ * nothing. -D decodes behind a context of that length, which grows from pair to pair; -p 0 leaves
+ * prefill out; -k says what keys and values are kept in. -c takes
  * processor seconds of the whole process instead of the clock's, which with -t 1 is fair on a busy
  * machine, too. bench/peer.sh builds and runs it.
  */
@@ -51,7 +52,9 @@ static int64_t now(void)
 
 static uint32_t context(void)
 {
-	return (uint32_t)(n_pre > depth + n_dec + 1 ? n_pre : depth + n_dec + 1);
+	int then = depth + 3 + pairs * n_dec;
+
+	return (uint32_t)(n_pre > then ? n_pre : then);
 }
 
 static int keep(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
@@ -93,34 +96,41 @@ static void ours_eval(struct ours *o, const int32_t *tok, size_t n, enum moe_pha
 		die("moescope", &e);
 }
 
-/* Evaluates n_first tokens, then the decoded ones; seconds of both. */
-static void ours_sequence(struct ours *o, size_t n_first, size_t n_then, double t[N_PHASE])
+static void ours_begin(struct ours *o)
 {
 	struct moe_seq_info info = { .seq = ++o->seq, .domain = "bench" };
-	struct moe_seq_result res = { .seq = info.seq };
 	struct moe_err e;
-	int64_t t0, t1;
 
 	if (session_begin(o->s, &info, &e))
 		die("moescope", &e);
-	t0 = now();
-	ours_eval(o, ids, n_first, MOE_PREFILL);
-	t1 = now();
-	for (size_t i = 0; i < n_then; i++)
-		ours_eval(o, ids + i, 1, MOE_DECODE);
-	t[PREFILL] = (double)(t1 - t0) * 1e-9;
-	t[DECODE] = (double)(now() - t1) * 1e-9;
+}
+
+static void ours_end(struct ours *o)
+{
+	struct moe_seq_result res = { .seq = o->seq };
+	struct moe_err e;
+
 	if (session_end(o->s, &res, &e))
 		die("moescope", &e);
 }
 
-static void ours_run(struct ours *o, double t[N_PHASE])
+static double ours_first(struct ours *o, int n)
 {
-	double unused[N_PHASE];
+	int64_t t0;
 
-	ours_sequence(o, (size_t)depth + 1, (size_t)n_dec, t);
-	ours_sequence(o, (size_t)n_pre, 0, unused);
-	t[PREFILL] = unused[PREFILL];
+	ours_begin(o);
+	t0 = now();
+	ours_eval(o, ids, (size_t)n, MOE_PREFILL);
+	return (double)(now() - t0) * 1e-9;
+}
+
+static double ours_decode(struct ours *o, int n)
+{
+	int64_t t0 = now();
+
+	for (int i = 0; i < n; i++)
+		ours_eval(o, ids + i, 1, MOE_DECODE);
+	return (double)(now() - t0) * 1e-9;
 }
 
 static void silent(enum ggml_log_level level, const char *text, void *ctx)
@@ -161,20 +171,23 @@ static void theirs_eval(struct theirs *p, int32_t *tok, int n)
 	llama_synchronize(p->c);
 }
 
-static void theirs_run(struct theirs *p, double t[N_PHASE])
+static double theirs_first(struct theirs *p, int n)
 {
 	int64_t t0;
 
 	llama_memory_clear(llama_get_memory(p->c), 1);
-	theirs_eval(p, ids, depth + 1);
 	t0 = now();
-	for (int i = 0; i < n_dec; i++)
+	theirs_eval(p, ids, n);
+	return (double)(now() - t0) * 1e-9;
+}
+
+static double theirs_decode(struct theirs *p, int n)
+{
+	int64_t t0 = now();
+
+	for (int i = 0; i < n; i++)
 		theirs_eval(p, ids + i, 1);
-	t[DECODE] = (double)(now() - t0) * 1e-9;
-	llama_memory_clear(llama_get_memory(p->c), 1);
-	t0 = now();
-	theirs_eval(p, ids, n_pre);
-	t[PREFILL] = (double)(now() - t0) * 1e-9;
+	return (double)(now() - t0) * 1e-9;
 }
 
 static int by_value(const void *a, const void *b)
@@ -204,7 +217,7 @@ static void options(int argc, char **argv)
 		cpu |= c == 'c';
 		q8 |= c == 'k' && !strcmp(optarg, "q8_0");
 	}
-	if (argc - optind == 2 && threads > 0 && pairs > 0 && pairs <= MAX_PAIRS && n_pre > 0 && n_dec > 0 &&
+	if (argc - optind == 2 && threads > 0 && pairs > 0 && pairs <= MAX_PAIRS && n_pre >= 0 && n_dec > 0 &&
 	    depth >= 0)
 		return;
 	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-c] "
@@ -228,6 +241,26 @@ static void print_phase(int k, double *ours, double *theirs)
 		quartile(ratio, 2), quartile(ratio, 1), quartile(ratio, 3));
 }
 
+/* Pairs of one phase; what comes before the first is not counted. The context of a decoding grows. */
+static void measure(int phase, struct ours *o, struct theirs *p, double t[2][N_PHASE][MAX_PAIRS])
+{
+	for (int i = -1; i < pairs; i++)
+		for (int j = 0; j < 2; j++) {
+			int us = (i + j) & 1;
+			double s;
+
+			if (phase == DECODE) {
+				s = us ? ours_decode(o, i < 0 ? 2 : n_dec) : theirs_decode(p, i < 0 ? 2 : n_dec);
+			} else {
+				s = us ? ours_first(o, n_pre) : theirs_first(p, n_pre);
+				if (us)
+					ours_end(o);
+			}
+			if (i >= 0)
+				t[us][phase][i] = s;
+		}
+}
+
 int main(int argc, char **argv)
 {
 	static double t[2][N_PHASE][MAX_PAIRS];
@@ -237,7 +270,7 @@ int main(int argc, char **argv)
 	char db[] = "/tmp/moescope-peer-XXXXXX", path[64];
 	struct rng r;
 	int fd, n_ids;
-	double both[N_PHASE];
+	double filled[2];
 
 	options(argc, argv);
 	fd = mkstemp(db);
@@ -254,24 +287,20 @@ int main(int argc, char **argv)
 	rng_seed(&r, 1);
 	for (int i = 0; i < n_ids; i++)
 		ids[i] = (int32_t)rng_below(&r, model_info(o.m)->n_vocab);
-	ours_run(&o, both);
-	theirs_run(&p, both);
-	for (int i = 0; i < pairs; i++)
-		for (int j = 0; j < 2; j++) {
-			int us = (i + j) & 1;
-
-			if (us)
-				ours_run(&o, both);
-			else
-				theirs_run(&p, both);
-			for (int k = 0; k < N_PHASE; k++)
-				t[us][k][i] = both[k];
-		}
+	filled[1] = ours_first(&o, depth + 1);
+	filled[0] = theirs_first(&p, depth + 1);
+	measure(DECODE, &o, &p, t);
+	ours_end(&o);
+	if (n_pre)
+		measure(PREFILL, &o, &p, t);
 	printf("%s, %s, keys and values %s, %d threads, %d pairs%s%s\n", model_info(o.m)->name,
 		model_info(o.m)->quant, q8 ? "Q8_0" : "F16", threads, pairs, cpu ? ", processor seconds" : "",
 		o.t ? ", routes logged" : "");
-	for (int k = 0; k < N_PHASE; k++)
+	for (int k = n_pre ? PREFILL : DECODE; k < N_PHASE; k++)
 		print_phase(k, t[1][k], t[0][k]);
+	if (depth)
+		printf("  filling %5d tokens: moescope %8.1f/s, llama.cpp %8.1f/s, once\n", depth + 1,
+			(depth + 1) / filled[1], (depth + 1) / filled[0]);
 	if (o.t)
 		moe_trace_close(o.t, MOE_RUN_DONE, NULL);
 	for (int i = 0; i < 4; i++) {

@@ -67,28 +67,40 @@ FORCE void att_sums(const V *acc, size_t nr, size_t nq, float *p, size_t ps)
 			p[j * ps + r] = vsum(acc[j * nr + r]);
 }
 
+/* Sixteen elements, from i on, of nr rows and nq queries. */
+FORCE void att_dot_step(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t nr, const float *q,
+	size_t dim, size_t nq, size_t i, V *acc)
+{
+	V w[ATT_ACC];
+
+#pragma GCC unroll 16
+	for (size_t r = 0; r < nr; r++)
+		w[r] = att_vec(type, rows + r * row_bytes, i);
+#pragma GCC unroll 16
+	for (size_t j = 0; j < nq; j++) {
+		V x = vload(q + j * dim + i);
+
+#pragma GCC unroll 16
+		for (size_t r = 0; r < nr; r++)
+			acc[j * nr + r] = vfma(w[r], x, acc[j * nr + r]);
+	}
+}
+
 /* nr rows against nq queries; both are constants at every call. */
 FORCE void att_dot_tile(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t dim, size_t nr,
 	const float *q, size_t nq, float *p, size_t ps)
 {
-	V acc[ATT_ACC], w[ATT_ACC];
+	V acc[ATT_ACC];
 	size_t i = 0;
 
+#pragma GCC unroll 16
 	for (size_t k = 0; k < nr * nq; k++)
 		acc[k] = vzero();
-	for (; i < dim; i += 16) {
-		size_t left = dim - i;
-
-		for (size_t r = 0; r < nr; r++)
-			w[r] = left < 16 ? att_tail(type, rows + r * row_bytes, i, left) :
-				att_vec(type, rows + r * row_bytes, i);
-		for (size_t j = 0; j < nq; j++) {
-			V x = left < 16 ? vtail(q + j * dim + i, left) : vload(q + j * dim + i);
-
-			for (size_t r = 0; r < nr; r++)
-				acc[j * nr + r] = vfma(w[r], x, acc[j * nr + r]);
-		}
-	}
+	for (; i + 16 <= dim; i += 16)
+		att_dot_step(type, rows, row_bytes, nr, q, dim, nq, i, acc);
+	for (size_t k = 0; i < dim && k < nr * nq; k++)
+		acc[k] = vfma(att_tail(type, rows + k % nr * row_bytes, i, dim - i),
+			vtail(q + k / nr * dim + i, dim - i), acc[k]);
 	att_sums(acc, nr, nq, p, ps);
 }
 
@@ -141,22 +153,29 @@ FORCE void att_mix_tile(uint32_t type, const uint8_t *rows, size_t row_bytes, si
 {
 	V acc[ATT_ACC];
 
+#pragma GCC unroll 16
 	for (size_t j = 0; j < nq; j++)
+#pragma GCC unroll 16
 		for (size_t k = 0; k < nd; k++)
 			acc[j * nd + k] = vload(o + j * os + d + 16 * k);
 	for (size_t i = 0; i < n; i++) {
 		V x[ATT_ACC];
 
+#pragma GCC unroll 16
 		for (size_t k = 0; k < nd; k++)
 			x[k] = att_vec(type, rows + i * row_bytes, d + 16 * k);
+#pragma GCC unroll 16
 		for (size_t j = 0; j < nq; j++) {
 			V w = vset(p[j * ps + i]);
 
+#pragma GCC unroll 16
 			for (size_t k = 0; k < nd; k++)
 				acc[j * nd + k] = vfma(w, x[k], acc[j * nd + k]);
 		}
 	}
+#pragma GCC unroll 16
 	for (size_t j = 0; j < nq; j++)
+#pragma GCC unroll 16
 		for (size_t k = 0; k < nd; k++)
 			vstore(o + j * os + d + 16 * k, acc[j * nd + k]);
 }
