@@ -166,11 +166,26 @@ static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, str
 	return 0;
 }
 
+/* The rotation of positions up to n - 1, some at a time: a table of the whole context would be most of
+ * the time to the first token. */
+static void reach(struct session *s, uint32_t n)
+{
+	uint32_t to = n + 63 < s->n_ctx ? n + 63 : s->n_ctx;
+
+	if (n <= s->n_turned)
+		return;
+	for (int i = 0; i < 2; i++)
+		if (s->rope[i])
+			rope_table(&s->m->rope[i], s->n_ctx, s->n_turned, to, s->rope[i]);
+	s->n_turned = to;
+}
+
 int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
 	struct moe_err *e)
 {
 	size_t d = s->m->hp.n_embd;
 
+	reach(s, s->pos + (uint32_t)n);
 	embed(s, ids, n);
 	for (size_t il = 0; il < s->m->hp.n_layer; il++) {
 		const struct layer *l = &s->m->layer[il];

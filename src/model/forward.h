@@ -14,6 +14,7 @@
 #include "model/rope.h"
 
 #define MAX_HOOK 8
+#define SESSION_BUFFERS 64
 #define ATT_TILE 256    /* positions that have a softmax of their own before it is put together */
 #define ATT_QUERIES 128 /* that share a key/value head and are attended together, at most */
 #define ATT_KEPT 64     /* tiles of a token whose results are kept until they are put together */
@@ -42,6 +43,8 @@ struct session {
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
 	enum kv_type kv_type;
+	void *own[SESSION_BUFFERS]; /* all buffers, as they were allocated */
+	size_t n_own;
 	int counting;     /* while buffers are made: only add their sizes up in bytes */
 	uint64_t bytes;   /* of all buffers */
 
@@ -57,6 +60,7 @@ struct session {
 
 	struct kv *kv;
 	float *rope[2];   /* [n_ctx][n_rot / 2][2]: cos, sin; the second of layers with a window, or NULL */
+	uint32_t n_turned; /* rows of them that are filled in: as many as were needed so far */
 
 	/* activations of a batch */
 	float *x;         /* [T][n_embd] residual stream */

@@ -1,6 +1,7 @@
 /*
  * session.c - one sequence's life: buffers, cache, batches, hooks. The arithmetic is forward.c's.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,12 +16,13 @@
 #define DEFAULT_CTX 4096
 #define DEFAULT_BATCH 512
 
-/* Zeroed, 64-byte aligned; n elements of size bytes. Sizes were range-checked by the loader, so
- * their products fit in 64 bits. The first round only counts. */
+/* Zeroed, 64-byte aligned; n elements of size bytes. Sizes were range-checked by the loader, so their
+ * products fit in 64 bits. The first round only counts. Large ones come from the system, zeroed, and
+ * take memory where they are used: a short prompt does not pay for a large batch. */
 static int get(struct session *s, void *pp, uint64_t n, size_t size, const char *what,
 	struct moe_err *e)
 {
-	void *p;
+	char *p;
 
 	if (n == 0)
 		n = 1;
@@ -28,10 +30,12 @@ static int get(struct session *s, void *pp, uint64_t n, size_t size, const char 
 		s->bytes += n * size;
 		return 0;
 	}
-	if (posix_memalign(&p, 64, (size_t)n * size))
+	assert(s->n_own < SESSION_BUFFERS);
+	p = calloc(1, (size_t)n * size + 64);
+	if (!p)
 		return err_nomem(e, n * size, what);
-	memset(p, 0, (size_t)n * size);
-	*(void **)pp = p;
+	s->own[s->n_own++] = p;
+	*(void **)pp = p + (64 - (uintptr_t)p % 64) % 64;
 	return 0;
 }
 
@@ -98,8 +102,6 @@ static int get_rope(struct session *s, struct moe_err *e)
 			continue;
 		if (get(s, &s->rope[i], (uint64_t)s->n_ctx * r->n_rot, 4, "RoPE table", e))
 			return -1;
-		if (!s->counting)
-			rope_table(r, s->n_ctx, s->rope[i]);
 	}
 	return 0;
 }
@@ -184,47 +186,8 @@ void session_free(struct session *s)
 		return;
 	pool_free(s->pool);
 	kv_free(s->kv);
-	free(s->k);
-	free(s->v);
-	free(s->rope[0]);
-	free(s->rope[1]);
-	free(s->x);
-	free(s->h);
-	free(s->h2);
-	free(s->q);
-	free(s->qa);
-	free(s->ql);
-	free(s->lat);
-	free(s->att);
-	free(s->out);
-	free(s->g);
-	free(s->u);
-	free(s->att_parts);
-	free(s->att_buf);
-	free(s->scratch);
-	free(s->scratch8);
-	free(s->act8);
-	free(s->lora);
-	free(s->logits);
-	free(s->rlogits);
-	free(s->experts);
-	free(s->before);
-	free(s->weights);
-	free(s->margin);
-	free(s->flags);
-	free(s->rscratch);
-	free(s->vseq);
-	free(s->vpos);
-	free(s->vtok);
-	free(s->slot);
-	free(s->first);
-	free(s->xg);
-	free(s->gg);
-	free(s->ug);
-	free(s->yg);
-	free(s->shgate);
-	free(s->jobs);
-	free(s->group);
+	for (size_t i = 0; i < s->n_own; i++)
+		free(s->own[i]);
 	xcache_free(s->xcache);
 	free(s);
 }
