@@ -1,7 +1,7 @@
 /*
  * peer.c - this engine and llama.cpp side by side: same file, same threads, same tokens, in turns.
  *
- *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-c] [-q] MODEL.gguf LIB_DIR
+ *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-c] [-q] [-s] MODEL.gguf LIB_DIR
  *
  * Each pair runs both, and which goes first alternates, so that what else the machine does meets
  * both. Prints medians of tokens per second and the median of the pairs' ratios with its quartiles.
@@ -9,12 +9,15 @@
  * nothing. -D decodes behind a context of that length, which grows from pair to pair; -p 0 leaves
  * prefill out; -k says what keys and values are kept in. -c takes
  * processor seconds of the whole process instead of the clock's, which with -t 1 is fair on a busy
- * machine, too. bench/peer.sh builds and runs it.
+ * machine, too. -s measures the start instead: each time a new process, from exec to the logits of a short
+ * prompt, tokenizer loaded, and its peak memory. bench/peer.sh builds and runs it.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <ggml-backend.h>
@@ -25,12 +28,15 @@
 #include "base/rng.h"
 #include "gguf/gguf.h"
 #include "model/model.h"
+#include "tok/tok.h"
 
 enum { PREFILL, DECODE, N_PHASE };
 #define MAX_PAIRS 199
 #define BATCH 512
+#define START_CTX 4096
+#define START_TOKENS 8
 
-static int threads = 2, pairs = 9, n_pre = 512, n_dec = 64, depth, quiet, cpu, q8;
+static int threads = 2, pairs = 9, n_pre = 512, n_dec = 64, depth, quiet, cpu, q8, start;
 static int32_t *ids;
 
 struct ours { struct gguf *g; struct model *m; struct session *s; struct moe_trace *t; uint64_t seq; };
@@ -52,9 +58,9 @@ static int64_t now(void)
 
 static uint32_t context(void)
 {
-	int then = depth + 3 + pairs * n_dec;
+	int then = start ? START_CTX : depth + 3 + pairs * n_dec;
 
-	return (uint32_t)(n_pre > then ? n_pre : then);
+	return (uint32_t)(n_pre > then && !start ? n_pre : then);
 }
 
 static int keep(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
@@ -207,7 +213,7 @@ static void options(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "t:n:p:d:D:k:cq")) != -1) {
+	while ((c = getopt(argc, argv, "t:n:p:d:D:k:cqs")) != -1) {
 		int *dst = c == 't' ? &threads : c == 'n' ? &pairs : c == 'p' ? &n_pre : c == 'd' ? &n_dec :
 			c == 'D' ? &depth : NULL;
 
@@ -215,13 +221,14 @@ static void options(int argc, char **argv)
 			*dst = atoi(optarg);
 		quiet |= c == 'q';
 		cpu |= c == 'c';
+		start |= c == 's';
 		q8 |= c == 'k' && !strcmp(optarg, "q8_0");
 	}
 	if (argc - optind == 2 && threads > 0 && pairs > 0 && pairs <= MAX_PAIRS && n_pre >= 0 && n_dec > 0 &&
 	    depth >= 0)
 		return;
 	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-c] "
-		"[-q] MODEL.gguf LIB_DIR\n");
+		"[-q] [-s] MODEL.gguf LIB_DIR\n");
 	exit(2);
 }
 
@@ -261,6 +268,98 @@ static void measure(int phase, struct ours *o, struct theirs *p, double t[2][N_P
 		}
 }
 
+/* ---- the start ---- */
+
+enum { WALL, CPU, RSS, N_START }; /* seconds, seconds, bytes */
+
+/* In a process of its own: the moment at which the first logits are there goes to standard output. */
+static void first_token(int us, const char *path, const char *libs)
+{
+	static int32_t some[START_TOKENS] = { 70, 71, 72, 73, 74, 75, 76, 77 };
+	struct ours o = { 0 };
+	struct theirs p = { 0 };
+	struct tok *tok = NULL;
+	struct moe_err e;
+	int64_t at;
+
+	quiet = 1;
+	if (us) {
+		ours_open(&o, path, NULL);
+		tok = tok_load(o.g, &e);
+		if (!tok)
+			die("moescope", &e);
+		ours_begin(&o);
+		ours_eval(&o, some, START_TOKENS, MOE_PREFILL);
+	} else {
+		theirs_open(&p, path, libs);
+		theirs_eval(&p, some, START_TOKENS);
+		if (!llama_get_logits_ith(p.c, -1))
+			die("llama.cpp gives no logits", NULL);
+	}
+	at = now();
+	if (write(STDOUT_FILENO, &at, sizeof at) != sizeof at)
+		_exit(4);
+	_exit(0);
+}
+
+static void start_one(int us, char **argv, int argc, double out[N_START])
+{
+	struct rusage use;
+	int64_t at, t0;
+	int fd[2], status;
+	pid_t pid;
+
+	if (pipe(fd))
+		die("no pipe", NULL);
+	t0 = now();
+	pid = fork();
+	if (pid < 0)
+		die("no process", NULL);
+	if (!pid) {
+		char *copy[argc + 1];
+
+		memcpy(copy, argv, (size_t)argc * sizeof *copy);
+		copy[argc] = NULL;
+		setenv("MOESCOPE_PEER_START", us ? "us" : "them", 1);
+		dup2(fd[1], STDOUT_FILENO);
+		execv("/proc/self/exe", copy);
+		_exit(4);
+	}
+	close(fd[1]);
+	if (read(fd[0], &at, sizeof at) != sizeof at || wait4(pid, &status, 0, &use) != pid || status)
+		die("a start failed", NULL);
+	close(fd[0]);
+	out[WALL] = (double)(at - t0) * 1e-9;
+	out[CPU] = (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+		1e-6 * (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
+	out[RSS] = 1024.0 * (double)use.ru_maxrss;
+}
+
+static void starts(int argc, char **argv)
+{
+	static const struct { const char *name, *unit; double scale; } what[N_START] = {
+		{ "start to first token", "ms", 1e3 }, { "processor time", "ms", 1e3 }, { "peak memory", "MB", 1e-6 } };
+	static double t[2][N_START][MAX_PAIRS], ratio[MAX_PAIRS];
+	double one[N_START];
+
+	for (int i = -1; i < pairs; i++) /* the first pair warms the file cache */
+		for (int j = 0; j < 2; j++) {
+			start_one((i + j) & 1, argv, argc, one);
+			for (int k = 0; k < N_START && i >= 0; k++)
+				t[(i + j) & 1][k][i] = one[k];
+		}
+	printf("%s, %d threads, %d pairs, a prompt of %d tokens, context of %d\n", argv[optind], threads, pairs,
+		START_TOKENS, START_CTX);
+	for (int k = 0; k < N_START; k++) {
+		for (int i = 0; i < pairs; i++)
+			ratio[i] = t[1][k][i] / t[0][k][i];
+		printf("  %-20s moescope %8.1f %s, llama.cpp %8.1f %s, ratio %.3f (quartiles %.3f - %.3f)\n",
+			what[k].name, what[k].scale * quartile(t[1][k], 2), what[k].unit,
+			what[k].scale * quartile(t[0][k], 2), what[k].unit, quartile(ratio, 2), quartile(ratio, 1),
+			quartile(ratio, 3));
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static double t[2][N_PHASE][MAX_PAIRS];
@@ -273,6 +372,12 @@ int main(int argc, char **argv)
 	double filled[2];
 
 	options(argc, argv);
+	if (start && getenv("MOESCOPE_PEER_START"))
+		first_token(!strcmp(getenv("MOESCOPE_PEER_START"), "us"), argv[optind], argv[optind + 1]);
+	if (start) {
+		starts(argc, argv);
+		return 0;
+	}
 	fd = mkstemp(db);
 	if (fd < 0)
 		die("no temporary file", NULL);
