@@ -146,6 +146,7 @@ static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, str
 
 	if (!(l->features & F_MOE)) {
 		dense_ffn(s, l, n, s->out);
+		part_ends(s, SESSION_DENSE);
 		return 0;
 	}
 	if (l->features & F_BESIDE) {
@@ -155,6 +156,7 @@ static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, str
 		add_rows(s->x, s->out, n * d);
 		s->h = s->h2;
 		s->h2 = h;
+		part_ends(s, SESSION_DENSE);
 	}
 	if (moe(s, il, n, phase, e))
 		return -1;
@@ -162,6 +164,7 @@ static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, str
 		dense_ffn(s, l, n, s->yg); /* free again after the experts */
 		add_rows(s->out, s->yg, n * d);
 		scale_rows(s->out, 0.70710678f, n * d);
+		part_ends(s, SESSION_DENSE);
 	}
 	return 0;
 }
@@ -198,6 +201,7 @@ int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phas
 		else
 			attention(s, il, n);
 		add_branch(s, l->post_attn, n);
+		part_ends(s, SESSION_ATTENTION);
 		norm_rows(s, s->x, l->ffn_norm, s->h, d, n);
 		if (ffn(s, il, n, phase, e))
 			return -1;

@@ -6,11 +6,13 @@
 #ifndef MODEL_FORWARD_H
 #define MODEL_FORWARD_H
 
+#include "base/clock.h"
 #include "base/pool.h"
 #include "kern/int8.h"
 #include "model/arch.h"
 #include "model/expert_cache.h"
 #include "model/kv.h"
+#include "model/model.h"
 #include "model/rope.h"
 
 #define MAX_HOOK 8
@@ -109,7 +111,21 @@ struct session {
 	struct job *jobs; /* [at least 2 * n_expert, n_head] */
 
 	struct { uint64_t ns, tokens; } speed[2];
+	int timing;       /* parts are timed: what went by since `mark` belongs to the part that ends */
+	int64_t mark;
+	uint64_t part[SESSION_N_PART];
 };
+
+static inline void part_ends(struct session *s, enum session_part p)
+{
+	int64_t now;
+
+	if (!s->timing)
+		return;
+	now = clock_mono();
+	s->part[p] += (uint64_t)(now - s->mark);
+	s->mark = now;
+}
 
 #define INLINE_COST 32768 /* multiply-adds below which waking the pool costs more than it gains */
 

@@ -225,6 +225,7 @@ static int give_logits(struct session *s, const struct session_want *want, size_
 		size_t rows = t0 + n - t < HEAD_ROWS ? t0 + n - t : HEAD_ROWS;
 
 		forward_head(s, t, rows);
+		part_ends(s, SESSION_HEAD);
 		for (size_t i = 0; i < rows; i++)
 			if (want->logits(want->ctx, s->pos + (uint32_t)(t + i), s->logits + i * s->m->n_vocab, e))
 				return -1;
@@ -259,6 +260,7 @@ static int end_batch(struct session *s, size_t n, enum moe_phase phase, uint64_t
 		if (h->batch_end && h->batch_end(h->ctx, &b, e))
 			return err_wrap(e, "hook %s", h->name);
 	}
+	part_ends(s, SESSION_HOOKS);
 	return 0;
 }
 
@@ -286,6 +288,7 @@ int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase
 		size_t len = n - at < s->n_batch ? n - at : s->n_batch;
 		int64_t start = clock_mono();
 
+		s->mark = start;
 		if (forward_batch(s, ids + at, len, phase, e))
 			return -1;
 		if (want && want->all) {
@@ -359,6 +362,31 @@ const char *session_act_name(const struct session *s)
 const char *session_kv_name(const struct session *s)
 {
 	return kv_type_name(s->kv_type);
+}
+
+uint64_t session_kv_bytes(const struct session *s, uint32_t n)
+{
+	return kv_bytes(s->m, s->kv_type, n + 1, 1);
+}
+
+void session_time_parts(struct session *s, int on)
+{
+	s->timing = on;
+	memset(s->part, 0, sizeof s->part);
+}
+
+const uint64_t *session_parts(const struct session *s)
+{
+	return s->part;
+}
+
+const char *session_part_name(enum session_part p)
+{
+	static const char *const name[SESSION_N_PART] = { [SESSION_ATTENTION] = "attention",
+		[SESSION_ROUTER] = "router", [SESSION_EXPERTS] = "experts", [SESSION_DENSE] = "dense FFN",
+		[SESSION_HEAD] = "output head", [SESSION_HOOKS] = "logging" };
+
+	return name[p];
 }
 
 void session_speed(const struct session *s, enum moe_phase phase, uint64_t *ns, uint64_t *tokens)
