@@ -261,28 +261,31 @@ static float body_max(const float *x, size_t n, float least)
 
 /* To half precision, to nearest, ties to even. A sum with 0.5 rounds what becomes subnormal in units of
  * 2^-24; elsewhere 13 bits are dropped, and the carry runs into the exponent. */
+static inline uint16_t nearest_half(float x)
+{
+	uint32_t b, sign, low, normal, h;
+	float f = fabsf(x) + 0.5f;
+
+	memcpy(&b, &x, 4);
+	memcpy(&low, &f, 4);
+	sign = b >> 16 & 0x8000;
+	b &= 0x7fffffff;
+	low -= 0x3f000000;
+	normal = (b - 0x38000000 + 0xfff + (b >> 13 & 1)) >> 13;
+	h = b < 0x38800000 ? low : normal;
+	h = b >= 0x47800000 ? 0x7c00 : h; /* 65536 and above; from 65520 on by the carry */
+	h = b > 0x7f800000 ? 0x7e00 : h;
+	return (uint16_t)(h | sign);
+}
+
 static void body_to_f16(const float *x, void *out_, size_t n)
 {
 	uint8_t *out = out_;
 
 	for (size_t i = 0; i < n; i++) {
-		uint32_t b, sign, low, normal, h;
-		uint16_t h16;
-		float f;
+		uint16_t h = nearest_half(x[i]);
 
-		memcpy(&b, x + i, 4);
-		sign = b >> 16 & 0x8000;
-		b &= 0x7fffffff;
-		memcpy(&f, &b, 4);
-		f += 0.5f;
-		memcpy(&low, &f, 4);
-		low -= 0x3f000000;
-		normal = (b - 0x38000000 + 0xfff + (b >> 13 & 1)) >> 13;
-		h = b < 0x38800000 ? low : normal;
-		h = b >= 0x47800000 ? 0x7c00 : h; /* 65536 and above; from 65520 on by the carry */
-		h = b > 0x7f800000 ? 0x7e00 : h;
-		h16 = (uint16_t)(h | sign);
-		memcpy(out + 2 * i, &h16, 2);
+		memcpy(out + 2 * i, &h, 2);
 	}
 }
 

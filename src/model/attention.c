@@ -20,23 +20,23 @@
 
 /* Rotate n_head heads, `stride` floats apart, of n rows of x, `row` floats apart, by the table; -1
  * leaves them alone. */
-void turn(const struct session *s, int table, float *x, size_t n, size_t row, size_t n_head,
+void turn(const struct session *s, int table, float *x, uint32_t pos, size_t n, size_t row, size_t n_head,
 	size_t stride)
 {
 	size_t n_rot = s->m->hp.n_rot;
 
 	for (size_t t = 0; table >= 0 && t < n; t++)
-		rope_apply(s->m->arch->rope, s->rope[table] + (s->pos + t) * n_rot, n_rot, x + t * row, n_head,
+		rope_apply(s->m->arch->rope, s->rope[table] + (pos + t) * n_rot, n_rot, x + t * row, n_head,
 			stride);
 }
 
 /* Multiply the queries of n tokens by the temperature of their positions. */
-void warm_queries(const struct session *s, float *q, size_t n, size_t row)
+void warm_queries(const struct session *s, float *q, uint32_t pos, size_t n, size_t row)
 {
 	const struct hparams *hp = &s->m->hp;
 
 	for (size_t t = 0; t < n; t++) {
-		double turns = floor((double)((float)(s->pos + t) + (float)hp->temp_offset) / hp->temp_floor);
+		double turns = floor((double)((float)(pos + t) + (float)hp->temp_offset) / hp->temp_floor);
 
 		scale_rows(q + t * row, (float)(log(turns + 1) * hp->temp_scale + 1), row);
 	}
@@ -322,52 +322,66 @@ static void clamp_rows(float *x, float to, size_t n)
 		x[i] = x[i] > to ? to : x[i] < -to ? -to : x[i];
 }
 
-/* s->q, s->k, s->v of n tokens: product, bias, clamp. */
+/* s->q, s->k, s->v of n tokens. */
 static void project(struct session *s, const struct layer *l, size_t n, size_t qw, size_t kw)
 {
-	float clamp = (float)s->m->hp.clamp;
 	struct job j[3] = { product_job(&l->wq, s->h, n, s->q, qw), product_job(&l->wk, s->h, n, s->k, kw),
 		product_job(&l->wv, s->h, n, s->v, kw) };
 
 	product_run(s, j, 3);
-	add_bias(s->q, l->bq, qw, n);
-	add_bias(s->k, l->bk, kw, n);
-	add_bias(s->v, l->bv, kw, n);
-	if (clamp > 0) {
-		clamp_rows(s->q, clamp, n * qw);
-		clamp_rows(s->k, clamp, n * kw);
-		clamp_rows(s->v, clamp, n * kw);
-	}
 }
 
-static void norm_heads(struct session *s, const struct layer *l, size_t n)
-{
-	size_t hd = s->m->hp.head_dim;
+struct ready_run { struct session *s; size_t il; };
 
-	norm_rows(s, s->q, l->q_norm, s->q, hd, n * l->n_head);
-	norm_rows(s, s->k, l->k_norm, s->k, hd, n * l->n_head_kv);
+/* What happens to the queries, keys and values of tokens t0 .. t1 - 1 before they meet: bias, clamp,
+ * norms, rotation, into the cache. */
+static void make_ready(void *ctx, size_t t0, size_t t1)
+{
+	const struct ready_run *r = ctx;
+	struct session *s = r->s;
+	const struct hparams *hp = &s->m->hp;
+	const struct layer *l = &s->m->layer[r->il];
+	size_t hd = hp->head_dim, qw = l->n_head * hd, kw = l->n_head_kv * hd, n = t1 - t0;
+	float *q = s->q + t0 * qw, *k = s->k + t0 * kw, *v = s->v + t0 * kw;
+	uint32_t pos = s->pos + (uint32_t)t0;
+	uint64_t f = l->features;
+	int late = f & F_QK_NORM_LATE || (f & F_QK_NORM_PLAIN && l->rope >= 0 && hp->n_expert != 128);
+
+	add_bias(q, l->bq, qw, n);
+	add_bias(k, l->bk, kw, n);
+	add_bias(v, l->bv, kw, n);
+	if (hp->clamp > 0) {
+		clamp_rows(q, (float)hp->clamp, n * qw);
+		clamp_rows(k, (float)hp->clamp, n * kw);
+		clamp_rows(v, (float)hp->clamp, n * kw);
+	}
+	if (f & F_QK_NORM_FULL) {
+		norm_rows(s, q, l->q_norm, q, qw, n);
+		norm_rows(s, k, l->k_norm, k, kw, n);
+	}
+	if ((f & F_QK_NORM_HEAD) && !(f & F_QK_NORM_LATE)) {
+		norm_rows(s, q, l->q_norm, q, hd, n * l->n_head);
+		norm_rows(s, k, l->k_norm, k, hd, n * l->n_head_kv);
+	}
+	turn(s, l->rope, q, pos, n, qw, l->n_head, hd);
+	turn(s, l->rope, k, pos, n, kw, l->n_head_kv, hd);
+	if (late) {
+		norm_rows(s, q, l->q_norm, q, hd, n * l->n_head);
+		norm_rows(s, k, l->k_norm, k, hd, n * l->n_head_kv);
+	}
+	if (hp->temp_scale != 0 && (s->m->arch->window != WINDOW_CHUNK || l->rope < 0))
+		warm_queries(s, q, pos, n, qw);
+	kv_write(s->kv, r->il, pos, n, k, v);
 }
 
 void attention(struct session *s, size_t il, size_t n)
 {
 	const struct layer *l = &s->m->layer[il];
 	size_t hd = s->m->hp.head_dim, qw = l->n_head * hd, kw = l->n_head_kv * hd;
-	uint64_t f = l->features;
+	struct ready_run ready = { s, il };
 
 	project(s, l, n, qw, kw);
-	if (f & F_QK_NORM_FULL) {
-		norm_rows(s, s->q, l->q_norm, s->q, qw, n);
-		norm_rows(s, s->k, l->k_norm, s->k, kw, n);
-	}
-	if ((f & F_QK_NORM_HEAD) && !(f & F_QK_NORM_LATE))
-		norm_heads(s, l, n);
-	turn(s, l->rope, s->q, n, qw, l->n_head, hd);
-	turn(s, l->rope, s->k, n, kw, l->n_head_kv, hd);
-	if (f & F_QK_NORM_LATE || (f & F_QK_NORM_PLAIN && l->rope >= 0 && s->m->hp.n_expert != 128))
-		norm_heads(s, l, n);
-	if (s->m->hp.temp_scale != 0 && (s->m->arch->window != WINDOW_CHUNK || l->rope < 0))
-		warm_queries(s, s->q, n, qw);
-	kv_write(s->kv, il, s->pos, n, s->k, s->v);
+	over_rows(s, make_ready, &ready, n, 4 * (qw + 2 * kw));
 	attend_all(s, il, n, (struct attend){ s->q, s->att, l->n_head, l->n_head_kv, hd, hd });
 	product(s, &l->wo, s->att, n, s->out);
 	add_bias(s->out, l->bo, s->m->hp.n_embd, n);

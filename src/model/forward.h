@@ -142,6 +142,10 @@ struct job product_job(const struct weight *w, const float *x, size_t n_tok, flo
 void product_run(struct session *s, struct job *jobs, size_t n);
 void product(struct session *s, const struct weight *w, const float *x, size_t n_tok, float *y);
 
+/* forward.c: fn for all of n rows, cut between threads where they cost enough (multiply-adds of a row). */
+typedef void rows_fn(void *ctx, size_t first, size_t end);
+void over_rows(const struct session *s, rows_fn *fn, void *ctx, size_t n, size_t cost);
+
 /* forward.c: small blocks over rows of n floats. norm_rows: y may be x. */
 void norm_rows(const struct session *s, const float *x, struct norm_weight w, float *y, size_t n,
 	size_t rows);
@@ -164,9 +168,10 @@ struct attend {
 void attention(struct session *s, size_t il, size_t n);
 void attend_sizes(struct session *s); /* fills in att_q, att_n, att_parts_n, att_parts_size */
 void attend_all(struct session *s, size_t il, size_t n, struct attend a);
-void turn(const struct session *s, int table, float *x, size_t n, size_t row, size_t n_head,
+/* Of n rows from position pos on. */
+void turn(const struct session *s, int table, float *x, uint32_t pos, size_t n, size_t row, size_t n_head,
 	size_t stride);
-void warm_queries(const struct session *s, float *q, size_t n, size_t row);
+void warm_queries(const struct session *s, float *q, uint32_t pos, size_t n, size_t row);
 
 /* mla.c: the same through a latent key and value. */
 void latent_attention(struct session *s, size_t il, size_t n);
