@@ -7,8 +7,8 @@
  * Rows lie one behind another and are used once in a long context, so the bytes ATT_AHEAD further on
  * are asked for while these are worked on.
  *
- * The including file may define ATT_ACC, the vectors that sums are kept in (4 or 16), and HAVE_VSUM16
- * with vsum16(const V a[16]): lane i is the tree sum of a[i].
+ * The including file may define ATT_ACC, the vectors that sums are kept in (4 or 16), ATT_LOOPS, and
+ * HAVE_VSUM16 with vsum16(const V a[16]): lane i is the tree sum of a[i].
  */
 #ifndef ATT_ACC
 #define ATT_ACC 4
@@ -16,7 +16,16 @@
 
 #define ATT_BLOCK 32   /* rows that all queries use before the next: they stay in the first-level cache */
 #define ATT_AHEAD 16384
+
+/* ATT_LOOPS: where a vector is a loop itself, constants spread into every call make compiling take
+ * minutes and the code no faster. */
+#ifdef ATT_LOOPS
+#define FORCE static inline
+#define UNROLL
+#else
 #define FORCE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 FORCE void att_ahead(const uint8_t *p, size_t n)
 {
@@ -73,14 +82,14 @@ FORCE void att_dot_step(uint32_t type, const uint8_t *rows, size_t row_bytes, si
 {
 	V w[ATT_ACC];
 
-#pragma GCC unroll 16
+	UNROLL
 	for (size_t r = 0; r < nr; r++)
 		w[r] = att_vec(type, rows + r * row_bytes, i);
-#pragma GCC unroll 16
+	UNROLL
 	for (size_t j = 0; j < nq; j++) {
 		V x = vload(q + j * dim + i);
 
-#pragma GCC unroll 16
+		UNROLL
 		for (size_t r = 0; r < nr; r++)
 			acc[j * nr + r] = vfma(w[r], x, acc[j * nr + r]);
 	}
@@ -93,7 +102,7 @@ FORCE void att_dot_tile(uint32_t type, const uint8_t *rows, size_t row_bytes, si
 	V acc[ATT_ACC];
 	size_t i = 0;
 
-#pragma GCC unroll 16
+	UNROLL
 	for (size_t k = 0; k < nr * nq; k++)
 		acc[k] = vzero();
 	for (; i + 16 <= dim; i += 16)
@@ -153,29 +162,29 @@ FORCE void att_mix_tile(uint32_t type, const uint8_t *rows, size_t row_bytes, si
 {
 	V acc[ATT_ACC];
 
-#pragma GCC unroll 16
+	UNROLL
 	for (size_t j = 0; j < nq; j++)
-#pragma GCC unroll 16
+		UNROLL
 		for (size_t k = 0; k < nd; k++)
 			acc[j * nd + k] = vload(o + j * os + d + 16 * k);
 	for (size_t i = 0; i < n; i++) {
 		V x[ATT_ACC];
 
-#pragma GCC unroll 16
+		UNROLL
 		for (size_t k = 0; k < nd; k++)
 			x[k] = att_vec(type, rows + i * row_bytes, d + 16 * k);
-#pragma GCC unroll 16
+		UNROLL
 		for (size_t j = 0; j < nq; j++) {
 			V w = vset(p[j * ps + i]);
 
-#pragma GCC unroll 16
+			UNROLL
 			for (size_t k = 0; k < nd; k++)
 				acc[j * nd + k] = vfma(w, x[k], acc[j * nd + k]);
 		}
 	}
-#pragma GCC unroll 16
+	UNROLL
 	for (size_t j = 0; j < nq; j++)
-#pragma GCC unroll 16
+		UNROLL
 		for (size_t k = 0; k < nd; k++)
 			vstore(o + j * os + d + 16 * k, acc[j * nd + k]);
 }
