@@ -274,7 +274,7 @@ static int open_first(struct bench *b, const char *model, struct moe_err *e)
 	struct session *s;
 	size_t n;
 
-	if (load_model(model, &b->l, e) || new_side(b, detail == BOTH_LEVELS ? MOE_DETAIL_ROUTES : detail, e) ||
+	if (load_model(model, &lo, &b->l, e) || new_side(b, detail == BOTH_LEVELS ? MOE_DETAIL_ROUTES : detail, e) ||
 	    make_ids(b, e))
 		return -1;
 	s = b->side[0].s;
