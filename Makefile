@@ -101,9 +101,11 @@ FORCE:
 $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
-$(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o: OPT_KERN := $(if $(SAN),,-O3)
+# Nobody looks at the exceptions of floating point: with that said, exp and rounding become vectors on AVX2.
+$(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o $(BUILD)/src/model/%.o: OPT_KERN := $(if $(SAN),,-O3 -fno-trapping-math)
 
-$(BUILD)/%.o: %.c $(GEN)
+# What is generated must be there; who includes it, the .d files know: a commit does not rebuild the world.
+$(BUILD)/%.o: %.c | $(GEN)
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA_FLAGS) -MMD -MP -c $< -o $@
