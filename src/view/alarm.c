@@ -677,85 +677,118 @@ static void say_warmup(struct finding *x)
 
 struct pass {
 	struct scene *s;
-	struct sim_room room;
-	uint8_t *fate;
-	uint16_t *to;
-	uint64_t *lost, *of; /* [load.n][2] picks dropped, picks, of the first and the last tenth */
+	struct sim_room *room; /* [workers] */
+	int workers;
+	struct pass_layer {
+		uint64_t lost[2], of[2]; /* picks dropped, picks, of the first and the last tenth */
+		uint64_t tokens, same;   /* rows from the start on that repeat the first: token id, choices */
+		int32_t token;           /* of the first row */
+		uint16_t *first;         /* [k] its choices */
+		int more;                /* 1 while rows repeat it */
+	} *layer; /* [load.n] */
 };
 
-static void drop_tenths(struct pass *p, size_t layer, const struct walk_layer *l)
+static void drop_tenths(struct pass_layer *y, struct sim_room *room, const struct walk_layer *l)
 {
 	struct sim_batch b = { .n = l->n, .k = l->k, .n_expert = l->n_expert, .experts = l->experts };
+	uint64_t cap = metrics_capacity(l->n, l->n_expert, l->k, CAPACITY);
 
-	sim_capacity(&b, metrics_capacity(l->n, l->n_expert, l->k, CAPACITY), SIM_DROP_POSITION, &p->room,
-		p->fate, p->to);
+	sim_queue(&b, SIM_DROP_POSITION, room);
 	for (size_t i = 0; i < (size_t)l->n * l->k; i++) {
 		uint64_t t = i / l->k * 10 / l->n;
 
 		if (t == 0 || t == 9) {
-			p->of[2 * layer + (t == 9)]++;
-			p->lost[2 * layer + (t == 9)] += p->fate[i] == SIM_DROPPED;
+			y->of[t == 9]++;
+			y->lost[t == 9] += room->place[i] >= cap;
 		}
 	}
 }
 
-/* Rows from the start on that repeat the first; `more` stays 1 while they do. */
-static void count_same(struct scene *s, const struct walk_batch *b, int *more)
+static void count_same(struct pass_layer *y, const struct walk_layer *l)
 {
-	for (uint32_t t = 0; t < b->n && *more; t++) {
-		*more = b->token[t] == b->token[0] && !memcmp(b->experts + t * b->k_row, b->experts,
-			b->k_row * sizeof *b->experts);
-		s->same += (uint64_t)*more;
+	if (!y->tokens && l->n) {
+		y->token = l->token[0];
+		memcpy(y->first, l->experts, l->k * sizeof *y->first);
+	}
+	y->more &= l->n == l->of; /* a row without a choice is not alike */
+	for (uint32_t t = 0; t < l->n && y->more; t++) {
+		y->more = l->token[t] == y->token && !memcmp(l->experts + (size_t)t * l->k, y->first,
+			l->k * sizeof *y->first);
+		y->same += (uint64_t)y->more;
 	}
 }
 
 /* Full batches only: in a short one the tenths mean little. */
+static int pass_batch(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
+{
+	struct pass *p = ctx;
+	struct pass_layer *y = p->layer + layer;
+
+	(void)e;
+	if (!y->tokens || y->more)
+		count_same(y, l);
+	if (l->of == BATCH && l->n >= BATCH / 2)
+		drop_tenths(y, &p->room[worker], l);
+	y->tokens += l->of;
+	return 0;
+}
+
+static int pass_init(struct pass *p, struct moe_err *e)
+{
+	const struct load_set *load = &p->s->load;
+	size_t k = 1, n_expert = 1;
+
+	for (size_t i = 0; i < load->n; i++) {
+		k = load->layer[i].k > k ? load->layer[i].k : k;
+		n_expert = load->layer[i].n_expert > n_expert ? load->layer[i].n_expert : n_expert;
+	}
+	p->workers = scan_threads(0);
+	p->room = calloc((size_t)p->workers, sizeof *p->room);
+	p->layer = calloc(load->n + 1, sizeof *p->layer);
+	p->s->tenth = calloc(load->n + 1, sizeof *p->s->tenth);
+	if (!p->room || !p->layer || !p->s->tenth)
+		return err_nomem(e, load->n * sizeof *p->layer, "drops by position");
+	for (int i = 0; i < p->workers; i++)
+		if (sim_room_init(&p->room[i], BATCH, (unsigned)k, n_expert, e))
+			return -1;
+	for (size_t i = 0; i < load->n; i++) {
+		p->layer[i].more = 1;
+		p->layer[i].first = calloc(load->layer[i].k, sizeof *p->layer[i].first);
+		if (!p->layer[i].first)
+			return err_nomem(e, load->layer[i].k * 2, "a token's choices");
+	}
+	return 0;
+}
+
 static int scan(struct scene *s, uint64_t most, struct moe_err *e)
 {
+	const struct walk_opt o = { .batch = BATCH };
 	struct pass p = { .s = s };
-	struct walk_layer l = { 0 };
-	struct walk *w = NULL;
-	const struct walk_batch *b;
-	size_t k = 1, n_expert = 1;
-	int got = -1, more = 1;
+	struct load_filter f = *s->f;
+	int status = -1;
 
+	f.most = most;
+	if (pass_init(&p, e) || walk_each(s->r, &f, s->run, &o, pass_batch, &p, e))
+		goto out;
+	s->scanned = p.layer[0].tokens;
+	s->same = s->scanned;
 	for (size_t i = 0; i < s->load.n; i++) {
-		k = s->load.layer[i].k > k ? s->load.layer[i].k : k;
-		n_expert = s->load.layer[i].n_expert > n_expert ? s->load.layer[i].n_expert : n_expert;
+		const struct pass_layer *y = p.layer + i;
+
+		s->same = y->same < s->same ? y->same : s->same;
+		for (int t = 0; t < 2; t++)
+			s->tenth[i][t] = y->of[t] ? (double)y->lost[t] / (double)y->of[t] : NAN;
 	}
-	p.fate = malloc(BATCH * k);
-	p.to = malloc(BATCH * k * sizeof *p.to);
-	p.lost = calloc(2 * s->load.n + 1, sizeof *p.lost);
-	p.of = calloc(2 * s->load.n + 1, sizeof *p.of);
-	s->tenth = calloc(s->load.n + 1, sizeof *s->tenth);
-	if (!p.fate || !p.to || !p.lost || !p.of || !s->tenth) {
-		err_nomem(e, s->load.n * 2 * sizeof *p.lost, "drops by position");
-		goto out;
-	}
-	if (sim_room_init(&p.room, BATCH, (unsigned)k, n_expert, e) ||
-	    walk_layer_init(&l, s->run, BATCH, 0, e) || !(w = walk_open(s->r, s->f, BATCH, 0, e)))
-		goto out;
-	while (s->scanned < most && (got = walk_next(w, &b, e)) > 0) {
-		if (!s->scanned || more)
-			count_same(s, b, &more);
-		for (size_t i = 0; i < b->n_layer && i < s->load.n && b->n == BATCH; i++) {
-			walk_layer_get(&l, b, i);
-			if (l.n >= BATCH / 2)
-				drop_tenths(&p, i, &l);
-		}
-		s->scanned += b->n;
-	}
-	for (size_t i = 0; i < 2 * s->load.n; i++)
-		s->tenth[i / 2][i % 2] = p.of[i] ? (double)p.lost[i] / (double)p.of[i] : NAN;
+	status = 0;
 out:
-	walk_close(w);
-	walk_layer_free(&l);
-	sim_room_free(&p.room);
-	free(p.fate);
-	free(p.to);
-	free(p.lost);
-	free(p.of);
-	return got < 0 ? -1 : 0;
+	for (int i = 0; p.room && i < p.workers; i++)
+		sim_room_free(&p.room[i]);
+	for (size_t i = 0; p.layer && i < s->load.n; i++)
+		free(p.layer[i].first);
+	free(p.room);
+	free(p.layer);
+	return status;
 }
 
 /* ---- putting it together ---- */

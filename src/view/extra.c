@@ -10,9 +10,9 @@
 #include "base/err.h"
 #include "metrics/domain.h"
 #include "metrics/sets.h"
+#include "trace/scan.h"
 #include "view/decisions.h"
 #include "view/table.h"
-#include "view/walk.h"
 #include "view/whatif.h"
 
 #define N_COLS(a) (sizeof(a) / sizeof *(a))
@@ -20,7 +20,6 @@
 #define VOCAB_CELLS ((size_t)16 << 20) /* token ids x experts of all layers */
 #define VOCAB_LEAST 8                  /* occurrences of an id that say something about it */
 #define VOCAB_MOST ((size_t)1 << 20)   /* ids counted where the vocabulary is unknown */
-enum { BATCH = 256 };
 
 /* ---- cross-layer ---- */
 
@@ -32,26 +31,31 @@ static const struct view_col cross_cols[] = {
 	{ "p_j", "P(j)", VIEW_REAL, 4 },
 };
 
-struct cross { uint64_t *pair, *a, *b, tokens; }; /* [n_a][n_b]; tokens with i, with j */
+/* A layer with the next: pair [n_a][n_b]; tokens with i, with j. */
+struct cross { uint64_t *pair, *a, *b, tokens; size_t n_b, k_b; };
 
-static void cross_batch(struct cross *c, size_t n, const struct walk_batch *b)
+struct crosses { struct cross *c; size_t n; };
+
+static void cross_block(void *ctx, const struct scan_block *b)
 {
-	for (uint32_t t = 0; t < b->n; t++)
-		for (size_t l = 0; l < n; l++) {
-			const uint16_t *x = b->experts + t * b->k_row + b->k_at[l];
-			const uint16_t *y = b->experts + t * b->k_row + b->k_at[l + 1];
-			const uint8_t *flag = b->flags + t * b->n_layer + l;
+	const struct crosses *s = ctx;
+	struct cross *c = s->c + b->li;
+	const uint16_t *x = b->experts, *y = b->next;
+	size_t k, n_expert;
 
-			if ((flag[0] | flag[1]) & MOE_EV_NAN)
-				continue;
-			metrics_cross_add(c[l].pair, b->layers[l + 1].n_expert, x, b->layers[l].k, y,
-				b->layers[l + 1].k);
-			for (unsigned i = 0; i < b->layers[l].k; i++)
-				c[l].a[x[i]]++;
-			for (unsigned i = 0; i < b->layers[l + 1].k; i++)
-				c[l].b[y[i]]++;
-			c[l].tokens++;
-		}
+	if (b->li >= s->n)
+		return;
+	k = c->k_b, n_expert = c->n_b;
+	for (uint32_t t = 0; t < b->chunk->n; t++, x += b->layer.k, y += k) {
+		if ((b->flags && b->flags[t] & MOE_EV_NAN) || (b->next_flags && b->next_flags[t] & MOE_EV_NAN))
+			continue;
+		metrics_cross_add(c->pair, n_expert, x, b->layer.k, y, (unsigned)k);
+		for (unsigned i = 0; i < b->layer.k; i++)
+			c->a[x[i]]++;
+		for (size_t i = 0; i < k; i++)
+			c->b[y[i]]++;
+		c->tokens++;
+	}
 }
 
 /* The pair that stands out most: the largest P(j|i) over P(j) of those with enough tokens. */
@@ -97,10 +101,10 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 {
 	struct run_info *u = NULL;
 	struct cross *c = NULL;
-	struct walk *w = NULL;
-	const struct walk_batch *b;
+	struct crosses s = { 0 };
+	struct scan_calls calls = { .ctx = &s, .block = cross_block, .want = SCAN_NEXT };
 	size_t n = 0, bytes = 0;
-	int can, status = -1, got = 0;
+	int can, status = -1;
 	char name[64];
 	const char *domain;
 
@@ -116,11 +120,10 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 		goto out;
 	}
 	c = calloc(u->n_moe_layer, sizeof *c);
-	w = c ? walk_open(r, f, BATCH, 0, e) : NULL;
-	if (!c)
+	if (!c) {
 		err_nomem(e, u->n_moe_layer * sizeof *c, "layers");
-	if (!w)
 		goto out;
+	}
 	for (; n + 1 < u->n_moe_layer; n++) {
 		size_t cells = (size_t)u->layers[n].n_expert * u->layers[n + 1].n_expert;
 
@@ -130,15 +133,15 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 		c[n].pair = calloc(cells, 8);
 		c[n].a = calloc(u->layers[n].n_expert, 8);
 		c[n].b = calloc(u->layers[n + 1].n_expert, 8);
+		c[n].n_b = u->layers[n + 1].n_expert, c[n].k_b = u->layers[n + 1].k;
 		if (!c[n].pair || !c[n].a || !c[n].b) {
 			n++;
 			err_nomem(e, bytes, "routes from layer to layer");
 			goto out;
 		}
 	}
-	while ((got = walk_next(w, &b, e)) > 0)
-		cross_batch(c, n, b);
-	if (got < 0)
+	s.c = c, s.n = n;
+	if (scan_run(r, f, 0, &calls, e))
 		goto out;
 	domain = view_domain_name(r, f, name, sizeof name);
 	for (size_t l = 0; l < n && c[0].tokens; l++)
@@ -151,7 +154,6 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 			"%zu MiB", n, u->n_moe_layer - 1, CROSS_BYTES >> 20);
 	status = 0;
 out:
-	walk_close(w);
 	for (size_t l = 0; c && l < n; l++) {
 		free(c[l].pair);
 		free(c[l].a);
@@ -174,7 +176,7 @@ static const struct view_col vocab_cols[] = {
 };
 
 struct vocab {
-	size_t n_id, n_kept, width, *at;
+	size_t n_id, n_kept, n_layer, width, *at;
 	uint32_t *seen;           /* [n_id] occurrences */
 	int32_t *slot;            /* [n_id] -1 = not kept */
 	uint32_t *first, *any;    /* [n_kept][width] */
@@ -225,24 +227,34 @@ static int vocab_choose(struct vocab *v, size_t n_layer, size_t *enough, struct 
 		"choices by token id");
 }
 
-static void vocab_batch(struct vocab *v, const struct walk_batch *b)
+/* First pass: how often an id occurs. */
+static int vocab_count(void *ctx, struct scan_chunk *c)
 {
-	for (uint32_t t = 0; t < b->n; t++) {
-		size_t x = (size_t)b->token[t];
+	struct vocab *v = ctx;
 
-		if (b->token[t] < 0 || x >= v->n_id || v->slot[x] < 0)
+	for (uint32_t t = 0; t < c->n; t++)
+		if (c->tokens[t] >= 0 && (size_t)c->tokens[t] < v->n_id)
+			v->seen[c->tokens[t]]++;
+	return 0;
+}
+
+/* Second: what the kept ones choose. Each layer has cells of its own. */
+static void vocab_block(void *ctx, const struct scan_block *b)
+{
+	struct vocab *v = ctx;
+	const uint16_t *set = b->experts;
+
+	for (uint32_t t = 0; t < b->chunk->n; t++, set += b->layer.k) {
+		size_t x = (size_t)b->chunk->tokens[t], row;
+
+		if (b->chunk->tokens[t] < 0 || x >= v->n_id || v->slot[x] < 0 ||
+		    (b->flags && b->flags[t] & MOE_EV_NAN))
 			continue;
-		for (size_t l = 0; l < b->n_layer; l++) {
-			const uint16_t *set = b->experts + t * b->k_row + b->k_at[l];
-			size_t row = (size_t)v->slot[x] * v->width + v->at[l];
-
-			if (b->flags[t * b->n_layer + l] & MOE_EV_NAN)
-				continue;
-			v->decisions[(size_t)v->slot[x] * b->n_layer + l]++;
-			v->first[row + set[0]]++;
-			for (unsigned i = 0; i < b->layers[l].k; i++)
-				v->any[row + set[i]]++;
-		}
+		row = (size_t)v->slot[x] * v->width + v->at[b->li];
+		v->decisions[(size_t)v->slot[x] * v->n_layer + b->li]++;
+		v->first[row + set[0]]++;
+		for (unsigned i = 0; i < b->layer.k; i++)
+			v->any[row + set[i]]++;
 	}
 }
 
@@ -290,30 +302,13 @@ static int vocab_row(const struct load_filter *f, const char *domain, const stru
 	return 0;
 }
 
-/* One pass: count ids (choices = 0) or their choices. */
-static int vocab_pass(struct vocab *v, struct reader *r, const struct load_filter *f, int choices,
-	struct moe_err *e)
-{
-	struct walk *w = walk_open(r, f, BATCH, 0, e);
-	const struct walk_batch *b;
-	int got = -1;
-
-	while (w && (got = walk_next(w, &b, e)) > 0) {
-		if (choices)
-			vocab_batch(v, b);
-		for (uint32_t t = 0; t < b->n && !choices; t++)
-			if (b->token[t] >= 0 && (size_t)b->token[t] < v->n_id)
-				v->seen[b->token[t]]++;
-	}
-	walk_close(w);
-	return got < 0 ? -1 : 0;
-}
-
 int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e)
 {
 	struct run_info *u = NULL;
 	struct vocab v = { 0 };
+	struct scan_calls count = { .ctx = &v, .chunk = vocab_count };
+	struct scan_calls choices = { .ctx = &v, .block = vocab_block };
 	size_t enough = 0;
 	int can, status = -1;
 	char name[64];
@@ -336,8 +331,9 @@ int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct v
 		v.at[l] = v.width;
 		v.width += u->layers[l].n_expert;
 	}
-	if (vocab_pass(&v, r, f, 0, e) || vocab_choose(&v, u->n_moe_layer, &enough, e) ||
-	    (v.n_kept && vocab_pass(&v, r, f, 1, e)))
+	v.n_layer = u->n_moe_layer;
+	if (scan_run(r, f, 0, &count, e) || vocab_choose(&v, u->n_moe_layer, &enough, e) ||
+	    (v.n_kept && scan_run(r, f, 0, &choices, e)))
 		goto out;
 	domain = view_domain_name(r, f, name, sizeof name);
 	for (uint32_t l = 0; l < u->n_moe_layer && v.n_kept; l++)
