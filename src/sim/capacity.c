@@ -108,26 +108,45 @@ static int next_best(const struct sim_batch *b, const float *z, uint64_t cap, co
 	return best;
 }
 
-/* The emptiest one, the lowest id of equals. The token's own are taken out of the comparison. */
-static int emptiest(const struct sim_batch *b, uint64_t cap, uint32_t *used, const uint16_t *own)
-{
-	uint32_t was[MOE_MAX_EXPERT];
-	int32_t least = INT32_MAX; /* signed: compares in vectors everywhere */
-	int best = 0;
+/* The experts that take fewest picks, and how many that is; all others take more. */
+struct emptiest { uint64_t bit[MOE_MAX_EXPERT / 64]; uint32_t used; int any; };
 
-	for (unsigned r = 0; r < b->k; r++) {
-		was[r] = used[own[r]];
-		used[own[r]] = INT32_MAX;
+static void emptiest_find(struct emptiest *m, const uint32_t *used, unsigned n)
+{
+	m->used = UINT32_MAX;
+	for (unsigned e = 0; e < n; e++)
+		m->used = used[e] < m->used ? used[e] : m->used;
+	memset(m->bit, 0, sizeof m->bit);
+	for (unsigned e = 0; e < n; e++)
+		m->bit[e / 64] |= (uint64_t)(used[e] == m->used) << e % 64;
+	m->any = 1;
+}
+
+/* The emptiest one that is not the token's own, the lowest id of equals, or -1. */
+static int emptiest(struct emptiest *m, const struct sim_batch *b, uint64_t cap, const uint32_t *used,
+	const uint8_t *own)
+{
+	uint64_t any = 0;
+	int best = -1;
+
+	for (unsigned i = 0; i < (b->n_expert + 63) / 64; i++) {
+		for (uint64_t bits = m->bit[i]; bits && m->any && m->used < cap; bits &= bits - 1) {
+			unsigned e = i * 64 + (unsigned)__builtin_ctzll(bits);
+
+			if (own[e])
+				continue;
+			m->bit[i] &= ~(UINT64_C(1) << e % 64);
+			return (int)e;
+		}
+		any |= m->bit[i];
 	}
-	for (unsigned e = 0; e < b->n_expert; e++)
-		least = (int32_t)used[e] < least ? (int32_t)used[e] : least;
-	if (least == INT32_MAX || (uint64_t)least >= cap)
-		best = -1;
-	else
-		while (used[best] != (uint32_t)least)
-			best++;
-	for (unsigned r = b->k; r-- > 0;) /* backwards: a damaged trace may repeat an id */
-		used[own[r]] = was[r];
+	if (!any) { /* all of that many have taken one more, or nobody looked yet */
+		emptiest_find(m, used, b->n_expert);
+		return m->used < cap ? emptiest(m, b, cap, used, own) : -1;
+	}
+	for (unsigned e = 0; e < b->n_expert; e++) /* the emptiest ones are all its own */
+		if (used[e] < cap && !own[e] && (best < 0 || used[e] < used[best]))
+			best = (int)e;
 	return best;
 }
 
@@ -135,6 +154,7 @@ void sim_reroute(const struct sim_batch *b, uint64_t cap, struct sim_room *s, ui
 	uint16_t *to)
 {
 	uint8_t own[MOE_MAX_EXPERT] = { 0 };
+	struct emptiest m = { .any = 0 };
 
 	memcpy(to, b->experts, (size_t)b->n * b->k * sizeof *to);
 	for (uint32_t t = 0; t < b->n; t++) {
@@ -146,14 +166,14 @@ void sim_reroute(const struct sim_batch *b, uint64_t cap, struct sim_room *s, ui
 			any |= fate[at + r] = s->place[at + r] < cap ? SIM_KEPT : SIM_DROPPED;
 		if (!any)
 			continue;
-		for (unsigned r = 0; r < b->k && z; r++)
+		for (unsigned r = 0; r < b->k; r++)
 			own[to[at + r]] = 1;
 		for (unsigned r = 0; r < b->k; r++) {
 			int e;
 
 			if (fate[at + r] == SIM_KEPT)
 				continue;
-			e = z ? next_best(b, z, cap, s->used, own) : emptiest(b, cap, s->used, to + at);
+			e = z ? next_best(b, z, cap, s->used, own) : emptiest(&m, b, cap, s->used, own);
 			if (e < 0)
 				continue;
 			fate[at + r] = SIM_MOVED;

@@ -1,10 +1,10 @@
 /*
  * stack.c - see stack.h. An access costs in the order of how many keys lie above it in the lists.
  *
- * `order` has all keys by last access, the latest first. Of lfu and lfu-aged only as many keys are
- * listed as the largest cache holds. A key's rank of those is a number, its count above its last access;
- * both have 32 bits: before the clock of accesses runs over, last accesses are numbered anew, and a
- * count stays at its largest value.
+ * `order` has all keys by last access, the latest first. A key's rank of lfu and lfu-aged is a number,
+ * its count above its last access, so no two are alike: their lists have ranks only, as many as the
+ * largest cache holds. The clock of accesses has AGE_BITS: before it runs over, last accesses are numbered
+ * anew from 1 in their order. A count has room for 2^44.
  */
 #include "sim/stack.h"
 
@@ -13,10 +13,12 @@
 
 #include "base/err.h"
 
+enum { AGE_BITS = 20 };
+#define LAST ((UINT64_C(1) << AGE_BITS) - 1)
+
 struct frequency {            /* lfu, lfu-aged */
-	uint64_t *rank;           /* [n_key] count << 32 | last access */
-	uint64_t *held;           /* [most] rank of list[i] */
-	uint16_t *list;           /* [most] */
+	uint64_t *rank;           /* [n_key] count << AGE_BITS | last access */
+	uint64_t *held;           /* [most] */
 	size_t n;
 	uint64_t *hits;           /* [most]: at this place of the list */
 };
@@ -46,16 +48,14 @@ static int frequency_init(struct frequency *f, size_t n_key, size_t most)
 {
 	f->rank = calloc(n_key + 1, sizeof *f->rank);
 	f->held = calloc(most + 1, sizeof *f->held);
-	f->list = calloc(most + 1, sizeof *f->list);
 	f->hits = calloc(most + 1, sizeof *f->hits);
-	return f->rank && f->held && f->list && f->hits;
+	return f->rank && f->held && f->hits;
 }
 
 static void frequency_free(struct frequency *f)
 {
 	free(f->rank);
 	free(f->held);
-	free(f->list);
 	free(f->hits);
 }
 
@@ -106,6 +106,38 @@ void sim_stack_free(struct sim_stack *s)
 
 /* ---- belady ---- */
 
+/* One more is kept over all points up to the access of order[d], and a new point begins: each of
+ * over[1..d] becomes what was before it, plus one. Four at a time. Returns the first place that
+ * has reached `slots`, SIZE_MAX = none. */
+static size_t keep(uint16_t *over, size_t d, uint16_t slots)
+{
+	const uint64_t one = UINT64_C(0x0001000100010001), full = slots * one;
+	uint64_t carry = 0;
+	size_t i = 0, first = SIZE_MAX;
+
+	for (; i + 4 <= d + 1; i += 4) {
+		uint64_t x, y;
+
+		memcpy(&x, over + i, sizeof x);
+		y = (x << 16 | carry) + one;
+		carry = x >> 48;
+		memcpy(over + i, &y, sizeof y);
+		y ^= full;
+		y = (y - one) & ~y & one << 15; /* the lowest mark is right, others may not be */
+		if (y && first == SIZE_MAX)
+			first = i + (size_t)__builtin_ctzll(y) / 16;
+	}
+	for (; i <= d; i++) {
+		uint16_t x = over[i];
+
+		over[i] = (uint16_t)(carry + 1);
+		carry = x;
+		if (over[i] == slots && first == SIZE_MAX)
+			first = i;
+	}
+	return first;
+}
+
 /* An access to order[d], or to a new key where d = n: before `order` changes. */
 static void bound_access(struct bound *b, size_t d, size_t n)
 {
@@ -117,22 +149,14 @@ static void bound_access(struct bound *b, size_t d, size_t n)
 		return; /* nothing in between, and the point of this access has nothing kept over it */
 	}
 	if (d < n && d <= b->full) {
-		uint16_t last = over[d], most = 0;
+		uint16_t last = over[d];
 
 		b->hits++;
-		memmove(over + 1, over, d * sizeof *over);
-		for (size_t i = 1; i <= d; i++) /* one more is kept over all points since */
-			over[i]++;
-		if (last > over[d])
-			over[d] = last; /* two stretches become one */
-		over[0] = 1;
-		for (size_t i = 0; i <= d; i++)
-			most = over[i] > most ? over[i] : most;
-		if (most == b->slots) {
-			for (top = 0; over[top] != most; top++)
-				;
-			b->full = top;
-		}
+		top = keep(over, d, (uint16_t)b->slots);
+		over[d] = last > over[d] ? last : over[d]; /* two stretches become one */
+		if (top == SIZE_MAX && last == b->slots)
+			top = d;
+		b->full = top < b->full ? top : b->full;
 		return;
 	}
 	top = d < b->full ? d : b->full + 1; /* a new key with room everywhere: everything moves on by one */
@@ -147,61 +171,63 @@ static void bound_access(struct bound *b, size_t d, size_t n)
  * one that it meets goes on. */
 static void frequency_access(struct frequency *f, uint16_t key, uint32_t now, size_t most)
 {
-	uint64_t rank, down = f->held[0], count = f->rank[key] >> 32;
-	uint16_t gone = f->list[0];
+	uint64_t was = f->rank[key], rank = ((was >> AGE_BITS) + 1) << AGE_BITS | now, down;
 	size_t i;
 
-	count += count < UINT32_MAX;
-	f->rank[key] = rank = count << 32 | now;
-	if (f->n && f->list[0] == key) {
-		f->held[0] = rank;
+	f->rank[key] = rank;
+	if (!f->n) {
+		f->held[f->n++] = rank;
+		return;
+	}
+	down = f->held[0];
+	f->held[0] = rank;
+	if (down == was) {
 		f->hits[0]++;
 		return;
 	}
-	for (i = 1; i < f->n && f->list[i] != key; i++) {
+	for (i = 1; i < f->n && f->held[i] != was; i++) {
 		uint64_t r = f->held[i];
-		uint16_t x = f->list[i];
-		int stays = r > down;
 
-		f->held[i] = stays ? r : down;
-		f->list[i] = stays ? x : gone;
-		down = stays ? down : r;
-		gone = stays ? gone : x;
+		f->held[i] = r > down ? r : down;
+		down = r > down ? down : r;
 	}
-	f->held[0] = rank;
-	f->list[0] = key;
 	if (i < f->n) {
 		f->hits[i]++;
-		f->held[i] = down, f->list[i] = gone;
-	} else if (!f->n) {
-		f->n = 1;
+		f->held[i] = down;
 	} else if (f->n < most) {
-		f->held[f->n] = down, f->list[f->n++] = gone;
+		f->held[f->n++] = down;
 	}
+}
+
+static uint64_t half(uint64_t rank)
+{
+	return rank >> (AGE_BITS + 1) << AGE_BITS | (rank & LAST);
 }
 
 static void halve(struct frequency *f, size_t n_key)
 {
 	for (size_t k = 0; k < n_key; k++)
-		f->rank[k] = f->rank[k] >> 33 << 32 | (uint32_t)f->rank[k];
+		f->rank[k] = half(f->rank[k]);
 	for (size_t i = 0; i < f->n; i++)
-		f->held[i] = f->rank[f->list[i]];
+		f->held[i] = half(f->held[i]);
 }
 
-/* Last accesses numbered anew from n_key down, in their order. */
+/* Last accesses numbered anew, from the number of keys down, in their order. */
 static void renumber(struct sim_stack *s)
 {
 	struct frequency *f[] = { &s->lfu, &s->aged };
 
-	for (size_t x = 0; x < 2; x++) {
-		for (size_t i = 0; i < s->n_order; i++) {
-			uint64_t *r = &f[x]->rank[s->order[i]];
+	for (size_t x = 0; x < 2; x++)
+		for (size_t i = s->n_order; i-- > 0;) { /* oldest first: new numbers never meet old ones */
+			uint64_t *r = &f[x]->rank[s->order[i]], now = (*r & ~LAST) | (s->n_order - i);
 
-			*r = *r >> 32 << 32 | (s->n_order - i);
+			for (size_t h = 0; h < f[x]->n; h++)
+				if (f[x]->held[h] == *r) {
+					f[x]->held[h] = now;
+					break;
+				}
+			*r = now;
 		}
-		for (size_t i = 0; i < f[x]->n; i++)
-			f[x]->held[i] = f[x]->rank[f[x]->list[i]];
-	}
 	s->clock = (uint32_t)s->n_order;
 }
 
@@ -232,7 +258,7 @@ void sim_stack_add(struct sim_stack *s, const uint16_t *keys, size_t n)
 		uint16_t key = keys[i];
 		size_t d;
 
-		if (s->clock == UINT32_MAX)
+		if (s->clock == LAST)
 			renumber(s);
 		s->clock++;
 		d = find(s->order, s->n_order, key);

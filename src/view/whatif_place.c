@@ -46,7 +46,7 @@ static int pair_layer(void *ctx, size_t layer, int worker, const struct walk_lay
 	(void)worker;
 	(void)e;
 	for (uint32_t t = 0; t < l->n; t++)
-		metrics_coact_add(s->pairs[layer], l->n_expert, l->experts + (size_t)t * l->k, l->k);
+		metrics_coact_add_half(s->pairs[layer], NULL, l->n_expert, l->experts + (size_t)t * l->k, l->k);
 	return 0;
 }
 
@@ -54,7 +54,6 @@ static int reach_layer(void *ctx, size_t layer, int worker, const struct walk_la
 	struct moe_err *e)
 {
 	struct places *s = ctx;
-	uint32_t seen[MOE_MAX_EXPERT];
 	unsigned ranks, nodes;
 
 	(void)worker;
@@ -65,7 +64,7 @@ static int reach_layer(void *ctx, size_t layer, int worker, const struct walk_la
 		if (!s->where[at].start)
 			continue;
 		for (uint32_t t = 0; t < l->n; t++) {
-			sim_reach(s->where + at, l->experts + (size_t)t * l->k, l->k, s->turn[layer] + t, seen,
+			sim_reach(s->where + at, l->experts + (size_t)t * l->k, l->k, s->turn[layer] + t,
 				&ranks, &nodes);
 			s->ranks[at] += ranks;
 			s->nodes[at] += nodes;
@@ -101,7 +100,11 @@ static int count_pairs(struct places *s, const struct whatif_case *c, struct moe
 		if (!s->pairs[l])
 			return err_nomem(e, bytes, "pairs of experts");
 	}
-	return walk_each(c->r, c->f, u, &w, pair_layer, s, e);
+	if (walk_each(c->r, c->f, u, &w, pair_layer, s, e))
+		return -1;
+	for (size_t l = 0; l < s->n_layer; l++)
+		metrics_coact_mirror(s->pairs[l], u->layers[l].n_expert);
+	return 0;
 }
 
 /* Place one layer under one policy and weigh its ranks. */
