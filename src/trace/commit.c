@@ -24,7 +24,7 @@
 #define HEARTBEAT_NS INT64_C(1000000000)
 #define RETRY_MS 250
 #define BUSY_LIMIT_NS (30 * INT64_C(1000000000))
-#define WAL_CHECKPOINT_PAGES 1000
+#define WAL_CHECKPOINT_PAGES 4096 /* 16 MiB: a checkpoint waits for the disk twice */
 #define LEVELS 4           /* of load_sum: a row covers 16, 256, 4096, 65536 buckets */
 #define GROUPS_AT_ONCE 64  /* groups of 16 buckets that one transaction sums up */
 #define WAL_WARN_PAGES 65536 /* 256 MiB of 4096-byte pages: somebody holds an old snapshot */
