@@ -62,6 +62,7 @@ struct scene {
 	uint64_t scanned;                /* tokens read; 0 = no single decisions */
 	uint64_t same;                   /* rows from the first one on that repeat it */
 	double (*tenth)[2];              /* [load.n] share of picks dropped in the first, last tenth */
+	uint64_t *late;                  /* [load.n] tokens of the last tenths */
 };
 
 /* One candidate. `layer` is an index into scene.load, -1 for rules about the run. */
@@ -128,8 +129,10 @@ static double again_nan(const struct figures *);
  * information: by how much of itself MI(token; expert) fell from the first third to the last. Router
  *   collapse shows here before it shows in the load.
  * tail: share of picks that a capacity of 1.25 drops in the last tenth of a batch less that in the
- *   first (batches of 512, first come first served). A batch of one text reaches .2 to .45 with a
- *   balanced model (our sample), and an engine without capacity drops nothing: off, unless set.
+ *   first (batches of 512, first come first served). Some of that is in the rule itself: the last come
+ *   find the experts full. A batch of one text reaches .2 to .65 with a balanced model (our sample), so
+ *   a note from one half on, a warning from three quarters; never an alarm, since an engine without
+ *   capacity drops nothing.
  * warmup: rows at the start of the log that repeat the first one: same token id, same experts in all
  *   layers. An engine's warm-up or padding was counted as content.
  * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.
@@ -141,7 +144,7 @@ static const struct rule rules[] = {
 	{ "cold",     1,        INFINITY, INFINITY, 1, cold,    say_cold,     NULL },
 	{ "rising",   INFINITY, .25,     INFINITY, 1, rising,   say_rising,   NULL },
 	{ "information", INFINITY, .25,  .5,       1, information, say_information, NULL },
-	{ "tail",     INFINITY, INFINITY, INFINITY, 1, tail,    say_tail,     NULL },
+	{ "tail",     .5,       .75,     INFINITY, 1, tail,    say_tail,     NULL },
 	{ "warmup",   INFINITY, 8,       64,       0, warmup,   say_warmup,   NULL },
 	{ "nan",      INFINITY, INFINITY, 1,       1, nan_seen, say_nan,      again_nan },
 	{ "gap",      INFINITY, 1e-6,    .01,      0, gap,      say_gap,      NULL },
@@ -631,6 +634,15 @@ static void say_information(struct finding *x)
 
 /* ---- rules about single decisions: the first tokens of the log ---- */
 
+/* Of what the last tenths drop, under uniform routing. */
+static double late_chance(const struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+
+	return metrics_late_chance(x->s->tenth[x->layer][1], x->s->late[x->layer], BATCH, l->n_expert, l->k,
+		CAPACITY);
+}
+
 static int tail(struct finding *x)
 {
 	const struct scene *s = x->s;
@@ -638,16 +650,18 @@ static int tail(struct finding *x)
 	if (s->scanned < BATCH)
 		return 0;
 	x->value = s->tenth[x->layer][1] - s->tenth[x->layer][0];
-	return 1;
+	return late_chance(x) <= CHANCE;
 }
 
 static void say_tail(struct finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
+	char p[40];
 
+	chance_words(late_chance(x), p, sizeof p);
 	say(x, "layer %u: a capacity factor of %.2f drops %.0f %% of the picks in the last tenth of a batch of "
-		"%d tokens, %.0f %% in the first", l->layer, CAPACITY, 100 * x->s->tenth[x->layer][1], BATCH,
-		100 * x->s->tenth[x->layer][0]);
+		"%d tokens, %.0f %% in the first (by chance: %s)", l->layer, CAPACITY,
+		100 * x->s->tenth[x->layer][1], BATCH, 100 * x->s->tenth[x->layer][0], p);
 	sql(x, "WITH d AS (SELECT rank, expert, dense_rank() OVER (ORDER BY seq,pos)-1 AS i FROM routing "
 		"WHERE run=%lld AND layer=%u%s), q AS (SELECT i%%%d*10/%d AS tenth, row_number() OVER "
 		"(PARTITION BY i/%d,expert ORDER BY i,rank)>%llu AS lost FROM d) SELECT tenth, avg(lost) AS "
@@ -747,7 +761,8 @@ static int pass_init(struct pass *p, struct moe_err *e)
 	p->room = calloc((size_t)p->workers, sizeof *p->room);
 	p->layer = calloc(load->n + 1, sizeof *p->layer);
 	p->s->tenth = calloc(load->n + 1, sizeof *p->s->tenth);
-	if (!p->room || !p->layer || !p->s->tenth)
+	p->s->late = calloc(load->n + 1, sizeof *p->s->late);
+	if (!p->room || !p->layer || !p->s->tenth || !p->s->late)
 		return err_nomem(e, load->n * sizeof *p->layer, "drops by position");
 	for (int i = 0; i < p->workers; i++)
 		if (sim_room_init(&p->room[i], BATCH, (unsigned)k, n_expert, e))
@@ -779,6 +794,7 @@ static int scan(struct scene *s, uint64_t most, struct moe_err *e)
 		s->same = y->same < s->same ? y->same : s->same;
 		for (int t = 0; t < 2; t++)
 			s->tenth[i][t] = y->of[t] ? (double)y->lost[t] / (double)y->of[t] : NAN;
+		s->late[i] = y->of[1] / s->load.layer[i].k;
 	}
 	status = 0;
 out:
@@ -859,6 +875,7 @@ static void scene_free(struct scene *s)
 	load_set_free(&s->load);
 	free(s->balance);
 	free(s->tenth);
+	free(s->late);
 	free(s->notes);
 	free(s->run);
 }
