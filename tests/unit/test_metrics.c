@@ -382,7 +382,7 @@ static void test_capacity(void **state)
 	near(metrics_late_chance(.5, 4, 512, 8, 2, 1.25), exp(-4 * 1.4544750), 1e-9);
 	near(metrics_late_chance(.0138, 1000, 512, 8, 2, 1.25), 1, 0); /* chance alone may do that */
 	near(metrics_late_chance(.5, 10, 512, 8, 2, 1), 1, 0); /* factor 1: half of the experts are full */
-	near(metrics_late_chance(.1, 10, 512, 2, 2, 1.25), 0, 0); /* room for more picks than there are */
+	near(metrics_late_chance(.1, 10, 512, 2, 2, 2.5), 0, 0); /* room for more picks than there are */
 	near(metrics_late_chance(.5, 10, 512, 1, 1, 1.25), 1, 0);
 	assert_true(isnan(metrics_dropped(none, 4, 0, 2, 1.25)));
 }
