@@ -102,7 +102,7 @@ $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 # Nobody looks at the exceptions of floating point: with that said, exp and rounding become vectors on AVX2.
-$(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o $(BUILD)/src/model/%.o: OPT_KERN := $(if $(SAN),,-O3 -fno-trapping-math)
+$(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o $(BUILD)/src/model/%.o $(BUILD)/src/sim/%.o: OPT_KERN := $(if $(SAN),,-O3 -fno-trapping-math)
 
 # What is generated must be there; who includes it, the .d files know: a commit does not rebuild the world.
 $(BUILD)/%.o: %.c | $(GEN)
@@ -174,8 +174,8 @@ unit: $(UNIT) tools
 # Programs that the tests run; tests/tools/NAME.c becomes build/tests/NAME.
 tools: $(TOOLS)
 
-# Programs that the scripts in bench/ run.
-bench-tools: $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+# Programs that the scripts in bench/ run; bench/peer.sh builds its own, which needs llama.cpp.
+bench-tools: $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out bench/peer.c,$(wildcard bench/*.c)))
 
 # The attack matrix of docs/AUDIT.md at length; `make check` tries a few hundred mutations.
 attack: $(BUILD)/tests/attack

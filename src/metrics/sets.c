@@ -168,20 +168,16 @@ void metrics_coact_add_adjacent(uint64_t *pairs, size_t n_expert, const uint16_t
 	}
 }
 
-static size_t half_cell(size_t n_expert, uint16_t a, uint16_t b)
-{
-	size_t lo = a < b ? a : b, hi = a < b ? b : a;
-
-	return lo * n_expert + hi;
-}
-
 void metrics_coact_add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, const uint16_t *set,
 	unsigned k)
 {
 	for (unsigned i = 0; i + 1 < k; i++) {
-		adjacent[half_cell(n_expert, set[i], set[i + 1])]++;
+		uint64_t *row = all + set[i] * n_expert;
+
+		if (adjacent)
+			adjacent[set[i] * n_expert + set[i + 1]]++;
 		for (unsigned j = i + 1; j < k; j++)
-			all[half_cell(n_expert, set[i], set[j])]++;
+			row[set[j]]++;
 	}
 }
 
@@ -190,7 +186,7 @@ void metrics_coact_mirror(uint64_t *table, size_t n_expert)
 	for (size_t i = 0; i < n_expert; i++) {
 		table[i * n_expert + i] *= 2; /* an id that a damaged trace repeats counts both ways */
 		for (size_t j = i + 1; j < n_expert; j++)
-			table[j * n_expert + i] = table[i * n_expert + j];
+			table[i * n_expert + j] = table[j * n_expert + i] += table[i * n_expert + j];
 	}
 }
 

@@ -49,9 +49,9 @@ void metrics_coact_add(uint64_t *pairs, size_t n_expert, const uint16_t *set, un
  * k/2 times fewer pairs than the definition in the paper): (r, r+1) and (r+1, r). */
 void metrics_coact_add_adjacent(uint64_t *pairs, size_t n_expert, const uint16_t *set, unsigned k);
 
-/* Both tables for many tokens, at half the work: add to the cells of smaller then larger id only, all
- * [n_expert][n_expert] for every pair, adjacent for neighbours in rank; afterwards mirror each table
- * once. The result is that of the two functions above. */
+/* Both tables for many tokens, at half the work: add to the cells of better then worse rank only, all
+ * [n_expert][n_expert] for every pair, adjacent (or NULL) for neighbours in rank; afterwards mirror each
+ * table once. The result is that of the two functions above. */
 void metrics_coact_add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, const uint16_t *set,
 	unsigned k);
 void metrics_coact_mirror(uint64_t *table, size_t n_expert);

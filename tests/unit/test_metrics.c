@@ -412,6 +412,14 @@ static void test_capacity(void **state)
 	near(metrics_dropped(even, 4, 16, 2, 1), 0, 0);
 	near(metrics_dropped(skew, 4, 16, 2, 1), 12 / 32.0, 1e-12);
 	near(metrics_dropped(skew, 4, 16, 2, 1.25), 10 / 32.0, 1e-12);
+	/* C = 160 of 1024 picks: KL = .15625 ln 1.25 + .84375 ln (.84375/.875) = .004180980, q = .01382435;
+	 * KL(.5 || q) = .5 ln(.5/q) + .5 ln(.5/(1-q)) = 1.4544750 */
+	near(metrics_late_chance(.5, 1, 512, 8, 2, 1.25), exp(-1.4544750), 1e-7);
+	near(metrics_late_chance(.5, 4, 512, 8, 2, 1.25), exp(-4 * 1.4544750), 1e-9);
+	near(metrics_late_chance(.0138, 1000, 512, 8, 2, 1.25), 1, 0); /* chance alone may do that */
+	near(metrics_late_chance(.5, 10, 512, 8, 2, 1), 1, 0); /* factor 1: half of the experts are full */
+	near(metrics_late_chance(.1, 10, 512, 2, 2, 2.5), 0, 0); /* room for more picks than there are */
+	near(metrics_late_chance(.5, 10, 512, 1, 1, 1.25), 1, 0);
 	assert_true(isnan(metrics_dropped(none, 4, 0, 2, 1.25)));
 }
 
