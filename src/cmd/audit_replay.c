@@ -3,10 +3,15 @@
  *
  * What is compared are the digests of logits that the log holds and the stored choices of the routers.
  * The engine gives the same bits for any number of threads, batch size and instruction set, so those
- * may differ from the recorded run; the model may not.
+ * may differ from the recorded run; the model may not, nor what else decides the bits: adapters,
+ * activations, the cache's type.
  *
- *	BIT_EXACT        logits have the recorded digest, and every choice is the recorded one
- *	ROUTE_EXACT      every choice is; the log has no digest, or another one
+ * A sequence is fed as it was: its phases are part of every decision, and the record of its end names the
+ * positions whose logits were looked at, so that turns of a conversation are told apart.
+ *
+ *	BIT_EXACT        logits have the recorded digest, and every choice, weight and margin is the
+ *	                 recorded one as far as it was kept (weights and margins: only where exact)
+ *	ROUTE_EXACT      every choice is; the log has no digest, or another one, or other weights
  *	ROUTE_EXPLAINED  choices differ only where the recorded margin is below --epsilon
  *	DIVERGED         first position, layer and expert that differ otherwise
  *	NOT_COMPARABLE   names what stands in the way
@@ -34,11 +39,13 @@ static const char *const verdict_name[] = { "BIT_EXACT", "ROUTE_EXACT", "ROUTE_E
 struct recorded {
 	uint64_t seq;
 	int64_t sequence;    /* sequence.id */
-	size_t n, cap, n_prompt;
+	size_t n, cap, n_prompt; /* n_prompt: tokens that were read in, of all turns */
 	int32_t *tokens;     /* [n] */
+	uint8_t *phase;      /* [n] */
+	uint8_t *looked;     /* [n] were the logits of this position digested? */
 	uint16_t *experts;   /* [n][k_row] */
+	float *weights;      /* [n][k_row] */
 	float *margins;      /* [n][n_layer] */
-	uint8_t *seen;       /* [n] */
 };
 
 struct replay {
@@ -49,10 +56,11 @@ struct replay {
 	struct session *s;
 	struct moe_hook hook;
 	char logits[16];     /* which rows were digested */
+	int exact;           /* weights and margins are as they were computed */
 	struct recorded rec; /* of the sequence being run */
 	struct logit_digest digest;
 	unsigned char digest_key[LOGIT_KEY];
-	uint64_t explained, differ;
+	uint64_t explained, differ, weights_differ;
 	struct { uint32_t pos; int layer; uint16_t was, is; float margin; } first;
 	uint64_t count[N_VERDICT];
 	char model_note[200], arithmetic[100], note[300];
@@ -64,33 +72,35 @@ struct replay {
 static void recorded_free(struct recorded *c)
 {
 	free(c->tokens);
+	free(c->phase);
+	free(c->looked);
 	free(c->experts);
+	free(c->weights);
 	free(c->margins);
-	free(c->seen);
 	memset(c, 0, sizeof *c);
 }
 
 static int room(struct replay *p, size_t n, struct moe_err *e)
 {
 	struct recorded *c = &p->rec;
+	struct { void **at; size_t bytes; } part[] = { { (void **)&c->tokens, sizeof *c->tokens },
+		{ (void **)&c->phase, 1 }, { (void **)&c->looked, 1 },
+		{ (void **)&c->experts, p->k_row * sizeof *c->experts },
+		{ (void **)&c->weights, p->k_row * sizeof *c->weights },
+		{ (void **)&c->margins, p->info.n_moe_layer * sizeof *c->margins } };
 	size_t cap = c->cap ? c->cap : 256;
-	void *q[4];
 
 	if (n <= c->cap)
 		return 0;
 	while (cap < n)
 		cap *= 2;
-	q[0] = realloc(c->tokens, cap * sizeof *c->tokens);
-	c->tokens = q[0] ? q[0] : c->tokens;
-	q[1] = realloc(c->experts, cap * p->k_row * sizeof *c->experts);
-	c->experts = q[1] ? q[1] : c->experts;
-	q[2] = realloc(c->margins, cap * p->info.n_moe_layer * sizeof *c->margins);
-	c->margins = q[2] ? q[2] : c->margins;
-	q[3] = realloc(c->seen, cap);
-	c->seen = q[3] ? q[3] : c->seen;
-	if (!q[0] || !q[1] || !q[2] || !q[3])
-		return err_nomem(e, cap * p->k_row * 2, "a recorded sequence");
-	memset(c->seen + c->cap, 0, cap - c->cap);
+	for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
+		void *q = realloc(*part[i].at, cap * part[i].bytes);
+
+		if (!q)
+			return err_nomem(e, cap * part[i].bytes, "a recorded sequence");
+		*part[i].at = q;
+	}
 	c->cap = cap;
 	return 0;
 }
@@ -105,11 +115,14 @@ static int add_chunk(struct replay *p, const struct cursor_chunk *ch, struct moe
 	if (room(p, c->n + ch->n, e))
 		return -1;
 	memcpy(c->tokens + c->n, ch->tokens, ch->n * sizeof *c->tokens);
+	memset(c->phase + c->n, ch->phase, ch->n);
+	memset(c->looked + c->n, 0, ch->n);
+	memcpy(c->weights + c->n * p->k_row, ch->weights, ch->n * p->k_row * sizeof *c->weights);
 	memcpy(c->experts + c->n * p->k_row, ch->experts, ch->n * p->k_row * sizeof *c->experts);
 	memcpy(c->margins + c->n * ch->n_layer, ch->margins, ch->n * ch->n_layer * sizeof *c->margins);
 	c->n += ch->n;
 	if (ch->phase == MOE_PREFILL)
-		c->n_prompt = c->n;
+		c->n_prompt += ch->n;
 	return 0;
 }
 
@@ -127,13 +140,18 @@ static int compare(void *ctx, const struct moe_route_view *v, struct moe_err *e)
 		size_t pos = v->pos[t];
 		const uint16_t *was = p->rec.experts + pos * p->k_row + p->k_at[li];
 		const uint16_t *is = v->experts + (size_t)t * v->k;
+		const float *weights = p->rec.weights + pos * p->k_row + p->k_at[li];
 		float margin = p->rec.margins[pos * p->info.n_moe_layer + li];
 		int k = 0;
 
 		while (k < v->k && was[k] == is[k])
 			k++;
-		if (k == v->k)
+		if (k == v->k) {
+			/* the bits: NaNs are equal too */
+			p->weights_differ += p->exact && (memcmp(weights, v->weights + (size_t)t * v->k,
+				v->k * sizeof *weights) || memcmp(&margin, &v->margin[t], sizeof margin));
 			continue;
+		}
 		if (margin < (float)audit_o.epsilon) {
 			p->explained++;
 		} else if (!p->differ++) {
@@ -159,20 +177,41 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 static int run_again(struct replay *p, struct moe_err *e)
 {
 	struct recorded *c = &p->rec;
-	struct session_want want = { !strcmp(p->logits, "all"), on_logits, p };
+	int all = !strcmp(p->logits, "all");
+	struct session_want want = { all, on_logits, p };
 	struct moe_seq_info info = { .seq = c->seq, .n_prompt = (uint32_t)c->n_prompt };
 	struct moe_seq_result res = { .seq = c->seq };
 	const struct session_want *w = strcmp(p->logits, "none") ? &want : NULL;
 
 	logit_digest_init(&p->digest, p->digest_key);
-	p->explained = p->differ = 0;
-	if (session_begin(p->s, &info, e) ||
-		(c->n_prompt && session_eval(p->s, c->tokens, c->n_prompt, MOE_PREFILL, w, e)))
+	p->explained = p->differ = p->weights_differ = 0;
+	if (session_begin(p->s, &info, e))
 		return -1;
-	for (size_t i = c->n_prompt; i < c->n; i++)
-		if (session_eval(p->s, c->tokens + i, 1, MOE_DECODE, w, e))
+	for (size_t i = 0, n; i < c->n; i += n) {
+		for (n = 1; c->phase[i] == MOE_PREFILL && i + n < c->n && c->phase[i + n] == MOE_PREFILL &&
+			(all || !c->looked[i + n - 1]); n++)
+			;
+		if (session_eval(p->s, c->tokens + i, n, (enum moe_phase)c->phase[i], w, e))
 			return -1;
+	}
 	return session_end(p->s, &res, e);
+}
+
+/* "0-11,15,17-30": the positions whose logits were looked at. */
+static void take_looked(struct recorded *c, const char *list)
+{
+	char *end = (char *)(uintptr_t)list;
+
+	while (*end) {
+		unsigned long long from = strtoull(end, &end, 10), to = from;
+
+		if (*end == '-')
+			to = strtoull(end + 1, &end, 10);
+		for (; from <= to && from < c->n; from++)
+			c->looked[from] = 1;
+		if (*end++ != ',')
+			return;
+	}
 }
 
 /* The digest in the sequence's last leaf: 1, 0 = none. */
@@ -180,7 +219,8 @@ static int logged_digest(struct replay *p, uint64_t seq, unsigned char out[SHA_B
 {
 	sqlite3_stmt *st = NULL;
 	char hex[2 * SHA_BYTES + 1] = "", key[2 * LOGIT_KEY + 1] = "";
-	size_t len, n_key = 0;
+	size_t n = 0, len, n_key = 0;
+	char *list = NULL;
 
 	if (sqlite3_prepare_v2(reader_db(p->r), "SELECT payload FROM audit_leaf WHERE run = ? AND seq = ? AND "
 		"seq <> 0 AND kind = 7", -1, &st, NULL))
@@ -189,12 +229,18 @@ static int logged_digest(struct replay *p, uint64_t seq, unsigned char out[SHA_B
 	sqlite3_bind_int64(st, 2, (int64_t)seq);
 	if (sqlite3_step(st) == SQLITE_ROW && sqlite3_column_blob(st, 0)) {
 		const char *rec = sqlite3_column_blob(st, 0);
-		size_t n = (size_t)sqlite3_column_bytes(st, 0);
 
+		n = (size_t)sqlite3_column_bytes(st, 0);
 		record_get(rec, n, "logits", hex, sizeof hex);
 		record_get(rec, n, "logit_key", key, sizeof key);
+		list = malloc(n + 1);
+		if (list && !record_get(rec, n, "logit_at", list, n + 1))
+			take_looked(&p->rec, list);
 	}
 	sqlite3_finalize(st);
+	if (n && !list)
+		return err_nomem(e, n, "positions of logits");
+	free(list);
 	memset(p->digest_key, 0, sizeof p->digest_key);
 	return *hex && !sodium_hex2bin(p->digest_key, LOGIT_KEY, key, strlen(key), NULL, &n_key, NULL) &&
 		n_key == LOGIT_KEY && !sodium_hex2bin(out, SHA_BYTES, hex, strlen(hex), NULL, &len, NULL) && len == SHA_BYTES;
@@ -237,7 +283,7 @@ static int one_sequence(struct replay *p, const char *why_not, struct moe_err *e
 		return -1;
 	logit_digest_end(&p->digest, got);
 	v = p->differ ? DIVERGED : p->explained ? ROUTE_EXPLAINED :
-		have && !memcmp(want, got, SHA_BYTES) ? BIT_EXACT : ROUTE_EXACT;
+		have && !memcmp(want, got, SHA_BYTES) && !p->weights_differ ? BIT_EXACT : ROUTE_EXACT;
 	if (v == DIVERGED)
 		snprintf(text, sizeof text, "first at position %u, layer %d: E%d was chosen, now E%d (margin %.3g); "
 			"%" PRIu64 " decisions differ", p->first.pos, p->first.layer, p->first.was, p->first.is,
@@ -245,6 +291,10 @@ static int one_sequence(struct replay *p, const char *why_not, struct moe_err *e
 	else if (v == ROUTE_EXPLAINED)
 		snprintf(text, sizeof text, "%" PRIu64 " decisions differ, all with a margin below %g",
 			p->explained, audit_o.epsilon);
+	else if (v == ROUTE_EXACT && p->weights_differ)
+		snprintf(text, sizeof text, "but weights or margins of %" PRIu64 " decisions are others%s",
+			p->weights_differ, have && memcmp(want, got, SHA_BYTES) ?
+			"; the logits have another digest" : "");
 	else if (v == ROUTE_EXACT)
 		snprintf(text, sizeof text, have ? "but the logits have another digest" :
 			"no digest of logits was logged");
@@ -310,6 +360,7 @@ static int same_shape(struct replay *p, struct moe_err *e)
 	const struct model_info *in = model_info(p->l.model);
 	int same = in->n_moe_layer == p->info.n_moe_layer;
 
+	p->exact = !strcmp(p->info.weights, "exact");
 	for (uint32_t i = 0; i < p->info.n_moe_layer && same; i++) {
 		same = !memcmp(&in->layers[i], &p->info.layers[i], sizeof in->layers[i]);
 		p->k_at[i] = p->k_row;

@@ -35,7 +35,6 @@ ok "a profile" profile "$tiny" "$root/models/texts/c.txt" -d a.db -q --max-token
 [ "$(leaf a.db 6)" -gt 3 ] || no "no batches in the log"
 printf 'layer_id,expert_id,count\n0,0,5\n0,1,7\n' >counts.csv
 refuse 2 'audit log|another --db' import counts.csv --top-k 1 -d a.db
-refuse 2 'audit log|conversation' run --chat "$tiny" --chat-template chatml -d a.db
 
 # ---- verdicts ----
 v 2 -p keys/k.pub a.db --deep
