@@ -12,7 +12,6 @@
 struct run_seen {
 	uint64_t run;
 	uint64_t notes;
-	uint64_t sum_tokens;  /* of records of sums */
 	uint64_t *sums;       /* [e_row] picks of records of sums, all domains; NULL if there were none */
 	int without;
 };
@@ -66,7 +65,8 @@ struct deep *deep_open(struct reader *r, void (*tell)(void *ctx, const char *tex
 		"d.id = s.domain WHERE s.run = ? AND s.seq = ?", -1, &d->seq, NULL) ||
 		sqlite3_prepare_v2(d->db, "SELECT r.command, r.engine, r.isa, coalesce(r.threads, 0), "
 		"coalesce(r.batch, 0), m.name, m.arch, m.quant, m.tokenizer, m.router, m.hash, "
-		"coalesce(m.bytes, 0), m.path, r.state, coalesce(m.n_ctx, 0) FROM run r JOIN model m "
+		"coalesce(m.bytes, 0), m.path, r.state, coalesce(m.n_ctx, 0), r.source, r.weights "
+		"FROM run r JOIN model m "
 		"ON m.id = r.model WHERE r.id = ?", -1, &d->run, NULL) ||
 		sqlite3_prepare_v2(d->db, "SELECT count(*) FROM event WHERE run = ? AND kind = ? AND "
 		"text IS ?", -1, &d->note, NULL) ||
@@ -183,7 +183,8 @@ static int run(struct deep *d, const struct leaf *l, const char *rec, size_t n, 
 	static const struct { int col; const char *key; int is_int; } field[] = { { 0, "command", 0 },
 		{ 1, "engine", 0 }, { 2, "isa", 0 }, { 3, "threads", 1 }, { 4, "batch", 1 }, { 5, "model", 0 },
 		{ 6, "arch", 0 }, { 7, "quant", 0 }, { 8, "tokenizer", 0 }, { 9, "router", 0 },
-		{ 10, "model_sha256", 0 }, { 11, "model_bytes", 1 }, { 12, "model_path", 0 }, { 14, "ctx", 1 } };
+		{ 10, "model_sha256", 0 }, { 11, "model_bytes", 1 }, { 12, "model_path", 0 }, { 14, "ctx", 1 },
+		{ 15, "source", 0 }, { 16, "weights", 0 } };
 	char what[40];
 	int rc;
 
@@ -276,7 +277,6 @@ static int sums(struct deep *d, const struct leaf *l, const char *rec, size_t n,
 		s->sums = calloc(e_row, sizeof *s->sums);
 	if (!s || !s->sums)
 		return err_nomem(e, e_row * 8, "sums");
-	s->sum_tokens += (uint64_t)record_get_int(rec, n, "tokens", 0);
 	while (record_next(rec, n, &at, &line) == 1) {
 		size_t off = 0;
 		uint32_t i;
@@ -355,9 +355,9 @@ static int recount(struct deep *d, uint64_t id, size_t e_row, struct count **c, 
 	return rc;
 }
 
-/* Table `load` of a selection against picks [e_row] and tokens. */
-static int compare(struct deep *d, uint64_t id, int64_t domain, int phase, uint64_t tokens,
-	const uint64_t *picks, int at_least, struct moe_err *e)
+/* Table `load` of a selection against picks [e_row]; every token makes k picks in a layer. */
+static int compare(struct deep *d, uint64_t id, int64_t domain, int phase, const uint64_t *picks,
+	int at_least, struct moe_err *e)
 {
 	struct load_filter f = { .run = (int64_t)id, .domain = domain, .phase = phase };
 	struct load_set set;
@@ -367,8 +367,12 @@ static int compare(struct deep *d, uint64_t id, int64_t domain, int phase, uint6
 		return -1;
 	for (size_t i = 0; i < set.n; i++) {
 		const struct layer_load *l = &set.layer[i];
-		int off = l->tokens != tokens && !(at_least && l->tokens > tokens);
+		uint64_t sum = 0;
+		int off;
 
+		for (size_t x = 0; x < l->n_expert; x++)
+			sum += picks[at + x];
+		off = l->tokens != sum / l->k && !(at_least && l->tokens > sum / l->k);
 		for (size_t x = 0; x < l->n_expert && !off; x++)
 			off = l->counts[x] != picks[at + x] && !(at_least && l->counts[x] > picks[at + x]);
 		if (off)
@@ -395,12 +399,12 @@ static int run_sums(struct deep *d, const struct run_seen *s, struct moe_err *e)
 	for (uint32_t i = 0; i < in->n_moe_layer; i++)
 		e_row += in->layers[i].n_expert;
 	if (s->sums)
-		return compare(d, s->run, -1, -1, s->sum_tokens, s->sums, s->without, e);
+		return compare(d, s->run, -1, -1, s->sums, s->without, e);
 	if (recount(d, s->run, e_row, &c, &n, e)) {
 		differ(d, "run %" PRIu64 ": its decisions cannot be counted: %s", s->run, e->msg);
 	} else {
 		for (size_t i = 0; i < n && !bad; i++) {
-			bad = compare(d, s->run, c[i].domain, c[i].phase, c[i].tokens, c[i].picks, s->without, e);
+			bad = compare(d, s->run, c[i].domain, c[i].phase, c[i].picks, s->without, e);
 			total += c[i].tokens;
 		}
 		/* and nothing beside them */

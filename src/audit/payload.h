@@ -26,6 +26,10 @@ int payload_events(const struct cursor_chunk *c, struct buf *out, struct moe_err
 /* A record of picks by expert and layer, where no decisions are kept. */
 void payload_sums(const struct cursor_chunk *c, struct buf *out);
 
+/* The same for n layers of which only sums are known. */
+void payload_counts(uint64_t tokens, const struct moe_layer_desc *layers, size_t n,
+	const uint64_t *const *counts, struct buf *out);
+
 /* The bytes that a leaf commits to: kept in the log, or encoded anew from the rows of decisions. -1
  * also when they were destroyed. */
 int payload_of(struct reader *r, const struct log_row *row, struct buf *out, struct moe_err *e);

@@ -310,6 +310,27 @@ static int on_chunk(void *ctx, int64_t id, const struct cursor_chunk *c, struct 
 	return log_append(&r->log, &it, e);
 }
 
+static int on_counts(void *ctx, uint64_t seq, uint64_t tokens, const struct moe_layer_desc *layers,
+	size_t n, const uint64_t *const *counts, struct moe_err *e)
+{
+	struct recorder *r = ctx;
+	struct log_item it = { .leaf = { .kind = LEAF_BATCH, .flags = LEAF_SUMS, .run = r->run, .seq = seq,
+		.n = tokens > UINT32_MAX ? UINT32_MAX : (uint32_t)tokens }, .keep = 1 };
+
+	payload_counts(tokens, layers, n, counts, &r->payload);
+	if (r->payload.failed)
+		return err_nomem(e, r->payload.len, "a payload");
+	memcpy(it.leaf.descriptor, r->descriptor_hash, SHA_BYTES);
+	it.payload = r->payload.data;
+	it.n_payload = r->payload.len;
+	if (r->policy.sealed) {
+		it.leaf.flags = 0;
+		if (seal(r, &it, e))
+			return -1;
+	}
+	return log_append(&r->log, &it, e);
+}
+
 static int on_gap(void *ctx, uint64_t seq, uint32_t pos, uint64_t tokens, struct moe_err *e)
 {
 	struct recorder *r = ctx;
@@ -359,7 +380,7 @@ static int on_seq_end(void *ctx, const struct sink_seq *q, struct moe_err *e)
 
 	buf_init(&rec, 2 * AT_MAX);
 	record_begin(&rec, "sequence-end");
-	record_int(&rec, "prompt", q->n_prompt);
+	record_int(&rec, "prompt", (int64_t)q->n_prompt);
 	record_int(&rec, "generated", q->n_generated);
 	record_int(&rec, "scored", q->n_scored);
 	memcpy(&bits, &q->nll, 8);
@@ -474,7 +495,7 @@ struct recorder *recorder_new(const struct log_policy *policy, const char *vkey,
 		r->model_path = strdup(w->model_path);
 	r->sink = (struct moe_trace_sink){ .ctx = r, .want_logits = policy->sealed &&
 		policy->detail == LOG_FULL, .start = on_start, .begin = on_begin, .seq_begin = on_seq_begin,
-		.chunk = on_chunk, .gap = on_gap, .note = on_note, .seq_end = on_seq_end, .tick = on_tick,
+		.chunk = on_chunk, .counts = on_counts, .gap = on_gap, .note = on_note, .seq_end = on_seq_end, .tick = on_tick,
 		.finish = on_finish, .settled = on_settled };
 	if (sodium_init() < 0 || r->descriptor.failed || r->model.failed) {
 		err_set(e, MOE_ERR_SYS, "starting a recorder failed");

@@ -471,6 +471,20 @@ static void check_session(struct verify *v, const struct leaf *l)
 		v->session = 0;
 }
 
+/* A run that another program recorded: the log vouches for what was read from its file, no more. */
+static void meet_import(struct verify *v, const struct leaf *l, const char *p, size_t n)
+{
+	char file[400], form[32], sha[2 * SHA_BYTES + 1];
+
+	if (record_get(p, n, "imported", file, sizeof file))
+		return;
+	record_get(p, n, "imported_sha256", sha, sizeof sha);
+	record_get(p, n, "format", form, sizeof form);
+	v->out->imported++;
+	find(v, FIND_REMARK, "run %" PRIu64 ": imported from %s (%s, SHA-256 %s): not recorded here, it "
+		"cannot be replayed", l->run, file, form, sha);
+}
+
 /* A record's payload, whose commitment has been opened. */
 static void meet_record(struct verify *v, const struct leaf *l, const char *p, size_t n)
 {
@@ -505,11 +519,13 @@ static void meet_record(struct verify *v, const struct leaf *l, const char *p, s
 		if (memcmp(sum, l->descriptor, SHA_BYTES))
 			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its descriptor is not the one that it names",
 				l->index);
+		meet_import(v, l, p, n);
 		break;
 	case LEAF_SESSION_END:
 		if (!record_get(p, n, "model_file", text, sizeof text) &&
 			(!strcmp(text, "changed") || !strcmp(text, "gone")))
-			find(v, FIND_TAMPERED, "run %" PRIu64 ": when it ended its model file was %s", l->run, text);
+			find(v, FIND_TAMPERED, "run %" PRIu64 ": when it ended the file that it was made from was %s",
+				l->run, text);
 		break;
 	case LEAF_GAP:
 		v->out->gaps++;
@@ -885,9 +901,9 @@ void verify_print(const struct verify_result *v, void *file)
 		root);
 	fprintf(f, "  %" PRIu64 " sessions, %" PRIu64 " batches of %" PRIu64 " tokens, %" PRIu64
 		" checkpoints", v->sessions, v->batches, v->tokens, v->checkpoints);
-	if (v->redacted || v->pruned || v->sealed || v->gaps)
-		fprintf(f, "; REDACTED(%" PRIu64 "), pruned %" PRIu64 ", sealed %" PRIu64 ", gaps %" PRIu64,
-			v->redacted, v->pruned, v->sealed, v->gaps);
+	if (v->redacted || v->pruned || v->sealed || v->gaps || v->imported)
+		fprintf(f, "; REDACTED(%" PRIu64 "), pruned %" PRIu64 ", sealed %" PRIu64 ", gaps %" PRIu64
+			", imported runs %" PRIu64, v->redacted, v->pruned, v->sealed, v->gaps, v->imported);
 	fprintf(f, "\n  signed: the first %" PRIu64 " leaves; ", v->signed_size);
 	if (v->anchored)
 		fprintf(f, "anchored outside: the first %" PRIu64 "\n", v->anchored_size);
@@ -918,9 +934,9 @@ void verify_print_json(const struct verify_result *v, const char *findings, void
 	fprintf(f, "\", \"leaves\": %" PRIu64 ", \"root\": \"%s\", \"sessions\": %" PRIu64
 		", \"batches\": %" PRIu64 ", \"tokens\": %" PRIu64 ", \"checkpoints\": %" PRIu64
 		", \"redacted\": %" PRIu64 ", \"pruned\": %" PRIu64 ", \"sealed\": %" PRIu64
-		", \"gaps\": %" PRIu64 ", \"signed_leaves\": %" PRIu64 ", \"anchored_leaves\": %" PRIu64,
+		", \"gaps\": %" PRIu64 ", \"imported\": %" PRIu64 ", \"signed_leaves\": %" PRIu64 ", \"anchored_leaves\": %" PRIu64,
 		v->leaves, root, v->sessions, v->batches, v->tokens, v->checkpoints, v->redacted, v->pruned,
-		v->sealed, v->gaps, v->signed_size, v->anchored_size);
+		v->sealed, v->gaps, v->imported, v->signed_size, v->anchored_size);
 	fprintf(f, ", \"findings\": [%s], \"cannot_show\": [", findings);
 	for (size_t i = 0; verify_blind(i, v->anchored); i++)
 		fprintf(f, "%s\"%s\"", i ? ", " : "", verify_blind(i, v->anchored));

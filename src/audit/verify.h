@@ -41,7 +41,8 @@ struct verify_opt {
 
 struct verify_result {
 	char origin[NOTE_NAME_MAX + 1];
-	uint64_t leaves, batches, tokens, sessions, checkpoints, redacted, pruned, sealed, gaps;
+	uint64_t leaves, batches, tokens, sessions, checkpoints, redacted, pruned, sealed, gaps,
+		imported;                /* runs of other programs' files */
 	uint64_t signed_size;        /* leaves under the newest good checkpoint */
 	uint64_t anchored_size;      /* and under the newest good anchor, 0 = none */
 	uint64_t n[4];               /* findings by kind */

@@ -277,7 +277,7 @@ static const struct opt opts[] = {
 	{ "sequence", 0, OPT_INT, &audit_o.sequence, "SEQ", "replay: only this sequence", 0, 9e15 },
 	{ "epsilon", 0, OPT_REAL, &audit_o.epsilon, "X", "replay: a margin below this explains another choice "
 	  "(default 0.0001)", 0, 1 },
-	{ "anyway", 0, OPT_FLAG, &audit_o.anyway, NULL, "replay: compare although the model is another one", 0, 0 },
+	{ "anyway", 0, OPT_FLAG, &audit_o.anyway, NULL, "replay: compare although something else than recorded is given", 0, 0 },
 	{ "from", 0, OPT_INT, &audit_o.from, "LEAVES", "prove: size of the earlier checkpoint", 1, 9e15 },
 	{ "to", 0, OPT_INT, &audit_o.to, "LEAVES", "prove: size of the later one", 1, 9e15 },
 	{ "closed", 0, OPT_FLAG, &audit_o.sealed, NULL, "prove: without what the leaf commits to", 0, 0 },

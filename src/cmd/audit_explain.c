@@ -278,6 +278,9 @@ static int with_model(struct explain *x, struct moe_err *e)
 {
 	size_t n;
 
+	if (*x->info.source)
+		return err_set(e, MOE_ERR_USAGE, "run %" PRId64 " was imported, nobody knows from which model: "
+			"explain without --model", x->info.id);
 	if (load_model(audit_o.model, &x->l, e))
 		return -1;
 	if (model_info(x->l.model)->n_moe_layer != x->info.n_moe_layer || memcmp(model_info(x->l.model)->layers,
@@ -343,6 +346,9 @@ static void add_text(struct explain *x, struct buf *b)
 	buf_printf(b, "run %" PRId64 ", sequence %" PRIu64 ", position %" PRIu64 ": token %s, %s%s%s\n", x->info.id,
 		x->seq, x->pos, token, x->phase ? "generated" : "read in", *x->domain_name ? ", domain " : "",
 		show(x->domain_name).s);
+	if (*x->info.source)
+		buf_printf(b, "imported from a file of another program, not recorded here: %s\n",
+			show(x->info.source).s);
 	buf_printf(b, "recorded in leaf %" PRIu64 " of the log; the rows %s what the leaf commits to\n", x->leaf,
 		x->opens ? "are" : "ARE NOT");
 	for (size_t i = 0; i < x->info.n_moe_layer; i++) {
@@ -399,6 +405,14 @@ static void add_json(struct explain *x, struct buf *b)
 	if (*x->domain_name) {
 		buf_char(b, '"');
 		text_escape(b, x->domain_name, strlen(x->domain_name), TEXT_JSON);
+		buf_char(b, '"');
+	} else {
+		buf_str(b, "null");
+	}
+	buf_str(b, ", \"imported\": ");
+	if (*x->info.source) {
+		buf_char(b, '"');
+		text_escape(b, x->info.source, strlen(x->info.source), TEXT_JSON);
 		buf_char(b, '"');
 	} else {
 		buf_str(b, "null");

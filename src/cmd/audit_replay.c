@@ -18,6 +18,7 @@
  */
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +64,9 @@ struct replay {
 	uint64_t explained, differ, weights_differ;
 	struct { uint32_t pos; int layer; uint16_t was, is; float margin; } first;
 	uint64_t count[N_VERDICT];
-	char model_note[200], arithmetic[100], note[300];
+	char *desc;          /* the run's descriptor, a record */
+	size_t n_desc;
+	struct buf note;     /* what is not as it was recorded */
 	int n_printed;
 };
 
@@ -254,8 +257,11 @@ static void tell(struct replay *p, enum verdict v, const char *text)
 	buf_init(&b, 8192);
 	if (audit_o.json) {
 		text_escape(&b, text, strlen(text), TEXT_JSON);
-		printf("%s\n {\"sequence\": %" PRIu64 ", \"tokens\": %zu, \"verdict\": \"%s\", \"text\": \"%s\"}",
+		printf("%s\n {\"sequence\": %" PRIu64 ", \"tokens\": %zu, \"verdict\": \"%s\", \"text\": \"%s\"",
 			p->n_printed++ ? "," : "[", p->rec.seq, p->rec.n, verdict_name[v], b.data ? b.data : "");
+		buf_clear(&b);
+		text_escape(&b, p->note.data ? p->note.data : "", p->note.len, TEXT_JSON);
+		printf(", \"not_as_recorded\": \"%s\"}", b.data ? b.data : "");
 	} else {
 		printf("sequence %-6" PRIu64 " %6zu tokens  %s%s%s\n", p->rec.seq, p->rec.n, verdict_name[v],
 			*text ? ": " : "", show(text).s);
@@ -306,68 +312,157 @@ static int one_sequence(struct replay *p, const char *why_not, struct moe_err *e
 
 /* ---- the run ---- */
 
-/* The descriptor's record, and whether the model is the recorded one. */
-static int check_model(struct replay *p, const char **why_not, struct moe_err *e)
+static int load_descriptor(struct replay *p, struct moe_err *e)
 {
-	unsigned char sha[SHA_BYTES], root[SHA_BYTES];
-	char now[65], then[80] = "";
 	sqlite3_stmt *st = NULL;
-	int found = 0;
+	int bad = 0;
 
-	if (sqlite3_prepare_v2(reader_db(p->r), "SELECT payload FROM audit_leaf WHERE run = ? AND kind = 2 AND "
-		"kind NOT IN (5, 6, 7, 11)", -1, &st, NULL))
+	if (sqlite3_prepare_v2(reader_db(p->r), "SELECT payload FROM audit_leaf WHERE run = ? AND kind = 2 "
+		"AND kind NOT IN (5, 6, 7, 11)", -1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(p->r)));
 	sqlite3_bind_int64(st, 1, p->info.id);
-	if (sqlite3_step(st) == SQLITE_ROW && sqlite3_column_blob(st, 0)) {
-		const char *rec = sqlite3_column_blob(st, 0);
-		size_t n = (size_t)sqlite3_column_bytes(st, 0);
-
-		found = 1;
-		record_get(rec, n, "model_sha256", then, sizeof then);
-		record_get(rec, n, "logits", p->logits, sizeof p->logits);
-		record_get(rec, n, "arithmetic", p->arithmetic, sizeof p->arithmetic);
+	if (sqlite3_step(st) != SQLITE_ROW || !sqlite3_column_blob(st, 0)) {
+		bad = err_set(e, MOE_ERR_INPUT, "run %" PRId64 " is not in the log", p->info.id);
+	} else {
+		p->n_desc = (size_t)sqlite3_column_bytes(st, 0);
+		p->desc = malloc(p->n_desc);
+		if (p->desc)
+			memcpy(p->desc, sqlite3_column_blob(st, 0), p->n_desc);
+		else
+			bad = err_nomem(e, p->n_desc, "a descriptor");
 	}
 	sqlite3_finalize(st);
-	if (!found)
-		return err_set(e, MOE_ERR_INPUT, "run %" PRId64 " is not in the log", p->info.id);
-	record_model_hashes(p->l.gguf, sha, root);
-	sodium_bin2hex(now, sizeof now, sha, sizeof sha);
-	*why_not = NULL;
-	if (!strcmp(now, then))
-		return 0;
-	snprintf(p->model_note, sizeof p->model_note, "model_sha256: recorded %.16s..., given %.16s...", then, now);
-	if (!audit_o.anyway)
-		*why_not = p->model_note;
-	return 0;
+	return bad;
 }
 
-/* Activations and the cache's type decide the bits: where they differ, only --anyway compares. The
- * first word is the instruction set, which does not. */
-static int check_arithmetic(struct replay *p, const char **why_not)
+static void differs(struct replay *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void differs(struct replay *p, const char *fmt, ...)
 {
-	const char *now = session_arithmetic(p->s), *a = strchr(now, ' '), *b = strchr(p->arithmetic, ' ');
+	char text[700];
+	va_list ap;
 
-	if (*why_not || audit_o.anyway || !strcmp(a ? a : "", b ? b : ""))
-		return 0;
-	snprintf(p->note, sizeof p->note, "arithmetic: recorded '%s', now '%s' (--activations, --kv-type)",
-		p->arithmetic, now);
-	*why_not = p->note;
-	return 0;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	buf_printf(&p->note, "%s%s", p->note.len ? "; " : "", text);
 }
 
-static int same_shape(struct replay *p, struct moe_err *e)
+static void check_model(struct replay *p)
 {
 	const struct model_info *in = model_info(p->l.model);
-	int same = in->n_moe_layer == p->info.n_moe_layer;
+	unsigned char sha[SHA_BYTES], root[SHA_BYTES];
+	char now[65], then[80], quant[80];
 
+	record_get(p->desc, p->n_desc, "model_sha256", then, sizeof then);
+	record_get(p->desc, p->n_desc, "quant", quant, sizeof quant);
+	record_get(p->desc, p->n_desc, "logits", p->logits, sizeof p->logits);
+	record_model_hashes(p->l.gguf, sha, root);
+	sodium_bin2hex(now, sizeof now, sha, sizeof sha);
+	if (strcmp(now, then))
+		differs(p, "model_sha256: recorded %.16s..., given %.16s...", then, now);
+	if (strcmp(quant, in->quant))
+		differs(p, "quant: recorded %s, given %s", quant, in->quant);
+}
+
+/* Scale and SHA-256, the first two words, of adapter i: 1 and "SCALE of HASH...", 0 = there is none. */
+static int adapter_words(const char *value, char *key, size_t size, char out[64])
+{
+	const char *hash = value ? strchr(value, ' ') : NULL;
+	const char *path = hash ? strchr(hash + 1, ' ') : NULL;
+
+	strcpy(out, "none");
+	if (!path)
+		return 0;
+	snprintf(key, size, "%.*s", (int)(path - value), value);
+	snprintf(out, 64, "%.*s of %.16s...", (int)(hash - value < 30 ? hash - value : 30), value, hash + 1);
+	return 1;
+}
+
+/* Adapters count in their order. */
+static void check_adapters(struct replay *p, const struct moe_run_desc *d)
+{
+	for (int i = 1;; i++) {
+		char name[40], value[1300], a[160] = "", b[160] = "", then[64], now[64];
+		const char *set = NULL;
+		int had, has;
+
+		snprintf(name, sizeof name, "setting_adapter_%d", i);
+		had = !record_get(p->desc, p->n_desc, name, value, sizeof value) &&
+			adapter_words(value, a, sizeof a, then);
+		snprintf(name, sizeof name, "adapter %d", i);
+		for (uint32_t k = 0; k < d->n_setting; k++)
+			if (!strcmp(d->settings[k].key, name))
+				set = d->settings[k].value;
+		has = adapter_words(set, b, sizeof b, now);
+		if (!had)
+			strcpy(then, "none");
+		if (!had && !has)
+			return;
+		if (strcmp(a, b))
+			differs(p, "adapter %d: recorded %s, now %s (--lora)", i, then, now);
+	}
+}
+
+/* Activations and the cache's type decide the bits. The first word is the instruction set, which does
+ * not. Nor does the expert cache, unless routing heeds it. */
+static void check_arithmetic(struct replay *p)
+{
+	const char *now = session_arithmetic(p->s), *a = strchr(now, ' '), *b;
+	char then[100], aware[100];
+
+	record_get(p->desc, p->n_desc, "arithmetic", then, sizeof then);
+	b = strchr(then, ' ');
+	if (strcmp(a ? a : "", b ? b : ""))
+		differs(p, "arithmetic: recorded '%s', now '%s' (--activations, --kv-type)", then, now);
+	if (!record_get(p->desc, p->n_desc, "setting_cache-aware_routing", aware, sizeof aware))
+		differs(p, "cache-aware routing: choices depended on what the expert cache held");
+	else if (audit_o.load.aware)
+		differs(p, "cache-aware routing: recorded off, now on (--cache-aware)");
+}
+
+/* Why no sequence of the run can be compared, NULL if they can: without a model. */
+static const char *never(const struct replay *p)
+{
+	char file[16];
+
+	return record_get(p->desc, p->n_desc, "imported", file, sizeof file) ? NULL :
+		"the run was imported from a file of another program, it was not recorded here";
+}
+
+/* The same with the model; with --anyway only what makes it impossible. */
+static int against_model(struct replay *p, const char **why_not, struct moe_err *e)
+{
+	const struct model_info *in;
+	struct moe_run_desc d;
+	int same;
+
+	if (load_model(audit_o.model, &p->l, e))
+		return -1;
+	in = model_info(p->l.model);
+	same = in->n_moe_layer == p->info.n_moe_layer;
 	p->exact = !strcmp(p->info.weights, "exact");
 	for (uint32_t i = 0; i < p->info.n_moe_layer && same; i++) {
 		same = !memcmp(&in->layers[i], &p->info.layers[i], sizeof in->layers[i]);
 		p->k_at[i] = p->k_row;
 		p->k_row += p->info.layers[i].k;
 	}
-	return same ? 0 : err_set(e, MOE_ERR_INPUT, "the model's routers are not those of run %" PRId64
-		": other layers, experts or picks", p->info.id);
+	check_model(p);
+	if (!same) {
+		differs(p, "routers: other layers, experts or picks than run %" PRId64 " has", p->info.id);
+		*why_not = p->note.data;
+		return 0;
+	}
+	p->s = engine_session(&p->l, &audit_o.load, e);
+	if (!p->s || session_add_hook(p->s, &p->hook, e))
+		return -1;
+	engine_describe(&p->l, p->s, &audit_o.load, "replay", &d);
+	check_adapters(p, &d);
+	check_arithmetic(p);
+	if (p->note.failed)
+		return err_nomem(e, p->note.len, "what differs");
+	*why_not = p->note.len && !audit_o.anyway ? p->note.data : NULL;
+	return 0;
 }
 
 /* All sequences of the run, those without decisions too. */
@@ -383,11 +478,11 @@ static int all_sequences(struct replay *p, const char *why_not, struct moe_err *
 	sqlite3_bind_int64(st, 2, audit_o.sequence);
 	while (!bad && !load_interrupted() && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		struct load_filter f = { .run = p->info.id, .domain = -1, .phase = -1 };
-		struct cursor *cur = cursor_open(p->r, &f, e);
+		struct cursor *cur = why_not ? NULL : cursor_open(p->r, &f, e);
 		const char *why = why_not;
 		struct cursor_chunk ch;
 		int64_t id;
-		int got = cur ? 0 : -1;
+		int got = cur || why_not ? 0 : -1;
 
 		p->rec.seq = (uint64_t)sqlite3_column_int64(st, 1);
 		p->rec.n = p->rec.n_prompt = 0;
@@ -426,20 +521,22 @@ int audit_replay(int argc, char **argv, struct moe_err *e)
 		return err_nomem(e, sizeof *p, "a replay");
 	load_catch_interrupt();
 	p->hook = (struct moe_hook){ .name = "replay", .ctx = p, .route = compare };
+	buf_init(&p->note, 65536);
 	p->r = reader_open(argv[0], e);
-	bad = !p->r || reader_run(p->r, (int64_t)run, &p->info, e) || load_model(audit_o.model, &p->l, e) ||
-		check_model(p, &why_not, e) || same_shape(p, e) ||
+	bad = !p->r || reader_run(p->r, (int64_t)run, &p->info, e) || load_descriptor(p, e);
+	if (!bad)
+		why_not = never(p);
+	bad = bad || (!why_not && against_model(p, &why_not, e)) ||
 		audit_access(argv[0], LEAF_ACCESS, "replay", p->info.id, -1, -1, e) ||
-		!(p->s = engine_session(&p->l, &audit_o.load, e)) || session_add_hook(p->s, &p->hook, e) ||
-		check_arithmetic(p, &why_not) || all_sequences(p, why_not, e);
+		all_sequences(p, why_not, e);
 	if (!bad) {
 		for (int i = 0; i < N_VERDICT; i++)
 			total += p->count[i];
 		if (audit_o.json)
 			puts(p->n_printed ? "\n]" : "[]");
 		else {
-			if (*p->model_note)
-				printf("not the recorded model: %s\n", p->model_note);
+			if (p->note.len)
+				printf("not as recorded: %s\n", show(p->note.data).s);
 			printf("run %" PRId64 ": %" PRIu64 " sequences", p->info.id, total);
 			for (int i = 0; i < N_VERDICT; i++)
 				if (p->count[i])
@@ -449,6 +546,8 @@ int audit_replay(int argc, char **argv, struct moe_err *e)
 		status = p->count[DIVERGED] ? 1 : p->count[NOT_COMPARABLE] ? 2 : 0;
 	}
 	recorded_free(&p->rec);
+	free(p->desc);
+	buf_free(&p->note);
 	session_free(p->s);
 	load_free(&p->l);
 	reader_close(p->r);

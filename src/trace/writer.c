@@ -715,7 +715,7 @@ int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct lay
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
 	}
-	if (o->sink && o->sink->settled)
+	if (own && o->sink && o->sink->settled)
 		o->sink->settled(o->sink->ctx);
 	return 0;
 }

@@ -33,8 +33,6 @@ refuse 3 'has an audit log already' audit init a.db --origin example.org/a --key
 gen "a run" "$tiny" -d a.db -n 20 -s 1 --domain code --name '=1+1' "Once upon"
 ok "a profile" profile "$tiny" "$root/models/texts/c.txt" -d a.db -q --max-tokens 300
 [ "$(leaf a.db 6)" -gt 3 ] || no "no batches in the log"
-printf 'layer_id,expert_id,count\n0,0,5\n0,1,7\n' >counts.csv
-refuse 2 'audit log|another --db' import counts.csv --top-k 1 -d a.db
 
 # ---- verdicts ----
 v 2 -p keys/k.pub a.db --deep
