@@ -6,6 +6,10 @@
  * random tokens; which goes first alternates. Each pair gives one ratio; medians are printed with
  * the quartiles, since single runs on a shared machine say little. With --audit both sides log, and one
  * of them keeps an audit log as well.
+ *
+ * Time on the clock is what the engine's thread waits; processor time is that of all threads, until
+ * everything that the run gave to the writer is committed. The second is what a busy machine pays, and it
+ * hardly depends on what else the machine does.
  */
 #include <cblas.h>
 #include <math.h>
@@ -13,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "audit/admin.h"
@@ -37,7 +42,7 @@ struct side { /* one of the two sessions */
 	struct moe_trace *t;
 	struct record rec;   /* of the audit log, if it has one */
 	size_t n_vocab;
-	uint64_t seq;
+	uint64_t seq, fed;
 };
 
 struct bench {
@@ -45,7 +50,8 @@ struct bench {
 	struct side plain, logged;
 	int32_t *ids;
 	size_t n_pre, n_dec;
-	double t[2][2][MAX_PAIRS]; /* [prefill, decode][plain, logged] seconds */
+	double t[2][2][MAX_PAIRS];   /* [prefill, decode][plain, logged] seconds */
+	double cpu[2][2][MAX_PAIRS]; /* the same of processors */
 	char dir[64];                /* of the databases; nothing is left of it */
 };
 
@@ -122,48 +128,80 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 	return record_logits(&side->rec, side->seq, pos, row, side->n_vocab, e);
 }
 
-static int one_run(const struct bench *b, struct side *side, uint64_t seq, double *prefill,
-	double *decode, struct moe_err *e)
+static double cpu_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Wait until all that was fed is committed, so that its cost is not the next run's. */
+static int settle(struct side *side, struct moe_err *e)
+{
+	static const struct timespec pause = { 0, 5000000 };
+
+	while (side->t && moe_trace_committed(side->t) < side->fed) {
+		if (moe_trace_flush(side->t, e))
+			return -1;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+static int one_run(const struct bench *b, struct side *side, uint64_t seq, double t[2], double cpu[2],
+	struct moe_err *e)
 {
 	struct moe_seq_info info = { .seq = seq, .domain = "bench" };
 	struct moe_seq_result res = { .seq = seq, .n_prompt = (uint32_t)b->n_pre,
 		.n_generated = (uint32_t)b->n_dec };
 	struct session_want asked = { 0, on_logits, side }, *want = audit ? &asked : NULL;
 	struct session *s = side->s;
-	int64_t t0, t1;
+	int64_t t0;
 
+	side->fed += b->n_pre + 1 + b->n_dec;
+	cpu[0] = -cpu_seconds();
 	t0 = clock_mono();
 	side->seq = seq;
 	if (session_begin(s, &info, e) || session_eval(s, b->ids, b->n_pre, MOE_PREFILL, want, e))
 		return -1;
-	t1 = clock_mono();
-	*prefill = (double)(t1 - t0) * 1e-9;
-	if (session_end(s, &res, e))
+	t[0] = (double)(clock_mono() - t0) * 1e-9;
+	side->fed -= 1 + b->n_dec;
+	if (session_end(s, &res, e) || settle(side, e))
 		return -1;
+	side->fed += 1 + b->n_dec;
+	cpu[0] += cpu_seconds();
 	info.seq = res.seq = side->seq = seq + 1;
 	if (session_begin(s, &info, e) || session_eval(s, b->ids, 1, MOE_PREFILL, NULL, e))
 		return -1;
+	cpu[1] = -cpu_seconds();
 	t0 = clock_mono();
 	for (size_t i = 0; i < b->n_dec; i++)
 		if (session_eval(s, b->ids + i, 1, MOE_DECODE, want, e))
 			return -1;
-	*decode = (double)(clock_mono() - t0) * 1e-9;
-	return session_end(s, &res, e);
+	t[1] = (double)(clock_mono() - t0) * 1e-9;
+	if (session_end(s, &res, e) || settle(side, e))
+		return -1;
+	cpu[1] += cpu_seconds();
+	return 0;
 }
 
 static int run_pairs(struct bench *b, struct moe_err *e)
 {
-	double warm[2];
+	double t[2], cpu[2];
 
-	if (one_run(b, &b->plain, 1, &warm[0], &warm[1], e))
+	if (one_run(b, &b->plain, 1, t, cpu, e))
 		return -1;
 	for (long long i = 0; i < pairs && !load_interrupted(); i++)
 		for (int j = 0; j < (no_log ? 1 : 2); j++) {
 			int logged = no_log ? 0 : (int)((i + j) & 1);
 
-			if (one_run(b, logged ? &b->logged : &b->plain, 2 * (uint64_t)i + 3, &b->t[0][logged][i],
-				    &b->t[1][logged][i], e))
+			if (one_run(b, logged ? &b->logged : &b->plain, 2 * (uint64_t)i + 3, t, cpu, e))
 				return -1;
+			for (int p = 0; p < 2; p++) {
+				b->t[p][logged][i] = t[p];
+				b->cpu[p][logged][i] = cpu[p];
+			}
 		}
 	return load_interrupted() ? err_set(e, MOE_ERR_USAGE, "interrupted") : 0;
 }
@@ -301,6 +339,7 @@ static void report(const struct bench *b)
 	for (int p = 0; p < 2; p++) {
 		struct stat3 t = quartiles(b->t[p][0], NULL, pairs);
 		struct stat3 c = no_log ? (struct stat3){ 0, 0, 0 } : quartiles(b->t[p][1], b->t[p][0], pairs);
+		struct stat3 u = no_log ? c : quartiles(b->cpu[p][1], b->cpu[p][0], pairs);
 		double tps = (double)n[p] / t.med;
 
 		if (json) {
@@ -308,8 +347,9 @@ static void report(const struct bench *b)
 			       "\"q3\": %.3f, \"limit\": %.3f, \"detail\": \"%s\"", p ? ", " : "[", phase[p], n[p],
 				tps, (double)n[p] / t.q3, (double)n[p] / t.q1, limit[p], no_log ? "none" : level[detail]);
 			if (!no_log)
-				printf(", \"log_ratio\": %.5f, \"log_ratio_q1\": %.5f, \"log_ratio_q3\": %.5f", c.med,
-					c.q1, c.q3);
+				printf(", \"log_ratio\": %.5f, \"log_ratio_q1\": %.5f, \"log_ratio_q3\": %.5f, "
+				       "\"cpu_ratio\": %.5f, \"cpu_ratio_q1\": %.5f, \"cpu_ratio_q3\": %.5f", c.med, c.q1,
+					c.q3, u.med, u.q1, u.q3);
 			printf(", \"read_bytes_per_s\": %.4g, \"fma_per_s\": %.4g}%s", bw, fma, p ? "]\n" : "");
 			continue;
 		}
@@ -324,12 +364,15 @@ static void report(const struct bench *b)
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
 	if (no_log)
 		return;
-	printf("\ncost of %s at `%s`, time with / time without, pair by pair:\n",
-		audit ? "an audit log beside logging" : "logging", level[detail]);
+	printf("\ncost of %s at `%s`, with / without, pair by pair, median (quartiles):\n"
+	       "%-10s %-26s %s\n", audit ? "an audit log beside logging" : "logging", level[detail], "", "time",
+		"processor time of all threads");
 	for (int p = 0; p < 2; p++) {
 		struct stat3 c = quartiles(b->t[p][1], b->t[p][0], pairs);
+		struct stat3 u = quartiles(b->cpu[p][1], b->cpu[p][0], pairs);
 
-		printf("  %-8s median %.4f  (quartiles %.4f - %.4f)\n", phase[p], c.med, c.q1, c.q3);
+		printf("  %-8s %.4f (%.4f - %.4f)   %.4f (%.4f - %.4f)\n", phase[p], c.med, c.q1, c.q3, u.med, u.q1,
+			u.q3);
 	}
 }
 
