@@ -20,10 +20,12 @@
 #include "base/err.h"
 
 #define STEP_NS INT64_C(2000000000)
+#define DAY_NS UINT64_C(86400000000000)
 #define LATE 4 /* a heartbeat that is this many periods late is a hole */
 #define TOLD_MOST 100 /* findings of a kind that are told one by one */
 
-struct span { uint64_t from, to, by; int prune; }; /* leaves from..to were taken away by leaf `by` */
+/* Leaves from..to were taken away by leaf `by`, whose clock said `wall`. */
+struct span { uint64_t from, to, by, wall; int prune; };
 
 struct anchor { struct checkpoint c; size_t at, len; int done; };
 
@@ -101,21 +103,20 @@ static int prep(struct verify *v, sqlite3_stmt **st, const char *what, const cha
 
 /* ---- what is read before the pass ---- */
 
-static int add_span(struct verify *v, const char *p, size_t n, uint64_t by, int prune,
-	struct moe_err *e)
+static int add_span(struct verify *v, const char *p, size_t n, const struct leaf *by, struct moe_err *e)
 {
 	unsigned long long a, b;
 	char text[64];
 	struct span *s;
 
 	snprintf(text, sizeof text, "%.*s", (int)(n < 63 ? n : 63), p);
-	if (sscanf(text, "%llu-%llu", &a, &b) != 2 || a > b || b >= by)
+	if (sscanf(text, "%llu-%llu", &a, &b) != 2 || a > b || b >= by->index)
 		return 0; /* a record that is not one is found when its leaf is met */
 	s = realloc(v->span, (v->n_span + 1) * sizeof *s);
 	if (!s)
 		return err_nomem(e, (v->n_span + 1) * sizeof *s, "redactions");
 	v->span = s;
-	s[v->n_span++] = (struct span){ a, b, by, prune };
+	s[v->n_span++] = (struct span){ a, b, by->index, by->wall, by->kind == LEAF_PRUNE };
 	return 0;
 }
 
@@ -132,18 +133,21 @@ static int load_spans(struct verify *v, struct moe_err *e)
 	sqlite3_stmt *st;
 	int rc, bad = 0;
 
-	if (prep(v, &st, "redactions", "SELECT idx, kind, payload FROM audit_leaf WHERE kind IN (13, 14) "
+	if (prep(v, &st, "redactions", "SELECT header, payload FROM audit_leaf WHERE kind IN (13, 14) "
 		"AND kind NOT IN (5, 6, 7, 11)", e))
 		return -1;
 	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		const char *p = sqlite3_column_blob(st, 2);
-		size_t n = (size_t)sqlite3_column_bytes(st, 2), at = 0;
+		const char *p = sqlite3_column_blob(st, 1);
+		size_t n = (size_t)sqlite3_column_bytes(st, 1), at = 0;
+		const void *h = sqlite3_column_blob(st, 0);
 		struct record_line l;
+		struct leaf by;
 
+		if (!h || leaf_get(&by, h, (size_t)sqlite3_column_bytes(st, 0)))
+			continue; /* found when the leaf is met */
 		while (!bad && p && record_next(p, n, &at, &l) == 1)
 			if (l.n_key == 6 && !memcmp(l.key, "leaves", 6))
-				bad = add_span(v, l.value, l.n_value, (uint64_t)sqlite3_column_int64(st, 0),
-					sqlite3_column_int(st, 1) == LEAF_PRUNE, e);
+				bad = add_span(v, l.value, l.n_value, &by, e);
 	}
 	if (!bad && rc != SQLITE_DONE)
 		bad = sql_fail(v, "redactions", e);
@@ -602,6 +606,15 @@ static void check_rows(struct verify *v, const struct leaf *l, int64_t chunk, co
 		opens(v, l, salt, v->scratch.data, v->scratch.len);
 }
 
+/* Retention may take a payload only after the time that the log promised to keep it. */
+static void check_age(struct verify *v, const struct leaf *l, const struct span *s)
+{
+	v->out->pruned++;
+	if (s->wall < l->wall || (s->wall - l->wall) / DAY_NS < (uint64_t)v->retain)
+		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": pruned %.1f days after it was written, the log promised to "
+			"keep it for %" PRId64, l->index, ((double)s->wall - (double)l->wall) / DAY_NS, v->retain);
+}
+
 /* What the leaf commits to, by where it lies. st: idx, kind, run, seq, chunk, header, salt, payload. */
 static void check_payload(struct verify *v, const struct leaf *l, sqlite3_stmt *st)
 {
@@ -621,7 +634,7 @@ static void check_payload(struct verify *v, const struct leaf *l, sqlite3_stmt *
 			find(v, FIND_MISSING, "leaf %" PRIu64 " (%s): its payload is gone and no leaf says why",
 				l->index, leaf_kind_name(l->kind));
 		else if (s->prune)
-			v->out->pruned++;
+			check_age(v, l, s);
 		else
 			v->out->redacted++;
 		if (v->deep && l->kind == LEAF_BATCH)
@@ -940,5 +953,5 @@ void verify_print_json(const struct verify_result *v, const char *findings, void
 	fprintf(f, ", \"findings\": [%s], \"cannot_show\": [", findings);
 	for (size_t i = 0; verify_blind(i, v->anchored); i++)
 		fprintf(f, "%s\"%s\"", i ? ", " : "", verify_blind(i, v->anchored));
-	fputs("]}\n", f);
+	fprintf(f, "], \"fork\": %s}\n", v->fork ? v->fork : "null");
 }

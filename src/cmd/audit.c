@@ -111,6 +111,20 @@ int audit_access(const char *db, enum leaf_kind kind, const char *what, int64_t 
 	return admin_close(&a, bad, e) || bad ? -1 : 0;
 }
 
+int audit_action(struct admin *a, const char *what, struct moe_err *e)
+{
+	struct buf rec;
+	int bad;
+
+	buf_init(&rec, 65536);
+	record_begin(&rec, "access");
+	record_text(&rec, "what", what);
+	record_text(&rec, "who", audit_who());
+	bad = log_record(&a->log, LEAF_ACCESS, 0, 0, NULL, &rec, e);
+	buf_free(&rec);
+	return bad;
+}
+
 /* ---- init, rotate ---- */
 
 static int write_pubkey(const struct note_key *k, const char *key_path, char *path, size_t size,

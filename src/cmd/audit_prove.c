@@ -72,7 +72,8 @@ int audit_prove(int argc, char **argv, struct moe_err *e)
 	if (!r)
 		return -1;
 	buf_init(&out, 1 << 20);
-	bad = proof_consistency(reader_db(r), (uint64_t)audit_o.from, (uint64_t)audit_o.to, &out, e) ||
+	bad = audit_access(argv[0], LEAF_ACCESS, "prove consistency", 0, -1, -1, e) ||
+		proof_consistency(reader_db(r), (uint64_t)audit_o.from, (uint64_t)audit_o.to, &out, e) ||
 		audit_write_file(audit_o.out ? audit_o.out : "-", out.data, out.len, e);
 	buf_free(&out);
 	reader_close(r);
@@ -202,8 +203,10 @@ int audit_anchor(int argc, char **argv, struct moe_err *e)
 		return err_set(e, MOE_ERR_USAGE, "anchor: --stamp needs --ca FILE, the certificates that you trust");
 	if (admin_open(&a, argv[0], audit_o.key, audit_o.stamp != NULL, e))
 		return -1;
-	bad = audit_o.stamp ? response(&a, audit_o.stamp, audit_o.stamp_ca, e) :
-		log_checkpoint(&a.log, &a.key, e) || log_note(a.db, UINT64_MAX, &note, &n, e);
+	bad = audit_action(&a, audit_o.stamp ? "keep a time stamp" : "anchor", e);
+	if (!bad)
+		bad = audit_o.stamp ? response(&a, audit_o.stamp, audit_o.stamp_ca, e) :
+			log_checkpoint(&a.log, &a.key, e) || log_note(a.db, UINT64_MAX, &note, &n, e);
 	bad = admin_close(&a, bad, e) || bad;
 	if (!bad && audit_o.out) /* published only once it is durable */
 		bad = append_anchor(audit_o.out, note, n, e);

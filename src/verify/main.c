@@ -45,6 +45,14 @@ static void put(const char *s, size_t n, FILE *f)
 
 static int complain(const struct moe_err *e)
 {
+	if (json) {
+		struct buf why;
+
+		buf_init(&why, LARGEST);
+		proof_string(&why, e->msg, strlen(e->msg));
+		printf("{\"verdict\": \"ERROR\", \"status\": 3, \"error\": %s}\n", why.data ? why.data : "\"\"");
+		buf_free(&why);
+	}
 	fputs("moescope-verify: ", stderr);
 	put(e->msg, strlen(e->msg), stderr);
 	fputc('\n', stderr);
@@ -155,6 +163,8 @@ static int check_log(const char *path, const struct note_key *keys, size_t n_key
 			verify_print_json(&v, found.data ? found.data : "", stdout);
 		else
 			verify_print(&v, stdout);
+		if (v.fork && !json)
+			puts("the two notes that prove the fork are part of what --json prints");
 		status = verify_status(&v);
 		free(v.fork);
 	}

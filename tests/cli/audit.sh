@@ -120,14 +120,6 @@ says redacted 'VALID|REDACTED(' out
 refuse 3 'redacted or pruned' audit prove a.db 1 7 --run 1
 refuse 2 'promised' audit retain a.db --days 5
 ok retain audit retain a.db
-ok "short retention" audit init short.db --origin example.org/s --key keys/s --retain 1
-gen "a run in it" "$tiny" -d short.db -n 4 -s 1 Hello
-sqlite3 short.db "UPDATE run SET ended = 1" # long ago; a table of the projection
-ok prune audit retain short.db
-says prune 'pruned 4 payloads|1 days' out
-v 2 -p keys/s.pub short.db
-says pruned 'pruned 4' out
-
 # ---- what is logged: sums only, encrypted ----
 ok "sums" audit init sums.db --origin example.org/sums --key keys/sums --detail sums
 gen "a run of sums" "$tiny" -d sums.db -n 20 -s 1 Hello
@@ -147,6 +139,16 @@ ok "unsealing" audit unseal sealed.db 1 3 --seal keys/seal
 says unsealed 'position 3|layer 2' out
 ok "forgetting" audit redact sealed.db 1 1 --basis "asked for"
 same "the subject's key" "$(sqlite3 sealed.db 'SELECT count(*) FROM audit_subject WHERE key IS NOT NULL')" 0
+grep -aq 'patient 12' sealed.db && no "the name of an erased subject is still in the file"
+gen "the subject comes back" "$tiny" -d sealed.db -n 5 -s 1 --name "patient 12" Hello
+ok "unsealing what came after" audit unseal sealed.db 1 1 --seal keys/seal
+gen "and again" "$tiny" -d sealed.db -n 5 -s 1 --name "patient 12" Hello
+ok "holding one of them" audit hold sealed.db 2 1 --basis "case 9"
+refuse 2 "key also opens run 2, sequence 1|legal hold" audit redact sealed.db 3 1 --basis "asked for"
+ok "what is held still opens" audit unseal sealed.db 1 1 --run 2 --seal keys/seal
+ok "releasing it" audit hold sealed.db 2 1 --release --basis "over"
+ok "forgetting both" audit redact sealed.db 3 1 --basis "asked for"
+refuse 3 '' audit unseal sealed.db 1 1 --run 2 --seal keys/seal
 v 2 -p keys/sealed.pub sealed.db --deep
 refuse 3 '' audit unseal sealed.db 1 3 --seal keys/seal
 ok "best effort" audit init effort.db --origin example.org/e --key keys/e --loss best-effort
