@@ -21,7 +21,7 @@ struct deep {
 	sqlite3 *db;
 	void (*tell)(void *ctx, const char *text);
 	void *ctx;
-	sqlite3_stmt *seq, *run, *note, *notes;
+	sqlite3_stmt *seq, *run, *note, *notes, *kept, *setting; /* the last two NULL in old schemas */
 	struct run_seen *seen;
 	size_t n_seen;
 	struct run_info *info; /* of info_run */
@@ -65,13 +65,15 @@ struct deep *deep_open(struct reader *r, void (*tell)(void *ctx, const char *tex
 		"d.id = s.domain WHERE s.run = ? AND s.seq = ?", -1, &d->seq, NULL) ||
 		sqlite3_prepare_v2(d->db, "SELECT r.command, r.engine, r.isa, coalesce(r.threads, 0), "
 		"coalesce(r.batch, 0), m.name, m.arch, m.quant, m.tokenizer, m.router, m.hash, "
-		"coalesce(m.bytes, 0), m.path, r.state, coalesce(m.n_ctx, 0), r.source, r.weights "
-		"FROM run r JOIN model m "
+		"coalesce(m.bytes, 0), m.path, r.state, coalesce(m.n_ctx, 0) FROM run r JOIN model m "
 		"ON m.id = r.model WHERE r.id = ?", -1, &d->run, NULL) ||
+		(reader_version(r) >= 2 && sqlite3_prepare_v2(d->db, "SELECT source, weights FROM run WHERE "
+		"id = ?", -1, &d->kept, NULL)) ||
 		sqlite3_prepare_v2(d->db, "SELECT count(*) FROM event WHERE run = ? AND kind = ? AND "
 		"text IS ?", -1, &d->note, NULL) ||
 		sqlite3_prepare_v2(d->db, "SELECT count(*) FROM event WHERE run = ? AND kind <> 'recovery'", -1,
-		&d->notes, NULL)) {
+		&d->notes, NULL) || (reader_version(r) >= 3 && sqlite3_prepare_v2(d->db, "SELECT key, value "
+		"FROM setting WHERE run = ?", -1, &d->setting, NULL))) {
 		fail(d, e);
 		deep_close(d);
 		return NULL;
@@ -87,6 +89,8 @@ void deep_close(struct deep *d)
 	sqlite3_finalize(d->run);
 	sqlite3_finalize(d->note);
 	sqlite3_finalize(d->notes);
+	sqlite3_finalize(d->kept);
+	sqlite3_finalize(d->setting);
 	for (size_t i = 0; i < d->n_seen; i++)
 		free(d->seen[i].sums);
 	free(d->seen);
@@ -178,13 +182,59 @@ static int sequence(struct deep *d, const struct leaf *l, const char *rec, size_
 	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fail(d, e);
 }
 
+/* Where the run came from and how it is kept, as far as its descriptor says that. */
+static int kept(struct deep *d, const struct leaf *l, const char *rec, size_t n, struct moe_err *e)
+{
+	char what[40], none[8];
+	int rc;
+
+	if (!d->kept)
+		return 0;
+	snprintf(what, sizeof what, "run %" PRIu64, l->run);
+	sqlite3_bind_int64(d->kept, 1, (int64_t)l->run);
+	rc = sqlite3_step(d->kept);
+	if (rc == SQLITE_ROW && !record_get(rec, n, "source", none, sizeof none))
+		same_text(d, d->kept, 0, rec, n, "source", what);
+	if (rc == SQLITE_ROW && !record_get(rec, n, "weights", none, sizeof none))
+		same_text(d, d->kept, 1, rec, n, "weights", what);
+	sqlite3_reset(d->kept);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fail(d, e);
+}
+
+/* What the run was made with: every row as it was logged, and as many. */
+static int settings(struct deep *d, const struct leaf *l, const char *rec, size_t n, struct moe_err *e)
+{
+	struct record_line line;
+	size_t at = 0, logged = 0, rows = 0;
+	char what[40];
+	int rc;
+
+	if (!d->setting)
+		return 0;
+	snprintf(what, sizeof what, "run %" PRIu64, l->run);
+	while (record_next(rec, n, &at, &line) == 1)
+		logged += line.n_key > 8 && !memcmp(line.key, "setting_", 8);
+	sqlite3_bind_int64(d->setting, 1, (int64_t)l->run);
+	while ((rc = sqlite3_step(d->setting)) == SQLITE_ROW) {
+		const char *key = (const char *)sqlite3_column_text(d->setting, 0);
+		char name[80];
+
+		record_setting_key(name, sizeof name, key ? key : "");
+		same_text(d, d->setting, 1, rec, n, name, what);
+		rows++;
+	}
+	if (rc == SQLITE_DONE && rows != logged)
+		differ(d, "%s: the table has %zu settings, %zu were logged", what, rows, logged);
+	sqlite3_reset(d->setting);
+	return rc == SQLITE_DONE ? 0 : fail(d, e);
+}
+
 static int run(struct deep *d, const struct leaf *l, const char *rec, size_t n, struct moe_err *e)
 {
 	static const struct { int col; const char *key; int is_int; } field[] = { { 0, "command", 0 },
 		{ 1, "engine", 0 }, { 2, "isa", 0 }, { 3, "threads", 1 }, { 4, "batch", 1 }, { 5, "model", 0 },
 		{ 6, "arch", 0 }, { 7, "quant", 0 }, { 8, "tokenizer", 0 }, { 9, "router", 0 },
-		{ 10, "model_sha256", 0 }, { 11, "model_bytes", 1 }, { 12, "model_path", 0 }, { 14, "ctx", 1 },
-		{ 15, "source", 0 }, { 16, "weights", 0 } };
+		{ 10, "model_sha256", 0 }, { 11, "model_bytes", 1 }, { 12, "model_path", 0 }, { 14, "ctx", 1 } };
 	char what[40];
 	int rc;
 
@@ -202,7 +252,9 @@ static int run(struct deep *d, const struct leaf *l, const char *rec, size_t n, 
 		(field[i].is_int ? same_int : same_text)(d, d->run, field[i].col, rec, n, field[i].key, what);
 	}
 	sqlite3_reset(d->run);
-	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fail(d, e);
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		return fail(d, e);
+	return kept(d, l, rec, n, e) ? -1 : settings(d, l, rec, n, e);
 }
 
 static int run_ended(struct deep *d, const struct leaf *l, const char *rec, size_t n, struct moe_err *e)

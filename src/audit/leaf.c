@@ -192,6 +192,14 @@ int64_t record_get_int(const char *rec, size_t n, const char *key, int64_t missi
 	return *end ? missing : v;
 }
 
+void record_setting_key(char *out, size_t size, const char *setting)
+{
+	snprintf(out, size, "setting_%s", setting);
+	for (char *p = out; *p; p++)
+		if ((unsigned char)*p <= ' ' || (unsigned char)*p > '~' || *p == '\\')
+			*p = '_';
+}
+
 void record_kind(const char *rec, size_t n, char *out, size_t size)
 {
 	const char *end = n ? memchr(rec, '\n', n) : NULL;

@@ -91,6 +91,8 @@ int record_next(const char *rec, size_t n, size_t *at, struct record_line *out);
 /* The unescaped value of a key as a string, cut to size; -1 if there is none. */
 int record_get(const char *rec, size_t n, const char *key, char *out, size_t size);
 int64_t record_get_int(const char *rec, size_t n, const char *key, int64_t missing);
+/* The key under which a descriptor holds a setting of the run: one word. */
+void record_setting_key(char *out, size_t size, const char *setting);
 /* The kind that a record calls itself, "" if it is none. */
 void record_kind(const char *rec, size_t n, char *out, size_t size);
 

@@ -74,15 +74,6 @@ static void cpu_name(char *out, size_t size)
 		fclose(f);
 }
 
-/* A setting's key as a record's: one word. */
-static void setting_key(char *out, size_t size, const char *key)
-{
-	snprintf(out, size, "setting_%s", key);
-	for (char *p = out; *p; p++)
-		if ((unsigned char)*p <= ' ' || (unsigned char)*p > '~' || *p == '\\')
-			*p = '_';
-}
-
 static int sums_only(const struct log_policy *p)
 {
 	return p->sealed || p->detail == LOG_SUMS;
@@ -130,7 +121,7 @@ static void describe(struct buf *b, const struct record_about *a, const struct m
 	for (uint32_t i = 0; i < d->n_setting; i++) {
 		char key[80];
 
-		setting_key(key, sizeof key, d->settings[i].key);
+		record_setting_key(key, sizeof key, d->settings[i].key);
 		record_text(b, key, d->settings[i].value);
 	}
 	record_text(b, "logits", a->logits);

@@ -121,6 +121,14 @@ for w in exact 16bit 8bit none; do
 done
 "$(dirname "$MOESCOPE")/moescope-verify" -p keys/k.pub --deep a.db >out 2>err
 [ $? = 2 ] || no "a log of rounded weights: $(cat out err)"
+for sql in "UPDATE setting SET value = replace(value, '0.1 ', '0.2 ') WHERE key = 'adapter 1'" \
+	"DELETE FROM setting WHERE key = 'adapter 2'" "INSERT INTO setting VALUES(1, 'adapter 1', '1 x y')" \
+	"UPDATE run SET weights = 'none' WHERE weights = '8bit'"; do
+	cp a.db b.db
+	sqlite3 b.db "$sql"
+	"$(dirname "$MOESCOPE")/moescope-verify" -p keys/k.pub --deep b.db >out 2>err
+	[ $? = 1 ] || no "$sql: $(head -c 500 out)"
+done
 cp a.db b.db
 sqlite3 b.db "UPDATE chunk SET weights = CAST(x'0000' || substr(weights, 3) AS BLOB) WHERE run = 1 AND id =
 	(SELECT min(id) FROM chunk WHERE run = 1)"
