@@ -27,8 +27,8 @@ int admin_open_bare(struct admin *a, const char *path, struct moe_err *e)
 	a->db = dbfile_open_writer(path, &a->lock, e);
 	if (!a->db)
 		return -1;
-	if (sqlite3_exec(a->db, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; BEGIN IMMEDIATE", NULL,
-		NULL, NULL)) {
+	if (sqlite3_exec(a->db, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; BEGIN IMMEDIATE",
+			NULL, NULL, NULL)) {
 		fail(a, "starting", e);
 		dbfile_close_writer(a->db, a->lock);
 		return -1;
@@ -110,7 +110,8 @@ int admin_same_directory(const char *db, const char *file)
 {
 	struct stat a, b;
 
-	return !directory(db, &a) && !directory(file, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+	return !directory(db, &a) && !directory(file, &b) && a.st_dev == b.st_dev &&
+		a.st_ino == b.st_ino;
 }
 
 /* ---- holds ---- */
@@ -121,8 +122,10 @@ static int held(struct admin *a, uint64_t run, uint64_t seq, struct moe_err *e)
 	sqlite3_stmt *st = NULL;
 	int rc, whole = 0, one = 0;
 
-	if (sqlite3_prepare_v2(a->db, "SELECT payload, seq FROM audit_leaf WHERE kind = 15 AND kind NOT IN "
-		"(5, 6, 7, 11) AND run = ?1 ORDER BY idx", -1, &st, NULL))
+	if (sqlite3_prepare_v2(a->db,
+			"SELECT payload, seq FROM audit_leaf WHERE kind = 15 AND kind NOT IN "
+			"(5, 6, 7, 11) AND run = ?1 ORDER BY idx",
+			-1, &st, NULL))
 		return fail(a, "reading holds", e);
 	sqlite3_bind_int64(st, 1, (int64_t)run);
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
@@ -173,16 +176,18 @@ static const char select_doomed[] =
 	"SELECT idx, run, seq, chunk FROM audit_leaf l WHERE kind IN (5, 6, 7) AND salt IS NOT NULL "
 	"AND (?1 = 0 OR run = ?1) AND (?2 < 0 OR seq = ?2) ORDER BY idx";
 
-/* Did the run end before that time, by the clock of the leaf that says so? Tables are not asked: they can
- * be edited. A session that has not ended is left alone. 1, 0, -1. */
+/* Did the run end before that time, by the clock of the leaf that says so? Tables are not asked:
+ * they can be edited. A session that has not ended is left alone. 1, 0, -1. */
 static int ended_before(struct admin *a, uint64_t run, uint64_t before, struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
 	struct leaf l;
 	int rc, yes = 0;
 
-	if (sqlite3_prepare_v2(a->db, "SELECT header FROM audit_leaf WHERE kind IN (3, 10) AND kind NOT IN "
-		"(5, 6, 7, 11) AND run = ? ORDER BY idx DESC LIMIT 1", -1, &st, NULL))
+	if (sqlite3_prepare_v2(a->db,
+			"SELECT header FROM audit_leaf WHERE kind IN (3, 10) AND kind NOT IN "
+			"(5, 6, 7, 11) AND run = ? ORDER BY idx DESC LIMIT 1",
+			-1, &st, NULL))
 		return fail(a, "reading the ends of runs", e);
 	sqlite3_bind_int64(st, 1, (int64_t)run);
 	rc = sqlite3_step(st);
@@ -193,8 +198,8 @@ static int ended_before(struct admin *a, uint64_t run, uint64_t before, struct m
 	return rc == SQLITE_ROW || rc == SQLITE_DONE ? yes : fail(a, "reading the ends of runs", e);
 }
 
-static int wipe(struct admin *a, sqlite3_stmt *leaf, sqlite3_stmt *chunk, uint64_t index, int64_t id,
-	struct moe_err *e)
+static int wipe(struct admin *a, sqlite3_stmt *leaf, sqlite3_stmt *chunk, uint64_t index,
+	int64_t id, struct moe_err *e)
 {
 	sqlite3_bind_int64(leaf, 1, (int64_t)index);
 	sqlite3_step(leaf);
@@ -229,18 +234,23 @@ static int others_held(struct admin *a, const struct admin_range *r, struct moe_
 	sqlite3_stmt *st = NULL;
 	int rc, bad = 0;
 
-	if (sqlite3_prepare_v2(a->db, "SELECT o.run, o.seq, o.name FROM sequence s JOIN sequence o ON o.name = "
-		"s.name WHERE s.run = ?1 AND (?2 < 0 OR s.seq = ?2) AND s.name <> '' AND EXISTS (SELECT 1 FROM "
-		"audit_subject k WHERE k.name = s.name AND k.key IS NOT NULL)", -1, &st, NULL))
+	if (sqlite3_prepare_v2(a->db,
+			"SELECT o.run, o.seq, o.name FROM sequence s JOIN sequence o ON o.name = "
+			"s.name WHERE s.run = ?1 AND (?2 < 0 OR s.seq = ?2) AND s.name <> '' AND EXISTS "
+			"(SELECT 1 FROM audit_subject k WHERE k.name = s.name AND k.key IS NOT NULL)",
+			-1, &st, NULL))
 		return fail(a, "reading subjects", e);
 	sqlite3_bind_int64(st, 1, r->run);
 	sqlite3_bind_int64(st, 2, r->seq);
 	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		uint64_t run = (uint64_t)sqlite3_column_int64(st, 0), seq = (uint64_t)sqlite3_column_int64(st, 1);
+		uint64_t run = (uint64_t)sqlite3_column_int64(st, 0);
+		uint64_t seq = (uint64_t)sqlite3_column_int64(st, 1);
 		int on = held(a, run, seq, e);
 
-		bad = on > 0 ? err_set(e, MOE_ERR_USAGE, "the subject's key also opens run %" PRIu64 ", sequence %"
-			PRIu64 ", which is under a legal hold", run, seq) : on;
+		if (on > 0)
+			err_set(e, MOE_ERR_USAGE, "the subject's key also opens run %" PRIu64 ", sequence %"
+				PRIu64 ", which is under a legal hold", run, seq);
+		bad = on ? -1 : 0;
 	}
 	if (!bad && rc != SQLITE_DONE)
 		bad = fail(a, "reading subjects", e);
@@ -248,17 +258,18 @@ static int others_held(struct admin *a, const struct admin_range *r, struct moe_
 	return bad;
 }
 
-/* A sequence's name is part of what is forgotten; with `keys` so are its subject's key and name. *n is
- * the number of keys. */
-static int wipe_names(struct admin *a, const struct admin_range *r, int keys, int *n, struct moe_err *e)
+/* A sequence's name is part of what is forgotten; with `keys` so are its subject's key and name. *n
+ * is the number of keys. */
+static int wipe_names(struct admin *a, const struct admin_range *r, int keys, int *n,
+	struct moe_err *e)
 {
 	static const char *const sql[] = {
 		"UPDATE audit_subject SET key = NULL, name = 'erased subject ' || id WHERE name IN (SELECT "
-			"coalesce(nullif(s.name, ''), 'run ' || s.run || ' sequence ' || s.seq) FROM sequence s WHERE "
-			"s.run = ?1 AND (?2 < 0 OR s.seq = ?2))",
+		"coalesce(nullif(s.name, ''), 'run ' || s.run || ' sequence ' || s.seq) FROM sequence s "
+		"WHERE s.run = ?1 AND (?2 < 0 OR s.seq = ?2))",
 		"UPDATE sequence SET name = NULL WHERE run = ?1 AND (?2 < 0 OR seq = ?2)",
 		"UPDATE event SET text = NULL WHERE run = ?1 AND sequence IN (SELECT id FROM sequence "
-			"WHERE run = ?1 AND (?2 < 0 OR seq = ?2))",
+		"WHERE run = ?1 AND (?2 < 0 OR seq = ?2))",
 	};
 
 	for (size_t i = keys ? 0 : 1; i < 3; i++) {
@@ -277,9 +288,10 @@ static int wipe_names(struct admin *a, const struct admin_range *r, int keys, in
 	return 0;
 }
 
-/* May this sequence's payloads go? 1, 0, -1: one that is held is an error where it was named, and is
- * passed over where only its age was. */
-static int may_go(struct admin *a, const struct admin_range *r, uint64_t run, uint64_t seq, struct moe_err *e)
+/* May this sequence's payloads go? 1, 0, -1: one that is held is an error where it was named, and
+ * is passed over where only its age was. */
+static int may_go(struct admin *a, const struct admin_range *r, uint64_t run, uint64_t seq,
+	struct moe_err *e)
 {
 	struct admin_range one = { .run = (int64_t)run, .seq = (int64_t)seq };
 	int on, old = 1, n;
@@ -290,8 +302,10 @@ static int may_go(struct admin *a, const struct admin_range *r, uint64_t run, ui
 	if (on < 0)
 		return -1;
 	if (on && !r->before)
-		return err_set(e, MOE_ERR_USAGE, "run %" PRIu64 ", sequence %" PRIu64 " is under a legal hold; "
-			"`audit hold --release` lifts it", run, seq);
+		return err_set(e, MOE_ERR_USAGE,
+			"run %" PRIu64 ", sequence %" PRIu64 " is under a legal hold; "
+			"`audit hold --release` lifts it",
+			run, seq);
 	if (!on && r->before && wipe_names(a, &one, 0, &n, e))
 		return -1;
 	return !on;
@@ -305,8 +319,9 @@ static int destroy(struct admin *a, const struct admin_range *r, struct doomed *
 	uint64_t of_run = 0, of_seq = 0;
 
 	if (sqlite3_prepare_v2(a->db, select_doomed, -1, &st, NULL) ||
-		sqlite3_prepare_v2(a->db, "UPDATE audit_leaf SET salt = NULL, payload = NULL WHERE idx = ?", -1,
-		&leaf, NULL) || sqlite3_prepare_v2(a->db, "DELETE FROM chunk WHERE id = ?", -1, &chunk, NULL)) {
+		sqlite3_prepare_v2(a->db, "UPDATE audit_leaf SET salt = NULL, payload = NULL WHERE idx = ?",
+			-1, &leaf, NULL) ||
+		sqlite3_prepare_v2(a->db, "DELETE FROM chunk WHERE id = ?", -1, &chunk, NULL)) {
 		bad = fail(a, "reading leaves", e);
 		goto out;
 	}

@@ -9,12 +9,24 @@ static const char leaf_domain[] = "moescope-leaf/1\n", data_domain[] = "moescope
 	record_domain[] = "moescope-record/1 ";
 
 static const char *const kind_name[LEAF_KINDS] = {
-	[LEAF_INIT] = "init", [LEAF_SESSION_START] = "session-start", [LEAF_SESSION_END] = "session-end",
-	[LEAF_MODEL] = "model", [LEAF_SEQ_START] = "sequence-start", [LEAF_BATCH] = "batch",
-	[LEAF_SEQ_END] = "sequence-end", [LEAF_GAP] = "gap", [LEAF_CLOCK] = "clock",
-	[LEAF_RECOVERY] = "recovery", [LEAF_HEARTBEAT] = "heartbeat", [LEAF_ROTATION] = "rotation",
-	[LEAF_REDACTION] = "redaction", [LEAF_PRUNE] = "prune", [LEAF_HOLD] = "hold",
-	[LEAF_EXPORT] = "export", [LEAF_ACCESS] = "access", [LEAF_OPERATOR] = "operator",
+	[LEAF_INIT] = "init",
+	[LEAF_SESSION_START] = "session-start",
+	[LEAF_SESSION_END] = "session-end",
+	[LEAF_MODEL] = "model",
+	[LEAF_SEQ_START] = "sequence-start",
+	[LEAF_BATCH] = "batch",
+	[LEAF_SEQ_END] = "sequence-end",
+	[LEAF_GAP] = "gap",
+	[LEAF_CLOCK] = "clock",
+	[LEAF_RECOVERY] = "recovery",
+	[LEAF_HEARTBEAT] = "heartbeat",
+	[LEAF_ROTATION] = "rotation",
+	[LEAF_REDACTION] = "redaction",
+	[LEAF_PRUNE] = "prune",
+	[LEAF_HOLD] = "hold",
+	[LEAF_EXPORT] = "export",
+	[LEAF_ACCESS] = "access",
+	[LEAF_OPERATOR] = "operator",
 	[LEAF_NOTE] = "note",
 };
 

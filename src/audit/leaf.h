@@ -17,9 +17,10 @@
  *	 88  32   descriptor  SHA-256 of the session's description, zeros outside a session
  *	120  32   commit    SHA-256("moescope-data/1\n" || salt[32] || u64 length || payload)
  *
- * A payload is the canonical bytes of a batch's decisions (event/event.h) one after the other, token
- * by token and in a token layer by layer, or a record: lines of text, see record_*(). The decisions
- * are those that a reader of the database gets, so what a storage codec rounds is rounded here too.
+ * A payload is the canonical bytes of a batch's decisions (event/event.h) one after the other,
+ * token by token and in a token layer by layer, or a record: lines of text, see record_*(). The
+ * decisions are those that a reader of the database gets, so what a storage codec rounds is rounded
+ * here too.
  */
 #ifndef AUDIT_LEAF_H
 #define AUDIT_LEAF_H

@@ -183,9 +183,12 @@ static int recover(struct recorder *r, struct moe_err *e)
 	struct buf rec;
 	int bad = 0;
 
-	if (sqlite3_prepare_v2(r->log.db, "SELECT s.idx, s.run FROM audit_leaf s WHERE s.kind = 2 AND "
-		"s.kind NOT IN (5, 6, 7, 11) AND NOT EXISTS (SELECT 1 FROM audit_leaf t WHERE t.kind IN (3, 10) "
-		"AND t.kind NOT IN (5, 6, 7, 11) AND t.idx > s.idx) ORDER BY s.idx DESC LIMIT 1", -1, &st, NULL))
+	if (sqlite3_prepare_v2(r->log.db,
+			"SELECT s.idx, s.run FROM audit_leaf s WHERE s.kind = 2 AND "
+			"s.kind NOT IN (5, 6, 7, 11) AND NOT EXISTS (SELECT 1 FROM audit_leaf t WHERE t.kind "
+			"IN (3, 10) "
+			"AND t.kind NOT IN (5, 6, 7, 11) AND t.idx > s.idx) ORDER BY s.idx DESC LIMIT 1",
+			-1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: looking for an open session: %s",
 			sqlite3_errmsg(r->log.db));
 	if (sqlite3_step(st) == SQLITE_ROW) {
@@ -194,8 +197,8 @@ static int recover(struct recorder *r, struct moe_err *e)
 		record_int(&rec, "run", sqlite3_column_int64(st, 1));
 		record_int(&rec, "session", sqlite3_column_int64(st, 0));
 		record_int(&rec, "leaves", (int64_t)r->log.tree.n);
-		bad = log_record(&r->log, LEAF_RECOVERY, (uint64_t)sqlite3_column_int64(st, 1), 0, NULL, &rec,
-			e);
+		bad = log_record(&r->log, LEAF_RECOVERY, (uint64_t)sqlite3_column_int64(st, 1), 0, NULL,
+			&rec, e);
 		buf_free(&rec);
 	}
 	sqlite3_finalize(st);
@@ -314,8 +317,12 @@ static int on_counts(void *ctx, uint64_t seq, uint64_t tokens, const struct moe_
 	size_t n, const uint64_t *const *counts, struct moe_err *e)
 {
 	struct recorder *r = ctx;
-	struct log_item it = { .leaf = { .kind = LEAF_BATCH, .flags = LEAF_SUMS, .run = r->run, .seq = seq,
-		.n = tokens > UINT32_MAX ? UINT32_MAX : (uint32_t)tokens }, .keep = 1 };
+	struct log_item it = { .leaf = { .kind = LEAF_BATCH,
+							.flags = LEAF_SUMS,
+							.run = r->run,
+							.seq = seq,
+							.n = tokens > UINT32_MAX ? UINT32_MAX : (uint32_t)tokens },
+		.keep = 1 };
 
 	payload_counts(tokens, layers, n, counts, &r->payload);
 	if (r->payload.failed)
@@ -493,10 +500,19 @@ struct recorder *recorder_new(const struct log_policy *policy, const char *vkey,
 	r->clock = w->clock ? *w->clock : (struct log_clock){ clock_wall, clock_mono };
 	if (w->model_path && !stat(w->model_path, &r->model_stat))
 		r->model_path = strdup(w->model_path);
-	r->sink = (struct moe_trace_sink){ .ctx = r, .want_logits = policy->sealed &&
-		policy->detail == LOG_FULL, .start = on_start, .begin = on_begin, .seq_begin = on_seq_begin,
-		.chunk = on_chunk, .counts = on_counts, .gap = on_gap, .note = on_note, .seq_end = on_seq_end, .tick = on_tick,
-		.finish = on_finish, .settled = on_settled };
+	r->sink = (struct moe_trace_sink){ .ctx = r,
+		.want_logits = policy->sealed && policy->detail == LOG_FULL,
+		.start = on_start,
+		.begin = on_begin,
+		.seq_begin = on_seq_begin,
+		.chunk = on_chunk,
+		.counts = on_counts,
+		.gap = on_gap,
+		.note = on_note,
+		.seq_end = on_seq_end,
+		.tick = on_tick,
+		.finish = on_finish,
+		.settled = on_settled };
 	if (sodium_init() < 0 || r->descriptor.failed || r->model.failed) {
 		err_set(e, MOE_ERR_SYS, "starting a recorder failed");
 	} else if (!load_keys(r, w, e)) {

@@ -165,9 +165,9 @@ int tree_consistency(const struct tree_source *s, uint64_t m, uint64_t n,
 }
 
 /*
- * Up a path from node fn of a level whose last node is sn: r becomes the root. old, unless NULL, takes
- * in the siblings on the left only, so that it becomes the root of the leaves up to fn. Is the path as
- * long as the way?
+ * Up a path from node fn of a level whose last node is sn: r becomes the root. old, unless NULL,
+ * takes in the siblings on the left only, so that it becomes the root of the leaves up to fn. Is
+ * the path as long as the way?
  */
 static int climb(uint64_t fn, uint64_t sn, const unsigned char (*path)[SHA_BYTES], size_t n_path,
 	unsigned char r[SHA_BYTES], unsigned char *old)

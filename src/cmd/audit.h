@@ -12,8 +12,8 @@
 #include "trace/reader.h"
 
 struct audit_opts {
-	const char *key, *pubkey, *new_key, *origin, *seal, *operator_name, *out, *anchor, *model, *basis,
-		*html, *stamp, *stamp_ca, *request;
+	const char *key, *pubkey, *new_key, *origin, *seal, *operator_name, *out, *anchor, *model,
+		*basis, *html, *stamp, *stamp_ca, *request;
 	long long run, sequence, layer, retain, heartbeat, checkpoint, days, from, to;
 	int detail, loss, deep, json, release, sealed, unlogged, headers, anyway;
 	double epsilon;

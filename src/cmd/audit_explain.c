@@ -1,6 +1,6 @@
 /*
- * audit_explain.c - `moescope audit explain`: what the routers decided for one token, and how near it
- * was to another decision. Printing: audit_explain_show.c.
+ * audit_explain.c - `moescope audit explain`: what the routers decided for one token, and how near
+ * it was to another decision. Printing: audit_explain_show.c.
  *
  * It says what was computed and recorded. It does not say why a text came out as it did: that a
  * masked expert changes the next token is a fact about this model and this prefix, not a reason.
@@ -55,9 +55,9 @@ static int is_one_of(const uint16_t *experts, size_t k, int expert)
 }
 
 /*
- * Scores of all experts, and the best one that was not chosen. Where a bias or groups take part in the
- * selection, scores alone do not say who that is: it is named only if the recorded margin is the
- * difference of the two scores.
+ * Scores of all experts, and the best one that was not chosen. Where a bias or groups take part in
+ * the selection, scores alone do not say who that is: it is named only if the recorded margin is
+ * the difference of the two scores.
  */
 static void take_logits(const struct explain *x, struct explain_layer *f, const float *logits)
 {
@@ -351,27 +351,34 @@ static int with_model(struct explain *x, int32_t *prefix, uint64_t n_prefix, str
 	int bad;
 
 	if (*x->info.source)
-		return err_set(e, MOE_ERR_USAGE, "run %" PRId64 " was imported, nobody knows from which model: "
-			"explain without --model", x->info.id);
+		return err_set(e, MOE_ERR_USAGE,
+			"run %" PRId64 " was imported, nobody knows from which model: "
+			"explain without --model",
+			x->info.id);
 	if (n_prefix != x->pos + 1)
-		return err_set(e, MOE_ERR_INPUT, "of the %" PRIu64 " tokens up to the position %" PRIu64 " are in the "
-			"log: the rest was redacted, pruned or dropped, so nothing can be run again", x->pos + 1, n_prefix);
+		return err_set(e, MOE_ERR_INPUT,
+			"of the %" PRIu64 " tokens up to the position %" PRIu64 " are in the "
+			"log: the rest was redacted, pruned or dropped, so nothing can be run again",
+			x->pos + 1, n_prefix);
 	if (load_model(audit_o.model, &x->l, e))
 		return -1;
-	if (model_info(x->l.model)->n_moe_layer != x->info.n_moe_layer || memcmp(model_info(x->l.model)->layers,
-		x->info.layers, x->info.n_moe_layer * sizeof x->info.layers[0]))
-		return err_set(e, MOE_ERR_INPUT, "%s: its routers are not those of run %" PRId64, audit_o.model,
-			x->info.id);
+	if (model_info(x->l.model)->n_moe_layer != x->info.n_moe_layer ||
+		memcmp(model_info(x->l.model)->layers, x->info.layers,
+			x->info.n_moe_layer * sizeof x->info.layers[0]))
+		return err_set(e, MOE_ERR_INPUT, "%s: its routers are not those of run %" PRId64,
+			audit_o.model, x->info.id);
 	hashes(x);
 	n = model_info(x->l.model)->n_vocab;
 	u.plain = malloc(n * sizeof *u.plain);
 	u.masked = malloc(n * sizeof *u.masked);
 	u.hook = (struct moe_hook){ .name = "mask", .ctx = &u, .edit = on_edit, .route = on_route };
 	bad = !u.plain || !u.masked ? err_nomem(e, 2 * n * sizeof *u.plain, "logits") : 0;
-	bad = bad || !(u.s = engine_session(&x->l, &audit_o.load, e)) || session_add_hook(u.s, &u.hook, e);
+	bad = bad || !(u.s = engine_session(&x->l, &audit_o.load, e)) ||
+		session_add_hook(u.s, &u.hook, e);
 	if (!bad && x->pos >= session_ctx(u.s))
-		bad = err_set(e, MOE_ERR_USAGE, "position %" PRIu64 " does not fit in a context of %u (--ctx)",
-			x->pos, session_ctx(u.s));
+		bad = err_set(e, MOE_ERR_USAGE,
+			"position %" PRIu64 " does not fit in a context of %u (--ctx)", x->pos,
+			session_ctx(u.s));
 	bad = bad || run_prefix(&u, u.plain, e);
 	x->rerun = !bad;
 	for (size_t i = 0; !bad && i < x->info.n_moe_layer && !load_interrupted(); i++)
@@ -404,8 +411,9 @@ static int make_layers(struct explain *x, struct moe_err *e)
 		for (size_t k = 0; k < d->k; k++)
 			x->f[i].share[k].domain = -1;
 	}
-	return known ? 0 : err_set(e, MOE_ERR_USAGE, "--layer %" PRId64 ": the model has no router there",
-		x->only_layer);
+	return known ? 0
+				 : err_set(e, MOE_ERR_USAGE, "--layer %" PRId64 ": the model has no router there",
+					x->only_layer);
 }
 
 static int collect(struct explain *x, const char *db, struct moe_err *e)
@@ -422,7 +430,8 @@ static int collect(struct explain *x, const char *db, struct moe_err *e)
 	prefix = calloc(x->pos + 1, sizeof *prefix);
 	if (!prefix)
 		return err_nomem(e, (x->pos + 1) * 4, "the prefix");
-	bad = scan(x, prefix, &n_prefix, e) || shares(x, -1, e) || (x->domain && shares(x, x->domain, e)) ||
+	bad = scan(x, prefix, &n_prefix, e) || shares(x, -1, e) ||
+		(x->domain && shares(x, x->domain, e)) ||
 		(audit_o.model && with_model(x, prefix, n_prefix, e));
 	free(prefix);
 	return bad ? -1 : 0;
@@ -435,9 +444,11 @@ static int write_out(const struct explain *x, struct moe_err *e)
 
 	buf_init(&out, 1 << 26);
 	(audit_o.json ? explain_json : audit_o.html ? explain_page : explain_text)(x, &out);
-	bad = out.failed ? err_nomem(e, out.len, "the text") :
-		audit_write_file(audit_o.html && !audit_o.json ? audit_o.html : audit_o.out ? audit_o.out : "-",
-			out.data, out.len, e);
+	bad = out.failed ? err_nomem(e, out.len, "the text")
+					 : audit_write_file(audit_o.html && !audit_o.json ? audit_o.html
+							: audit_o.out                          ? audit_o.out
+																	: "-",
+						out.data, out.len, e);
 	buf_free(&out);
 	return bad;
 }

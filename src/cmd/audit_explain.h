@@ -19,7 +19,8 @@ struct explain_share { double run, domain; };
 struct explain_mask {
 	uint16_t expert;
 	int in_place;                 /* who came in for it; -1 = the set changed in another way */
-	double kl, p_before, p_after; /* KL of the next token in nats; of the token that was likeliest */
+	double kl, p_before,
+		p_after; /* KL of the next token in nats; of the token that was likeliest */
 	int32_t top_before, top_after;
 };
 

@@ -1,9 +1,9 @@
 /*
  * audit_explain_show.c - an explanation as text, JSON and page; see audit_explain.h.
  *
- * All three say the same: who was chosen with which weight and score, how near another was, how usual
- * that is in the run and in the domain, what masking changes. None of them says why. The page has no
- * script, its one style is allowed by its hash, and every name goes through text_escape().
+ * All three say the same: who was chosen with which weight and score, how near another was, how
+ * usual that is in the run and in the domain, what masking changes. None of them says why. The page
+ * has no script, its one style is allowed by its hash, and every name goes through text_escape().
  */
 #include <inttypes.h>
 #include <math.h>
@@ -18,7 +18,8 @@
 
 #define SCORES_MOST 16 /* that text lists; JSON and the page have all */
 
-static const char disclaimer[] = "This is traceability: what the routers computed for this token, as "
+static const char disclaimer[] =
+	"This is traceability: what the routers computed for this token, as "
 	"recorded. It is not a cause of the text.";
 
 /* ---- words that text and page share ---- */
@@ -116,13 +117,16 @@ static int add_rerun(const struct explain *x, struct buf *b)
 	if (!x->rerun)
 		return 0;
 	if (strcmp(x->then, x->now))
-		buf_printf(b, "the prefix was run again with ANOTHER MODEL (SHA-256 %.16s..., recorded %.16s...); ",
+		buf_printf(b,
+			"the prefix was run again with ANOTHER MODEL (SHA-256 %.16s..., recorded %.16s...); ",
 			x->now, *x->then ? x->then : "none");
 	else
 		buf_str(b, "the prefix was run again with the recorded model; ");
 	if (x->rerun_differs)
-		buf_printf(b, "at this position %" PRIu64 " layers CHOOSE OTHER EXPERTS than recorded: what follows "
-			"from the model is not about this decision", x->rerun_differs);
+		buf_printf(b,
+			"at this position %" PRIu64 " layers CHOOSE OTHER EXPERTS than recorded: what follows "
+			"from the model is not about this decision",
+			x->rerun_differs);
 	else
 		buf_str(b, "at this position every layer chooses the recorded experts");
 	return 1;
@@ -159,8 +163,8 @@ static void add_scores(const struct explain_layer *f, struct buf *b)
 		r[i] = (struct ranked){ isnan(f->scores[i]) ? -INFINITY : f->scores[i], (uint16_t)i };
 	qsort(r, f->n_expert, sizeof *r, by_score);
 	for (int i = 0; i < most; i++)
-		buf_printf(b, "%sE%d%s %.4f", i ? ", " : "", r[i].expert, is_chosen(f, r[i].expert) ? "*" : "",
-			(double)f->scores[r[i].expert]);
+		buf_printf(b, "%sE%d%s %.4f", i ? ", " : "", r[i].expert,
+			is_chosen(f, r[i].expert) ? "*" : "", (double)f->scores[r[i].expert]);
 	if (most < f->n_expert)
 		buf_printf(b, " and %d more", f->n_expert - most);
 }
@@ -190,22 +194,23 @@ static void add_layer(const struct explain *x, const struct explain_layer *f, st
 		add_mask(x, &f->mask[i], TEXT_TERMINAL, b);
 	}
 	if (!f->have_scores)
-		buf_str(b, "\n  scores and the next expert: not in the log; --model FILE runs the prefix again");
+		buf_str(b,
+			"\n  scores and the next expert: not in the log; --model FILE runs the prefix again");
 	buf_char(b, '\n');
 }
 
 void explain_text(const struct explain *x, struct buf *b)
 {
-	buf_printf(b, "run %" PRId64 ", sequence %" PRIu64 ", position %" PRIu64 ": token ", x->info.id, x->seq,
-		x->pos);
+	buf_printf(b, "run %" PRId64 ", sequence %" PRIu64 ", position %" PRIu64 ": token ", x->info.id,
+		x->seq, x->pos);
 	token_text(x, x->token, TEXT_TERMINAL, b);
-	buf_printf(b, ", %s%s%s\n", x->phase ? "generated" : "read in", *x->domain_name ? ", domain " : "",
-		show(x->domain_name).s);
+	buf_printf(b, ", %s%s%s\n", x->phase ? "generated" : "read in",
+		*x->domain_name ? ", domain " : "", show(x->domain_name).s);
 	if (*x->info.source)
 		buf_printf(b, "imported from a file of another program, not recorded here: %s\n",
 			show(x->info.source).s);
-	buf_printf(b, "recorded in leaf %" PRIu64 " of the log; the rows %s what the leaf commits to\n", x->leaf,
-		x->opens ? "are" : "ARE NOT");
+	buf_printf(b, "recorded in leaf %" PRIu64 " of the log; the rows %s what the leaf commits to\n",
+		x->leaf, x->opens ? "are" : "ARE NOT");
 	if (add_rerun(x, b))
 		buf_char(b, '\n');
 	for (size_t i = 0; i < x->info.n_moe_layer; i++)
@@ -303,9 +308,11 @@ void explain_json(const struct explain *x, struct buf *b)
 {
 	int n = 0;
 
-	buf_printf(b, "{\"run\": %" PRId64 ", \"sequence\": %" PRIu64 ", \"position\": %" PRIu64
-		", \"token\": %d, \"phase\": \"%s\", \"leaf\": %" PRIu64 ", \"rows_match_leaf\": %s", x->info.id,
-		x->seq, x->pos, x->token, x->phase ? "decode" : "prefill", x->leaf, x->opens ? "true" : "false");
+	buf_printf(b,
+		"{\"run\": %" PRId64 ", \"sequence\": %" PRIu64 ", \"position\": %" PRIu64
+		", \"token\": %d, \"phase\": \"%s\", \"leaf\": %" PRIu64 ", \"rows_match_leaf\": %s",
+		x->info.id, x->seq, x->pos, x->token, x->phase ? "decode" : "prefill", x->leaf,
+		x->opens ? "true" : "false");
 	string(b, "domain", x->domain_name);
 	string(b, "imported", x->info.source);
 	if (x->rerun) {
@@ -327,18 +334,23 @@ void explain_json(const struct explain *x, struct buf *b)
 /* ---- the page ---- */
 
 static const char style[] =
-	":root{color-scheme:light dark;--ink:#1c2430;--dim:#5b6675;--paper:#fff;--line:#d8dee6;--bar:#2f6fb0;"
+	":root{color-scheme:light dark;--ink:#1c2430;--dim:#5b6675;--paper:#fff;--line:#d8dee6;"
+	"--bar:#2f6fb0;"
 	"--bar2:#b9c6d6;--warn:#a33b00}"
-	"@media(prefers-color-scheme:dark){:root{--ink:#e4e9f0;--dim:#9aa7b8;--paper:#12161c;--line:#2c3440;"
+	"@media(prefers-color-scheme:dark){:root{--ink:#e4e9f0;--dim:#9aa7b8;--paper:#12161c;"
+	"--line:#2c3440;"
 	"--bar:#6aa5e0;--bar2:#3c4958;--warn:#ffab7a}}"
 	"*{box-sizing:border-box}"
-	"body{margin:0 auto;max-width:56rem;padding:1.25rem 1rem 3rem;background:var(--paper);color:var(--ink);"
+	"body{margin:0 auto;max-width:56rem;padding:1.25rem 1rem 3rem;background:var(--paper);"
+	"color:var(--ink);"
 	"font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}"
-	"h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;"
+	"h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem}h2{font-size:1.15rem;margin:2rem 0 "
+	".5rem;"
 	"border-top:1px solid var(--line);padding-top:1rem}"
 	"p{margin:.35rem 0}.dim{color:var(--dim)}.warn{color:var(--warn);font-weight:600}"
 	"table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}"
-	"th,td{text-align:right;padding:.25rem .5rem;border-bottom:1px solid var(--line);white-space:nowrap}"
+	"th,td{text-align:right;padding:.25rem .5rem;border-bottom:1px solid var(--line);"
+	"white-space:nowrap}"
 	"th{font-weight:600;color:var(--dim);font-size:.85rem;white-space:normal;overflow-wrap:normal}"
 	"th:first-child,td:first-child{text-align:left;padding-left:0}"
 	".wide{width:40%;text-align:left}svg{display:block;width:100%;height:.7rem}"
@@ -355,12 +367,16 @@ static void page_head(const struct explain *x, struct buf *b)
 	unsigned char sum[SHA_BYTES];
 
 	sha_of(style, sizeof style - 1, sum);
-	buf_str(b, "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
+	buf_str(b,
+		"<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
 		"<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-");
+		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
+		"'sha256-");
 	base64_add(b, sum, sizeof sum);
-	buf_printf(b, "'\">\n<title>Routing of one token: run %" PRId64 ", sequence %" PRIu64 ", position %" PRIu64
-		"</title>\n<style>%s</style>\n<h1>Routing of one token</h1>\n", x->info.id, x->seq, x->pos, style);
+	buf_printf(b,
+		"'\">\n<title>Routing of one token: run %" PRId64 ", sequence %" PRIu64
+		", position %" PRIu64 "</title>\n<style>%s</style>\n<h1>Routing of one token</h1>\n",
+		x->info.id, x->seq, x->pos, style);
 }
 
 static void html(struct buf *b, const char *s)
@@ -387,16 +403,19 @@ static void page_facts(const struct explain *x, struct buf *b)
 	html(b, x->info.router);
 	buf_char(b, '\n');
 	if (*x->info.source) {
-		buf_str(b, "<dt>Imported<dd class=\"warn\">from a file of another program, not recorded here: ");
+		buf_str(b,
+			"<dt>Imported<dd class=\"warn\">from a file of another program, not recorded here: ");
 		html(b, x->info.source);
 		buf_char(b, '\n');
 	}
-	buf_printf(b, "<dt>Record<dd>leaf %" PRIu64 " of the log%s\n", x->leaf, x->opens ?
-		"; the rows are what it commits to" : "; <b class=\"warn\">the rows ARE NOT what it commits to</b>");
+	buf_printf(b, "<dt>Record<dd>leaf %" PRIu64 " of the log%s\n", x->leaf,
+		x->opens ? "; the rows are what it commits to"
+				 : "; <b class=\"warn\">the rows ARE NOT what it commits to</b>");
 	buf_init(&words, 4096);
 	if (add_rerun(x, &words)) {
-		buf_str(b, strcmp(x->then, x->now) || x->rerun_differs ? "<dt>Run again<dd class=\"warn\">" :
-			"<dt>Run again<dd>");
+		buf_str(b,
+			strcmp(x->then, x->now) || x->rerun_differs ? "<dt>Run again<dd class=\"warn\">"
+														: "<dt>Run again<dd>");
 		html(b, words.data ? words.data : "");
 		buf_char(b, '\n');
 	}
@@ -409,8 +428,10 @@ static void bar(struct buf *b, double v, double full)
 {
 	double w = full > 0 && isfinite(v) && v > 0 ? 100 * v / full : 0;
 
-	buf_printf(b, "<svg viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect "
-		"width=\"%.2f\" height=\"10\"/></svg>", w > 100 ? 100 : w);
+	buf_printf(b,
+		"<svg viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect "
+		"width=\"%.2f\" height=\"10\"/></svg>",
+		w > 100 ? 100 : w);
 }
 
 static void page_chosen(const struct explain_layer *f, struct buf *b)
@@ -441,8 +462,12 @@ static void page_scores(const struct explain_layer *f, struct buf *b)
 		full = isfinite(f->scores[i]) && (double)f->scores[i] > full ? (double)f->scores[i] : full;
 	buf_printf(b, "<details><summary>Scores of all %d experts</summary>\n<table>\n", f->n_expert);
 	for (int i = 0; i < f->n_expert; i++) {
-		buf_printf(b, "<tr%s><td>E%d%s<td>%.4f<td class=\"wide\">", is_chosen(f, i) ? " class=\"c\"" : "", i,
-			is_chosen(f, i) ? " chosen" : i == f->next ? " next" : "", (double)f->scores[i]);
+		buf_printf(b, "<tr%s><td>E%d%s<td>%.4f<td class=\"wide\">",
+			is_chosen(f, i) ? " class=\"c\"" : "", i,
+			is_chosen(f, i)    ? " chosen"
+				: i == f->next ? " next"
+							: "",
+			(double)f->scores[i]);
 		bar(b, (double)f->scores[i], full);
 		buf_char(b, '\n');
 	}
@@ -482,7 +507,9 @@ void explain_page(const struct explain *x, struct buf *b)
 		if (is_shown(x, &x->f[i]))
 			page_layer(x, &x->f[i], b);
 	if (x->info.n_moe_layer && !x->f[0].have_scores)
-		buf_str(b, "<p class=\"dim\">Scores and the next expert are not in the log (detail full keeps them); "
+		buf_str(b,
+			"<p class=\"dim\">Scores and the next expert are not in the log (detail full keeps "
+			"them); "
 			"with the model the prefix is run again and masking is tried.</p>\n");
 	buf_str(b, "</html>\n");
 }

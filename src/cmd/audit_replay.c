@@ -1,13 +1,13 @@
 /*
  * audit_replay.c - `moescope audit replay`: run recorded sequences again and compare.
  *
- * What is compared are the digests of logits that the log holds and the stored choices of the routers.
- * The engine gives the same bits for any number of threads, batch size and instruction set, so those
- * may differ from the recorded run; the model may not, nor what else decides the bits: adapters,
- * activations, the cache's type.
+ * What is compared are the digests of logits that the log holds and the stored choices of the
+ * routers. The engine gives the same bits for any number of threads, batch size and instruction
+ * set, so those may differ from the recorded run; the model may not, nor what else decides the
+ * bits: adapters, activations, the cache's type.
  *
- * A sequence is fed as it was: its phases are part of every decision, and the record of its end names the
- * positions whose logits were looked at, so that turns of a conversation are told apart.
+ * A sequence is fed as it was: its phases are part of every decision, and the record of its end
+ * names the positions whose logits were looked at, so that turns of a conversation are told apart.
  *
  *	BIT_EXACT        logits have the recorded digest, and every choice, weight and margin is the
  *	                 recorded one as far as it was kept (weights and margins: only where exact)
@@ -33,8 +33,8 @@
 #include "cmd/show.h"
 
 enum verdict { BIT_EXACT, ROUTE_EXACT, ROUTE_EXPLAINED, DIVERGED, NOT_COMPARABLE, N_VERDICT };
-static const char *const verdict_name[] = { "BIT_EXACT", "ROUTE_EXACT", "ROUTE_EXPLAINED", "DIVERGED",
-	"NOT_COMPARABLE" };
+static const char *const verdict_name[] = { "BIT_EXACT", "ROUTE_EXACT", "ROUTE_EXPLAINED",
+	"DIVERGED", "NOT_COMPARABLE" };
 
 /* What is stored of one sequence. */
 struct recorded {
@@ -218,15 +218,18 @@ static void take_looked(struct recorded *c, const char *list)
 }
 
 /* The digest in the sequence's last leaf: 1, 0 = none. */
-static int logged_digest(struct replay *p, uint64_t seq, unsigned char out[SHA_BYTES], struct moe_err *e)
+static int logged_digest(struct replay *p, uint64_t seq, unsigned char out[SHA_BYTES],
+	struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
 	char hex[2 * SHA_BYTES + 1] = "", key[2 * LOGIT_KEY + 1] = "";
 	size_t n = 0, len, n_key = 0;
 	char *list = NULL;
 
-	if (sqlite3_prepare_v2(reader_db(p->r), "SELECT payload FROM audit_leaf WHERE run = ? AND seq = ? AND "
-		"seq <> 0 AND kind = 7", -1, &st, NULL))
+	if (sqlite3_prepare_v2(reader_db(p->r),
+			"SELECT payload FROM audit_leaf WHERE run = ? AND seq = ? AND "
+			"seq <> 0 AND kind = 7",
+			-1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(p->r)));
 	sqlite3_bind_int64(st, 1, p->info.id);
 	sqlite3_bind_int64(st, 2, (int64_t)seq);
@@ -245,8 +248,10 @@ static int logged_digest(struct replay *p, uint64_t seq, unsigned char out[SHA_B
 		return err_nomem(e, n, "positions of logits");
 	free(list);
 	memset(p->digest_key, 0, sizeof p->digest_key);
-	return *hex && !sodium_hex2bin(p->digest_key, LOGIT_KEY, key, strlen(key), NULL, &n_key, NULL) &&
-		n_key == LOGIT_KEY && !sodium_hex2bin(out, SHA_BYTES, hex, strlen(hex), NULL, &len, NULL) && len == SHA_BYTES;
+	return *hex &&
+		!sodium_hex2bin(p->digest_key, LOGIT_KEY, key, strlen(key), NULL, &n_key, NULL) &&
+		n_key == LOGIT_KEY && !sodium_hex2bin(out, SHA_BYTES, hex, strlen(hex), NULL, &len, NULL) &&
+		len == SHA_BYTES;
 }
 
 static void tell(struct replay *p, enum verdict v, const char *text)
@@ -257,14 +262,16 @@ static void tell(struct replay *p, enum verdict v, const char *text)
 	buf_init(&b, 8192);
 	if (audit_o.json) {
 		text_escape(&b, text, strlen(text), TEXT_JSON);
-		printf("%s\n {\"sequence\": %" PRIu64 ", \"tokens\": %zu, \"verdict\": \"%s\", \"text\": \"%s\"",
-			p->n_printed++ ? "," : "[", p->rec.seq, p->rec.n, verdict_name[v], b.data ? b.data : "");
+		printf("%s\n {\"sequence\": %" PRIu64
+				", \"tokens\": %zu, \"verdict\": \"%s\", \"text\": \"%s\"",
+			p->n_printed++ ? "," : "[", p->rec.seq, p->rec.n, verdict_name[v],
+			b.data ? b.data : "");
 		buf_clear(&b);
 		text_escape(&b, p->note.data ? p->note.data : "", p->note.len, TEXT_JSON);
 		printf(", \"not_as_recorded\": \"%s\"}", b.data ? b.data : "");
 	} else {
-		printf("sequence %-6" PRIu64 " %6zu tokens  %s%s%s\n", p->rec.seq, p->rec.n, verdict_name[v],
-			*text ? ": " : "", show(text).s);
+		printf("sequence %-6" PRIu64 " %6zu tokens  %s%s%s\n", p->rec.seq, p->rec.n,
+			verdict_name[v], *text ? ": " : "", show(text).s);
 	}
 	buf_free(&b);
 }
@@ -291,9 +298,11 @@ static int one_sequence(struct replay *p, const char *why_not, struct moe_err *e
 	v = p->differ ? DIVERGED : p->explained ? ROUTE_EXPLAINED :
 		have && !memcmp(want, got, SHA_BYTES) && !p->weights_differ ? BIT_EXACT : ROUTE_EXACT;
 	if (v == DIVERGED)
-		snprintf(text, sizeof text, "first at position %u, layer %d: E%d was chosen, now E%d (margin %.3g); "
-			"%" PRIu64 " decisions differ", p->first.pos, p->first.layer, p->first.was, p->first.is,
-			(double)p->first.margin, p->differ + p->explained);
+		snprintf(text, sizeof text,
+			"first at position %u, layer %d: E%d was chosen, now E%d (margin %.3g); "
+			"%" PRIu64 " decisions differ",
+			p->first.pos, p->first.layer, p->first.was, p->first.is, (double)p->first.margin,
+			p->differ + p->explained);
 	else if (v == ROUTE_EXPLAINED)
 		snprintf(text, sizeof text, "%" PRIu64 " decisions differ, all with a margin below %g",
 			p->explained, audit_o.epsilon);
@@ -305,7 +314,8 @@ static int one_sequence(struct replay *p, const char *why_not, struct moe_err *e
 		snprintf(text, sizeof text, have ? "but the logits have another digest" :
 			"no digest of logits was logged");
 	if (have && (v == DIVERGED || v == ROUTE_EXPLAINED) && memcmp(want, got, SHA_BYTES))
-		snprintf(text + strlen(text), sizeof text - strlen(text), "; the logits have another digest");
+		snprintf(
+			text + strlen(text), sizeof text - strlen(text), "; the logits have another digest");
 	tell(p, v, text);
 	return 0;
 }
@@ -317,8 +327,10 @@ static int load_descriptor(struct replay *p, struct moe_err *e)
 	sqlite3_stmt *st = NULL;
 	int bad = 0;
 
-	if (sqlite3_prepare_v2(reader_db(p->r), "SELECT payload FROM audit_leaf WHERE run = ? AND kind = 2 "
-		"AND kind NOT IN (5, 6, 7, 11)", -1, &st, NULL))
+	if (sqlite3_prepare_v2(reader_db(p->r),
+			"SELECT payload FROM audit_leaf WHERE run = ? AND kind = 2 "
+			"AND kind NOT IN (5, 6, 7, 11)",
+			-1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(p->r)));
 	sqlite3_bind_int64(st, 1, p->info.id);
 	if (sqlite3_step(st) != SQLITE_ROW || !sqlite3_column_blob(st, 0)) {
@@ -365,7 +377,8 @@ static void check_model(struct replay *p)
 		differs(p, "quant: recorded %s, given %s", quant, in->quant);
 }
 
-/* Scale and SHA-256, the first two words, of adapter i: 1 and "SCALE of HASH...", 0 = there is none. */
+/* Scale and SHA-256, the first two words, of adapter i: 1 and "SCALE of HASH...", 0 = there is
+ * none. */
 static int adapter_words(const char *value, char *key, size_t size, char out[64])
 {
 	const char *hash = value ? strchr(value, ' ') : NULL;
@@ -375,7 +388,8 @@ static int adapter_words(const char *value, char *key, size_t size, char out[64]
 	if (!path)
 		return 0;
 	snprintf(key, size, "%.*s", (int)(path - value), value);
-	snprintf(out, 64, "%.*s of %.16s...", (int)(hash - value < 30 ? hash - value : 30), value, hash + 1);
+	snprintf(
+		out, 64, "%.*s of %.16s...", (int)(hash - value < 30 ? hash - value : 30), value, hash + 1);
 	return 1;
 }
 
@@ -404,8 +418,8 @@ static void check_adapters(struct replay *p, const struct moe_run_desc *d)
 	}
 }
 
-/* Activations and the cache's type decide the bits. The first word is the instruction set, which does
- * not. Nor does the expert cache, unless routing heeds it. */
+/* Activations and the cache's type decide the bits. The first word is the instruction set, which
+ * does not. Nor does the expert cache, unless routing heeds it. */
 static void check_arithmetic(struct replay *p)
 {
 	const char *now = session_arithmetic(p->s), *a = strchr(now, ' '), *b;
@@ -471,8 +485,10 @@ static int all_sequences(struct replay *p, const char *why_not, struct moe_err *
 	sqlite3_stmt *st = NULL;
 	int rc, bad = 0;
 
-	if (sqlite3_prepare_v2(reader_db(p->r), "SELECT id, seq FROM sequence WHERE run = ?1 AND (?2 < 0 OR "
-		"seq = ?2) ORDER BY seq", -1, &st, NULL))
+	if (sqlite3_prepare_v2(reader_db(p->r),
+			"SELECT id, seq FROM sequence WHERE run = ?1 AND (?2 < 0 OR "
+			"seq = ?2) ORDER BY seq",
+			-1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(reader_db(p->r)));
 	sqlite3_bind_int64(st, 1, p->info.id);
 	sqlite3_bind_int64(st, 2, audit_o.sequence);
@@ -487,15 +503,16 @@ static int all_sequences(struct replay *p, const char *why_not, struct moe_err *
 		p->rec.seq = (uint64_t)sqlite3_column_int64(st, 1);
 		p->rec.n = p->rec.n_prompt = 0;
 		sqlite3_stmt *first = NULL;
-		sqlite3_prepare_v2(reader_db(p->r), "SELECT id FROM chunk WHERE sequence = ? ORDER BY pos, id LIMIT 1",
-			-1, &first, NULL);
+		sqlite3_prepare_v2(reader_db(p->r),
+			"SELECT id FROM chunk WHERE sequence = ? ORDER BY pos, id LIMIT 1", -1, &first, NULL);
 		sqlite3_bind_int64(first, 1, sqlite3_column_int64(st, 0));
 		id = first && sqlite3_step(first) == SQLITE_ROW ? sqlite3_column_int64(first, 0) : 0;
 		sqlite3_finalize(first);
 		if (cur && id && cursor_seek(cur, id, e) == 1)
 			while ((got = cursor_next(cur, &ch, e)) == 1 && ch.seq == p->rec.seq)
 				if ((got = add_chunk(p, &ch, e)) != 0) {
-					why = got > 0 ? "decisions are missing: part of it was redacted or dropped" : why;
+					why = got > 0 ? "decisions are missing: part of it was redacted or dropped"
+								: why;
 					break;
 				}
 		cursor_close(cur);

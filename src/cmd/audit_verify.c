@@ -38,14 +38,16 @@ static int error3(struct moe_err *e)
 		return -1;
 	buf_init(&why, 65536);
 	text_escape(&why, e->msg, strlen(e->msg), TEXT_JSON);
-	printf("{\"verdict\": \"ERROR\", \"status\": 3, \"error\": \"%s\"}\n", why.data ? why.data : "");
+	printf(
+		"{\"verdict\": \"ERROR\", \"status\": 3, \"error\": \"%s\"}\n", why.data ? why.data : "");
 	buf_free(&why);
 	return -1;
 }
 
 static void on_bus(int sig)
 {
-	static const char text[] = "moescope audit: the file was cut, or its disk failed, while it was read\n";
+	static const char text[] =
+		"moescope audit: the file was cut, or its disk failed, while it was read\n";
 
 	(void)sig;
 	if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
@@ -113,7 +115,8 @@ int audit_checkpoint(int argc, char **argv, struct moe_err *e)
 		return err_set(e, MOE_ERR_USAGE, "checkpoint: one database is expected");
 	if (admin_open(&a, argv[0], audit_o.key, 0, e))
 		return -1;
-	bad = audit_action(&a, "checkpoint", e) || log_checkpoint(&a.log, &a.key, e) || log_note(a.db, UINT64_MAX, &note, &n, e);
+	bad = audit_action(&a, "checkpoint", e) || log_checkpoint(&a.log, &a.key, e) ||
+		log_note(a.db, UINT64_MAX, &note, &n, e);
 	bad = admin_close(&a, bad, e) || bad; /* shown only once it is durable */
 	if (!bad)
 		bad = audit_write_file(audit_o.out ? audit_o.out : "-", note, n, e);

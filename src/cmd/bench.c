@@ -4,12 +4,12 @@
  *
  * Two sessions of one model, one with the trace hook and one without, take turns over the same
  * random tokens; which goes first alternates. Each pair gives one ratio; medians are printed with
- * the quartiles, since single runs on a shared machine say little. With --audit both sides log, and one
- * of them keeps an audit log as well.
+ * the quartiles, since single runs on a shared machine say little. With --audit both sides log, and
+ * one of them keeps an audit log as well.
  *
  * Time on the clock is what the engine's thread waits; processor time is that of all threads, until
- * everything that the run gave to the writer is committed. The second is what a busy machine pays, and it
- * hardly depends on what else the machine does.
+ * everything that the run gave to the writer is committed. The second is what a busy machine pays,
+ * and it hardly depends on what else the machine does.
  */
 #include <cblas.h>
 #include <math.h>
@@ -149,8 +149,8 @@ static int settle(struct side *side, struct moe_err *e)
 	return 0;
 }
 
-static int one_run(const struct bench *b, struct side *side, uint64_t seq, double t[2], double cpu[2],
-	struct moe_err *e)
+static int one_run(const struct bench *b, struct side *side, uint64_t seq, double t[2],
+	double cpu[2], struct moe_err *e)
 {
 	struct moe_seq_info info = { .seq = seq, .domain = "bench" };
 	struct moe_seq_result res = { .seq = seq, .n_prompt = (uint32_t)b->n_pre,
@@ -233,8 +233,12 @@ static struct stat3 quartiles(const double *x, const double *divide_by, long lon
 /* A log of its own, its key beside it in a folder that goes away with it. */
 static int start_log(const char *dir, const char *db, struct moe_err *e)
 {
-	struct log_policy p = { .origin = "bench", .detail = detail == MOE_DETAIL_FULL ? LOG_FULL : LOG_ROUTES,
-		.loss = LOG_STRICT, .retain_days = 183, .heartbeat_s = 10, .checkpoint_s = 60 };
+	struct log_policy p = { .origin = "bench",
+		.detail = detail == MOE_DETAIL_FULL ? LOG_FULL : LOG_ROUTES,
+		.loss = LOG_STRICT,
+		.retain_days = 183,
+		.heartbeat_s = 10,
+		.checkpoint_s = 60 };
 	struct note_secret key;
 	struct admin a;
 	char keys[80];
@@ -246,11 +250,13 @@ static int start_log(const char *dir, const char *db, struct moe_err *e)
 	snprintf(p.key_path, sizeof p.key_path, "%s/key", keys);
 	if (admin_open_bare(&a, db, e))
 		return -1;
-	bad = note_secret_create(&key, p.origin, p.key_path, e) || log_create(a.db, &p, &key, NULL, "bench", e);
+	bad = note_secret_create(&key, p.origin, p.key_path, e) ||
+		log_create(a.db, &p, &key, NULL, "bench", e);
 	return admin_close(&a, bad, e) || bad ? -1 : 0;
 }
 
-static int open_side(struct bench *b, struct side *side, const char *name, int with_log, struct moe_err *e)
+static int open_side(struct bench *b, struct side *side, const char *name, int with_log,
+	struct moe_err *e)
 {
 	struct moe_trace_opt to = { .detail = (enum moe_detail)detail };
 	struct record_about about = { .l = &b->l, .s = side->s, .logits = "last" };
@@ -276,8 +282,10 @@ static int open_all(struct bench *b, const char *model, struct moe_err *e)
 	b->logged.s = b->plain.s ? engine_session(&b->l, &lo, e) : NULL;
 	if (!b->logged.s)
 		return -1;
-	b->n_pre = (size_t)n_prefill < session_ctx(b->plain.s) ? (size_t)n_prefill : session_ctx(b->plain.s);
-	b->n_dec = (size_t)n_decode < session_ctx(b->plain.s) ? (size_t)n_decode : session_ctx(b->plain.s) - 1;
+	b->n_pre = (size_t)n_prefill < session_ctx(b->plain.s) ? (size_t)n_prefill
+														: session_ctx(b->plain.s);
+	b->n_dec = (size_t)n_decode < session_ctx(b->plain.s) ? (size_t)n_decode
+														: session_ctx(b->plain.s) - 1;
 	b->ids = malloc((b->n_pre + b->n_dec) * sizeof *b->ids);
 	if (!b->ids)
 		return err_nomem(e, b->n_pre * 4, "tokens");
@@ -334,22 +342,24 @@ static void report(const struct bench *b)
 
 	if (!json)
 		printf("%s, %s, %d threads, %s kernels, %lld pairs\n\n%-8s %7s %10s %18s %12s %8s\n",
-			show(in->name).s, in->quant, threads, session_kern(b->plain.s)->name, pairs, "", "tokens", "tokens/s",
-			"(quartiles)", "limit", "of limit");
+			show(in->name).s, in->quant, threads, session_kern(b->plain.s)->name, pairs, "",
+			"tokens", "tokens/s", "(quartiles)", "limit", "of limit");
 	for (int p = 0; p < 2; p++) {
 		struct stat3 t = quartiles(b->t[p][0], NULL, pairs);
-		struct stat3 c = no_log ? (struct stat3){ 0, 0, 0 } : quartiles(b->t[p][1], b->t[p][0], pairs);
+		struct stat3 c = no_log ? (struct stat3){ 0, 0, 0 }
+								: quartiles(b->t[p][1], b->t[p][0], pairs);
 		struct stat3 u = no_log ? c : quartiles(b->cpu[p][1], b->cpu[p][0], pairs);
 		double tps = (double)n[p] / t.med;
 
 		if (json) {
 			printf("%s{\"phase\": \"%s\", \"tokens\": %zu, \"tokens_per_s\": %.3f, \"q1\": %.3f, "
-			       "\"q3\": %.3f, \"limit\": %.3f, \"detail\": \"%s\"", p ? ", " : "[", phase[p], n[p],
-				tps, (double)n[p] / t.q3, (double)n[p] / t.q1, limit[p], no_log ? "none" : level[detail]);
+				"\"q3\": %.3f, \"limit\": %.3f, \"detail\": \"%s\"",
+				p ? ", " : "[", phase[p], n[p], tps, (double)n[p] / t.q3, (double)n[p] / t.q1,
+				limit[p], no_log ? "none" : level[detail]);
 			if (!no_log)
 				printf(", \"log_ratio\": %.5f, \"log_ratio_q1\": %.5f, \"log_ratio_q3\": %.5f, "
-				       "\"cpu_ratio\": %.5f, \"cpu_ratio_q1\": %.5f, \"cpu_ratio_q3\": %.5f", c.med, c.q1,
-					c.q3, u.med, u.q1, u.q3);
+					"\"cpu_ratio\": %.5f, \"cpu_ratio_q1\": %.5f, \"cpu_ratio_q3\": %.5f",
+					c.med, c.q1, c.q3, u.med, u.q1, u.q3);
 			printf(", \"read_bytes_per_s\": %.4g, \"fma_per_s\": %.4g}%s", bw, fma, p ? "]\n" : "");
 			continue;
 		}
@@ -359,20 +369,21 @@ static void report(const struct bench *b)
 	if (json)
 		return;
 	printf("\nlimits: prefill %.1f GFLOP/s (OpenBLAS sgemm) / %.1f M active parameters x 2;\n"
-	       "        decode %.1f GB/s read / %.1f MB per token%s\n", 2e-9 * fma,
+			"        decode %.1f GB/s read / %.1f MB per token%s\n", 2e-9 * fma,
 		1e-6 * (double)in->n_params_active, 1e-9 * bw, 1e-6 * (double)in->bytes_per_token,
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
 	if (no_log)
 		return;
 	printf("\ncost of %s at `%s`, with / without, pair by pair, median (quartiles):\n"
-	       "%-10s %-26s %s\n", audit ? "an audit log beside logging" : "logging", level[detail], "", "time",
+			"%-10s %-26s %s\n",
+		audit ? "an audit log beside logging" : "logging", level[detail], "", "time",
 		"processor time of all threads");
 	for (int p = 0; p < 2; p++) {
 		struct stat3 c = quartiles(b->t[p][1], b->t[p][0], pairs);
 		struct stat3 u = quartiles(b->cpu[p][1], b->cpu[p][0], pairs);
 
-		printf("  %-8s %.4f (%.4f - %.4f)   %.4f (%.4f - %.4f)\n", phase[p], c.med, c.q1, c.q3, u.med, u.q1,
-			u.q3);
+		printf("  %-8s %.4f (%.4f - %.4f)   %.4f (%.4f - %.4f)\n", phase[p], c.med, c.q1, c.q3,
+			u.med, u.q1, u.q3);
 	}
 }
 
@@ -397,10 +408,11 @@ static int run(int argc, char **argv, struct moe_err *e)
 
 static const struct opt opts[] = {
 	{ "pairs", 'n', OPT_INT, &pairs, "N", "interleaved pairs of runs (default 15)", 1, MAX_PAIRS },
-	{ "prefill", 0, OPT_INT, &n_prefill, "N", "tokens of a prefill (default 512, at most the context)", 1,
-	  1 << 20 },
+	{ "prefill", 0, OPT_INT, &n_prefill, "N",
+		"tokens of a prefill (default 512, at most the context)", 1, 1 << 20 },
 	{ "decode", 0, OPT_INT, &n_decode, "N", "tokens decoded (default 128)", 1, 1 << 20 },
-	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what is logged (default routes)", 0, 0 },
+	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what is logged (default routes)", 0,
+		0 },
 	{ "no-log", 0, OPT_FLAG, &no_log, NULL, "speed only", 0, 0 },
 	{ "audit", 0, OPT_FLAG, &audit, NULL, "what an audit log costs beside logging", 0, 0 },
 	{ "json", 0, OPT_FLAG, &json, NULL, "print JSON", 0, 0 },

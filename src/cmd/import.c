@@ -12,20 +12,20 @@ static const char *db = "moescope.db", *format, *domain, *model, *operator_name;
 static long long top_k, n_expert, run_id;
 static int weights;
 
-static const struct opt opts[] = {
-	{ "db", 'd', OPT_TEXT, &db, "FILE", "the database to add a run to; default moescope.db", 0, 0 },
+static const struct opt opts[] = { { "db", 'd', OPT_TEXT, &db, "FILE",
+									"the database to add a run to; default moescope.db", 0, 0 },
 	{ "format", 0, OPT_TEXT, &format, "NAME", "the file's format; default by its content", 0, 0 },
 	{ "domain", 0, OPT_TEXT, &domain, "NAME", "domain of all of it", 0, 0 },
-	{ "model", 0, OPT_TEXT, &model, "NAME", "name of the model, so that runs can be compared", 0, 0 },
+	{ "model", 0, OPT_TEXT, &model, "NAME", "name of the model, so that runs can be compared", 0,
+		0 },
 	{ "top-k", 0, OPT_INT, &top_k, "K", "experts a token picks, for counts", 1, MOE_MAX_EXPERT },
 	{ "experts", 0, OPT_INT, &n_expert, "N", "experts of a layer; default the largest id + 1", 1,
 		MOE_MAX_EXPERT },
 	{ "run", 0, OPT_INT, &run_id, "N", "only rows of this run", 1, 9e15 },
 	{ "weights", 0, OPT_ENUM, &weights, "exact|16bit|8bit|none", "how weights are kept", 0, 0 },
-	{ "operator", 0, OPT_TEXT, &operator_name, "NAME", "for an audit log: who imports (default: the login)", 0,
-		0 },
-	{ 0 }
-};
+	{ "operator", 0, OPT_TEXT, &operator_name, "NAME",
+		"for an audit log: who imports (default: the login)", 0, 0 },
+	{ 0 } };
 
 static int run(int argc, char **argv, struct moe_err *e)
 {
@@ -70,9 +70,12 @@ const struct cmd cmd_import = {
 	.args = "FILE",
 	.summary = "Add a file of counts or decisions to a database as a run",
 	.text =
-		"Formats: counts-csv (layer_id,expert_id,count; needs --top-k), csv and jsonl (a decision a\n"
-		"line: run, sequence, position, token, layer, experts, weights, domain, phase). The file is\n"
-		"checked to its end before anything is written. docs/TRACE.md has the forms. An audit log says\n"
+		"Formats: counts-csv (layer_id,expert_id,count; needs --top-k), csv and jsonl (a decision "
+		"a\n"
+		"line: run, sequence, position, token, layer, experts, weights, domain, phase). The file "
+		"is\n"
+		"checked to its end before anything is written. docs/TRACE.md has the forms. An audit log "
+		"says\n"
 		"that the run was imported, from which file with which SHA-256, and not recorded here.\n",
 	.opts = opts,
 	.run = run,

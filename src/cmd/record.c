@@ -117,7 +117,8 @@ static void describe(struct buf *b, const struct record_about *a, const struct m
 	record_text(b, "kv_start", "empty at the start of a sequence");
 	record_text(b, "rope", "as in the model file");
 	record_text(b, "composition", "one sequence a batch");
-	record_text(b, "hooks", a->l->n_aware ? "trace, cache-aware: CHANGES ROUTING" : "trace; none changes routing");
+	record_text(b, "hooks",
+		a->l->n_aware ? "trace, cache-aware: CHANGES ROUTING" : "trace; none changes routing");
 	for (uint32_t i = 0; i < d->n_setting; i++) {
 		char key[80];
 
@@ -188,7 +189,8 @@ int record_start(struct record *rec, const char *db, const struct record_about *
 }
 
 /* SHA-256 and length of a file of any size. */
-static int hash_file(const char *path, unsigned char sha[SHA_BYTES], int64_t *bytes, struct moe_err *e)
+static int hash_file(const char *path, unsigned char sha[SHA_BYTES], int64_t *bytes,
+	struct moe_err *e)
 {
 	unsigned char piece[65536];
 	FILE *f = fopen(path, "rb");
@@ -231,7 +233,8 @@ int record_import(struct record *rec, const char *who, struct exchange_in *in, c
 	begin(&desc, "import", &p, who);
 	snprintf(source, sizeof source, "%s: %s", format, in->path);
 	record_text(&desc, "source", source);
-	record_text(&desc, "witnessed", "no: these are another program's decisions or counts, read from a "
+	record_text(&desc, "witnessed",
+		"no: these are another program's decisions or counts, read from a "
 		"file; not recorded here, never to be replayed");
 	record_text(&desc, "imported", in->path);
 	record_hex(&desc, "imported_sha256", sha, sizeof sha);
