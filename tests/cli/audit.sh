@@ -169,6 +169,11 @@ done
 grep -q "\"'=cmd|1\"" bundle/records.csv || no "a formula is not disarmed: $(grep cmd bundle/records.csv)"
 same "rows of decisions" "$(sed 1d bundle/decisions.csv | wc -l)" \
 	"$(q a.db "SELECT count(*) FROM routing WHERE run = $last")"
+sed 1d bundle/records.csv | cut -d, -f4 | tr -d '"\r' | sed 's/^setting_.*/setting_/' | sort -u >keys_used
+[ "$(wc -l <keys_used)" -gt 30 ] || no "only $(wc -l <keys_used) keys in the bundle's records"
+while read -r key; do
+	grep -q "[ ,]$key\([ ,*]\|\$\)" bundle/FIELDS.txt || no "the field dictionary does not say what '$key' is"
+done <keys_used
 grep -q 'moescope-verify' bundle/VERIFY.txt || no "no instructions"
 refuse 4 'bundle' audit export a.db "$last" -o bundle
 same "exports in the log" "$(leaf a.db 16)" 1
