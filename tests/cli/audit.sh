@@ -95,6 +95,15 @@ says fork 'FORK|signed two different' out
 v 0 -p keys/k.pub --proof fork.json
 says "fork evidence" 'FORK: of log' out
 v 0 -p keys/k.pub a.db --anchor fork_anchors
+v 1 -p keys/k.pub b.db --anchor fork_anchors --json
+says "fork as JSON" '"verdict": "TAMPERED"|"fork": {"format": "moescope-proof/1", "kind": "fork"' out
+sqlite3 :memory: "SELECT json_extract(CAST(readfile('out') AS TEXT), '\$.fork')" >fork2.json
+v 0 -p keys/k.pub --proof fork2.json
+v 3 -p keys/k.pub nothing.db --json
+says "an error as JSON" '"verdict": "ERROR", "status": 3, "error": "' out
+run_it audit verify nothing.db --pubkey keys/k.pub --json
+[ $got = 3 ] || no "audit verify of nothing: exit $got"
+says "the same error" '"verdict": "ERROR", "status": 3, "error": "' out
 
 # ---- keys ----
 ok rotate audit rotate a.db --new-key keys/k2
