@@ -311,7 +311,7 @@ static const struct opt opts[] = {
 		"(default 60)",
 		1, 86400 },
 	{ "seal", 0, OPT_TEXT, &audit_o.seal, "FILE",
-		"init, unseal: encrypt payloads; this key wraps a "
+		"init, unseal, replay: encrypt payloads; this key wraps a "
 		"key per subject",
 		0, 0 },
 	{ "anchor", 0, OPT_TEXT, &audit_o.anchor, "FILE",

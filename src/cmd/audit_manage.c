@@ -114,8 +114,7 @@ int audit_hold(int argc, char **argv, struct moe_err *e)
 
 /* ---- unseal ---- */
 
-/* The subject under which a sequence was sealed. */
-static int subject_of(struct reader *r, int64_t run, uint64_t seq, char *out, size_t size,
+int audit_subject(struct reader *r, int64_t run, uint64_t seq, char *out, size_t size,
 	struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
@@ -174,7 +173,7 @@ int audit_unseal(int argc, char **argv, struct moe_err *e)
 			!(r = reader_open(argv[0], e)) || reader_run(r, audit_o.run, info, e) ||
 			payload_find(r, info->id, seq, pos, &index, e) ||
 			log_read(reader_db(r), index, &row, e) ||
-			subject_of(r, info->id, seq, subject, sizeof subject, e);
+			audit_subject(r, info->id, seq, subject, sizeof subject, e);
 	if (!bad && !(row.leaf.flags & LEAF_SEALED))
 		bad = err_set(e, MOE_ERR_USAGE, "leaf %" PRIu64 " is not encrypted", index);
 	if (!bad && !row.has_payload)

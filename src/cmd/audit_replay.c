@@ -27,6 +27,7 @@
 #include "audit/recorder.h"
 #include "base/err.h"
 #include "base/text.h"
+#include "event/event.h"
 #include "cmd/audit.h"
 #include "cmd/engine.h"
 #include "cmd/record.h"
@@ -66,6 +67,7 @@ struct replay {
 	uint64_t count[N_VERDICT];
 	char *desc;          /* the run's descriptor, a record */
 	size_t n_desc;
+	unsigned char seal[SEAL_KEY]; /* with --seal */
 	struct buf note;     /* what is not as it was recorded */
 	int n_printed;
 };
@@ -286,7 +288,7 @@ static int one_sequence(struct replay *p, const char *why_not, struct moe_err *e
 	if (!why_not && p->rec.n > session_ctx(p->s))
 		why_not = "the context is too small (--ctx)";
 	if (!why_not && !p->rec.n)
-		why_not = "its decisions are not here: redacted, pruned, encrypted or never kept";
+		why_not = "its decisions are not here: redacted, pruned, never kept, or encrypted (--seal)";
 	if (why_not) {
 		tell(p, NOT_COMPARABLE, why_not);
 		return 0;
@@ -479,43 +481,132 @@ static int against_model(struct replay *p, const char **why_not, struct moe_err 
 	return 0;
 }
 
+/* The decisions of a sequence from its rows: 0, 1 = part of it is missing, -1. */
+static int read_rows(struct replay *p, int64_t sequence, struct moe_err *e)
+{
+	struct load_filter f = { .run = p->info.id, .domain = -1, .phase = -1 };
+	sqlite3_stmt *first = NULL;
+	struct cursor_chunk ch;
+	struct cursor *cur;
+	int64_t id = 0;
+	int got = 0;
+
+	if (sqlite3_prepare_v2(reader_db(p->r),
+			"SELECT id FROM chunk WHERE sequence = ? ORDER BY pos, id LIMIT 1", -1, &first, NULL))
+		return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(reader_db(p->r)));
+	sqlite3_bind_int64(first, 1, sequence);
+	if (sqlite3_step(first) == SQLITE_ROW)
+		id = sqlite3_column_int64(first, 0);
+	sqlite3_finalize(first);
+	cur = id ? cursor_open(p->r, &f, e) : NULL;
+	if (!cur)
+		return id ? -1 : 0;
+	if (cursor_seek(cur, id, e) == 1)
+		while ((got = cursor_next(cur, &ch, e)) == 1 && ch.seq == p->rec.seq)
+			if ((got = add_chunk(p, &ch, e)) != 0)
+				goto out;
+	got = got < 0 ? -1 : 0;
+out:
+	cursor_close(cur);
+	return got;
+}
+
+/* The decisions of one opened payload, as add_chunk() takes those of a chunk. */
+static int add_events(struct replay *p, const unsigned char *at, size_t n, struct moe_err *e)
+{
+	struct event_store *store = malloc(sizeof *store);
+	struct recorded *c = &p->rec;
+	struct moe_event ev;
+	size_t used, li = 0;
+	int rc = store ? 0 : err_nomem(e, sizeof *store, "decisions");
+
+	for (size_t i = 0; !rc && i < n; i += used) {
+		size_t pos = c->n;
+
+		rc = event_decode(at + i, n - i, store, &ev, &used, e);
+		if (!rc && (ev.pos != pos || ev.layer != p->info.layers[li].layer ||
+			ev.k != p->info.layers[li].k))
+			rc = 1; /* a hole */
+		if (rc || (rc = room(p, pos + 1, e)))
+			break;
+		c->tokens[pos] = ev.token;
+		c->phase[pos] = ev.phase;
+		c->looked[pos] = 0;
+		memcpy(c->experts + pos * p->k_row + p->k_at[li], ev.experts, ev.k * sizeof *ev.experts);
+		memcpy(c->weights + pos * p->k_row + p->k_at[li], ev.weights, ev.k * sizeof *ev.weights);
+		c->margins[pos * p->info.n_moe_layer + li] = ev.margin;
+		if (++li == p->info.n_moe_layer) {
+			li = 0;
+			c->n++;
+			c->n_prompt += ev.phase == MOE_PREFILL;
+		}
+	}
+	free(store);
+	return rc;
+}
+
+/* The same from leaves that were encrypted, with the subject's key. */
+static int read_sealed(struct replay *p, struct moe_err *e)
+{
+	unsigned char key[SEAL_KEY];
+	sqlite3_stmt *st = NULL;
+	char subject[512];
+	struct buf plain;
+	int rc = 0;
+
+	if (audit_subject(p->r, p->info.id, p->rec.seq, subject, sizeof subject, e) ||
+		seal_subject(reader_db(p->r), p->seal, subject, 0, key, e))
+		return -1;
+	buf_init(&plain, PAYLOAD_MAX);
+	if (sqlite3_prepare_v2(reader_db(p->r),
+			"SELECT idx FROM audit_leaf WHERE run = ? AND seq = ? AND seq <> 0 AND kind = 6 "
+			"ORDER BY idx", -1, &st, NULL))
+		rc = err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(p->r)));
+	sqlite3_bind_int64(st, 1, p->info.id);
+	sqlite3_bind_int64(st, 2, (int64_t)p->rec.seq);
+	while (!rc && sqlite3_step(st) == SQLITE_ROW) {
+		struct log_row row;
+
+		rc = log_read(reader_db(p->r), (uint64_t)sqlite3_column_int64(st, 0), &row, e);
+		if (!rc && (!(row.leaf.flags & LEAF_SEALED) || !row.has_payload))
+			rc = 1;
+		if (!rc)
+			rc = seal_open(key, &row.leaf, row.payload, row.n_payload, &plain, e) ? -1 :
+				add_events(p, (unsigned char *)plain.data, plain.len, e);
+		log_row_free(&row);
+	}
+	sqlite3_finalize(st);
+	sodium_memzero(key, sizeof key);
+	if (plain.data)
+		sodium_memzero(plain.data, plain.len);
+	buf_free(&plain);
+	return rc;
+}
+
 /* All sequences of the run, those without decisions too. */
 static int all_sequences(struct replay *p, const char *why_not, struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
-	int rc, bad = 0;
+	int bad = 0;
 
 	if (sqlite3_prepare_v2(reader_db(p->r),
-			"SELECT id, seq FROM sequence WHERE run = ?1 AND (?2 < 0 OR "
-			"seq = ?2) ORDER BY seq",
-			-1, &st, NULL))
+			"SELECT id, seq FROM sequence WHERE run = ?1 AND (?2 < 0 OR seq = ?2) ORDER BY seq", -1,
+			&st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(reader_db(p->r)));
 	sqlite3_bind_int64(st, 1, p->info.id);
 	sqlite3_bind_int64(st, 2, audit_o.sequence);
-	while (!bad && !load_interrupted() && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		struct load_filter f = { .run = p->info.id, .domain = -1, .phase = -1 };
-		struct cursor *cur = why_not ? NULL : cursor_open(p->r, &f, e);
+	while (!bad && !load_interrupted() && sqlite3_step(st) == SQLITE_ROW) {
 		const char *why = why_not;
-		struct cursor_chunk ch;
-		int64_t id;
-		int got = cur || why_not ? 0 : -1;
+		int got = 0;
 
 		p->rec.seq = (uint64_t)sqlite3_column_int64(st, 1);
 		p->rec.n = p->rec.n_prompt = 0;
-		sqlite3_stmt *first = NULL;
-		sqlite3_prepare_v2(reader_db(p->r),
-			"SELECT id FROM chunk WHERE sequence = ? ORDER BY pos, id LIMIT 1", -1, &first, NULL);
-		sqlite3_bind_int64(first, 1, sqlite3_column_int64(st, 0));
-		id = first && sqlite3_step(first) == SQLITE_ROW ? sqlite3_column_int64(first, 0) : 0;
-		sqlite3_finalize(first);
-		if (cur && id && cursor_seek(cur, id, e) == 1)
-			while ((got = cursor_next(cur, &ch, e)) == 1 && ch.seq == p->rec.seq)
-				if ((got = add_chunk(p, &ch, e)) != 0) {
-					why = got > 0 ? "decisions are missing: part of it was redacted or dropped"
-								: why;
-					break;
-				}
-		cursor_close(cur);
+		if (!why && audit_o.seal)
+			got = read_sealed(p, e);
+		else if (!why)
+			got = read_rows(p, sqlite3_column_int64(st, 0), e);
+		if (got > 0)
+			why = "decisions are missing: part of it was redacted or dropped";
 		bad = got < 0 || one_sequence(p, why, e);
 	}
 	sqlite3_finalize(st);
@@ -540,7 +631,7 @@ int audit_replay(int argc, char **argv, struct moe_err *e)
 	p->hook = (struct moe_hook){ .name = "replay", .ctx = p, .route = compare };
 	buf_init(&p->note, 65536);
 	p->r = reader_open(argv[0], e);
-	bad = !p->r || reader_run(p->r, (int64_t)run, &p->info, e) || load_descriptor(p, e);
+	bad = !p->r || (audit_o.seal && (sodium_init() < 0 || seal_key_load(p->seal, audit_o.seal, e))) || reader_run(p->r, (int64_t)run, &p->info, e) || load_descriptor(p, e);
 	if (!bad)
 		why_not = never(p);
 	bad = bad || (!why_not && against_model(p, &why_not, e)) ||
@@ -563,6 +654,7 @@ int audit_replay(int argc, char **argv, struct moe_err *e)
 		status = p->count[DIVERGED] ? 1 : p->count[NOT_COMPARABLE] ? 2 : 0;
 	}
 	recorded_free(&p->rec);
+	sodium_memzero(p->seal, sizeof p->seal);
 	free(p->desc);
 	buf_free(&p->note);
 	session_free(p->s);

@@ -146,6 +146,11 @@ says sealed 'VALID|sealed ' out
 refuse 3 'encrypted' audit explain sealed.db 1 3
 ok "unsealing" audit unseal sealed.db 1 3 --seal keys/seal
 says unsealed 'position 3|layer 2' out
+ok "replaying what is encrypted" audit replay sealed.db 1 --model "$tiny" --seal keys/seal -t 2 -b 3
+says "replaying what is encrypted" '1 BIT_EXACT' out
+run_it audit replay sealed.db 1 --model "$tiny"
+[ $got = 2 ] || no "replay without the key: exit $got: $(cat out err)"
+says "replay without the key" 'NOT_COMPARABLE|encrypted (--seal)' out
 ok "forgetting" audit redact sealed.db 1 1 --basis "asked for"
 same "the subject's key" "$(sqlite3 sealed.db 'SELECT count(*) FROM audit_subject WHERE key IS NOT NULL')" 0
 grep -aq 'patient 12' sealed.db && no "the name of an erased subject is still in the file"
