@@ -360,7 +360,7 @@ static int with_model(struct explain *x, int32_t *prefix, uint64_t n_prefix, str
 			"of the %" PRIu64 " tokens up to the position %" PRIu64 " are in the "
 			"log: the rest was redacted, pruned or dropped, so nothing can be run again",
 			x->pos + 1, n_prefix);
-	if (load_model(audit_o.model, &x->l, e))
+	if (load_model(audit_o.model, &audit_o.load, &x->l, e))
 		return -1;
 	if (model_info(x->l.model)->n_moe_layer != x->info.n_moe_layer ||
 		memcmp(model_info(x->l.model)->layers, x->info.layers,

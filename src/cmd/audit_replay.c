@@ -453,7 +453,7 @@ static int against_model(struct replay *p, const char **why_not, struct moe_err 
 	struct moe_run_desc d;
 	int same;
 
-	if (load_model(audit_o.model, &p->l, e))
+	if (load_model(audit_o.model, &audit_o.load, &p->l, e))
 		return -1;
 	in = model_info(p->l.model);
 	same = in->n_moe_layer == p->info.n_moe_layer;
