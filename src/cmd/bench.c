@@ -6,6 +6,10 @@
  * random tokens; who goes first changes from round to round. Each round gives a ratio for each that
  * logs; medians are printed with the quartiles, since single runs on a shared machine say little. With
  * --audit both sides log, and one of them keeps an audit log as well.
+ *
+ * Time on the clock is what the engine's thread waits; processor time is that of all threads, until
+ * everything that the run gave to the writer is committed. The second is what a busy machine pays,
+ * and it hardly depends on what else the machine does.
  */
 #include <math.h>
 #include <stdio.h>
@@ -13,6 +17,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "audit/admin.h"
@@ -46,7 +51,7 @@ struct side { /* one of the sessions */
 	int detail;
 	struct record rec;   /* of the audit log, if it has one */
 	size_t n_vocab;
-	uint64_t seq;
+	uint64_t seq, fed;   /* sequence, tokens given to the trace */
 	int timed;           /* by part */
 };
 
@@ -56,7 +61,8 @@ struct bench {
 	size_t n_side;
 	int32_t *ids;
 	size_t n_pre, n_dec, n_depth;
-	double t[N_PHASE][LOAD_SESSIONS][MAX_PAIRS]; /* seconds */
+	double t[N_PHASE][LOAD_SESSIONS][MAX_PAIRS];   /* seconds */
+	double cpu[N_PHASE][LOAD_SESSIONS][MAX_PAIRS]; /* the same of processors */
 	double start;          /* seconds from this command's begin to the first token */
 	uint64_t peak;         /* bytes of memory after a prefill and a decode */
 	double part[N_PHASE][SESSION_N_PART + 1]; /* seconds of one run, the last: what is in none */
@@ -86,7 +92,30 @@ static void take_parts(struct session *s, double all, double part[SESSION_N_PART
 	part[SESSION_N_PART] += all / PART_RUNS;
 }
 
-static int prefill_run(struct bench *b, struct side *side, double *sec, struct moe_err *e)
+static double cpu_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Wait until all that was fed is committed, so that its cost is not the next run's. */
+static int settle(struct side *side, struct moe_err *e)
+{
+	static const struct timespec pause = { 0, 5000000 };
+
+	while (side->t && moe_trace_committed(side->t) < side->fed) {
+		if (moe_trace_flush(side->t, e))
+			return -1;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+struct took { double clock, cpu; }; /* seconds */
+
+static int prefill_run(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
 {
 	struct moe_seq_info info = { .seq = side->seq, .domain = "bench" };
 	struct moe_seq_result res = { .seq = side->seq, .n_prompt = (uint32_t)b->n_pre };
@@ -94,16 +123,21 @@ static int prefill_run(struct bench *b, struct side *side, double *sec, struct m
 	int64_t t0;
 
 	energy_skip(&b->energy);
+	side->fed += b->n_pre;
+	took->cpu = -cpu_seconds();
 	t0 = clock_mono();
 	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_pre, MOE_PREFILL, &want, e))
 		return -1;
-	*sec = (double)(clock_mono() - t0) * 1e-9;
+	took->clock = (double)(clock_mono() - t0) * 1e-9;
 	if (side == b->side)
 		energy_take(&b->energy, MOE_PREFILL, b->n_pre);
-	return session_end(side->s, &res, e);
+	if (session_end(side->s, &res, e) || settle(side, e))
+		return -1;
+	took->cpu += cpu_seconds();
+	return 0;
 }
 
-static int decode_run(struct bench *b, struct side *side, double *sec, struct moe_err *e)
+static int decode_run(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
 {
 	struct moe_seq_info info = { .seq = side->seq, .domain = "bench" };
 	struct moe_seq_result res = { .seq = side->seq, .n_prompt = (uint32_t)b->n_depth,
@@ -111,47 +145,54 @@ static int decode_run(struct bench *b, struct side *side, double *sec, struct mo
 	struct session_want want = { 0, on_logits, side };
 	int64_t t0;
 
+	side->fed += b->n_depth + b->n_dec;
 	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_depth, MOE_PREFILL, NULL, e))
 		return -1;
 	if (side->timed)
 		session_time_parts(side->s, 1);
 	energy_skip(&b->energy);
+	took->cpu = -cpu_seconds();
 	t0 = clock_mono();
 	for (size_t i = 0; i < b->n_dec; i++)
 		if (session_eval(side->s, b->ids + i, 1, MOE_DECODE, &want, e))
 			return -1;
-	*sec = (double)(clock_mono() - t0) * 1e-9;
+	took->clock = (double)(clock_mono() - t0) * 1e-9;
 	if (side == b->side)
 		energy_take(&b->energy, MOE_DECODE, b->n_dec);
-	return session_end(side->s, &res, e);
+	if (session_end(side->s, &res, e) || settle(side, e))
+		return -1;
+	took->cpu += cpu_seconds();
+	return 0;
 }
 
-/* Seconds of both phases. */
-static int one_run(struct bench *b, struct side *side, uint64_t seq, double sec[N_PHASE],
+/* Both phases. */
+static int one_run(struct bench *b, struct side *side, uint64_t seq, struct took took[N_PHASE],
 	struct moe_err *e)
 {
 	side->seq = seq;
-	if (prefill_run(b, side, &sec[PREFILL], e))
+	if (prefill_run(b, side, &took[PREFILL], e))
 		return -1;
 	side->seq++;
-	return decode_run(b, side, &sec[DECODE], e);
+	return decode_run(b, side, &took[DECODE], e);
 }
 
 static int run_pairs(struct bench *b, struct moe_err *e)
 {
-	double sec[N_PHASE];
+	struct took took[N_PHASE];
 
 	for (size_t i = 1; i < b->n_side; i++) /* the first has been run */
-		if (one_run(b, &b->side[i], 1, sec, e))
+		if (one_run(b, &b->side[i], 1, took, e))
 			return -1;
 	for (long long i = 0; i < pairs && !load_interrupted(); i++)
 		for (size_t j = 0; j < b->n_side; j++) {
 			size_t who = (j + (size_t)i) % b->n_side;
 
-			if (one_run(b, &b->side[who], 2 * (uint64_t)i + 3, sec, e))
+			if (one_run(b, &b->side[who], 2 * (uint64_t)i + 3, took, e))
 				return -1;
-			b->t[PREFILL][who][i] = sec[PREFILL];
-			b->t[DECODE][who][i] = sec[DECODE];
+			for (int p = 0; p < N_PHASE; p++) {
+				b->t[p][who][i] = took[p].clock;
+				b->cpu[p][who][i] = took[p].cpu;
+			}
 		}
 	return load_interrupted() ? err_set(e, MOE_ERR_USAGE, "interrupted") : 0;
 }
@@ -160,19 +201,19 @@ static int run_pairs(struct bench *b, struct moe_err *e)
 static int run_parts(struct bench *b, struct moe_err *e)
 {
 	struct side *side = &b->side[b->n_side > 1];
-	double sec;
+	struct took took;
 
 	for (int i = 0; i < PART_RUNS; i++) {
 		side->seq = 2 * (uint64_t)(pairs + i) + 3;
 		side->timed = 1;
 		session_time_parts(side->s, 1);
-		if (prefill_run(b, side, &sec, e))
+		if (prefill_run(b, side, &took, e))
 			return -1;
-		take_parts(side->s, sec, b->part[PREFILL]);
+		take_parts(side->s, took.clock, b->part[PREFILL]);
 		side->seq++;
-		if (decode_run(b, side, &sec, e))
+		if (decode_run(b, side, &took, e))
 			return -1;
-		take_parts(side->s, sec, b->part[DECODE]);
+		take_parts(side->s, took.clock, b->part[DECODE]);
 		session_time_parts(side->s, 0);
 	}
 	return 0;
@@ -278,7 +319,7 @@ static int open_first(struct bench *b, const char *model, struct moe_err *e)
 	struct moe_seq_result res = { .seq = 1 };
 	struct session_want want = { 0, on_logits, &b->side[0] };
 	int64_t t0 = clock_mono();
-	double sec[N_PHASE];
+	struct took took[N_PHASE];
 	struct rusage use;
 	struct session *s;
 	size_t n;
@@ -292,7 +333,7 @@ static int open_first(struct bench *b, const char *model, struct moe_err *e)
 	    session_end(s, &res, e))
 		return -1;
 	b->start = (double)(clock_mono() - t0) * 1e-9;
-	if (one_run(b, &b->side[0], 1, sec, e))
+	if (one_run(b, &b->side[0], 1, took, e))
 		return -1;
 	b->peak = getrusage(RUSAGE_SELF, &use) ? 0 : (uint64_t)use.ru_maxrss << 10;
 	return 0;
@@ -393,9 +434,11 @@ static void json_phase(const struct bench *b, int p)
 		p == DECODE ? b->n_depth : 0, n / t.med, n / t.q3, n / t.q1, limit, n / t.med / limit);
 	for (size_t i = 1; i < b->n_side; i++) {
 		struct stat3 c = quartiles(b->t[p][i], b->t[p][0], pairs);
+		struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][0], pairs);
 
-		printf("%s{\"detail\": \"%s\", \"audit\": %s, \"ratio\": %.5f, \"q1\": %.5f, \"q3\": %.5f}", i > 1 ? ", " : "",
-			level_name[b->side[i].detail], audit ? "true" : "false", c.med, c.q1, c.q3);
+		printf("%s{\"detail\": \"%s\", \"audit\": %s, \"ratio\": %.5f, \"q1\": %.5f, \"q3\": %.5f, "
+			"\"cpu_ratio\": %.5f, \"cpu_q1\": %.5f, \"cpu_q3\": %.5f}", i > 1 ? ", " : "",
+			level_name[b->side[i].detail], audit ? "true" : "false", c.med, c.q1, c.q3, u.med, u.q1, u.q3);
 	}
 	printf("], \"joule_per_token\": ");
 	if (isnan(joule_per_token(&b->energy, p)))
@@ -457,14 +500,15 @@ static void print_speed(const struct bench *b)
 
 static void print_logging(const struct bench *b)
 {
-	printf("\ncost of %s, time with / time without, round by round:\n",
-		audit ? "an audit log beside logging" : "logging");
+	printf("\ncost of %s, with / without, round by round, median (quartiles):\n%-18s %-26s %s\n",
+		audit ? "an audit log beside logging" : "logging", "", "time", "processor time of all threads");
 	for (size_t i = 1; i < b->n_side; i++)
 		for (int p = 0; p < N_PHASE; p++) {
 			struct stat3 c = quartiles(b->t[p][i], b->t[p][0], pairs);
+			struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][0], pairs);
 
-			printf("  %-6s  %-8s median %.4f  (quartiles %.4f - %.4f)\n", level_name[b->side[i].detail],
-				phase_name[p], c.med, c.q1, c.q3);
+			printf("  %-6s  %-8s %.4f (%.4f - %.4f)   %.4f (%.4f - %.4f)\n", level_name[b->side[i].detail],
+				phase_name[p], c.med, c.q1, c.q3, u.med, u.q1, u.q3);
 		}
 }
 

@@ -37,6 +37,9 @@ int gen_feed(struct gen *g, const int32_t *ids, size_t n, enum moe_phase phase, 
 int gen_reply(struct gen *g, long long most, int ignore_end, int (*stop)(void), int *full,
 	struct moe_err *e);
 
+/* Before a pause: wait until what was held back may be shown, and show it. */
+int gen_settle(struct gen *g, struct moe_err *e);
+
 /* Print what was held back; the trace is closed, and nothing of it was lost. */
 int gen_show_held(struct gen *g, struct moe_err *e);
 

@@ -18,6 +18,8 @@ struct reader;
 struct reader *reader_open(const char *path, struct moe_err *e);
 void reader_close(struct reader *r);
 sqlite3 *reader_db(struct reader *r); /* for `sql`; read-only, `routing` is registered */
+/* Of its schema, as it was when it was opened: older ones lack columns and tables. */
+int reader_version(const struct reader *r);
 
 /* ---- identities ---- */
 
