@@ -3,6 +3,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kern/tree8.h"
+
 typedef __m512 V;
 
 static inline V vzero(void) { return _mm512_setzero_ps(); }
@@ -57,6 +59,13 @@ static inline V vf16(const uint8_t *p)
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+static inline V vbf16(const void *p)
+{
+	__m512i v = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+
+	return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
+}
+
 static inline float half(uint16_t h) { return _cvtsh_ss(h); }
 
 static inline float vsum(V v)
@@ -69,14 +78,27 @@ static inline float vsum(V v)
 	return _mm_cvtss_f32(q);
 }
 
+static inline void vsum8(const float (*v)[16], float out[8])
+{
+	__m256 s[8];
+
+	for (int i = 0; i < 8; i++)
+		s[i] = _mm256_add_ps(_mm256_loadu_ps(v[i]), _mm256_loadu_ps(v[i] + 8));
+	tree8(s, out);
+}
+
 static int supported(void)
 {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+#define HAVE_VBF16
+#define HAVE_VSUM8
+#ifndef TILE_R
 #define TILE_R 4
 #define TILE_T 4
+#endif
 #define KERN_NAME "avx512"
 #define KERN_TABLE kern_avx512
 #define KERN_SUPPORTED supported
