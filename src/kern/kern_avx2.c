@@ -128,10 +128,10 @@ static int supported(void)
 
 #define HAVE_VBF16
 #define HAVE_VSUM8
-#ifndef TILE_R
 #define TILE_R 4
 #define TILE_T 3
-#endif
+#define PART 512 /* both halves of a part should find the activations in the L1 cache */
+#define PART_16BIT 512
 #define KERN_NAME "avx2"
 #define KERN_TABLE kern_avx2
 #define KERN_SUPPORTED supported

@@ -95,10 +95,8 @@ static int supported(void)
 
 #define HAVE_VBF16
 #define HAVE_VSUM8
-#ifndef TILE_R
 #define TILE_R 4
 #define TILE_T 4
-#endif
 #define KERN_NAME "avx512"
 #define KERN_TABLE kern_avx512
 #define KERN_SUPPORTED supported

@@ -24,12 +24,9 @@
 #endif
 #ifndef PART
 #define PART 1024        /* elements of a row at a time: whole blocks of every type */
-#define PART_16BIT 2048  /* of weights that stay 16 bits long in the cache */
+#define PART_16BIT 2048  /* the same of weights that are 16 bits long in the cache */
 #endif
 #define TOK_BLOCK 64     /* tokens that share an unpacked part: their activations stay in the L2 cache */
-#ifndef DIRECT_TOK
-#define DIRECT_TOK 1000  /* tokens up to which weights of 16 bits are converted at every use */
-#endif
 #define AHEAD 16384      /* bytes between what is used and what is asked for */
 #define ALWAYS static inline __attribute__((always_inline))
 
@@ -205,9 +202,9 @@ static void body_gemm(uint32_t type, const void *rows, size_t row_bytes, size_t 
 
 		if (type == QT_F32)
 			row_groups(type, QT_F32, rows, row_bytes, n, r0, r1, x, xs, nt, y, ys, NULL);
-		else if (type == QT_F16 && nt <= DIRECT_TOK)
+		else if (type == QT_F16)
 			row_groups(type, QT_F16, rows, row_bytes, n, r0, r1, x, xs, nt, y, ys, NULL);
-		else if (type == QT_BF16 && nt <= DIRECT_TOK)
+		else if (type == QT_BF16)
 			row_groups(type, QT_BF16, rows, row_bytes, n, r0, r1, x, xs, nt, y, ys, NULL);
 		else
 			row_groups(type, QT_MAX, rows, row_bytes, n, r0, r1, x, xs, nt, y, ys, scratch);
