@@ -91,6 +91,7 @@ FORCE:
 $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+$(BUILD)/src/kern/bf16_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16
 $(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o: OPT_KERN := $(if $(SAN),,-O3)
 
 $(BUILD)/%.o: %.c $(GEN)

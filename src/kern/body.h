@@ -273,6 +273,14 @@ static void body_to_float(uint32_t type, const void *row, float *out, size_t n)
 /* ---- products ---- */
 
 #include "kern/tile.h"
+#ifndef KERN_GEMM_BF16
+#ifndef DOT_R
+#define DOT_R TILE_R
+#define DOT_T TILE_T
+#endif
+#include "kern/dot16.h"
+#define KERN_GEMM_BF16 dot_gemm
+#endif
 
 /* ---- vectors ---- */
 
@@ -380,6 +388,6 @@ static void body_exp_shift(float *x, float shift, size_t n)
 }
 
 const struct kern KERN_TABLE = {
-	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_mix, body_silu_mul,
-	body_exp_shift, body_sum,
+	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, KERN_GEMM_BF16, body_dot, body_axpy,
+	body_mix, body_silu_mul, body_exp_shift, body_sum,
 };

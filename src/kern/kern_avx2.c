@@ -118,6 +118,28 @@ static inline void vsum8(const float (*v)[16], float out[8])
 	tree8(s, out);
 }
 
+#define HAVE_FTZ
+static inline unsigned ftz_on(void)
+{
+	unsigned was = _mm_getcsr();
+
+	_mm_setcsr(was | 0x8040);
+	return was;
+}
+
+static inline void ftz_off(unsigned was) { _mm_setcsr(was); }
+
+#define HAVE_DOT_W
+typedef struct { L odd, even; } W;
+
+static inline W dot_w(const uint8_t *p)
+{
+	__m256i v = _mm256_loadu_si256((const __m256i *)p);
+
+	return (W){ _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000))),
+		_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)) };
+}
+
 static int supported(void)
 {
 	unsigned a, b, c, d; /* older clang cannot be asked for "f16c" by name */
@@ -130,6 +152,8 @@ static int supported(void)
 #define HAVE_VSUM8
 #define TILE_R 4
 #define TILE_T 3
+#define DOT_R 3
+#define DOT_T 3
 #define PART 512 /* both halves of a part should find the activations in the L1 cache */
 #define PART_16BIT 512
 #define KERN_NAME "avx2"

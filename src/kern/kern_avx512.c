@@ -93,6 +93,18 @@ static int supported(void)
 		__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+#include "kern/table.h"
+
+static void gemm_bf16(const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1, const float *x,
+	size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
+{
+	void (*best)(const void *, size_t, size_t, size_t, size_t, const float *, size_t, size_t, float *, size_t,
+		float *) = __builtin_cpu_supports("avx512bf16") ? bf16_avx512 : kern_avx2.gemm_bf16;
+
+	best(rows, row_bytes, n, r0, r1, x, xs, n_tok, y, ys, scratch);
+}
+
+#define KERN_GEMM_BF16 gemm_bf16
 #define HAVE_VBF16
 #define HAVE_VSUM8
 #define TILE_R 4
@@ -100,7 +112,6 @@ static int supported(void)
 #define KERN_NAME "avx512"
 #define KERN_TABLE kern_avx512
 #define KERN_SUPPORTED supported
-#include "kern/table.h"
 #include "kern/body.h"
 #else
 typedef int kern_avx512_unused; /* ISO C wants a translation unit to declare something */
