@@ -8,8 +8,10 @@
  *	vlo vhi(const uint8_t *): low, high nibbles of 16 bytes to floats
  *	vlotab vhitab(const uint8_t *, const int8_t[16]): the table's numbers that they name
  *	vf16(const void *): 16 half floats; half(uint16_t): one
- *	TILE_R, TILE_T: rows and tokens of the register tile
- * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Block layouts are those of GGUF: offsets below.
+ *	TILE_R, TILE_T: rows (at most 4) and tokens of the register tile
+ * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Where it can do better than the portable code below, it
+ * defines HAVE_VBF16 and vbf16(const void *), HAVE_VSUM8 and vsum8(v, out) = the trees of eight vectors
+ * in memory, what tile.h and dot16.h name, and KERN_GEMM_BF16, the whole of dot16.h. Block layouts are those of GGUF: offsets below.
  */
 #include <string.h>
 
