@@ -89,21 +89,23 @@ ALWAYS void iq2_codes(const uint16_t *grid, unsigned a, unsigned b, unsigned c, 
 ALWAYS void iq3_codes(const uint16_t *grid, const uint8_t *q, unsigned high, const uint8_t table[16],
 	uint32_t signs, int off, uint8_t *restrict code)
 {
-	uint16_t point[8];
-
-	for (int j = 0; j < 8; j++)
-		point[j] = grid[q[j] | (high >> j & 1) << 8];
 #ifdef __AVX2__
-	__m128i v = _mm_loadu_si128((const __m128i *)point), t = _mm_loadu_si128((const __m128i *)table);
-	__m128i lo = _mm_shuffle_epi8(t, _mm_and_si128(v, _mm_set1_epi8(15)));
-	__m128i hi = _mm_shuffle_epi8(t, _mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi8(15)));
+	uint64_t point[2] = { 0, 0 }; /* put together in registers: small stores would hold up a wide load */
+	__m128i v, lo, hi, t = _mm_loadu_si128((const __m128i *)table);
+
+#pragma GCC unroll 8
+	for (int j = 0; j < 8; j++)
+		point[j / 4] |= (uint64_t)grid[q[j] | (high << (8 - j) & 256)] << 16 * (j % 4);
+	v = _mm_set_epi64x((long long)point[1], (long long)point[0]);
+	lo = _mm_shuffle_epi8(t, _mm_and_si128(v, _mm_set1_epi8(15)));
+	hi = _mm_shuffle_epi8(t, _mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi8(15)));
 
 	put_signed(_mm256_set_m128i(_mm_unpackhi_epi8(lo, hi), _mm_unpacklo_epi8(lo, hi)), signs, off, code);
 #else
 	uint8_t v[32];
 
 	for (int j = 0; j < 32; j++)
-		v[j] = table[point[j / 4] >> 4 * (j % 4) & 15];
+		v[j] = table[grid[q[j / 4] | (high >> j / 4 & 1) << 8] >> 4 * (j % 4) & 15];
 	put_signed(v, signs, off, code);
 #endif
 }
@@ -153,13 +155,12 @@ static void codes_iq2_xs(const uint8_t *restrict p, size_t n, uint8_t *restrict 
 		float d = half(rd16(p));
 
 		for (size_t g = 0; g < 8; g++) {
-			const uint8_t *at = p + 2 + 8 * g;
-			unsigned q[4] = { rd16(at), rd16(at + 2), rd16(at + 4), rd16(at + 6) }, s = p[66 + g];
-			uint32_t signs = q[0] >> 9 | (q[1] >> 9) << 7 | (q[2] >> 9) << 14 | (q[3] >> 9) << 21;
+			uint32_t a = rd32(p + 2 + 8 * g), b = rd32(p + 6 + 8 * g), s = p[66 + g];
+			uint32_t signs = (a >> 9 & 0x7f) | (a >> 25) << 7 | (b >> 9 & 0x7f) << 14 | (b >> 25) << 21;
 
 			*sc++ = d * (0.5f + (float)(s & 15)) * 0.25f;
 			*sc++ = d * (0.5f + (float)(s >> 4)) * 0.25f;
-			iq2_codes(kern_grid_iq2_xs, q[0] & 511, q[1] & 511, q[2] & 511, q[3] & 511, even_signs(signs),
+			iq2_codes(kern_grid_iq2_xs, a & 511, a >> 16 & 511, b & 511, b >> 16 & 511, even_signs(signs),
 				code + i + 32 * g);
 		}
 	}
@@ -349,22 +350,29 @@ static void codes_nvfp4(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 	static const uint8_t table[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
 
 	(void)mn;
-	for (size_t i = 0; i < n; i += 64, p += 36)
-		for (size_t g = 0; g < 4; g++) {
-			const uint8_t *q = p + 4 + 8 * g;
-			uint8_t *c = code + i + 16 * g;
-
-			*sc++ = ue4m3_half(p[g]);
+	for (size_t i = 0; i < n; i += 64, p += 36, sc += 4) {
 #ifdef __AVX2__
-			__m128i v = _mm_loadl_epi64((const __m128i *)q);
+		/* Half of an E4M3 number, as a half float with its exponent and mantissa, times 2^7 */
+		const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+		__m128i e = _mm_cvtepu8_epi16(_mm_cvtsi32_si128((int)rd32(p)));
+		__m128i h = _mm_and_si128(_mm_slli_epi16(e, 7), _mm_set1_epi16(0x3f80));
+		__m256i v = _mm256_loadu_si256((const __m256i *)(p + 4)), lo, hi;
 
-			v = _mm_and_si128(_mm_unpacklo_epi64(v, _mm_srli_epi16(v, 4)), _mm_set1_epi8(15));
-			_mm_storeu_si128((__m128i *)c, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)table), v));
+		h = _mm_andnot_si128(_mm_cmpeq_epi16(e, _mm_set1_epi16(0x7f)), h);
+		_mm_storeu_ps(sc, _mm_mul_ps(_mm_cvtph_ps(h), _mm_set1_ps(128)));
+		lo = _mm256_shuffle_epi8(t, _mm256_and_si256(v, _mm256_set1_epi8(15)));
+		hi = _mm256_shuffle_epi8(t, _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15)));
+		v = _mm256_unpacklo_epi64(lo, hi); /* groups 0 and 2, then 1 and 3 */
+		hi = _mm256_unpackhi_epi64(lo, hi);
+		_mm256_storeu_si256((__m256i *)(code + i), _mm256_permute2x128_si256(v, hi, 0x20));
+		_mm256_storeu_si256((__m256i *)(code + i + 32), _mm256_permute2x128_si256(v, hi, 0x31));
 #else
-			for (size_t j = 0; j < 8; j++) {
-				c[j] = table[q[j] & 15];
-				c[8 + j] = table[q[j] >> 4];
-			}
-#endif
+		for (size_t j = 0; j < 64; j++) {
+			uint8_t q = p[4 + j / 16 * 8 + j % 8];
+
+			code[i + j] = table[j % 16 < 8 ? q & 15 : q >> 4];
+			sc[j / 16] = ue4m3_half(p[j / 16]);
 		}
+#endif
+	}
 }
