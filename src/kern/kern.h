@@ -27,7 +27,7 @@
 #include "base/qtype.h"
 
 struct kern {
-	const char *name; /* "plain", "avx2", "avx512" */
+	const char *name; /* "plain"; "avx2", "avx512"; "neon", "dotprod" */
 	int (*supported)(void);
 
 	/* One row of n elements of type -> float. n is a multiple of the type's block. */

@@ -43,6 +43,7 @@ struct model_info {
 	uint64_t n_params_active; /* those that one token touches: k of n_expert experts */
 	uint64_t weight_bytes;    /* of the tensors used, as stored */
 	uint64_t bytes_per_token; /* weights read to decode one token; one row of the embedding */
+	char rope_scaling[64];    /* "YaRN, factor 4, from 4096 tokens"; "none" */
 	char quant[64];           /* "Q8_0" or "Q4_K+Q6_K": matrix types by share of bytes */
 };
 
