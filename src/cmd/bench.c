@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "cmd/energy.h"
 #include "cmd/engine.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
@@ -46,6 +47,7 @@ struct bench {
 	int32_t *ids;
 	size_t n_pre, n_dec;
 	double t[2][2][MAX_PAIRS]; /* [prefill, decode][plain, logged] seconds */
+	struct energy energy;        /* of the plain side */
 	char dir[64];                /* of the databases; nothing is left of it */
 };
 
@@ -122,7 +124,7 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 	return record_logits(&side->rec, side->seq, pos, row, side->n_vocab, e);
 }
 
-static int one_run(const struct bench *b, struct side *side, uint64_t seq, double *prefill,
+static int one_run(struct bench *b, struct side *side, uint64_t seq, double *prefill,
 	double *decode, struct moe_err *e)
 {
 	struct moe_seq_info info = { .seq = seq, .domain = "bench" };
@@ -132,22 +134,28 @@ static int one_run(const struct bench *b, struct side *side, uint64_t seq, doubl
 	struct session *s = side->s;
 	int64_t t0, t1;
 
+	energy_skip(&b->energy);
 	t0 = clock_mono();
 	side->seq = seq;
 	if (session_begin(s, &info, e) || session_eval(s, b->ids, b->n_pre, MOE_PREFILL, want, e))
 		return -1;
 	t1 = clock_mono();
 	*prefill = (double)(t1 - t0) * 1e-9;
+	if (side == &b->plain)
+		energy_take(&b->energy, MOE_PREFILL, b->n_pre);
 	if (session_end(s, &res, e))
 		return -1;
 	info.seq = res.seq = side->seq = seq + 1;
 	if (session_begin(s, &info, e) || session_eval(s, b->ids, 1, MOE_PREFILL, NULL, e))
 		return -1;
+	energy_skip(&b->energy);
 	t0 = clock_mono();
 	for (size_t i = 0; i < b->n_dec; i++)
 		if (session_eval(s, b->ids + i, 1, MOE_DECODE, want, e))
 			return -1;
 	*decode = (double)(clock_mono() - t0) * 1e-9;
+	if (side == &b->plain)
+		energy_take(&b->energy, MOE_DECODE, b->n_dec);
 	return session_end(s, &res, e);
 }
 
@@ -284,6 +292,22 @@ static void close_all(struct bench *b)
 	load_free(&b->l);
 }
 
+/* NAN where it cannot be measured. */
+static double joule_per_token(const struct energy *x, int phase)
+{
+	return x->why[0] || !x->phase[phase].tokens || !(x->phase[0].uj + x->phase[1].uj) ? NAN :
+		(double)x->phase[phase].uj * 1e-6 / (double)x->phase[phase].tokens;
+}
+
+static void print_energy(const struct energy *x)
+{
+	if (isnan(joule_per_token(x, 0)))
+		printf("\nenergy: unavailable: %s\n", x->why[0] ? show(x->why).s : "the counters did not move");
+	else
+		printf("\nenergy of the machine's processor packages: prefill %.3g J per token, decode %.3g J per "
+			"token\n", joule_per_token(x, 0), joule_per_token(x, 1));
+}
+
 static void report(const struct bench *b)
 {
 	static const char *const phase[] = { "prefill", "decode" };
@@ -310,6 +334,10 @@ static void report(const struct bench *b)
 			if (!no_log)
 				printf(", \"log_ratio\": %.5f, \"log_ratio_q1\": %.5f, \"log_ratio_q3\": %.5f", c.med,
 					c.q1, c.q3);
+			if (isnan(joule_per_token(&b->energy, p)))
+				printf(", \"joule_per_token\": null");
+			else
+				printf(", \"joule_per_token\": %.6g", joule_per_token(&b->energy, p));
 			printf(", \"read_bytes_per_s\": %.4g, \"fma_per_s\": %.4g}%s", bw, fma, p ? "]\n" : "");
 			continue;
 		}
@@ -322,6 +350,7 @@ static void report(const struct bench *b)
 	       "        decode %.1f GB/s read / %.1f MB per token%s\n", 2e-9 * fma,
 		1e-6 * (double)in->n_params_active, 1e-9 * bw, 1e-6 * (double)in->bytes_per_token,
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
+	print_energy(&b->energy);
 	if (no_log)
 		return;
 	printf("\ncost of %s at `%s`, time with / time without, pair by pair:\n",
@@ -344,6 +373,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 	if (!b)
 		return err_nomem(e, sizeof *b, "bench");
 	load_catch_interrupt();
+	energy_init(&b->energy);
 	failed = open_all(b, argc ? argv[0] : "sample:balanced", e) || run_pairs(b, e);
 	if (!failed)
 		report(b);

@@ -26,6 +26,12 @@ unsigned metrics_overlap(const uint16_t *a, const uint16_t *b, unsigned k);
 void metrics_locality_add(struct metrics_locality *s, const uint16_t *prev, const uint16_t *cur,
 	unsigned k);
 
+/* The same sums for n sets in a row, sets [n][k] of ids < n_expert <= MOE_MAX_EXPERT: every set but the
+ * first meets the one before it, the first meets prev [k] unless that is NULL. The sums of fractions
+ * come from counts of pairs by |A and B|, so they can differ from metrics_locality_add's in rounding. */
+void metrics_locality_run(struct metrics_locality *s, const uint16_t *prev, const uint16_t *sets,
+	size_t n, size_t n_expert, unsigned k);
+
 struct metrics_locality_rates { double first, any, overlap, jaccard; };
 /* Means over the pairs; NAN without pairs. */
 void metrics_locality_rates(const struct metrics_locality *s, struct metrics_locality_rates *out);
