@@ -93,6 +93,8 @@ const struct tui_panel tui_panel_alarms = {
 	.name = "Alarms",
 	.question = "What needs me?",
 	.min_w = 40, .min_h = 6,
+	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE | TUI_BY_WINDOW,
+	.instead = "the rules look at all requests",
 	.empty = 1,
 	.hints = { { "\xe2\x86\x91\xe2\x86\x93", "choose" }, { "Enter", "its layer" }, { 0 } },
 	.draw = draw,

@@ -216,6 +216,8 @@ const struct tui_panel tui_panel_domains = {
 	.name = "Domains",
 	.question = "Does the model specialise, and is it real?",
 	.min_w = 50, .min_h = 13,
+	.applies = 0,
+	.instead = "all domains of the whole run are compared",
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "domain" },
 		{ "Enter", "expert" }, { 0 } },
 	.draw = draw,

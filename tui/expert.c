@@ -266,6 +266,8 @@ const struct tui_panel tui_panel_expert = {
 	.name = "Expert",
 	.question = "Who is this expert?",
 	.min_w = 44, .min_h = 14,
+	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE,
+	.instead = "but for the first line the card is of the whole run",
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "expert" }, { "\xe2\x86\x91\xe2\x86\x93", "layer" }, { 0 } },
 	.draw = draw,
 	.key = key,

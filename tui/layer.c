@@ -223,6 +223,7 @@ const struct tui_panel tui_panel_layer = {
 	.name = "Layer",
 	.question = "How uneven is this layer, and would it drop tokens?",
 	.min_w = 56, .min_h = 10,
+	.applies = TUI_BY_ALL,
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "expert" },
 		{ "Enter", "expert's card" }, { "o", "sort" }, { 0 } },
 	.draw = draw,

@@ -15,6 +15,7 @@
 
 struct once {
 	struct reader *reader;
+	struct tui_source source;
 	struct tui_data data;
 	struct tui_alarms alarms;
 	struct tui_spec spec;
@@ -36,11 +37,12 @@ static int load(struct once *o, const char *path, const struct tui_opt *opt, str
 	if (opt->wait)
 		wait_for(path);
 	o->reader = reader_open(path, e);
-	if (!o->reader)
+	if (!o->reader || tui_source_init(&o->source, opt->base_path, e))
 		return -1;
-	if (tui_data_load(o->reader, &opt->want, &o->data, e) ||
-	    tui_alarms_load(o->reader, &opt->want, &o->alarms, e) ||
-	    tui_spec_load(o->reader, o->data.sum.run.id, opt->want.base, &o->spec, e))
+	o->source.r = o->reader;
+	if (tui_data_load(&o->source, &opt->want, &o->data, e) ||
+	    tui_alarms_load(&o->source, &opt->want, &o->alarms, e) ||
+	    tui_spec_load(&o->source, o->data.sum.run.id, opt->want.base, &o->spec, e))
 		return err_wrap(e, "%s", path);
 	o->state.path = path;
 	o->state.want = opt->want;
@@ -56,6 +58,7 @@ static void unload(struct once *o)
 	tui_spec_free(&o->spec);
 	tui_alarms_free(&o->alarms);
 	tui_data_free(&o->data);
+	tui_source_free(&o->source);
 	reader_close(o->reader);
 }
 

@@ -102,7 +102,7 @@ static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 	size_t i = 0;
 	char t[64];
 
-	in = tui_frame(c->g, r, "Alarms", NULL);
+	in = tui_frame(c->g, r, "Alarms", c->d->want.sequence ? "of all requests" : NULL);
 	if (in.h < 1 || in.w < 8)
 		return;
 	if (!a) {
@@ -215,7 +215,10 @@ static size_t *clearest_first(const struct view_spec *sp)
 static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 {
 	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
-	struct tui_rect in = tui_frame(c->g, r, r.w >= 58 ? "Domains: strongest expert" : "Domains",
+	int all = c->d->want.sequence || c->d->want.phase || c->d->window_ns || c->d->want.until ||
+		c->d->want.domain >= 0; /* this is always of everything */
+	struct tui_rect in = tui_frame(c->g, r, all ? "Domains of the whole run" : r.w >= 58 ?
+		"Domains: strongest expert" : "Domains",
 		sp && sp->n_layer ? r.w >= 48 ? "strongest   95 %    null" : "strongest  95 %  null" :
 		NULL);
 	size_t shown, *row;
@@ -337,6 +340,7 @@ const struct tui_panel tui_panel_overview = {
 	.name = "Overview",
 	.question = "Is this model's routing healthy right now?",
 	.min_w = 36, .min_h = 6,
+	.applies = TUI_BY_ALL,
 	.hints = { { "o", "sort" }, { "Enter", "layer" }, { 0 } },
 	.draw = draw,
 	.key = key,

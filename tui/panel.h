@@ -10,6 +10,7 @@
 
 #include "tui/data.h"
 #include "tui/grid.h"
+#include "tui/palette.h"
 #include "tui/snap.h"
 
 /* Keys: characters as themselves, the rest from here. */
@@ -43,19 +44,22 @@ enum { TUI_HITS = 640 };
  * is chosen on one screen is what the next one opens with. */
 struct tui_state {
 	const char *path;      /* the database, for messages */
+	const char *base_path; /* the file of the baseline, or NULL: the same */
 	int screen;            /* index in the panel table */
 	int help, paused, quit;
 	int window;            /* index in tui_windows */
 	struct tui_want want;
 	size_t layer, expert, domain, alarm; /* cursors; kept in range by tui_render */
 	int64_t base;          /* the baseline that b switches on and off; 0 = none was named */
-	int64_t sequence, pos; /* that the stream shows: 0, -1 = the newest, its end */
+	int64_t sequence, pos; /* that the stream shows: 0, -1 = the newest, its end; see want.sequence */
 	unsigned asks;         /* 1 << enum tui_part: what the last frame would have liked to show */
 	int timing, playing;   /* on the timeline; moving along it */
 	size_t slot;           /* there */
 	int finding;           /* the search line is open */
 	char find[64];
-	int save;              /* asked for: 's' text, 'S' CSV */
+	int save;              /* asked for: 's' text, 'S' CSV, 'P' picture */
+	int palette, light;    /* enum tui_palette; for a light background */
+	int repaint;           /* they were changed */
 	char note[256];        /* for the last line until the next key */
 	int mouse_x, mouse_y;
 	struct tui_hit hit[TUI_HITS];
@@ -77,12 +81,17 @@ struct tui_ctx {
 	const struct tui_snap *snap[TUI_N_PART]; /* newest, or NULL; see tui_part() */
 };
 
+enum tui_filter { TUI_BY_WINDOW = 1, TUI_BY_DOMAIN = 2, TUI_BY_PHASE = 4, TUI_BY_REQUEST = 8,
+	TUI_BY_ALL = 15 };
+
 struct tui_hint { const char *key, *what; };
 struct tui_panel {
 	const char *name;       /* on its tab */
 	const char *question;   /* that it answers; for help */
 	int min_w, min_h;       /* of the terminal */
 	int empty;              /* 1: also drawn when the selection holds no decision */
+	unsigned applies;       /* which filters it follows: enum tui_filter; */
+	const char *instead;    /* what it shows where it does not */
 	struct tui_hint hints[6]; /* its own keys, for the last line; ends with an empty row */
 	void (*draw)(struct tui_ctx *c, struct tui_rect r, int *mem); /* d is there */
 	int (*key)(struct tui_ctx *c, int key, int *mem); /* 1 = understood; may be NULL */

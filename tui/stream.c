@@ -226,6 +226,10 @@ static int key(struct tui_ctx *c, int k, int *mem)
 	const struct view_stream *v = s ? &s->u.stream : NULL;
 	int page = mem[ROOM] > 4 ? mem[ROOM] / 2 : 2;
 
+	if ((k == 'n' || k == 'N') && c->s->want.sequence) {
+		mem[BACK] = 0;
+		return 0; /* the selection moves on all screens */
+	}
 	if (k == 'n')
 		go(c, v && v->after ? v->after : 0, mem);
 	else if (k == 'N')
@@ -276,6 +280,8 @@ const struct tui_panel tui_panel_stream = {
 	.name = "Stream",
 	.question = "What is happening to this text?",
 	.min_w = 40, .min_h = 10,
+	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE | TUI_BY_REQUEST,
+	.instead = "a request is shown as a whole",
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "back, forth" },
 		{ "n N", "request" }, { "m", "margins" }, { 0 } },
 	.draw = draw,

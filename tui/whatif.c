@@ -341,6 +341,8 @@ const struct tui_panel tui_panel_whatif = {
 	.name = "What-if",
 	.question = "What would a change do?",
 	.min_w = 62, .min_h = 14,
+	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE,
+	.instead = "the whole run is replayed",
 	.hints = { { "\xe2\x86\x91\xe2\x86\x93", "choose" }, { "\xe2\x86\x90\xe2\x86\x92", "change" }, { 0 } },
 	.draw = draw,
 	.key = key,

@@ -307,7 +307,7 @@ static void baseline_shows_what_changed(void **state)
 	struct sample *s = sample_make(6, 16, 2, 3), *b = sample_make(6, 16, 2, 3);
 
 	(void)state;
-	s->data.want.base = s->state.want.base = 9;
+	s->data.want.base = s->state.want.base = s->data.base_run = 9;
 	s->data.base = b->data.layers;
 	s->state.layer = 2;
 	s->state.expert = 3;
