@@ -188,6 +188,8 @@ static struct tui_ctx context(struct app *a)
 	struct tui_ctx c = { .g = &a->grid, .s = &a->state, .d = a->data, .alarms = fitting_alarms(a),
 		.spec = fitting_spec(a) };
 
+	if (c.alarms && a->alarms->with_base)
+		c.base_alarms = &a->alarms->base;
 	for (int i = 0; i < TUI_N_PART; i++)
 		c.snap[i] = a->snap[i];
 	return c;
@@ -315,7 +317,7 @@ int tui_run(const char *path, const struct tui_opt *opt, struct moe_err *e)
 	if (open_pipe(e) || (!opt->wait && probe(path, e)) || tui_draw_open(!opt->no_mouse, e))
 		goto out;
 	catch_signals();
-	a.feed = tui_feed_start(path, opt->base_path, opt->wait, &opt->want, wake_pipe[1], e);
+	a.feed = tui_feed_start(path, opt->base_path, opt->wait, opt->after, &opt->want, wake_pipe[1], e);
 	if (a.feed)
 		rc = loop(&a, e);
 	tui_draw_close();

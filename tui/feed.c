@@ -65,6 +65,7 @@ static const struct { double share; int threads; } budget[N_WORKER] = {
 struct tui_feed {
 	const char *path, *base_path; /* base_path: see tui_source */
 	int wait, wake_fd;
+	int64_t after; /* no run up to this one is shown; of the figures' thread */
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	struct tui_want want;
@@ -205,6 +206,25 @@ static void note_done(struct worker *w, const struct tui_want *want, int64_t ver
 	w->finished = clock_mono();
 }
 
+/* Is there a run that may be shown? Looked for until the first one is. */
+static int begun(struct worker *w)
+{
+	struct tui_feed *f = w->feed;
+	sqlite3_stmt *s = NULL;
+	int64_t newest = 0;
+
+	if (!f->after)
+		return 1;
+	if (sqlite3_prepare_v2(reader_db(w->reader), "SELECT max(id) FROM run", -1, &s, NULL) == SQLITE_OK &&
+	    sqlite3_step(s) == SQLITE_ROW)
+		newest = sqlite3_column_int64(s, 0);
+	sqlite3_finalize(s);
+	if (newest <= f->after)
+		return 0;
+	f->after = 0;
+	return 1;
+}
+
 static void step_figures(struct worker *w, const struct tui_want *want)
 {
 	struct tui_feed *f = w->feed;
@@ -218,6 +238,10 @@ static void step_figures(struct worker *w, const struct tui_want *want)
 		return;
 	}
 	version = data_version(w->reader);
+	if (!begun(w)) {
+		say(f, "waiting for the run to begin \xe2\x80\xa6");
+		return;
+	}
 	if (!due(w, want, version, &follow))
 		return;
 	d = calloc(1, sizeof *d);
@@ -454,7 +478,7 @@ static int start(struct tui_feed *f, struct worker *w,
 	return 0;
 }
 
-struct tui_feed *tui_feed_start(const char *path, const char *base_path, int wait,
+struct tui_feed *tui_feed_start(const char *path, const char *base_path, int wait, int64_t after,
 	const struct tui_want *want, int wake_fd, struct moe_err *e)
 {
 	struct tui_feed *f = calloc(1, sizeof *f);
@@ -467,6 +491,7 @@ struct tui_feed *tui_feed_start(const char *path, const char *base_path, int wai
 	f->path = path;
 	f->base_path = base_path;
 	f->wait = wait;
+	f->after = after;
 	f->wake_fd = wake_fd;
 	f->want = *want;
 	pthread_mutex_init(&f->lock, NULL);

@@ -78,7 +78,8 @@ int tui_once_text(const char *path, const struct tui_opt *opt, int w, int h, voi
 		err_nomem(e, (unsigned long long)w * (unsigned long long)h, "the screen");
 		goto out;
 	}
-	tui_render(&(struct tui_ctx){ &g, &o.state, &o.data, &o.alarms.list, &o.spec, { NULL } });
+	tui_render(&(struct tui_ctx){ &g, &o.state, &o.data, &o.alarms.list,
+		o.alarms.with_base ? &o.alarms.base : NULL, &o.spec, { NULL } });
 	tui_grid_dump(&g, &text);
 	if (text.failed)
 		err_nomem(e, text.len, "the text");

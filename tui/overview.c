@@ -188,30 +188,6 @@ static void domain_row(struct tui_grid *g, struct tui_rect r, const struct view_
 	tui_right(g, x + (wide ? 26 : 21), r.y, wide ? 6 : 5, TUI_DIM, t);
 }
 
-/* Domains with the clearest first; [n_domain], the caller frees. */
-static size_t *clearest_first(const struct view_spec *sp)
-{
-	size_t *row = malloc((sp->n_domain ? sp->n_domain : 1) * sizeof *row);
-	double *key = malloc((sp->n_domain ? sp->n_domain : 1) * sizeof *key);
-
-	for (size_t i = 0; row && key && i < sp->n_domain; i++) {
-		int best = view_spec_clearest(sp, i);
-		const struct view_spec_cell *k = best < 0 ? NULL : &sp->layer[best].cell[i];
-		size_t j = i;
-
-		key[i] = !k ? -1 : k->proven ? 1 + view_spec_lead(k) : 0;
-		while (j && key[row[j - 1]] < key[i])
-			row[j] = row[j - 1], j--;
-		row[j] = i;
-	}
-	if (!key) {
-		free(row);
-		row = NULL;
-	}
-	free(key);
-	return row;
-}
-
 static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 {
 	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
@@ -232,7 +208,7 @@ static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 		return;
 	}
 	shown = sp->n_domain <= (size_t)in.h ? sp->n_domain : (size_t)in.h - 1;
-	row = clearest_first(sp);
+	row = tui_domain_order(sp, TUI_CLEAREST, 0);
 	for (size_t i = 0; row && i < shown; i++) {
 		int best = view_spec_clearest(sp, row[i]);
 

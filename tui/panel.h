@@ -77,6 +77,7 @@ struct tui_ctx {
 	struct tui_state *s;
 	const struct tui_data *d;
 	const struct view_alarms *alarms;
+	const struct view_alarms *base_alarms; /* of the baseline, or NULL */
 	const struct tui_spec *spec;
 	const struct tui_snap *snap[TUI_N_PART]; /* newest, or NULL; see tui_part() */
 };
@@ -139,6 +140,10 @@ enum tui_style tui_severity(enum view_severity s, uint32_t *sign);
 /* Draw one alarm: its text and when and by how much; returns the lines used. */
 int tui_alarm(struct tui_ctx *c, struct tui_rect r, const struct view_alarm *a);
 void tui_help(struct tui_ctx *c);
+/* Domains in an order of domains.c: [n_domain], the caller frees; layer: of
+ * the cursor, index into sp->layer. */
+enum { TUI_CLEAREST = 1 }; /* the clearest claim first */
+size_t *tui_domain_order(const struct view_spec *sp, int sort, size_t layer);
 /* The experts of the chosen layer, on other screens than that of all layers, as a table. */
 int tui_table_experts(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e);
 

@@ -98,15 +98,38 @@ static int whole(const struct view_stream *v, size_t i, char *out, size_t size)
 	return n;
 }
 
-/* As the token stands on the screen: its text, with `margins` its expert and margin behind it. */
-static void spell(const struct view_stream *v, size_t i, int margins, char *out, size_t size)
+/* The top expert of the same token in the baseline: the same place and id there; -1 = it has none. Both
+ * are ordered by position. */
+static int base_expert(const struct view_stream *b, const struct view_stream_token *t)
+{
+	size_t lo = 0, hi = b ? b->n : 0;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (b->token[mid].pos < t->pos)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return b && lo < b->n && b->token[lo].pos == t->pos && b->token[lo].id == t->id ?
+		b->token[lo].expert : -1;
+}
+
+/* As the token stands on the screen: its text; with `margins` its expert and margin behind it; beside a
+ * baseline its expert where that had another. */
+static void spell(const struct view_stream *v, const struct view_stream *base, size_t i, int margins,
+	char *out, size_t size)
 {
 	const struct view_stream_token *t = &v->token[i];
+	int was = base_expert(base, t);
 	char text[96], bytes[VIEW_STREAM_BYTES + 4];
 	int len = t->len < 0 ? -1 : whole(v, i, bytes, sizeof bytes);
 
 	tui_token_text(text, sizeof text, t->id, bytes, len);
-	if (!margins)
+	if (was >= 0 && was != t->expert)
+		snprintf(out, size, "%s[E%u was E%d] ", text, t->expert, was);
+	else if (!margins)
 		snprintf(out, size, "%s", text);
 	else if (isnan(t->margin))
 		snprintf(out, size, "%s[E%u] ", text, t->expert);
@@ -120,23 +143,24 @@ static int breaks_line(const struct view_stream_token *t)
 }
 
 /* Lay the tokens first .. out, drawing them if g is there; returns the lines that they take. */
-static int flow(struct tui_ctx *c, struct tui_grid *g, struct tui_rect r, const struct view_stream *v,
+static int flow(struct tui_ctx *c, struct tui_grid *g, struct tui_rect r, const struct tui_snap *s,
 	size_t first, size_t end, const struct colours *k, int margins)
 {
-	int x = 0, y = 0;
+	const struct view_stream *v = &s->u.stream;
+	int x = 0, y = 0, phase = c->s->want.phase;
 
 	for (size_t i = first; i < end; i++) {
 		const struct view_stream_token *t = &v->token[i];
 		char text[160];
 		int w;
 
-		spell(v, i, margins, text, sizeof text);
+		spell(v, s->with_base ? &s->base.stream : NULL, i, margins, text, sizeof text);
 		w = tui_columns(c->g, text);
 		if (x && x + w > r.w)
 			x = 0, y++;
 		if (g && y < r.h)
-			tui_text(g, r.x + x, r.y + y, r.w - x, k->of[t->expert] < 0 ? TUI_DIM :
-				(enum tui_style)(TUI_EXPERT_COLOUR + k->of[t->expert]), text);
+			tui_text(g, r.x + x, r.y + y, r.w - x, phase && t->phase + 1 != phase ? TUI_FRAME :
+				k->of[t->expert] < 0 ? TUI_DIM : (enum tui_style)(TUI_EXPERT_COLOUR + k->of[t->expert]), text);
 		x += w < r.w ? w : r.w;
 		if (breaks_line(t))
 			x = 0, y++;
@@ -177,11 +201,33 @@ static void draw_head(struct tui_ctx *c, struct tui_rect r, const struct view_st
 			tui_fmt_unit(m, sizeof m, margin / (double)k)) + 2;
 	if (v->domain[0])
 		x += tui_text(c->g, x, r.y, r.x + r.w - x, TUI_TEXT, v->domain) + 2;
-	if (!v->with_text && v->n)
-		tui_text(c->g, r.x, r.y + 2, r.w, TUI_WARN,
-			"token text was not logged, these are ids; log with --log-text");
 	if (v->name[0] && r.x + r.w - x > 6)
 		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_DIM, v->name);
+}
+
+/* The third line: how this text went in the baseline, and what was not logged. */
+static void draw_notes(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s)
+{
+	const struct view_stream *v = &s->u.stream;
+	size_t both = 0, other = 0;
+	int x = r.x;
+
+	for (size_t i = 0; i < v->n && s->with_base; i++) {
+		int was = base_expert(&s->base.stream, &v->token[i]);
+
+		both += was >= 0;
+		other += was >= 0 && was != v->token[i].expert;
+	}
+	if (s->key.base && !s->with_base)
+		x += tui_textf(c->g, x, r.y, r.w, TUI_WARN, "no baseline: %s", s->base_why) + 2;
+	else if (s->key.base && !both)
+		x += tui_text(c->g, x, r.y, r.w, TUI_WARN, "the baseline's request has other tokens") + 2;
+	else if (s->key.base)
+		x += tui_textf(c->g, x, r.y, r.w, TUI_STRONG, "baseline: another top expert for %zu of %zu tokens",
+			other, both) + 2;
+	if (!v->with_text && v->n && x < r.x + r.w)
+		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_WARN,
+			"token text was not logged, these are ids; log with --log-text");
 }
 
 static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
@@ -201,15 +247,16 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	mem[BACK] = mem[BACK] < 0 ? 0 : (size_t)mem[BACK] >= v->n ? (int)v->n - 1 : mem[BACK];
 	end = v->n - (size_t)mem[BACK];
 	for (first = end; first > 0 && end - first < (size_t)(in.w * in.h); first -= first > 16 ? 16 : first)
-		if (flow(c, NULL, in, v, first, end, k, mem[MARGINS]) > in.h)
+		if (flow(c, NULL, in, s, first, end, k, mem[MARGINS]) > in.h)
 			break;
-	while (first + 1 < end && flow(c, NULL, in, v, first, end, k, mem[MARGINS]) > in.h)
+	while (first + 1 < end && flow(c, NULL, in, s, first, end, k, mem[MARGINS]) > in.h)
 		first++;
 	mem[ROOM] = (int)(end - first);
 	choose_colours(v, first, k);
 	draw_head(c, (struct tui_rect){ in.x, r.y, in.w, 1 }, v);
 	draw_legend(c, (struct tui_rect){ in.x, r.y + 1, in.w, 1 }, v, k);
-	flow(c, c->g, in, v, first, end, k, mem[MARGINS]);
+	draw_notes(c, (struct tui_rect){ in.x, r.y + 2, in.w, 1 }, s);
+	flow(c, c->g, in, s, first, end, k, mem[MARGINS]);
 	free(k);
 }
 
@@ -252,7 +299,7 @@ static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct
 	static const struct view_col cols[] = { { "request", "", VIEW_INT, 0 }, { "pos", "", VIEW_INT, 0 },
 		{ "token", "", VIEW_INT, 0 }, { "text", "", VIEW_TEXT, 0 }, { "layer", "", VIEW_INT, 0 },
 		{ "expert", "", VIEW_INT, 0 }, { "weight", "", VIEW_REAL, 6 },
-		{ "margin", "", VIEW_REAL, 6 } };
+		{ "margin", "", VIEW_REAL, 6 }, { "baseline_expert", "", VIEW_INT, 0 } };
 	const struct tui_snap *s = tui_part(c, TUI_STREAM, 1);
 
 	(void)mem;
@@ -272,6 +319,8 @@ static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct
 		view_set_int(row + 5, k->expert);
 		view_set_real(row + 6, k->weight);
 		view_set_real(row + 7, k->margin);
+		if (base_expert(s->with_base ? &s->base.stream : NULL, k) >= 0)
+			view_set_int(row + 8, base_expert(&s->base.stream, k));
 	}
 	return 0;
 }

@@ -145,7 +145,7 @@ static double again_nan(const struct figures *);
 
 /*
  * The rules. To add one, do this: write measure() and describe() below, add a row here, a line in
- * docs/METRICS.md and a case to tests/unit/test_view.c, which runs the SQL of every alarm.
+ * docs/METRICS.md and a case to tests/unit/test_view_alarm.c, which runs the SQL of every alarm.
  *
  * collapse: max/mean, the busiest expert against its fair share. Models trained with a working
  *   balancing loss stay below 1.5 on mixed text (our balanced sample model: 1.13-1.18), so 2 is
