@@ -91,7 +91,7 @@ static void base_clause(const struct tui_ctx *c, char *t, size_t size, size_t la
 	unsigned expert = l->cell[c->s->domain].expert;
 	size_t n = strlen(t);
 
-	if (!c->spec->base)
+	if (!c->spec->base || !c->d->base.n)
 		return;
 	for (size_t i = 0; i < b->n_layer; i++)
 		for (size_t d = 0; d < b->n_domain && b->layer[i].rel; d++)

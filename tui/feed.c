@@ -72,6 +72,7 @@ struct tui_feed {
 	int stop, busy;
 	int64_t run; /* that the figures are of; 0 = none yet */
 	int alive;   /* it is being written */
+	int judged;  /* there were alarms to look at, or an error */
 	struct tui_data *data;
 	struct tui_alarms *alarms;
 	struct tui_spec *spec;
@@ -303,12 +304,19 @@ static void step_alarms(struct worker *w, const struct tui_want *want)
 	if (!a || tui_alarms_load(&w->source, want, a, &e)) {
 		free(a);
 		w->version = -1;
+		pthread_mutex_lock(&f->lock);
+		f->judged = 1;
+		pthread_mutex_unlock(&f->lock);
 		return;
 	}
 	note_done(w, want, version, follow);
 	pthread_mutex_lock(&f->lock);
 	old = f->alarms;
 	f->alarms = a;
+	if (!f->judged)
+		f->worker[SPEC].next = 0;
+	f->judged = 1;
+	pthread_cond_broadcast(&f->cond);
 	pthread_mutex_unlock(&f->lock);
 	if (old) {
 		tui_alarms_free(old);
@@ -324,6 +332,17 @@ static void set_busy(struct tui_feed *f, int busy)
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* The alarms come first: they take less, and are asked for sooner. */
+static int judged(struct tui_feed *f)
+{
+	int done;
+
+	pthread_mutex_lock(&f->lock);
+	done = f->judged;
+	pthread_mutex_unlock(&f->lock);
+	return done;
+}
+
 static void step_spec(struct worker *w, const struct tui_want *want)
 {
 	struct tui_feed *f = w->feed;
@@ -333,7 +352,7 @@ static void step_spec(struct worker *w, const struct tui_want *want)
 	int follow;
 
 	run = shown_run(w);
-	if (!run || open_reader(w, &e))
+	if (!run || !judged(f) || open_reader(w, &e))
 		return;
 	version = data_version(w->reader);
 	follow = w->version >= 0 && run == w->run && want->base == w->base;
@@ -420,7 +439,7 @@ static void *work(void *arg)
 	struct tui_feed *f = w->feed;
 	struct tui_want want;
 
-	if (w != &f->worker[FIGURES] && nice(10) < 0) /* of this thread: the engine first */
+	if (budget[w - f->worker].threads && nice(10) < 0) /* of this thread: the engine first */
 		errno = 0;
 	pthread_mutex_lock(&f->lock);
 	while (!f->stop) {

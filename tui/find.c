@@ -51,6 +51,7 @@ static int find_request(struct tui_ctx *c, const char *s)
 	if (*end || n < 0 || n > INT64_MAX - 2)
 		return 0;
 	c->s->want.sequence = TUI_NUMBERED(n);
+	c->s->want.domain = -1; /* it may be of another one */
 	return 1;
 }
 

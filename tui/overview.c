@@ -155,14 +155,16 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 	m.tall = tui_map_tall(c->g, (int)room, m.n_row);
 	tui_map_draw(c, in, &fit, &m);
 	tui_map_scale(c->g, in.x, in.y + in.h - 1, in.w, c->d->base.n > 0);
-	if (l->n > room) {
-		snprintf(t, sizeof t, "%zu worst of %zu layers", m.n_row, l->n);
-		tui_right(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);
-	}
+	t[0] = 0;
+	if (l->n > room)
+		snprintf(t, sizeof t, " %zu worst of %zu layers ", m.n_row, l->n);
 	if (fit.group > 1) {
-		snprintf(t, sizeof t, "worst of %d experts a cell", fit.group);
-		tui_text(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);
+		size_t len = strlen(t);
+
+		snprintf(t + len, sizeof t - len, r.w < 56 ? "%s%d a cell " : "%sworst of %d experts a cell ",
+			len ? "" : " ", fit.group);
 	}
+	tui_right(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);
 	free(row);
 }
 

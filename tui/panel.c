@@ -370,6 +370,8 @@ static void clamp_cursors(struct tui_ctx *c)
 	s->layer = n ? (s->layer < n ? s->layer : n - 1) : 0;
 	n = n ? c->d->layers.layer[s->layer].n_expert : 0;
 	s->expert = n ? (s->expert < n ? s->expert : n - 1) : 0;
+	if (n && !s->chosen && (s->screen == TUI_SCREEN_LAYER || s->screen == TUI_SCREEN_EXPERT))
+		s->expert = c->d->layers.layer[s->layer].top_expert; /* rather than the first by number */
 	n = c->alarms ? c->alarms->n : 0;
 	s->alarm = n ? (s->alarm < n ? s->alarm : n - 1) : 0;
 	n = c->spec ? c->spec->spec.n_domain : 0;
@@ -400,20 +402,16 @@ static int draw_ignored(struct tui_ctx *c, struct tui_rect r, const struct tui_p
 	const struct { int on; unsigned bit; const char *name; } filter[] = {
 		{ c->d->window_ns || w->until, TUI_BY_WINDOW, "time" }, { w->domain >= 0, TUI_BY_DOMAIN, "domain" },
 		{ w->phase, TUI_BY_PHASE, "phase" }, { w->sequence != 0, TUI_BY_REQUEST, "request" } };
-	char text[200] = "";
+	char text[64] = "", line[200];
 	size_t n = 0;
-	int many = 0;
 
 	for (size_t i = 0; i < sizeof filter / sizeof *filter; i++)
-		if (filter[i].on && !(p->applies & filter[i].bit)) {
+		if (filter[i].on && !(p->applies & filter[i].bit))
 			n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? ", " : "", filter[i].name);
-			many++;
-		}
 	if (!n || r.h < 4)
 		return 0;
-	snprintf(text + n, sizeof text - n, " %s here: %s", many > 1 ? "do not count" : "does not count",
-		p->instead);
-	tui_text(c->g, r.x + 1, r.y, r.w - 2, TUI_WARN, text);
+	snprintf(line, sizeof line, "not filtered by %s here: %s", text, p->instead);
+	tui_text(c->g, r.x + 1, r.y, r.w - 2, TUI_WARN, line);
 	return 1;
 }
 
@@ -710,7 +708,7 @@ static int key_common(struct tui_ctx *c, int key)
 	return 1;
 }
 
-int tui_key(struct tui_ctx *c, int key)
+static int act(struct tui_ctx *c, int key)
 {
 	struct tui_state *s = c->s;
 	const struct tui_panel *p = tui_panels[s->screen];
@@ -739,6 +737,15 @@ int tui_key(struct tui_ctx *c, int key)
 	if (c->d && p->key && p->key(c, key, s->mem[s->screen]))
 		return !tui_same_want(&old, &s->want);
 	return key_selection(c, key);
+}
+
+int tui_key(struct tui_ctx *c, int key)
+{
+	size_t layer = c->s->layer, expert = c->s->expert;
+	int changed = act(c, key);
+
+	c->s->chosen |= c->s->layer != layer || c->s->expert != expert;
+	return changed;
 }
 
 int tui_move(int key, size_t *x, size_t nx, size_t *y, size_t ny, size_t page)

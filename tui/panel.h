@@ -50,6 +50,7 @@ struct tui_state {
 	int window;            /* index in tui_windows */
 	struct tui_want want;
 	size_t layer, expert, domain, alarm; /* cursors; kept in range by tui_render */
+	int chosen;            /* the user has moved to a layer or an expert */
 	int64_t base;          /* the baseline that b switches on and off; 0 = none was named */
 	int64_t sequence, pos; /* that the stream shows: 0, -1 = the newest, its end; see want.sequence */
 	unsigned asks;         /* 1 << enum tui_part: what the last frame would have liked to show */

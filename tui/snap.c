@@ -39,6 +39,9 @@ static void load_base_stream(struct tui_source *src, const struct tui_query *k, 
 			snprintf(e.msg, sizeof e.msg, "run %lld has no request %llu", (long long)u->id,
 				(unsigned long long)v->seq);
 	}
+	if (got > 0 && (k->layer >= u->n_moe_layer || u->layers[k->layer].layer != v->layer ||
+	    u->layers[k->layer].n_expert != v->n_expert))
+		got = err_set(&e, MOE_ERR_INPUT, "run %lld has a model of another shape", (long long)u->id);
 	if (got > 0 && !view_stream(r, &f, id, v->n ? v->token[v->n - 1].pos : k->pos, k->layer,
 	    TUI_STREAM_MOST, &s->base.stream, &e))
 		s->with_base = 1;
