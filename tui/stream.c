@@ -142,9 +142,9 @@ static int breaks_line(const struct view_stream_token *t)
 	return t->len > 0 && memchr(t->bytes, '\n', (size_t)t->len) != NULL;
 }
 
-/* Lay the tokens first .. out, drawing them if g is there; returns the lines that they take. */
-static int flow(struct tui_ctx *c, struct tui_grid *g, struct tui_rect r, const struct tui_snap *s,
-	size_t first, size_t end, const struct colours *k, int margins)
+/* Lay the tokens first .. end out in the rectangle. */
+static void flow(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s, size_t first,
+	size_t end, const struct colours *k, int margins)
 {
 	const struct view_stream *v = &s->u.stream;
 	int x = 0, y = 0, phase = c->s->want.phase;
@@ -158,14 +158,60 @@ static int flow(struct tui_ctx *c, struct tui_grid *g, struct tui_rect r, const 
 		w = tui_columns(c->g, text);
 		if (x && x + w > r.w)
 			x = 0, y++;
-		if (g && y < r.h)
-			tui_text(g, r.x + x, r.y + y, r.w - x, phase && t->phase + 1 != phase ? TUI_FRAME :
+		if (y < r.h)
+			tui_text(c->g, r.x + x, r.y + y, r.w - x, phase && t->phase + 1 != phase ? TUI_FRAME :
 				k->of[t->expert] < 0 ? TUI_DIM : (enum tui_style)(TUI_EXPERT_COLOUR + k->of[t->expert]), text);
 		x += w < r.w ? w : r.w;
 		if (breaks_line(t))
 			x = 0, y++;
 	}
+}
+
+/* Lines that tokens of these widths take; a negative one also ends its line. As flow() lays them out. */
+static int lines(const int *width, size_t n, int w)
+{
+	int x = 0, y = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int one = abs(width[i]);
+
+		if (x && x + one > w)
+			x = 0, y++;
+		x += one < w ? one : w;
+		if (width[i] < 0)
+			x = 0, y++;
+	}
 	return y + (x > 0);
+}
+
+/* The first token so that all from it to `end` fit on h lines. No more are looked at than could. */
+static size_t fitting(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s, size_t end,
+	int margins)
+{
+	const struct view_stream *v = &s->u.stream;
+	size_t most = (size_t)(r.w * r.h), lo = end > most ? end - most : 0, at = lo, first;
+	int *width = malloc((end - lo + 1) * sizeof *width), room = r.w * r.h;
+	char text[160];
+
+	if (!width)
+		return end ? end - 1 : 0;
+	for (at = end; at > lo && room > 0; at--) { /* from behind: what is wider than the screen ends it */
+		spell(v, s->with_base ? &s->base.stream : NULL, at - 1, margins, text, sizeof text);
+		width[at - 1 - lo] = tui_columns(c->g, text);
+		room -= width[at - 1 - lo] > 0 ? width[at - 1 - lo] : 1;
+		if (breaks_line(&v->token[at - 1]))
+			width[at - 1 - lo] = -width[at - 1 - lo];
+	}
+	first = at;
+	while (first + 1 < end && lines(width + (first - lo), end - first, r.w) > r.h) {
+		size_t cut = 1, line = 0; /* leave out the first line at a time */
+
+		while (first + cut + 1 < end && (int)line < r.w && width[first + cut - 1 - lo] >= 0)
+			line += (size_t)width[first + cut++ - lo];
+		first += cut;
+	}
+	free(width);
+	return first;
 }
 
 static void draw_legend(struct tui_ctx *c, struct tui_rect r, const struct view_stream *v,
@@ -246,17 +292,13 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	}
 	mem[BACK] = mem[BACK] < 0 ? 0 : (size_t)mem[BACK] >= v->n ? (int)v->n - 1 : mem[BACK];
 	end = v->n - (size_t)mem[BACK];
-	for (first = end; first > 0 && end - first < (size_t)(in.w * in.h); first -= first > 16 ? 16 : first)
-		if (flow(c, NULL, in, s, first, end, k, mem[MARGINS]) > in.h)
-			break;
-	while (first + 1 < end && flow(c, NULL, in, s, first, end, k, mem[MARGINS]) > in.h)
-		first++;
+	first = fitting(c, in, s, end, mem[MARGINS]);
 	mem[ROOM] = (int)(end - first);
 	choose_colours(v, first, k);
 	draw_head(c, (struct tui_rect){ in.x, r.y, in.w, 1 }, v);
 	draw_legend(c, (struct tui_rect){ in.x, r.y + 1, in.w, 1 }, v, k);
 	draw_notes(c, (struct tui_rect){ in.x, r.y + 2, in.w, 1 }, s);
-	flow(c, c->g, in, s, first, end, k, mem[MARGINS]);
+	flow(c, in, s, first, end, k, mem[MARGINS]);
 	free(k);
 }
 
