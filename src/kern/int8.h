@@ -54,7 +54,7 @@ struct int8_kern {
 		struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch);
 };
 
-#define INT8_ROWS 16           /* rows of a tile: units of work should be multiples */
+#define INT8_ROWS 48           /* rows of a tile, at most: units of work should be multiples */
 #define INT8_SCRATCH ((size_t)256 << 10)
 
 /* 1 if rows of n elements of this type have integer codes here. */

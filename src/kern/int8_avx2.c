@@ -111,18 +111,6 @@ ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, s
 	c->fn(row, len, part.code, part.sc, part.mn);
 }
 
-ALWAYS size_t bytes256(enum kind kind)
-{
-	(void)kind;
-	return 0;
-}
-
-ALWAYS VI fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
-{
-	(void)kind, (void)p;
-	return vi_load(code + 32 * j);
-}
-
 ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const int8_t *q, const float *d, const int32_t *sum, float *out)
 {
@@ -170,9 +158,9 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 	for (size_t t = 0; t < nt; t++)
 		acc[t] = first ? _mm256_setzero_ps() : _mm256_maskload_ps(y + t * ys, m);
 	for (size_t b = 0; b < n_block; b++) {
-		const uint8_t (*w)[R][4] = g->tile + b * (blk / 4);
+		const uint8_t (*w)[GM_GROUPS][R][4] = g->tile + b * (blk / 4);
 		const int8_t *qb = q + b * blk;
-		__m256 sc = _mm256_loadu_ps(g->sct[b]);
+		__m256 sc = _mm256_loadu_ps(g->sct[b][0]);
 		__m256i s[GM_TOK];
 
 		for (size_t t = 0; t < nt; t++)
@@ -181,7 +169,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 			__m256i pair[GM_TOK];
 
 			for (size_t k = 0; k < steps; k++) {
-				__m256i wv = vi_load(w[j + k]), wa = wv;
+				__m256i wv = vi_load(w[j + k][0]), wa = wv;
 
 				if (steps == 1) {
 					wv = _mm256_xor_si256(wv, _mm256_set1_epi8((char)0x80));
@@ -205,7 +193,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 			__m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s[t]), _mm256_mul_ps(sc, dx));
 
 			if (min)
-				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->mnt[b]), _mm256_set1_ps(sx[t * sxs + b]), p);
+				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->mnt[b][0]), _mm256_set1_ps(sx[t * sxs + b]), p);
 			acc[t] = _mm256_add_ps(acc[t], p);
 		}
 	}
@@ -240,7 +228,7 @@ TILE(1)
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
 	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
-	static const struct tile tiles[] = { { 4, tile4 }, { 2, tile2 }, { 1, tile1 } };
+	static const struct tile tiles[] = { { 4, tile4, 1 }, { 2, tile2, 1 }, { 1, tile1, 1 } };
 
 	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
 }

@@ -11,14 +11,19 @@
  *	vi_load(p), vi_store(p, v), transpose(VI v[R])     R x R lanes
  *	vf_zero(), vf_add(a, b)                            VI as R floats
  *	vf_store(y, v, n)                                  the first n of them
- *	prepare(kind, c, row, len, part)                   scales and minima, codes if fetch needs them
- *	bytes256(kind)                                     of 256 elements as they lie
- *	fetch(kind, p, code, j)                            codes 4R j .. 4R (j + 1) - 1 of 256 that lie at
- *	                                                   p, or were unpacked at code
+ *	prepare(kind, c, row, len, part)                   scales and minima, and codes if products needs
+ *	                                                   them
  *	products(kind, c, row, len, part, q, d, sum, out)  p_b of a row against a token; zeros up to
  *	                                                   act8_pad(len)
  *	OFF_LOG2(c)                                        log2 of the off that sums must be freed from
- * A kind is a constant that says how a row is read: KINDS lists X(kind), kind_of(type, len) picks one.
+ * A kind is a constant that says how a row is read: KINDS lists X(kind), kind_of(type, len) picks one,
+ * an unpacked one for len 0. It may define besides
+ *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
+ *	MANY_TOKENS: products_of(kind, c, row, len, part, in, n_tok, out, os)
+ *	                                                   in the place of products, for all tokens of in
+ *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
+ *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt) and scales(kind, c, row, len, sc, mn)
+ *	                                                   tiles without unpacking rows one by one
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
 /* ---- one token, or a few ---- */
@@ -26,10 +31,30 @@
 #define GV_PART 4096                /* elements of a row at a time */
 #define GV_TOK 4                    /* tokens that share the unpacked codes */
 #define GV_BLOCKS (GV_PART / 16)    /* products of a row's part, at most */
+#define GV_X ((size_t)96 << 10)     /* bytes of arranged activations; longer rows are unpacked */
+
+#ifndef ARRANGED
+#define ARRANGED(kind) 0
+static inline void arrange(const int8_t *q, size_t n, int8_t *out)
+{
+	(void)q, (void)n, (void)out;
+}
+#endif
+
+#ifndef MANY_TOKENS
+ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+{
+	for (size_t t = 0; t < n_tok; t++)
+		products(kind, c, row, len, part, in->q + t * in->np, in->d + t * in->np / 32,
+			in->sum + t * in->np / c->blk, out + t * os);
+}
+#endif
 
 struct gv {
 	struct { uint8_t code[GV_PART]; float sc[GV_BLOCKS], mn[GV_BLOCKS]; } part[2];
 	float p[GV_TOK][R][GV_BLOCKS];
+	int8_t x[GV_X];
 	const uint8_t *end;    /* of the rows to do */
 };
 
@@ -52,6 +77,8 @@ static VI add_up(float p[R][GV_BLOCKS], size_t n_block, VI acc)
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok)
 {
+	const struct gv_in in = { a.q + i, ARRANGED(kind) ? g->x + i : a.q + i, a.d + i / 32,
+		c->blk == 32 ? a.sum32 + i / 32 : a.sum16 + i / 16, np };
 	struct part part[2];
 
 	for (int j = 0; j < 2; j++) {
@@ -64,12 +91,8 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 	for (size_t r = 0; r < nr; r++) {
 		if (r + 1 < nr)
 			prepare(kind, c, rows + (r + 1) * row_bytes, len, part[(r + 1) & 1]);
-		for (size_t t = 0; t < n_tok; t++) {
-			size_t at = t * np + i;
-
-			products(kind, c, rows + r * row_bytes, len, part[r & 1], a.q + at, a.d + at / 32,
-				c->blk == 32 ? a.sum32 + at / 32 : a.sum16 + at / 16, g->p[t][r]);
-		}
+		products_of(kind, c, rows + r * row_bytes, len, part[r & 1], &in, n_tok, g->p[0][r],
+			sizeof g->p[0] / sizeof(float));
 	}
 }
 
@@ -95,8 +118,11 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 {
 	const struct codes *c = &codes[type];
 	size_t np = act8_pad(n);
+	int fits = np * n_tok <= GV_X;
 
 	g->end = rows + r1 * row_bytes;
+	if (ARRANGED(kind_of(type, n)) && fits)
+		arrange(a.q, np * n_tok, g->x);
 	for (size_t r = r0; r < r1; r += R) {
 		size_t nr = r1 - r < R ? r1 - r : R;
 		VI acc[GV_TOK];
@@ -109,8 +135,12 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 		for (size_t i = 0; i < n; i += GV_PART) {
 			size_t len = n - i < GV_PART ? n - i : GV_PART;
 
-			gemv_kinds[kind_of(type, len)](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i,
-				len, a, np, n_tok);
+			enum kind kind = kind_of(type, len);
+
+			if (ARRANGED(kind) && !fits)
+				kind = kind_of(type, 0);
+			gemv_kinds[kind](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i, len,
+				a, np, n_tok);
 			for (size_t t = 0; t < n_tok; t++)
 				acc[t] = add_up(g->p[t], act8_pad(len) / c->blk, acc[t]);
 		}
@@ -121,24 +151,35 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 
 /* ---- many tokens ---- */
 
-#define GM_PART 1024               /* elements of R rows at a time: half the L1 cache */
+#ifndef GM_GROUPS
+#define GM_GROUPS 1
+#endif
+#ifndef GM_PART
+#define GM_PART 1024               /* half the L1 cache */
+#endif
 #define GM_BLOCKS (GM_PART / 16)
 
+/* Groups of R rows, GM_PART elements of each. */
 struct gm {
-	uint8_t code[R][GM_PART];
-	uint8_t tile[GM_PART / 4][R][4];
+	uint8_t code[R][GM_PART];      /* of rows that are unpacked, and scales not yet turned */
 	float sc[R][GM_BLOCKS], mn[R][GM_BLOCKS];
-	float sct[GM_BLOCKS][R], mnt[GM_BLOCKS][R];
+	/* what lies together is used together, and does not fall on the same lines of the L1 cache */
+	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];
+	float sct[GM_BLOCKS][GM_GROUPS][R], mnt[GM_BLOCKS][GM_GROUPS][R];
 	int32_t start[GM_TOK][GM_BLOCKS]; /* what a block's integer sum starts from: -off * sum(x) */
 	float sx[GM_TOK][GM_BLOCKS];      /* sum(x) * dx by blocks of 16, for minima */
 };
 
 _Static_assert(sizeof(struct gm) <= INT8_SCRATCH && sizeof(struct gv) <= INT8_SCRATCH, "scratch");
 
+/* n_group * R rows (the last group: nr) against its tokens. */
 typedef void tile_fn(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q,
 	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first);
 
-static void flip(const float in[R][GM_BLOCKS], float out[GM_BLOCKS][R], size_t n_block)
+/* A table of tiles: by groups, most first, then by tokens, most first; down to one group and token. */
+struct tile { size_t n_tok; tile_fn *fn; size_t n_group; };
+
+static void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block)
 {
 	for (size_t b = 0; b < n_block; b += R) {
 		VI v[R];
@@ -147,107 +188,153 @@ static void flip(const float in[R][GM_BLOCKS], float out[GM_BLOCKS][R], size_t n
 			v[r] = vi_load(&in[r][b]);
 		transpose(v);
 		for (size_t i = 0; i < R; i++)
-			vi_store(out[b + i], v[i]);
+			vi_store(out[(b + i) * GM_GROUPS], v[i]);
 	}
 }
 
-/* R rows of len elements as a tile; rows from nr on repeat the last, and nobody looks at them. */
-ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, const uint8_t *rows,
+#ifndef FILL_RAW
+#define FILLED_CODES 1
+#define FILLED_SCALES 2
+#define fill_raw(kind, row, len, tile, sct, mnt) 0
+#define scales(kind, c, row, len, sc, mn) ((void)0)
+#endif
+
+/* R rows of len elements as group `to`; rows from nr on repeat the last, and nobody looks at them. */
+ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t len)
 {
 	const uint8_t *row[R];
+	int filled;
 
-	for (size_t r = 0; r < R; r++) {
+	for (size_t r = 0; r < R; r++)
 		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
-		prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL });
-	}
-	for (size_t i = 0; i < len; i += 256) {
-		size_t at = i / 256 * bytes256(kind);
-
-#pragma GCC unroll 8
-		for (size_t j = 0; j < 256 / (4 * R); j++) {
-			VI v[R];
-
-			if (i + 4 * R * j >= len)
-				break;
-			for (int r = 0; r < R; r++)
-				v[r] = fetch(kind, row[r] + at, g->code[r] + i, j);
-			transpose(v);
-			for (size_t k = 0; k < R; k++)
-				vi_store(g->tile[i / 4 + R * j + k], v[k]);
+	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to]);
+	if (!(filled & FILLED_SCALES)) {
+		for (size_t r = 0; r < R; r++) {
+			if (filled & FILLED_CODES)
+				scales(kind, c, row[r], len, g->sc[r], g->mn[r]);
+			else
+				prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL });
 		}
+		flip(g->sc, &g->sct[0][to], len / c->blk);
+		if (c->has_min)
+			flip(g->mn, &g->mnt[0][to], len / c->blk);
 	}
-	flip(g->sc, g->sct, (len / c->blk + R - 1) / R * R);
-	if (c->has_min)
-		flip(g->mn, g->mnt, (len / c->blk + R - 1) / R * R);
+	for (size_t i = 0; i < len && !(filled & FILLED_CODES); i += 4 * R) {
+		VI v[R];
+
+		for (int r = 0; r < R; r++)
+			v[r] = vi_load(g->code[r] + i);
+		transpose(v);
+		for (size_t k = 0; k < R; k++)
+			vi_store(g->tile[i / 4 + k][to], v[k]);
+	}
 }
 
 #define X(kind) \
-static void fill_##kind(const struct codes *c, struct gm *g, const uint8_t *rows, size_t row_bytes, \
-	size_t nr, size_t len) \
+static void fill_##kind(const struct codes *c, struct gm *g, size_t to, const uint8_t *rows, \
+	size_t row_bytes, size_t nr, size_t len) \
 { \
-	fill_rows(kind, c, g, rows, row_bytes, nr, len); \
+	fill_rows(kind, c, g, to, rows, row_bytes, nr, len); \
 }
 KINDS
 #undef X
 
-typedef void fill_fn(const struct codes *, struct gm *, const uint8_t *, size_t, size_t, size_t);
+typedef void fill_fn(const struct codes *, struct gm *, size_t, const uint8_t *, size_t, size_t, size_t);
 static fill_fn *const fill_kinds[] = {
 #define X(kind) [kind] = fill_##kind,
 KINDS
 #undef X
 };
 
-/* What the tokens of a tile contribute to a block of their own: nothing that a tile needs where blocks
- * have 32 elements and a minimum, which is the commonest. */
-static void token_terms(const struct codes *c, struct gm *g, struct act8 a, size_t np, size_t i,
+/* What the tokens of a tile contribute to a block of their own, of len elements from element `at` of
+ * the rounded rows on: nothing that a tile needs where blocks have 32 elements and a minimum, which is
+ * the commonest. */
+static void token_terms(const struct codes *c, struct gm *g, const struct act8 *a, size_t np, size_t at,
 	size_t len, size_t n_tok)
 {
 	size_t n_block = len / c->blk;
 
-	for (size_t t = 0; t < n_tok; t++) {
-		size_t at = t * np + i;
-		const int32_t *sum = c->blk == 32 ? a.sum32 + at / 32 : a.sum16 + at / 16;
-		const float *d = a.d + at / 32;
+	if (c->has_min && c->blk == 32)
+		return;
+	for (size_t t = 0; t < n_tok; t++, at += np) {
+		const int32_t *restrict sum = c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16;
+		const float *restrict d = a->d + at / 32;
+		int32_t *restrict start = g->start[t];
+		float *restrict sx = g->sx[t];
+		int off = OFF_LOG2(c) ? -(1 << OFF_LOG2(c)) : 0;
 
 		if (!c->has_min)
 			for (size_t b = 0; b < n_block; b++)
-				g->start[t][b] = OFF_LOG2(c) ? -(sum[b] * (1 << OFF_LOG2(c))) : 0;
-		else if (c->blk == 16)
+				start[b] = sum[b] * off;
+		else
 			for (size_t b = 0; b < n_block; b++)
-				g->sx[t][b] = (float)sum[b] * d[b / 2];
+				sx[b] = (float)sum[b] * d[b / 2];
 	}
 }
 
-struct tile { size_t n_tok; tile_fn *fn; };
+/* Rows that will be wanted next: `n` parts of `bytes`, `step` apart. */
+struct next { const uint8_t *p; size_t n, step, bytes; };
+
+/* Asks for rows `from` to `to` of them. */
+ALWAYS void fetch_next(const struct next *next, size_t from, size_t to)
+{
+	for (size_t r = from; r < to && r < next->n; r++)
+		for (size_t i = 0; i < next->bytes; i += 64)
+			__builtin_prefetch(next->p + r * next->step + i, 0, 2);
+}
+
+/* All tokens against the tile of n_group groups that g holds; tiles begins with tiles of that many. The
+ * next rows are asked for on the way, a few with each tile: memory is not left idle, nor flooded. */
+static void against_tokens(const struct tile *tiles, const struct codes *c, struct gm *g, size_t n,
+	size_t i, size_t len, const struct act8 *a, size_t n_tok, float *y, size_t ys, size_t nr,
+	const struct next *next)
+{
+	size_t np = act8_pad(n), step = (next->n * tiles->n_tok + n_tok - 1) / n_tok, asked = 0;
+
+	for (size_t t = 0; t < n_tok; t += tiles->n_tok, asked += step) {
+		size_t at = t * np + i;
+
+		while (tiles->n_tok > n_tok - t)
+			tiles++;
+		fetch_next(next, asked, asked + step);
+		token_terms(c, g, a, np, at, len, tiles->n_tok);
+		tiles->fn(c, g, len / c->blk, a->q + at, a->d + at / 32, c->blk == 32 ? a->s32 + at / 32 : g->sx[0],
+			c->blk == 32 ? np / 32 : GM_BLOCKS, np, y + t * ys, ys, nr, i == 0);
+	}
+}
 
 ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *rows, size_t row_bytes,
 	size_t n, size_t r0, size_t r1, struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
 	const struct codes *c = &codes[type];
-	size_t np = act8_pad(n);
 	struct gm *g = scratch;
+	size_t n_row;
 
 	if (n_tok <= GV_TOK) {
 		gemv_body(type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
 		return;
 	}
-	for (size_t r = r0; r < r1; r += R) {
-		size_t nr = r1 - r < R ? r1 - r : R;
-
+	for (size_t r = r0; r < r1; r += n_row) {
+		while ((tiles->n_group - 1) * R >= r1 - r)
+			tiles++;
+		n_row = r1 - r < tiles->n_group * R ? r1 - r : tiles->n_group * R;
 		for (size_t i = 0; i < n; i += GM_PART) {
 			size_t len = n - i < GM_PART ? n - i : GM_PART;
+			const uint8_t *p = rows + r * row_bytes + qtype_row_bytes(type, i);
+			fill_fn *fill = fill_kinds[kind_of(type, len)];
+			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, GM_PART) };
 
-			fill_kinds[kind_of(type, len)](c, g, rows + r * row_bytes + qtype_row_bytes(type, i),
-				row_bytes, nr, len);
-			for (size_t t = 0, k = 0; t < n_tok; t += tiles[k].n_tok) {
-				while (tiles[k].n_tok > n_tok - t)
-					k++;
-				token_terms(c, g, act8_at(a, n, t), np, i, len, tiles[k].n_tok);
-				tiles[k].fn(c, g, len / c->blk, a.q + t * np + i, a.d + (t * np + i) / 32,
-					c->blk == 32 ? a.s32 + (t * np + i) / 32 : g->sx[0], c->blk == 32 ? np / 32 : GM_BLOCKS,
-					np, y + t * ys + r, ys, nr, i == 0);
+			if (i + len < n) { /* the rest of these rows, then the rows after them */
+				next.p += next.bytes;
+			} else {
+				next.p += n_row * row_bytes - qtype_row_bytes(type, i);
+				next.n = r1 - r - n_row < n_row ? r1 - r - n_row : n_row;
 			}
+			for (size_t k = 0; k * R < n_row; k++)
+				fill(c, g, k, p + k * R * row_bytes, row_bytes, n_row - k * R < R ? n_row - k * R : R, len);
+			against_tokens(tiles, c, g, n, i, len, &a, n_tok, y + r, ys, n_row - (tiles->n_group - 1) * R,
+				&next);
 		}
 	}
 }

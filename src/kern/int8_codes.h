@@ -17,6 +17,10 @@
  * `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
 
+/* Some of a call's activations: token t's are np, np / 32, np / blk of them behind token 0's. x: as
+ * arrange (int8_body.h) made them of q. */
+struct gv_in { const int8_t *q, *x; const float *d; const int32_t *sum; size_t np; };
+
 #define AHEAD 16384
 
 /* Asks the second-level cache for the n bytes that lie AHEAD of p, but for nothing from `end` on: rows
@@ -133,10 +137,10 @@ static void codes_q5_1(const uint8_t *restrict p, size_t n, uint8_t *restrict co
 	}
 }
 
-/* The eight scales and minima of Q4_K and Q5_K, times d and dmin. */
-static inline void k_scales(const uint8_t *restrict p, float *restrict sc, float *restrict mn)
-{
 #ifdef __AVX2__
+/* The eight scales of Q4_K and Q5_K, then the eight minima: six bits each. */
+static inline __m128i k_bytes(const uint8_t *p)
+{
 	/* scales 0-3, their last 4 of 8 bytes, minima 0-3, the same 4 bytes; then what carries the two high
 	 * bits of the second and fourth group */
 	const __m128i low = _mm_setr_epi8(4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -144,11 +148,20 @@ static inline void k_scales(const uint8_t *restrict p, float *restrict sc, float
 	const __m128i down = _mm_setr_epi32(0, 0, 0, 4), keep = _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f,
 		0x3f3f3f3f, 0x0f0f0f0f);
 	__m128i v = _mm_loadu_si128((const __m128i *)p), b, h;
-	__m128 d = _mm_cvtph_ps(v);
 
 	b = _mm_and_si128(_mm_srlv_epi32(_mm_shuffle_epi8(v, low), down), keep);
 	h = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi8(v, high), 2), _mm_set1_epi8(0x30));
-	b = _mm_or_si128(b, h);
+	return _mm_or_si128(b, h);
+}
+#endif
+
+/* The eight scales and minima of Q4_K and Q5_K, times d and dmin. */
+static inline void k_scales(const uint8_t *restrict p, float *restrict sc, float *restrict mn)
+{
+#ifdef __AVX2__
+	__m128i b = k_bytes(p);
+	__m128 d = _mm_cvtph_ps(_mm_loadu_si32(p));
+
 	_mm256_storeu_ps(sc, _mm256_mul_ps(_mm256_broadcastss_ps(d),
 		_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b))));
 	_mm256_storeu_ps(mn, _mm256_mul_ps(_mm256_broadcastss_ps(_mm_movehdup_ps(d)),

@@ -55,7 +55,7 @@ static size_t unit_rows(const struct job *j, size_t unit)
 	size_t row = j->n_tok * j->w->n_in, rows = unit / (row ? row : 1);
 
 	if (j->eight)
-		return rows < 32 ? 32 : rows & ~(size_t)(INT8_ROWS - 1);
+		return rows < INT8_ROWS ? INT8_ROWS : rows - rows % INT8_ROWS;
 	rows = rows < 4 ? 4 : (rows + 3) & ~(size_t)3;
 	return j->n_tok > 8 && rows < 32 ? 32 : rows;
 }

@@ -1,0 +1,513 @@
+/*
+ * int8_avx512_decode.h - a row of weights against one token: block sums with a lane per block.
+ *
+ * Two ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put the
+ * same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a block;
+ * their activations are arranged likewise, once a call. The others take 64 codes in their order.
+ */
+
+/* How a row is read: unpacked first (elements that share a scale, with minimum or without), or as it
+ * lies. */
+enum kind { B32, B32_MIN, B16, B16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
+	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K };
+#define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) \
+	X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(Q4_K) X(Q5_K)
+#define FOURS(kind) ((kind) >= Q4_0)
+#define ARRANGED(kind) FOURS(kind)
+
+ALWAYS size_t blk_of(enum kind kind)
+{
+	return kind == B16 || kind == B16_MIN || kind == Q6_K || kind == Q2_K || kind == Q3_K ? 16 : 32;
+}
+
+ALWAYS int min_of(enum kind kind)
+{
+	return kind == B32_MIN || kind == B16_MIN || kind == Q2_K || kind == Q4_1 || kind == Q5_1 ||
+		kind == Q4_K || kind == Q5_K;
+}
+
+static enum kind kind_of(uint32_t type, size_t len)
+{
+	static const enum kind direct[QT_MAX] = { [QT_Q8_0] = Q8_0, [QT_Q4_0] = Q4_0, [QT_Q5_0] = Q5_0,
+		[QT_IQ4_NL] = IQ4_NL, [QT_MXFP4] = MXFP4, [QT_Q4_K] = Q4_K, [QT_Q5_K] = Q5_K, [QT_Q6_K] = Q6_K,
+		[QT_Q4_1] = Q4_1, [QT_Q5_1] = Q5_1, [QT_IQ4_XS] = IQ4_XS, [QT_Q2_K] = Q2_K, [QT_Q3_K] = Q3_K };
+
+	if (direct[type] && len >= 256)
+		return direct[type];
+	return codes[type].blk == 32 ? codes[type].has_min ? B32_MIN : B32 :
+		codes[type].has_min ? B16_MIN : B16;
+}
+
+/* Bytes of 256 elements of the kinds that are read as they lie. */
+ALWAYS size_t bytes256(enum kind kind)
+{
+	switch (kind) {
+	case Q8_0: return 8 * 34;
+	case Q4_0: case IQ4_NL: return 8 * 18;
+	case Q4_1: return 8 * 20;
+	case Q5_0: return 8 * 22;
+	case Q5_1: return 8 * 24;
+	case MXFP4: return 8 * 17;
+	case IQ4_XS: return 136;
+	case Q4_K: return 144;
+	case Q5_K: return 176;
+	case Q6_K: return 210;
+	case Q2_K: return 84;
+	case Q3_K: return 110;
+	default: return 0;
+	}
+}
+
+/* ---- scales ---- */
+
+static inline __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
+static inline __m128i load128(const void *p) { return _mm_loadu_si128(p); }
+
+/* The 16-bit words at p + b * bytes of 16 blocks, or of 8 and zeros; bytes is even. Two bytes less than
+ * the blocks have behind p are read. */
+ALWAYS __m256i block_words(const uint8_t *p, size_t bytes, size_t n_block)
+{
+	const size_t per = bytes <= 18 ? 8 : 4; /* blocks that begin in 128 bytes */
+	const short s = (short)(bytes / 2);
+	__m128i part[4];
+
+	part[1] = part[2] = part[3] = _mm_setzero_si128();
+	for (size_t k = 0; k < n_block / per; k++) {
+		size_t at = per * k * bytes, last = n_block * bytes - 130, base = at < last ? at : last;
+		__m128i i = _mm_add_epi16(_mm_setr_epi16(0, s, (short)(2 * s), (short)(3 * s), (short)(4 * s),
+			(short)(5 * s), (short)(6 * s), (short)(7 * s)), _mm_set1_epi16((short)((at - base) / 2)));
+
+		part[k] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p + base),
+			_mm512_castsi128_si512(i), _mm512_loadu_si512(p + base + 64)));
+	}
+	if (per == 8)
+		return _mm256_set_m128i(part[1], part[0]);
+	return _mm256_set_m128i(_mm_unpacklo_epi64(part[2], part[3]), _mm_unpacklo_epi64(part[0], part[1]));
+}
+
+/* The words with the exponents of 16 or 8 blocks of MXFP4: 17 bytes, so every second one's is the high
+ * byte. */
+ALWAYS __m512 mxfp4_scales(const uint8_t *p, size_t n_block)
+{
+	const __m512i i = _mm512_castsi128_si512(_mm_setr_epi16(0, 8, 17, 25, 34, 42, 51, 59));
+	const __m512i one = _mm512_set1_epi32(1);
+	__m128i part[2];
+	__m512i e;
+
+	part[1] = _mm_setzero_si128();
+	for (size_t k = 0; k < n_block / 8; k++)
+		part[k] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p + 136 * k), i,
+			_mm512_loadu_si512(p + 136 * k + 64)));
+	e = _mm512_cvtepu16_epi32(_mm256_set_m128i(part[1], part[0]));
+	e = _mm512_and_si512(_mm512_mask_srli_epi32(e, 0xaaaa, e, 8), _mm512_set1_epi32(255));
+	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(_mm512_slli_epi32(_mm512_sub_epi32(e, one), 23),
+		_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e));
+}
+
+/* d in the low and e in the high eight lanes, times sixteen signed bytes */
+ALWAYS __m512 scaled16(float d, float e, __m128i v)
+{
+	__m512 f = _mm512_insertf32x8(_mm512_set1_ps(d), _mm256_set1_ps(e), 1);
+
+	return _mm512_mul_ps(f, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)));
+}
+
+/* Sixteen scales of six bits, from the twelve bytes of Q3_K. */
+ALWAYS __m128i q3_k_bytes(const uint8_t *p)
+{
+	__m128i s = _mm_loadl_epi64((const void *)p), h;
+	int32_t high;
+
+	memcpy(&high, p + 8, 4);
+	s = _mm_and_si128(_mm_unpacklo_epi64(s, _mm_srli_epi16(s, 4)), _mm_set1_epi8(15));
+	h = _mm_rolv_epi32(_mm_set1_epi32(high), _mm_setr_epi32(4, 2, 0, 30));
+	h = _mm_and_si128(h, _mm_set1_epi8(0x30));
+	return _mm_sub_epi8(_mm_or_si128(s, h), _mm_set1_epi8(32));
+}
+
+/* Eight scales of IQ4_XS: low bits in four bytes, high ones in two. */
+ALWAYS __m128i iq4_xs_bytes(const uint8_t *p)
+{
+	__m256i low, high = _mm256_set1_epi32(rd16(p) << 4);
+	int32_t s;
+
+	memcpy(&s, p + 2, 4);
+	low = _mm256_srlv_epi32(_mm256_set1_epi32(s), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+	high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+	low = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
+		_mm256_and_si256(high, _mm256_set1_epi32(0x30)));
+	return _mm256_cvtepi32_epi8(_mm256_sub_epi32(low, _mm256_set1_epi32(32)));
+}
+
+struct scales { __m512 sc, mn; };
+
+/* Of 16 blocks at p: 256 elements in blocks of 16, or n256 (1 or 2) times 256 in blocks of 32; zeros
+ * behind one. */
+ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
+{
+	const __m512 zero = _mm512_setzero_ps(), minus = _mm512_set1_ps(-0.0f);
+	const uint8_t *p1 = n256 > 1 ? p + bytes256(kind) : p;
+	struct scales s = { zero, zero };
+	__m128i a, b;
+
+	switch (kind) {
+	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL:
+		s.sc = _mm512_cvtph_ps(block_words(p, bytes256(kind) / 8, 8 * n256));
+		if (kind == Q4_1 || kind == Q5_1)
+			s.mn = _mm512_sub_ps(minus, _mm512_cvtph_ps(block_words(p + 2, bytes256(kind) / 8, 8 * n256)));
+		break;
+	case MXFP4:
+		s.sc = mxfp4_scales(p, 8 * n256);
+		break;
+	case Q4_K: case Q5_K:
+		a = k_bytes(p);
+		b = k_bytes(p1);
+		s.sc = scaled16(half(rd16(p)), half(rd16(p1)), _mm_unpacklo_epi64(a, b));
+		s.mn = scaled16(half(rd16(p + 2)), half(rd16(p1 + 2)), _mm_unpackhi_epi64(a, b));
+		break;
+	case IQ4_XS:
+		s.sc = scaled16(half(rd16(p)), half(rd16(p1)),
+			_mm_unpacklo_epi64(iq4_xs_bytes(p + 2), iq4_xs_bytes(p1 + 2)));
+		break;
+	case Q6_K:
+		s.sc = scaled16(half(rd16(p + 208)), half(rd16(p + 208)), load128(p + 192));
+		break;
+	case Q2_K:
+		a = load128(p);
+		b = _mm_set1_epi8(15);
+		s.sc = scaled16(half(rd16(p + 80)), half(rd16(p + 80)), _mm_and_si128(a, b));
+		s.mn = scaled16(half(rd16(p + 82)), half(rd16(p + 82)), _mm_and_si128(_mm_srli_epi16(a, 4), b));
+		break;
+	case Q3_K:
+		s.sc = scaled16(half(rd16(p + 108)), half(rd16(p + 108)), q3_k_bytes(p + 96));
+		break;
+	default:
+		break;
+	}
+	if (n256 == 1 && blk_of(kind) == 32) {
+		s.sc = _mm512_maskz_mov_ps(0xff, s.sc);
+		s.mn = _mm512_maskz_mov_ps(0xff, s.mn);
+	}
+	return s;
+}
+
+/* Scales of a whole row of a kind that lies as it lies, for a tile. */
+ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, size_t len, float *sc,
+	float *mn)
+{
+	const size_t step = blk_of(kind) * 16;
+	size_t i = 0, b = 0;
+
+	for (; i < len / 256 * 256; i += step, b += 16) {
+		struct scales s = scales_at(kind, row + i / 256 * bytes256(kind), len - i < step ? 1 : step / 256);
+
+		_mm512_storeu_ps(sc + b, s.sc);
+		_mm512_storeu_ps(mn + b, s.mn);
+	}
+	if (len % 256) { /* fewer than eight blocks of 32 */
+		uint8_t code[256];
+
+		i = len / 256 * 256;
+		c->fn(row + i / 256 * bytes256(kind), len - i, code, sc + i / 32, mn + i / 32);
+	}
+}
+
+/* What is not read as it lies: all, or what is behind the last 256 elements. */
+ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part)
+{
+	size_t whole = kind > B16_MIN ? len / 256 * 256 : 0, b = whole / blk_of(kind);
+
+	if (whole < len)
+		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b, part.mn + b);
+}
+
+/* ---- codes ---- */
+
+static const uint8_t mxfp4_codes[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
+
+/* 16 bytes at p, p + step, p + 2 step, p + 3 step */
+ALWAYS __m512i four16(const uint8_t *p, size_t step)
+{
+	__m512i v = _mm512_castsi128_si512(load128(p));
+
+	v = _mm512_inserti32x4(v, load128(p + step), 1);
+	v = _mm512_inserti32x4(v, load128(p + 2 * step), 2);
+	return _mm512_inserti32x4(v, load128(p + 3 * step), 3);
+}
+
+/* 16-bit words at p, p + step, ... */
+ALWAYS uint64_t four_words(const uint8_t *p, size_t step)
+{
+	return (uint64_t)rd16(p) | (uint64_t)rd16(p + step) << 16 | (uint64_t)rd16(p + 2 * step) << 32 |
+		(uint64_t)rd16(p + 3 * step) << 48;
+}
+
+/* (v & mask) | w */
+static inline __m512i and_or(__m512i v, __m512i mask, __m512i w)
+{
+	return _mm512_ternarylogic_epi32(v, mask, w, 0xea);
+}
+
+/* Of 256 elements at p: out[h][i] holds 16 codes each of the blocks h, h + 2, h + 4, h + 6, those from
+ * 16 i on. */
+ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
+{
+	const __m512i low4 = _mm512_set1_epi8(15), bit5 = _mm512_set1_epi8(16);
+	const size_t step = bytes256(kind) / 4, one = step / 2;
+	const size_t at = kind == Q4_0 || kind == IQ4_NL ? 2 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 :
+		kind == Q5_1 ? 8 : 1;
+	__m512i a, b;
+
+	if (kind == Q4_K || kind == Q5_K || kind == IQ4_XS) {
+		const uint8_t *q = p + (kind == Q4_K ? 16 : kind == Q5_K ? 48 : 8);
+
+		a = _mm512_loadu_si512(q);
+		b = _mm512_loadu_si512(q + 64);
+		out[0][0] = _mm512_shuffle_i32x4(a, b, 0x88);
+		out[0][1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+	} else {
+		out[0][0] = four16(p + at, step);
+		out[0][1] = four16(p + at + one, step);
+	}
+	for (int i = 0; i < 2; i++) { /* whose high nibbles are the next block's, or the block's second half */
+		a = out[0][i];
+		out[1][i] = _mm512_and_si512(_mm512_srli_epi16(a, 4), low4);
+		out[0][i] = _mm512_and_si512(a, low4);
+	}
+	if (kind != Q4_K && kind != Q5_K) {
+		a = out[0][1];
+		out[0][1] = out[1][0];
+		out[1][0] = a;
+	}
+	if (kind == Q5_K)
+		for (int i = 0; i < 2; i++) {
+			__m512i h = _mm512_broadcast_i32x4(load128(p + 16 + 16 * i));
+
+			out[0][i] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(4, 4, 2, 2, 0, 0, 62, 62)), bit5,
+				out[0][i]);
+			out[1][i] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(3, 3, 1, 1, 63, 63, 61, 61)), bit5,
+				out[1][i]);
+		}
+	if (kind == Q5_0 || kind == Q5_1)
+		for (size_t h = 0; h < 2; h++)
+			for (size_t i = 0; i < 2; i++)
+				out[h][i] = _mm512_mask_add_epi8(out[h][i],
+					four_words(p + at - 4 + h * one + 2 * i, step), out[h][i], bit5);
+	if (kind == IQ4_NL || kind == IQ4_XS || kind == MXFP4) {
+		a = _mm512_broadcast_i32x4(load128(kind == MXFP4 ? mxfp4_codes : iq4_table));
+		for (int h = 0; h < 2; h++)
+			for (int i = 0; i < 2; i++)
+				out[h][i] = _mm512_shuffle_epi8(a, out[h][i]);
+	}
+}
+
+/* The order of activations that goes with it: 256 of them, in groups of 16. */
+static void arrange(const int8_t *q, size_t n, int8_t *out)
+{
+	for (size_t i = 0; i < n; i += 256, q += 256, out += 256)
+		for (size_t h = 0; h < 2; h++)
+			for (size_t j = 0; j < 2; j++)
+				_mm512_storeu_si512(out + 128 * h + 64 * j,
+					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
+}
+
+/* 32 bytes twice, as 16-bit words shifted right by lo in the first copy and by hi in the second */
+ALWAYS __m512i twice_shifted(const uint8_t *p, unsigned lo, unsigned hi)
+{
+	const __m512i shift = _mm512_inserti64x4(_mm512_set1_epi16((short)lo), _mm256_set1_epi16((short)hi), 1);
+
+	return _mm512_srlv_epi16(_mm512_broadcast_i64x4(load256(p)), shift);
+}
+
+/* 64 codes, j < 4 of 256 at p or unpacked at code: those from 64 j on, but of Q2_K and Q3_K those from
+ * 32 j and from 128 + 32 j on. */
+ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3), four = _mm512_set1_epi8(4);
+	__m512i v, h;
+
+	switch (kind) {
+	case Q8_0:
+		p += 68 * j;
+		v = _mm512_inserti64x4(_mm512_castsi256_si512(load256(p + 2)), load256(p + 36), 1);
+		return _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80));
+	case Q6_K:
+		v = _mm512_loadu_si512(p + 64 * (j / 2));
+		h = j % 2 ? _mm512_slli_epi16(twice_shifted(p + 128 + 32 * (j / 2), 4, 6), 4) :
+			_mm512_slli_epi16(twice_shifted(p + 128 + 32 * (j / 2), 0, 2), 4);
+		v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
+		return and_or(h, _mm512_set1_epi8(0x30), v);
+	case Q2_K:
+		return _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p + 16), 2 * (unsigned)j), two);
+	case Q3_K:
+		v = _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p + 32), 2 * (unsigned)j), two);
+		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)), _mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62,
+			62));
+		return and_or(_mm512_ror_epi64(h, (int)j), four, v);
+	default:
+		return _mm512_loadu_si512(code + 64 * j);
+	}
+}
+
+/* Activations in the order of fetch. */
+ALWAYS __m512i fetch_x(enum kind kind, const int8_t *q, size_t j)
+{
+	if (kind != Q2_K && kind != Q3_K)
+		return _mm512_loadu_si512(q + 64 * j);
+	return _mm512_inserti64x4(_mm512_castsi256_si512(load256(q + 32 * j)), load256(q + 128 + 32 * j), 1);
+}
+
+/* ---- sums ---- */
+
+/* Lane l of each of eight vectors: four-element sums. -> sums of blocks of 32, in order. */
+static inline __m512i sums32(const __m512i v[8])
+{
+	const __m512i order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+	__m512i s[4], x, y;
+
+	for (int i = 0; i < 4; i++)
+		s[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]),
+			_mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]));
+	x = _mm512_add_epi32(_mm512_unpacklo_epi64(s[0], s[1]), _mm512_unpackhi_epi64(s[0], s[1]));
+	y = _mm512_add_epi32(_mm512_unpacklo_epi64(s[2], s[3]), _mm512_unpackhi_epi64(s[2], s[3]));
+	x = _mm512_add_epi32(_mm512_shuffle_i32x4(x, y, 0x88), _mm512_shuffle_i32x4(x, y, 0xdd));
+	return _mm512_permutexvar_epi32(order, x);
+}
+
+/* Four lanes a block: lane 4 l + i of the result is block l of vector i. */
+static inline __m512i sums_of_four(const __m512i v[4])
+{
+	__m512i s = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+	__m512i t = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+
+	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
+}
+
+static inline __m512i dot(__m512i s, __m512i w, const void *x)
+{
+	return _mm512_dpbusd_epi32(s, w, _mm512_loadu_si512(x));
+}
+
+/* Codes of sixteen blocks: 512 elements in blocks of 32, of which n256 (1 or 2) times 256 are there, or
+ * 256 in blocks of 16. */
+struct sixteen { __m512i w[8]; struct scales f; };
+
+ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, size_t n256,
+	struct sixteen *o)
+{
+	if (FOURS(kind)) {
+#pragma GCC unroll 2
+		for (size_t i = 0; i < n256; i++) {
+			__m512i w[2][2];
+
+			fours(kind, p + i * bytes256(kind), w);
+			for (size_t h = 0; h < 4; h++)
+				o->w[4 * i + h] = w[h / 2][h % 2];
+		}
+		return;
+	}
+#pragma GCC unroll 8
+	for (size_t j = 0; j < 4 * n256; j++)
+		o->w[j] = fetch(kind, p + j / 4 * bytes256(kind), code + j / 4 * 256, j % 4);
+}
+
+/* Their integer sums with the activations x, in order. */
+ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, const int8_t *x)
+{
+	const __m512i zero = _mm512_setzero_si512();
+	__m512i v[8];
+
+	if (FOURS(kind)) {
+		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+
+#pragma GCC unroll 4
+		for (size_t i = 0; i < 4; i++)
+			v[i] = i / 2 >= n256 ? zero : dot(dot(zero, o->w[2 * i], x + 128 * i), o->w[2 * i + 1],
+				x + 128 * i + 64);
+		return _mm512_permutexvar_epi32(order, sums_of_four(v));
+	}
+#pragma GCC unroll 8
+	for (size_t j = 0; j < blk_of(kind) / 4; j++)
+		v[j] = j / 4 >= n256 ? zero : _mm512_dpbusd_epi32(zero, o->w[j], fetch_x(kind, x + j / 4 * 256, j % 4));
+	if (blk_of(kind) == 32)
+		return sums32(v);
+	return _mm512_permutexvar_epi32(kind == Q2_K || kind == Q3_K ?
+		_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15) :
+		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), sums_of_four(v));
+}
+
+/* Products of the sums s of 16 blocks with scales f. */
+ALWAYS void sixteen_products(enum kind kind, const struct codes *c, __m512i s, const struct scales *f,
+	const float *d, const int32_t *sum, float *out)
+{
+	const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+	__m512i xs = _mm512_loadu_si512(sum);
+	__m512 dx, y;
+
+	dx = blk_of(kind) == 32 ? _mm512_loadu_ps(d) : _mm512_permutexvar_ps(twice,
+		_mm512_castps256_ps512(_mm256_loadu_ps(d)));
+	if (!min_of(kind) && c->off_log2)
+		s = _mm512_sub_epi32(s, _mm512_slli_epi32(xs, c->off_log2));
+	y = _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(f->sc, dx));
+	if (min_of(kind))
+		y = _mm512_fnmadd_ps(f->mn, _mm512_mul_ps(_mm512_cvtepi32_ps(xs), dx), y);
+	_mm512_storeu_ps(out, y);
+}
+
+ALWAYS struct scales loaded(struct part part, size_t b)
+{
+	return (struct scales){ _mm512_loadu_ps(part.sc + b), _mm512_loadu_ps(part.mn + b) };
+}
+
+#define MANY_TOKENS
+
+ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+{
+	const size_t blk = blk_of(kind), step = blk * 16, np = in->np;
+	const enum kind rest = blk == 32 ? min_of(kind) ? B32_MIN : B32 : min_of(kind) ? B16_MIN : B16;
+	size_t whole = kind > B16_MIN ? len / 256 * 256 : 0, i = 0, b = 0;
+	struct sixteen o, u;
+
+	for (; i + step <= whole; i += step, b += 16) {
+		const uint8_t *p = row + i / 256 * bytes256(kind);
+
+		ahead(p, step / 256 * bytes256(kind), part.end);
+		read_sixteen(kind, p, NULL, step / 256, &o);
+		o.f = scales_at(kind, p, step / 256);
+		for (size_t t = 0; t < n_tok; t++)
+			sixteen_products(kind, c, sums_of(kind, &o, step / 256, in->x + t * np + i), &o.f,
+				in->d + (t * np + i) / 32, in->sum + t * np / blk + b, out + t * os + b);
+	}
+	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
+		const uint8_t *p = row + i / 256 * bytes256(kind);
+
+		read_sixteen(kind, p, NULL, 1, &o);
+		o.f = scales_at(kind, p, 1);
+		if (whole < len) {
+			u.f = loaded(part, b);
+			o.f.sc = _mm512_mask_mov_ps(u.f.sc, 0xff, o.f.sc);
+			o.f.mn = _mm512_mask_mov_ps(u.f.mn, 0xff, o.f.mn);
+			read_sixteen(rest, NULL, part.code + whole, 1, &u);
+		}
+		for (size_t t = 0; t < n_tok; t++) {
+			__m512i s = sums_of(kind, &o, 1, in->x + t * np + i);
+
+			if (whole < len)
+				s = _mm512_mask_permutexvar_epi32(s, 0xff00, _mm512_setr_epi32(8, 9, 10, 11, 12, 13, 14,
+					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, in->q + t * np + whole));
+			sixteen_products(kind, c, s, &o.f, in->d + (t * np + i) / 32, in->sum + t * np / blk + b,
+				out + t * os + b);
+		}
+		i += step;
+		b += 16;
+	}
+	for (; i < act8_pad(len); i += step, b += 16) { /* unpacked, then zeros */
+		read_sixteen(rest, NULL, part.code + i, step / 256, &u);
+		u.f = loaded(part, b);
+		for (size_t t = 0; t < n_tok; t++)
+			sixteen_products(kind, c, sums_of(rest, &u, step / 256, in->q + t * np + i), &u.f,
+				in->d + (t * np + i) / 32, in->sum + t * np / blk + b, out + t * os + b);
+	}
+}

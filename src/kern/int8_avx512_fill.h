@@ -1,0 +1,240 @@
+/*
+ * int8_avx512_fill.h - sixteen rows as a tile: lane r of tile vector i has codes 4i .. 4i + 3 of row r.
+ *
+ * Rows are turned by four bytes before their bits are taken apart, so that four-bit codes are turned
+ * two at a time, and what is then taken apart is sixteen rows at once.
+ */
+
+#define FILLED_CODES 1
+#define FILLED_SCALES 2
+
+typedef uint8_t lanes[16][4];
+#define G(i) ((i) * GM_GROUPS) /* vectors, scales and minima of a group are that far apart */
+
+/* Four vectors of four rows' 16 bytes (0 4 8 12, 1 5 9 13, ...) -> four-byte groups 0 to 3 of 16 rows. */
+ALWAYS void turn4(__m512i v[4])
+{
+	__m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
+	__m512i c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+
+	v[0] = _mm512_unpacklo_epi64(a, c);
+	v[1] = _mm512_unpackhi_epi64(a, c);
+	v[2] = _mm512_unpacklo_epi64(b, d);
+	v[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+/* 16 bytes at `at` of each row, turned. */
+ALWAYS void turned(const uint8_t *const row[16], size_t at, __m512i v[4])
+{
+	for (size_t i = 0; i < 4; i++) {
+		v[i] = _mm512_castsi128_si512(load128(row[i] + at));
+		v[i] = _mm512_inserti32x4(v[i], load128(row[i + 4] + at), 1);
+		v[i] = _mm512_inserti32x4(v[i], load128(row[i + 8] + at), 2);
+		v[i] = _mm512_inserti32x4(v[i], load128(row[i + 12] + at), 3);
+	}
+	turn4(v);
+}
+
+/* Bits 4 i .. 4 i + 3 of each lane of h, as 16 times a byte each, added to w. */
+ALWAYS __m512i fifth(__m512i h, size_t i, __m512i w)
+{
+	const __m512i bits = _mm512_set1_epi32(i & 1 ? (int)0x80402010u : 0x08040201);
+	const __m512i byte = _mm512_add_epi8(_mm512_set1_epi8((char)(i / 2)), _mm512_setr_epi32(0, 0x04040404,
+		0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808,
+		0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+
+	return _mm512_mask_add_epi8(w, _mm512_test_epi8_mask(_mm512_shuffle_epi8(h, byte), bits), w,
+		_mm512_set1_epi8(16));
+}
+
+/* Types with blocks of 32 of their own: nibbles of 16 bytes, or 32 bytes. */
+ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len, lanes *tile)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), top = _mm512_set1_epi8((char)0x80);
+	const __m512i table = _mm512_broadcast_i32x4(load128(kind == MXFP4 ? mxfp4_codes : iq4_table));
+	const size_t bytes = bytes256(kind) / 8, at = kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : kind == Q5_1 ? 8 :
+		kind == MXFP4 ? 1 : 2;
+
+	for (size_t b = 0; b < len / 32; b++, tile += G(8)) {
+		__m512i v[4], h[4];
+
+		turned(row, b * bytes + at, v);
+		if (kind == Q5_0 || kind == Q5_1)
+			turned(row, b * bytes + at - 4, h);
+		if (kind == Q8_0)
+			turned(row, b * bytes + at + 16, h);
+#pragma GCC unroll 4
+		for (size_t i = 0; i < 4; i++) {
+			__m512i lo = _mm512_and_si512(v[i], low4);
+			__m512i hi = _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4);
+
+			if (kind == Q8_0) {
+				lo = _mm512_xor_si512(v[i], top);
+				hi = _mm512_xor_si512(h[i], top);
+			} else if (kind == Q5_0 || kind == Q5_1) {
+				lo = fifth(h[0], i, lo);
+				hi = fifth(h[0], i + 4, hi);
+			} else if (kind == IQ4_NL || kind == MXFP4) {
+				lo = _mm512_shuffle_epi8(table, lo);
+				hi = _mm512_shuffle_epi8(table, hi);
+			}
+			_mm512_storeu_si512(tile[G(i)], lo);
+			_mm512_storeu_si512(tile[G(4 + i)], hi);
+		}
+	}
+}
+
+/* Q4_K, Q5_K: d and dmin, then the twelve bytes of scales and minima, are the first 16 of a block. */
+ALWAYS void fill_k_scales(const uint8_t *const row[16], size_t at, float (*sct)[16], float (*mnt)[16])
+{
+	const __m512i six = _mm512_set1_epi8(0x3f), low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(0x30);
+	__m512i v[4], s[2], m[2];
+	__m512 d, dmin;
+
+	turned(row, at, v);
+	d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v[0]));
+	dmin = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v[0], 16)));
+	s[0] = _mm512_and_si512(v[1], six);
+	m[0] = _mm512_and_si512(v[2], six);
+	s[1] = and_or(_mm512_srli_epi16(v[1], 2), two, _mm512_and_si512(v[3], low4));
+	m[1] = and_or(_mm512_srli_epi16(v[2], 2), two, _mm512_and_si512(_mm512_srli_epi16(v[3], 4), low4));
+#pragma GCC unroll 8
+	for (unsigned j = 0; j < 8; j++) {
+		const __m512i byte = _mm512_set1_epi32(255);
+		__m512i a = _mm512_and_si512(_mm512_srli_epi32(s[j / 4], 8 * (j % 4)), byte);
+		__m512i b = _mm512_and_si512(_mm512_srli_epi32(m[j / 4], 8 * (j % 4)), byte);
+
+		_mm512_storeu_ps(sct[G(j)], _mm512_mul_ps(d, _mm512_cvtepi32_ps(a)));
+		_mm512_storeu_ps(mnt[G(j)], _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(b)));
+	}
+}
+
+ALWAYS void fill_k(enum kind kind, const uint8_t *const row[16], size_t at, lanes *tile)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), bit5 = _mm512_set1_epi8(16);
+
+	for (size_t j = 0; j < 2; j++) { /* first or second 16 of a sub-block */
+		__m512i h[4], v[4];
+
+		if (kind == Q5_K)
+			turned(row, at + 16 + 16 * j, h);
+		for (size_t c = 0; c < 4; c++) {
+			lanes *o = tile + G(16 * c + 4 * j);
+
+			turned(row, at + (kind == Q4_K ? 16 : 48) + 32 * c + 16 * j, v);
+#pragma GCC unroll 4
+			for (size_t i = 0; i < 4; i++) {
+				__m512i lo = _mm512_and_si512(v[i], low4);
+				__m512i hi = _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4);
+
+				if (kind == Q5_K) { /* bits 2 c and 2 c + 1 */
+					__m512i g = _mm512_srli_epi16(h[i], (unsigned)(2 * c));
+
+					lo = and_or(_mm512_slli_epi16(g, 4), bit5, lo);
+					hi = and_or(_mm512_slli_epi16(g, 3), bit5, hi);
+				}
+				_mm512_storeu_si512(o[G(i)], lo);
+				_mm512_storeu_si512(o[G(8 + i)], hi);
+			}
+		}
+	}
+}
+
+ALWAYS void fill_q6_k(const uint8_t *const row[16], size_t at, lanes *tile)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(0x30);
+
+	for (size_t b = 0; b < 2; b++)
+		for (size_t j = 0; j < 2; j++) {
+			lanes *o = tile + G(32 * b + 4 * j);
+			__m512i x[4], y[4], h[4];
+
+			turned(row, at + 64 * b + 16 * j, x);
+			turned(row, at + 64 * b + 32 + 16 * j, y);
+			turned(row, at + 128 + 32 * b + 16 * j, h);
+#pragma GCC unroll 4
+			for (size_t i = 0; i < 4; i++) {
+				_mm512_storeu_si512(o[G(i)], and_or(_mm512_slli_epi16(h[i], 4), two,
+					_mm512_and_si512(x[i], low4)));
+				_mm512_storeu_si512(o[G(8 + i)], and_or(_mm512_slli_epi16(h[i], 2), two,
+					_mm512_and_si512(y[i], low4)));
+				_mm512_storeu_si512(o[G(16 + i)], and_or(h[i], two,
+					_mm512_and_si512(_mm512_srli_epi16(x[i], 4), low4)));
+				_mm512_storeu_si512(o[G(24 + i)], and_or(_mm512_srli_epi16(h[i], 2), two,
+					_mm512_and_si512(_mm512_srli_epi16(y[i], 4), low4)));
+			}
+		}
+}
+
+/* Two bits, and of Q3_K a third: quarter t of half b of 256 has bits 2t of 32 bytes. */
+ALWAYS void fill_low_k(enum kind kind, const uint8_t *const row[16], size_t at, lanes *tile)
+{
+	const __m512i two = _mm512_set1_epi8(3), bit3 = _mm512_set1_epi8(4);
+
+	for (size_t j = 0; j < 2; j++) {
+		__m512i h[4], v[4];
+
+		if (kind == Q3_K)
+			turned(row, at + 16 * j, h);
+		for (size_t b = 0; b < 2; b++) {
+			turned(row, at + (kind == Q3_K ? 32 : 16) + 32 * b + 16 * j, v);
+#pragma GCC unroll 4
+			for (unsigned t = 0; t < 4; t++)
+#pragma GCC unroll 4
+				for (size_t i = 0; i < 4; i++) {
+					__m512i w = _mm512_and_si512(_mm512_srli_epi16(v[i], 2 * t), two);
+
+					if (kind == Q3_K)
+						w = and_or(_mm512_slli_epi16(_mm512_srli_epi16(h[i], (unsigned)(4 * b) + t), 2),
+							bit3, w);
+					_mm512_storeu_si512(tile[G(32 * b + 8 * t + 4 * j + i)], w);
+				}
+		}
+	}
+}
+
+ALWAYS void fill_iq4_xs(const uint8_t *const row[16], size_t at, lanes *tile)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), table = _mm512_broadcast_i32x4(load128(iq4_table));
+
+	for (size_t b = 0; b < 8; b++) {
+		__m512i v[4];
+
+		turned(row, at + 8 + 16 * b, v);
+		for (size_t i = 0; i < 4; i++) {
+			_mm512_storeu_si512(tile[G(8 * b + i)], _mm512_shuffle_epi8(table, _mm512_and_si512(v[i], low4)));
+			_mm512_storeu_si512(tile[G(8 * b + 4 + i)], _mm512_shuffle_epi8(table,
+				_mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4)));
+		}
+	}
+}
+
+/* What of a tile could be filled, of 16 rows of len elements. */
+ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, lanes *tile,
+	float (*sct)[16], float (*mnt)[16])
+{
+	switch (kind) {
+	case B32: case B32_MIN: case B16: case B16_MIN:
+		return 0;
+	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL: case MXFP4:
+		fill_blocks(kind, row, len, tile);
+		return FILLED_CODES;
+	default:
+		break;
+	}
+	for (size_t i = 0; i < len / 256; i++, tile += G(64)) {
+		size_t at = i * bytes256(kind);
+
+		if (kind == Q4_K || kind == Q5_K) {
+			fill_k_scales(row, at, sct + G(8 * i), mnt + G(8 * i));
+			fill_k(kind, row, at, tile);
+		} else if (kind == Q6_K) {
+			fill_q6_k(row, at, tile);
+		} else if (kind == IQ4_XS) {
+			fill_iq4_xs(row, at, tile);
+		} else {
+			fill_low_k(kind, row, at, tile);
+		}
+	}
+	return kind == Q4_K || kind == Q5_K ? FILLED_CODES | FILLED_SCALES : FILLED_CODES;
+}
