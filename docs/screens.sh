@@ -32,6 +32,11 @@ shoot() {
 	for shot; do
 		tm send-keys "${shot%%=*}"
 		sleep "${SHOT_SETTLE:-3}"
+		for _ in $(seq 120); do # until nothing is being computed
+			tm capture-pane -p | grep -qE 'looking …|reading .*…|computing|replaying|larger one' ||
+				break
+			sleep 0.5
+		done
 		tm send-keys P
 		name=${shot#*=}
 		made=
