@@ -278,7 +278,7 @@ static int with_model(struct explain *x, struct moe_err *e)
 {
 	size_t n;
 
-	if (load_model(audit_o.model, &x->l, e))
+	if (load_model(audit_o.model, &audit_o.load, &x->l, e))
 		return -1;
 	if (model_info(x->l.model)->n_moe_layer != x->info.n_moe_layer || memcmp(model_info(x->l.model)->layers,
 		x->info.layers, x->info.n_moe_layer * sizeof x->info.layers[0]))

@@ -376,7 +376,7 @@ int audit_replay(int argc, char **argv, struct moe_err *e)
 	load_catch_interrupt();
 	p->hook = (struct moe_hook){ .name = "replay", .ctx = p, .route = compare };
 	p->r = reader_open(argv[0], e);
-	bad = !p->r || reader_run(p->r, (int64_t)run, &p->info, e) || load_model(audit_o.model, &p->l, e) ||
+	bad = !p->r || reader_run(p->r, (int64_t)run, &p->info, e) || load_model(audit_o.model, &audit_o.load, &p->l, e) ||
 		check_model(p, &why_not, e) || same_shape(p, e) ||
 		audit_access(argv[0], LEAF_ACCESS, "replay", p->info.id, -1, -1, e) ||
 		!(p->s = engine_session(&p->l, &audit_o.load, e)) || session_add_hook(p->s, &p->hook, e) ||

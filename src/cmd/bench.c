@@ -232,7 +232,7 @@ static int open_all(struct bench *b, const char *model, struct moe_err *e)
 {
 	struct rng r;
 
-	if (load_model(model, &b->l, e))
+	if (load_model(model, &lo, &b->l, e))
 		return -1;
 	b->plain.s = engine_session(&b->l, &lo, e);
 	b->logged.s = b->plain.s ? engine_session(&b->l, &lo, e) : NULL;

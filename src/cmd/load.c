@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/mem.h"
+#include "base/pool.h"
 #include "cmd/show.h"
 #include "model/aware.h"
 #include "version.h"
@@ -85,11 +87,33 @@ int load_gguf(const char *name, struct gguf **out, struct moe_err *e)
 	return *out ? 0 : -1;
 }
 
-int load_model(const char *name, struct loaded *l, struct moe_err *e)
+/* All that is read whole: of an embedding that is not the output too, only rows are. */
+static int read_whole(const struct gguf *g, const struct gguf_tensor *t)
+{
+	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
+}
+
+#define COPY_LEAST (64ull << 20) /* bytes: below, a processor's caches do most of the work */
+
+static int copies(const struct load_opts *o, const struct gguf *g)
+{
+	uint64_t bytes = gguf_file_bytes(g);
+
+	if (!o || o->cache || o->where == LOAD_MAP)
+		return 0;
+	return o->where == LOAD_COPY || (bytes >= COPY_LEAST && gguf_large_pages() && bytes <= mem_available() / 2);
+}
+
+int load_model(const char *name, const struct load_opts *o, struct loaded *l, struct moe_err *e)
 {
 	memset(l, 0, sizeof *l);
 	if (load_gguf(name, &l->gguf, e))
 		return -1;
+	if (copies(o, l->gguf) &&
+	    gguf_to_memory(l->gguf, read_whole, o->threads ? (int)o->threads : pool_default_threads(), e)) {
+		load_free(l);
+		return -1;
+	}
 	l->model = model_open(l->gguf, e);
 	l->tok = l->model ? tok_load(l->gguf, e) : NULL;
 	if (l->tok && tok_n_vocab(l->tok) > model_info(l->model)->n_vocab) {

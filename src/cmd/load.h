@@ -30,14 +30,13 @@ struct loaded {
 /* A GGUF file; if it is cut while it is in use, the process says so and ends. */
 struct gguf *load_file(const char *path, struct moe_err *e);
 int load_gguf(const char *name, struct gguf **out, struct moe_err *e);
-int load_model(const char *name, struct loaded *l, struct moe_err *e); /* model and tokenizer */
 void load_free(struct loaded *l);
 
 /* Options of every command that makes a session; LOAD_OPTS(v) are their rows for a table. */
 struct load_opts {
 	long long ctx, batch, threads;
 	const char *isa, *cache, *policy, *aware;
-	int kv_type, activations;
+	int kv_type, activations, where;
 	struct opt_list lora;
 };
 #define LOAD_OPTS(v) \
@@ -50,6 +49,8 @@ struct load_opts {
 	  "what quantised weights are multiplied with (default int8)", 0, 0 }, \
 	{ "kv-type", 0, OPT_ENUM, &(v).kv_type, "f16|f32|q8_0", "what keys and values are kept in (default f16)", \
 	  0, 0 }, \
+	{ "load", 0, OPT_ENUM, &(v).where, "auto|map|copy", \
+	  "weights stay in the mapped file, or are copied to large pages (default: if they fit)", 0, 0 }, \
 	{ "lora", 0, OPT_LIST, &(v).lora, "FILE[:SCALE]", "add a low-rank adapter to the weights; repeatable", \
 	  0, 0 }, \
 	{ "expert-cache", 0, OPT_TEXT, &(v).cache, "SIZE", "experts stay in the file, SIZE of memory holds those " \
@@ -58,6 +59,13 @@ struct load_opts {
 	{ "cache-aware", 0, OPT_TEXT, &(v).aware, "KEEP,RANK", "CHANGES ROUTING: keep the KEEP best experts, take " \
 	  "the rest from memory up to RANK", 0, 0 }, \
 	{ "isa", 0, OPT_TEXT, &(v).isa, "NAME", "kernels: avx512, avx2 or plain (default: the best)", 0, 0 }
+
+enum { LOAD_AUTO, LOAD_MAP, LOAD_COPY }; /* where */
+
+/* Model and tokenizer. Weights are copied into memory of large pages if o wants that: by default where
+ * the system has such pages and half of its free memory holds the weights, and not with an expert
+ * cache, whose experts stay in the file. o NULL: they stay mapped. */
+int load_model(const char *name, const struct load_opts *o, struct loaded *l, struct moe_err *e);
 struct session_opt load_session_opt(const struct load_opts *o);
 
 /* The run's descriptor for the trace; strings are borrowed from l, s and static storage. */

@@ -177,7 +177,7 @@ static int open_all(struct profile *p, char **corpus, int n_corpus, struct moe_e
 	struct record_about about = { .l = &p->l, .more = describe_reading, .ctx = p };
 	struct moe_run_desc d;
 
-	if (load_model(o->model, &p->l, e))
+	if (load_model(o->model, o->load, &p->l, e))
 		return -1;
 	if (!model_info(p->l.model)->n_moe_layer)
 		return err_set(e, MOE_ERR_INPUT, "%s is dense: it has no routers to profile", o->model);

@@ -186,7 +186,7 @@ static int infer(int argc, char **argv, struct moe_err *e)
 
 	if (argc == 2)
 		text = argv[1];
-	if (load_model(model, &g.l, e))
+	if (load_model(model, &lo, &g.l, e))
 		return -1;
 	status = go(&g, text, e);
 	if (g.t) {

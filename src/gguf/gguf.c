@@ -746,6 +746,8 @@ void gguf_close(struct gguf *g)
 			munmap(g->file[i].map, g->file[i].size);
 		free(g->file[i].path);
 	}
+	if (g->own)
+		munmap(g->own, g->own_bytes);
 	free(g->file);
 	free(g);
 }

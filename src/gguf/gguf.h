@@ -1,5 +1,5 @@
 /*
- * gguf.h - reading a GGUF model: bounded, over read-only mappings, no weight copied.
+ * gguf.h - reading a GGUF model: bounded, over read-only mappings; weights are copied only on request.
  *
  * A file is hostile until proven otherwise: every count, length, offset and size is checked against
  * the bytes that remain and the limits below before it is used, multiplied or allocated for.
@@ -57,6 +57,14 @@ struct gguf_part { const char *path; const void *data; uint64_t bytes; };
 /* The same over all parts of a split model in order; their paths are for error messages. */
 struct gguf *gguf_open_parts(const struct gguf_part *part, size_t n, struct moe_err *e);
 void gguf_close(struct gguf *g);
+
+/* Copies the tensors that `wanted` names out of the mapped files into memory of large pages, where the
+ * system has them: a processor reads those a good deal faster (fewer misses of its address cache), but
+ * other processes do not share them. Before anybody has taken a tensor's data. Nothing of a file that
+ * was given as memory is copied. */
+int gguf_to_memory(struct gguf *g, int (*wanted)(const struct gguf *, const struct gguf_tensor *),
+	int n_threads, struct moe_err *e);
+int gguf_large_pages(void); /* 1 if the system gives them to who asks */
 
 const char *gguf_path(const struct gguf *g); /* of the first part */
 uint64_t gguf_file_bytes(const struct gguf *g); /* of all parts */

@@ -41,6 +41,8 @@ struct gguf {
 	struct gguf_tensor *tensor; /* [n_tensors], file order */
 	uint32_t *tensor_sorted;  /* [n_tensors], by name */
 	struct gguf_block *names; /* the keys and the tensors' names, NUL-terminated */
+	void *own;                /* copies of tensors, own_bytes in all; gguf_to_memory */
+	size_t own_bytes;
 	uint64_t mem, max_mem;    /* bytes allocated for all of the above, and their limit */
 };
 

@@ -27,6 +27,14 @@ for how in '--expert-cache 10%' '--expert-cache 20K --batch 3' '--expert-cache 4
 	same "$how: decisions" "$(picks cached.db)" "$(picks plain.db)"
 done
 
+# ---- nor does it matter where the weights are
+for how in '--load copy' '--load map' '--load auto' '--load copy --expert-cache 20%'; do
+	# shellcheck disable=SC2086
+	text where $how
+	cmp -s plain where || no "$how: another text"
+done
+refuse 2 '--load|auto|map|copy' run "$base" --load disk x
+
 # ---- its figures: decoding needs k experts of each layer for a token
 text cached --expert-cache 30%
 same "accesses of decoding" "$("$MOESCOPE" stat cached.db --cache --csv 2>/dev/null | tr -d '\r' |

@@ -966,6 +966,40 @@ static void test_committed_files(void **state)
 	globfree(&found);
 }
 
+static int not_embedding(const struct gguf *g, const struct gguf_tensor *t)
+{
+	(void)g;
+	return strcmp(t->name, "token_embd.weight") != 0;
+}
+
+static void test_to_memory(void **state)
+{
+	const char *path = "tests/data/models/qwen2moe.gguf";
+	struct moe_err e;
+	struct gguf *file, *copy;
+	size_t moved = 0;
+
+	(void)state;
+	file = gguf_open(path, &e);
+	copy = gguf_open(path, &e);
+	if (!file || !copy)
+		fail_msg("%s", e.msg);
+	if (gguf_to_memory(copy, not_embedding, 3, &e))
+		fail_msg("%s", e.msg);
+	for (size_t i = 0; i < gguf_n_tensors(file); i++) {
+		const struct gguf_tensor *a = gguf_tensor_at(file, i), *b = gguf_tensor_at(copy, i);
+		int in_file = gguf_holds(copy, b->data);
+
+		assert_int_equal(in_file, !strcmp(b->name, "token_embd.weight"));
+		moved += !in_file;
+		assert_int_equal((uintptr_t)b->data % (in_file ? 1 : 64), 0);
+		assert_memory_equal(a->data, b->data, a->n_bytes);
+	}
+	assert_true(moved > 10);
+	gguf_close(file);
+	gguf_close(copy);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -994,6 +1028,7 @@ int main(void)
 		cmocka_unit_test(test_names_beyond_memory),
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_committed_files),
+		cmocka_unit_test(test_to_memory),
 	};
 
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
