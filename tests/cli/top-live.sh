@@ -37,7 +37,7 @@ echo "write-ahead log at most $((most >> 10)) KiB"
 
 # ---- what following costs ----
 # CPU time of all threads over 10 s, once the first computations are done. The aim is a hundredth of a
-# core (docs/ARCHITECTURE.md has the figures); a busy machine makes every cycle dearer, hence the room.
+# core, which is 100 ms; a busy machine makes every cycle dearer, hence the room.
 "$build/tests/feed" "$tmp/slow.db" --layers 24 --experts 64 --k 8 --rate 200 --tokens 0 >/dev/null 2>&1 &
 feed=$!
 while [ ! -s "$tmp/slow.db" ]; do sleep 0.1; done
