@@ -231,7 +231,8 @@ static void base_load(struct tui_source *s, struct tui_data *d)
 		same = s->base_layers.layer[i].layer == d->layers.layer[i].layer &&
 			s->base_layers.layer[i].n_expert == d->layers.layer[i].n_expert;
 	if (!same)
-		snprintf(d->base_why, sizeof d->base_why, "baseline run %lld has a model of another shape: loads are not compared",
+		snprintf(d->base_why, sizeof d->base_why, "baseline run %lld has a model of another "
+			"shape: loads are not compared",
 			(long long)d->base_run);
 	else if (copy_layers(&s->base_layers, &d->base))
 		snprintf(d->base_why, sizeof d->base_why, "no baseline: out of memory");

@@ -16,8 +16,8 @@
 struct tui_feed;
 
 /* A byte is written to wake_fd whenever there is something to take. With `wait` a missing file is
- * waited for, and a run newer than `after`. base_path: another file that the baseline is in, or NULL. Both must live as long as the
- * feed. */
+ * waited for, and a run newer than `after`. base_path: another file that the baseline is in, or NULL. Both
+ * must live as long as the feed. */
 struct tui_feed *tui_feed_start(const char *path, const char *base_path, int wait, int64_t after,
 	const struct tui_want *want, int wake_fd, struct moe_err *e);
 /* Ends the threads; one that is deep in a computation is left to end with the process. */

@@ -160,7 +160,8 @@ static void flow(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s,
 			x = 0, y++;
 		if (y < r.h)
 			tui_text(c->g, r.x + x, r.y + y, r.w - x, phase && t->phase + 1 != phase ? TUI_FRAME :
-				k->of[t->expert] < 0 ? TUI_DIM : (enum tui_style)(TUI_EXPERT_COLOUR + k->of[t->expert]), text);
+				k->of[t->expert] < 0 ? TUI_DIM : (enum tui_style)(TUI_EXPERT_COLOUR +
+				k->of[t->expert]), text);
 		x += w < r.w ? w : r.w;
 		if (breaks_line(t))
 			x = 0, y++;
