@@ -185,6 +185,18 @@ static int add_aware(struct loaded *l, struct session *s, const char *arg, struc
 	return 0;
 }
 
+/* Nothing forbids a longer context than the model has seen, but nobody should take it for granted. */
+static void warn_context(struct loaded *l, const struct session *s)
+{
+	const struct model_info *in = model_info(l->model);
+
+	if (session_ctx(s) > in->n_ctx_train && !l->warned)
+		fprintf(stderr, "moescope: warning: --ctx %u is beyond the %u tokens that the model was trained with "
+			"(RoPE scaling: %s); do not trust what it predicts past them\n", session_ctx(s), in->n_ctx_train,
+			in->rope_scaling);
+	l->warned = 1;
+}
+
 struct session *engine_session(struct loaded *l, const struct load_opts *o, struct moe_err *e)
 {
 	struct session_opt so = load_session_opt(o);
@@ -210,6 +222,8 @@ struct session *engine_session(struct loaded *l, const struct load_opts *o, stru
 		session_free(s);
 		return NULL;
 	}
+	if (s)
+		warn_context(l, s);
 	return s;
 }
 

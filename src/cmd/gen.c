@@ -26,6 +26,8 @@ int gen_feed(struct gen *g, const int32_t *ids, size_t n, enum moe_phase phase, 
 	for (size_t i = 0; i < n; i++)
 		sampler_seen(g->sampler, ids[i]);
 	g->n_fed += n;
+	if (phase == MOE_PREFILL)
+		energy_skip(&g->energy);
 	return session_eval(g->s, ids, n, phase, &want, e);
 }
 

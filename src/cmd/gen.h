@@ -4,6 +4,7 @@
 #ifndef CMD_GEN_H
 #define CMD_GEN_H
 
+#include "cmd/energy.h"
 #include "cmd/load.h"
 #include "cmd/record.h"
 #include "model/sampler.h"
@@ -20,6 +21,7 @@ struct gen {
 	int32_t unfed;         /* printed last and not fed, because nothing was to follow; -1 = none */
 	uint64_t seed;
 	struct record rec;     /* of the database's audit log */
+	struct energy energy;  /* of prefill and decode, without pauses before a prompt */
 	/* With a strict log: tokens that wait until the decisions before them are committed. */
 	struct { int32_t id; uint64_t fed; } *held; /* fed: tokens that the engine had seen */
 	size_t n_held, n_shown;

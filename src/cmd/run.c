@@ -85,7 +85,8 @@ static int open_trace(struct gen *g, struct moe_err *e)
 	g->t = moe_trace_open(db, &o, &d, e);
 	if (!g->t)
 		return -1;
-	if (session_add_hook(g->s, moe_trace_hook(g->t), e))
+	energy_init(&g->energy);
+	if (session_add_hook(g->s, moe_trace_hook(g->t), e) || session_add_hook(g->s, &g->energy.hook, e))
 		return -1;
 	if (!log_text)
 		return 0;
@@ -194,6 +195,7 @@ static int infer(int argc, char **argv, struct moe_err *e)
 		int lost;
 
 		id = moe_trace_run(g.t);
+		energy_note(&g.energy, g.t, NULL); /* what fails here fails closing, too */
 		lost = moe_trace_close(g.t, status ? MOE_RUN_FAILED : MOE_RUN_DONE, &late);
 
 		if (lost && !status) {

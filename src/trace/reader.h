@@ -69,6 +69,7 @@ struct load_filter {
 	int64_t bucket0, bucket1; /* buckets bucket0 <= b < bucket1; 0,0 = all */
 	/* A sample of the single decisions; sums of load know nothing of it. */
 	uint64_t every;  /* whole sequences: the first and then every n-th; 0 and 1 = all */
+	int half;        /* of these every second, 1 = from the first, 2 = from the second; 0 = both halves */
 	uint64_t most;   /* stop with the chunk that reaches so many tokens; 0 = never */
 };
 
