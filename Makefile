@@ -31,6 +31,11 @@ LIBS := $(shell $(PC) --libs $(DEPS))
 else ifeq ($(filter deps demo check lint clean,$(MAKECMDGOALS)),)
 $(error libraries are missing. `./install-deps.sh` installs them; `make demo` and `make check` call it)
 endif
+# Optional: pictures of the dashboard's screens.
+ifeq ($(shell $(PC) --exists cairo 2>/dev/null && echo yes),yes)
+$(BUILD)/tui/picture.o: BASE_CFLAGS += -DMOE_CAIRO $(shell $(PC) --cflags cairo)
+LIBS += $(shell $(PC) --libs cairo)
+endif
 LIBS += -lm -pthread
 ALL_CFLAGS = $(BASE_CFLAGS) $(CFLAGS)
 # A file of kernels gets the instructions that it is named after, where the compiler knows them; on
