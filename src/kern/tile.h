@@ -56,21 +56,27 @@ ALWAYS void step(uint32_t type, const uint8_t *w, size_t row_bytes, const float 
 	L v[TILE_R + TILE_T];
 
 	if (nr < nt) {
+#pragma GCC unroll 24
 		for (size_t r = 0; r < nr; r++)
 			v[r] = weights(type, w + r * row_bytes);
+#pragma GCC unroll 24
 		for (size_t t = 0; t < nt; t++) {
 			L xv = lload(x + t * xs);
 
+#pragma GCC unroll 24
 			for (size_t r = 0; r < nr; r++)
 				acc[t * nr + r] = lfma(v[r], xv, acc[t * nr + r]);
 		}
 		return;
 	}
+#pragma GCC unroll 24
 	for (size_t t = 0; t < nt; t++)
 		v[t] = lload(x + t * xs);
+#pragma GCC unroll 24
 	for (size_t r = 0; r < nr; r++) {
 		L wv = weights(type, w + r * row_bytes);
 
+#pragma GCC unroll 24
 		for (size_t t = 0; t < nt; t++)
 			acc[t * nr + r] = lfma(wv, v[t], acc[t * nr + r]);
 	}
@@ -88,6 +94,7 @@ ALWAYS void tile(uint32_t type, const uint8_t *w, size_t row_bytes, const float 
 		L acc[TILE_R * TILE_T];
 		size_t i = 0;
 
+#pragma GCC unroll 24
 		for (size_t k = 0; k < nr * nt; k++)
 			acc[k] = first ? lzero() : lload(sums[k] + lane);
 		for (; i + line <= n; i += line) {
@@ -98,6 +105,7 @@ ALWAYS void tile(uint32_t type, const uint8_t *w, size_t row_bytes, const float 
 		}
 		for (i += lane; i < n; i += 16)
 			step(type, w + size * i, row_bytes, x + i, xs, nr, nt, acc);
+#pragma GCC unroll 24
 		for (size_t k = 0; k < nr * nt; k++)
 			lstore(sums[k] + lane, acc[k]);
 	}
