@@ -359,7 +359,7 @@ static const char style[] =
 	"dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.75rem 0}"
 	"dt{color:var(--dim)}dd{margin:0}"
 	"@media(max-width:32rem){dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}"
-	"th,td{padding:.25rem .3rem}.wide{width:25%}}";
+	"table{font-size:.9rem}th,td{padding:.25rem .2rem}.wide{width:20%;padding-right:0}}";
 
 /* The policy names the one style by its hash: nothing else can be added to the page. */
 static void page_head(const struct explain *x, struct buf *b)

@@ -105,7 +105,7 @@ static int settle(struct side *side, struct moe_err *e)
 {
 	static const struct timespec pause = { 0, 5000000 };
 
-	while (side->t && moe_trace_committed(side->t) < side->fed) {
+	while (side->t && moe_trace_committed(side->t) < side->fed && !load_interrupted()) {
 		if (moe_trace_flush(side->t, e))
 			return -1;
 		nanosleep(&pause, NULL);
@@ -275,6 +275,7 @@ static int open_side(struct bench *b, struct side *side, int with_log, struct mo
 	if (with_log && (start_log(b->dir, db, side->detail, e) || record_start(&side->rec, db, &about, &to, &d, e)))
 		return -1;
 	side->t = moe_trace_open(db, &to, &d, e);
+	side->fed = 0; /* the first side ran before it had a trace */
 	return side->t ? session_add_hook(side->s, moe_trace_hook(side->t), e) : -1;
 }
 

@@ -31,5 +31,10 @@ has 'bench' 'counts  decode   median|start to first token|peak memory|GB/s read'
 run_it bench "$tiny" --pairs 1 --prefill 4 --decode 2 --no-log
 same "bench --no-log: $(head -c 200 err)" $got 0
 grep -q 'cost of' out && no 'bench --no-log speaks of logging'
+for detail in routes full; do # a log's cost, beside a side that ran before it had a trace; it ends
+	timeout -s KILL 60 "$MOESCOPE" bench --audit "$tiny" --detail $detail --pairs 2 --prefill 8 --decode 3 >out 2>err </dev/null
+	same "bench --audit at $detail: $(head -c 200 err)" $? 0
+	has "bench --audit at $detail" "cost of an audit log beside logging" "$(cat out)"
+done
 refuse 2 '100000|does not fit in a context of 128' bench "$tiny" --depth 100000 --no-log
 finish
