@@ -28,6 +28,19 @@ ALWAYS int min_of(enum kind kind)
 	return kind == B32_MIN || kind == Q2_K || kind == Q4_1 || kind == Q5_1 || kind == Q4_K || kind == Q5_K;
 }
 
+/* log2 of the off that sums are to be freed from */
+ALWAYS int off_of(enum kind kind, const struct codes *c)
+{
+	switch (kind) {
+	case B32: return OFF_LOG2(c);
+	case Q4_0: return 3;
+	case Q5_0: case MXFP4: return 4;
+	case Q6_K: return 5;
+	case Q3_K: return 2;
+	default: return 0;
+	}
+}
+
 /* Blocks of 16 come by 256 elements, and are always read as they lie. */
 static enum kind kind_of(uint32_t type, size_t len)
 {
@@ -420,33 +433,28 @@ ALWAYS void eight_products(enum kind kind, const struct codes *c, __m256i s, con
 
 	dx = blk_of(kind) == 32 ? _mm256_loadu_ps(d) :
 		_mm256_permutevar_ps(_mm256_broadcast_ps((const __m128 *)d), _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
-	if (!min_of(kind) && OFF_LOG2(c))
-		s = _mm256_sub_epi32(s, _mm256_slli_epi32(xs, OFF_LOG2(c)));
+	if (off_of(kind, c))
+		s = _mm256_sub_epi32(s, _mm256_slli_epi32(xs, off_of(kind, c)));
 	y = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_mul_ps(f->sc, dx));
 	if (min_of(kind))
 		y = _mm256_fnmadd_ps(f->mn, _mm256_mul_ps(_mm256_cvtepi32_ps(xs), dx), y);
 	_mm256_storeu_ps(out, y);
 }
 
-#define MANY_TOKENS
-
-ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+/* The whole 256s of a row of a kind that is read as it lies. */
+ALWAYS void whole_products(enum kind kind, const struct codes *c, const uint8_t *p, size_t n256,
+	const uint8_t *end, const struct gv_in *in, size_t n_tok, float *out, size_t os)
 {
 	const size_t blk = blk_of(kind), eight = 8 * blk, np = in->np;
-	const enum kind rest = min_of(kind) ? B32_MIN : B32;
-	size_t whole = kind > B32_MIN ? len / 256 * 256 : 0, i = 0;
 	struct scales f[2];
 	__m256i w[8];
 
-	for (; i < whole; i += 256) {
-		const uint8_t *p = row + i / 256 * bytes256(kind);
-
-		ahead(p, bytes256(kind), part.end);
+	for (size_t i = 0; i < n256; i++, p += bytes256(kind)) {
+		ahead(p, bytes256(kind), end);
 		scales_at(kind, p, f);
 #pragma GCC unroll 2
 		for (size_t h = 0; h < 256 / eight; h++) {
-			size_t at = i + h * eight;
+			size_t at = 256 * i + h * eight;
 
 			if (HALVES(kind))
 				read_halves(kind, p, w);
@@ -457,16 +465,34 @@ ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *ro
 					in->d + (t * np + at) / 32, in->sum + (t * np + at) / blk, out + t * os + at / blk);
 		}
 	}
+}
+
+#define MANY_TOKENS
+
+ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+{
+	const size_t np = in->np;
+	const enum kind rest = min_of(kind) ? B32_MIN : B32;
+	size_t i = kind > B32_MIN ? len / 256 * 256 : 0;
+
+	if (n_tok == 1) /* the commonest, and the compiler then knows all */
+		whole_products(kind, c, row, i / 256, part.end, in, 1, out, os);
+	else
+		whole_products(kind, c, row, i / 256, part.end, in, n_tok, out, os);
 	for (; i < act8_pad(len); i += 256) { /* unpacked, then zeros */
-		if (blk == 16) {
+		struct scales f;
+		__m256i w[8];
+
+		if (blk_of(kind) == 16) {
 			for (size_t t = 0; t < n_tok; t++)
 				memset(out + t * os + i / 16, 0, 16 * sizeof *out);
 			continue;
 		}
 		read_in_order(rest, NULL, part.code + i, 0, w);
-		f[0] = (struct scales){ _mm256_loadu_ps(part.sc + i / 32), _mm256_loadu_ps(part.mn + i / 32) };
+		f = (struct scales){ _mm256_loadu_ps(part.sc + i / 32), _mm256_loadu_ps(part.mn + i / 32) };
 		for (size_t t = 0; t < n_tok; t++)
-			eight_products(rest, c, sums_of(rest, c, w, in->q + t * np + i), f, in->d + (t * np + i) / 32,
+			eight_products(rest, c, sums_of(rest, c, w, in->q + t * np + i), &f, in->d + (t * np + i) / 32,
 				in->sum + (t * np + i) / 32, out + t * os + i / 32);
 	}
 }
