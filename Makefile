@@ -9,6 +9,7 @@
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviourSanitizer, in build/san
 #   make install    PREFIX=/usr/local by default
 #   make V=1 ...    shows every command of the compiler
+#   make check-arm64  the kernels and whole runs, compiled for AArch64, under qemu; ALL=1: every unit test
 #
 # A new .c file in an existing folder is found by itself; so are tests/unit/test_*.c and
 # tests/cli/*.sh.
@@ -32,6 +33,11 @@ $(error libraries are missing. `./install-deps.sh` installs them; `make demo` an
 endif
 LIBS += -lm -pthread
 ALL_CFLAGS = $(BASE_CFLAGS) $(CFLAGS)
+# A file of kernels gets the instructions that it is named after, where the compiler knows them; on
+# another kind of machine it is empty.
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ISA_FLAGS = $(if $(filter x86_64,$(MACHINE)),$(ISA))$(if $(filter aarch64,$(MACHINE)),$(ISA_ARM))
+$(BUILD)/src/kern/int8_dotprod.o: ISA_ARM := -march=armv8.2-a+dotprod
 Q := $(if $(V),,@)
 say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 
@@ -47,7 +53,7 @@ EXT_SRC := src/trace/ext/routing_ext.c src/trace/routing.c src/trace/chunk.c src
 PLOTS := $(patsubst reports/plots/%.gp,$(BUILD)/gen/%_gp.h,$(wildcard reports/plots/*.gp))
 GEN := $(BUILD)/gen/schema_sql.h $(BUILD)/gen/schema_2_sql.h $(BUILD)/gen/schema_3_sql.h $(BUILD)/gen/version.h $(BUILD)/gen/style_css.h $(PLOTS)
 
-.PHONY: all deps demo check unit tools bench-tools cli lint attack install clean libfuzzer
+.PHONY: all deps demo check check-arm64 unit tools bench-tools cli lint attack install clean libfuzzer
 all: $(BUILD)/moescope $(BUILD)/moescope-verify $(BUILD)/moescope_routing.so
 
 deps:
@@ -61,6 +67,10 @@ demo: deps
 check: deps
 	@$(MAKE) --no-print-directory -j2 all
 	@tests/run $(BUILD)
+
+# Skipped, with the reason, where the cross compiler or qemu is missing.
+check-arm64: all
+	@MOESCOPE=$(BUILD)/moescope tests/arm64/check.sh $(if $(ALL),all) || { s=$$?; [ $$s = 77 ] && echo skipped || exit $$s; }
 
 # Text that is compiled in: each line becomes a C string.
 QUOTE = mkdir -p $(@D) && sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< > $@
@@ -91,12 +101,14 @@ FORCE:
 $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
-$(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o: OPT_KERN := $(if $(SAN),,-O3)
+# Nobody looks at the exceptions of floating point: with that said, exp and rounding become vectors on AVX2.
+$(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o $(BUILD)/src/model/%.o $(BUILD)/src/sim/%.o: OPT_KERN := $(if $(SAN),,-O3 -fno-trapping-math)
 
-$(BUILD)/%.o: %.c $(GEN)
+# What is generated must be there; who includes it, the .d files know: a commit does not rebuild the world.
+$(BUILD)/%.o: %.c | $(GEN)
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(OPT_KERN) $(ISA_FLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/libmoescope.a: $(LIB_OBJ)
 	@rm -f $@
@@ -162,8 +174,8 @@ unit: $(UNIT) tools
 # Programs that the tests run; tests/tools/NAME.c becomes build/tests/NAME.
 tools: $(TOOLS)
 
-# Programs that the scripts in bench/ run.
-bench-tools: $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+# Programs that the scripts in bench/ run; bench/peer.sh builds its own, which needs llama.cpp.
+bench-tools: $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out bench/peer.c,$(wildcard bench/*.c)))
 
 # The attack matrix of docs/AUDIT.md at length; `make check` tries a few hundred mutations.
 attack: $(BUILD)/tests/attack

@@ -31,10 +31,15 @@ static int moved(const struct diff_layer *x)
 	return !x || isnan(x->jsd) || isnan(x->null_p95) ? -1 : x->jsd > x->null_p95;
 }
 
-static void put_moved(struct report_page *p, int m)
+void report_put_moved(struct report_page *p, int m)
 {
 	buf_printf(p->b, "<td class=\"l\">%s</td>", m < 0 ? "not tested" : m ? "<b>more than noise</b>" :
 		"within noise");
+}
+
+int report_moved(const struct report_data *d, unsigned layer)
+{
+	return moved(diff_of(d, layer));
 }
 
 /* ---- who is compared with whom ---- */
@@ -136,7 +141,7 @@ static void figure_row(struct report_page *p, const char *name, enum report_unit
 		buf_str(p->b, "<td>–</td>");
 	else
 		buf_printf(p->b, "<td>%s%s</td>", d > 0 ? "+" : d < 0 ? "−" : "", report_num(u, fabs(d)).s);
-	put_moved(p, test);
+	report_put_moved(p, test);
 	report_row_close(p);
 }
 
@@ -212,7 +217,7 @@ static void layers_table(struct report_page *p, size_t arg)
 		report_cell(p, REPORT_BITS, x ? x->jsd : NAN);
 		report_cell(p, REPORT_BITS, x ? x->null_p95 : NAN);
 		report_cell(p, REPORT_CHANCE, x ? x->p_value : NAN);
-		put_moved(p, moved(x));
+		report_put_moved(p, moved(x));
 		report_cell(p, REPORT_PERCENT, x ? x->mismatch : NAN);
 		report_cell(p, REPORT_PERCENT, x ? x->explained : NAN);
 		report_row_close(p);

@@ -38,8 +38,8 @@ static void domain_tics(const struct view_spec *s, const char *axis, struct repo
 	buf_str(&plot->tics, ")\n");
 }
 
-/* The names themselves, with their numbers or without; they live until the next call (one thread
- * writes a page). */
+/* The names themselves, with their numbers or without; they live until the next call that asks for
+ * others (one thread writes a page). */
 static void domain_labels(const struct view_spec *s, int narrow, int numbers,
 	struct report_plot *plot)
 {

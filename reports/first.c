@@ -31,7 +31,7 @@ static void figure_close(struct report_page *p)
 static void busiest(struct report_page *p, const struct view_layer *w)
 {
 	figure_open(p, "fig-max-mean", "Busiest expert", w ? w->max_mean : NAN,
-		report_num(REPORT_TIMES, w ? w->max_mean : NAN).s, "fair share");
+		report_num(REPORT_TIMES, w ? w->max_mean : NAN).s, w ? "fair share" : "");
 	if (w) {
 		buf_printf(p->b, "Expert %u of layer %u takes %s its ", w->top_expert, w->layer,
 			report_num(REPORT_TIMES, w->max_mean).s);
@@ -104,7 +104,8 @@ static void overflow(struct report_page *p)
 {
 	double v = p->d->sum.dropped_at_cf125;
 
-	figure_open(p, "fig-dropped", "Over capacity", v, report_num(REPORT_PERCENT, v).s, "of picks");
+	figure_open(p, "fig-dropped", "Over capacity", v, report_num(REPORT_PERCENT, v).s,
+		isnan(v) ? "" : "of picks");
 	if (isnan(v))
 		buf_str(p->b, "No decisions were logged.");
 	else {

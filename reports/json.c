@@ -61,6 +61,11 @@ int report_json(const struct report_data *d, struct buf *out, struct moe_err *e)
 			(long long)d->base.sum.run.id);
 		if (put_table(out, &d->base.stat, e))
 			return err_wrap(e, "the baseline");
+		for (int i = 0; i < REPORT_N_TABLE; i++) {
+			buf_printf(out, ",\n\"%s\": ", report_table_key((enum report_table)i));
+			if (put_table(out, &d->base.table_of[i], e))
+				return err_wrap(e, "the baseline's %s", report_table_key((enum report_table)i));
+		}
 		buf_str(out, ",\n\"diff\": ");
 		if (put_table(out, &d->base.table, e))
 			return err_wrap(e, "the comparison");

@@ -35,7 +35,7 @@ static void map_draw(const struct report_data *d, size_t arg, int narrow, struct
 	double cell = (plot->width - 60.0) / columns;
 
 	(void)arg;
-	plot->height = 92 + (unsigned)l->n * clamp(l->n > 30 ? 8 : cell, narrow ? 10 : 8, 30);
+	plot->height = 92 + (unsigned)l->n * clamp(l->n > 30 ? 8 : cell, l->n > 30 ? 8 : 16, 30);
 	report_plot_var(plot, "NC", columns);
 	report_plot_var(plot, "NR", (double)l->n);
 	report_plot_var(plot, "LEFT", 40);
@@ -110,7 +110,7 @@ void report_load_map(struct report_page *p)
 		"other. n = %s decisions of %s tokens.",
 		report_num(REPORT_COUNT, (double)p->d->sum.decisions).s,
 		report_num(REPORT_COUNT, (double)p->d->sum.tokens).s);
-	if (l->n)
+	if (worst < l->n)
 		report_figure(p, &f, &finding, &caption);
 	else
 		buf_printf(p->b, "<p>%s.</p>\n", finding.data);

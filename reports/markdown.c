@@ -10,17 +10,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/err.h"
 #include "base/text.h"
 #include "reports/report.h"
 
-enum does { INLINE, BLOCK, HEAD1, HEAD2, HEAD3, STRONG, EM, CODE, PRE, ITEM, TERM, BREAK, TABLE, ROW,
+enum does { INLINE, BLOCK, HEAD1, HEAD2, HEAD3, HEAD4, STRONG, EM, CODE, PRE, ITEM, TERM, BREAK, TABLE, ROW,
 	CELL, SKIP, PICTURE, LINK };
 
 /* Elements that the page uses; an unknown one counts as INLINE. */
 static const struct { const char *name; enum does does; } elements[] = {
-	{ "h1", HEAD1 }, { "h2", HEAD2 }, { "h3", HEAD3 }, { "b", STRONG }, { "i", EM }, { "code", CODE },
+	{ "h1", HEAD1 }, { "h2", HEAD2 }, { "h3", HEAD3 }, { "h4", HEAD4 }, { "b", STRONG }, { "i", EM }, { "code", CODE },
 	{ "pre", PRE }, { "li", ITEM }, { "dt", TERM }, { "br", BREAK }, { "table", TABLE },
 	{ "tr", ROW }, { "td", CELL }, { "th", CELL }, { "style", SKIP }, { "nav", SKIP },
 	{ "summary", SKIP }, { "svg", PICTURE }, { "p", BLOCK }, { "div", BLOCK }, { "dd", BLOCK },
@@ -105,6 +106,15 @@ static size_t character(const char *s, char out[5])
 	return 1;
 }
 
+/* GitHub's Markdown makes links of bare addresses: is c, before `rest`, what one would be known by? */
+static int begins_address(const struct md *m, char c, const char *rest)
+{
+	size_t n = m->out->len;
+
+	return c == '@' || (c == ':' && !strncmp(rest, "//", 2)) ||
+		(c == '.' && n >= 3 && !strncasecmp(m->out->data + n - 3, "www", 3));
+}
+
 /* Text up to the next tag. */
 static void put_text(struct md *m)
 {
@@ -120,7 +130,7 @@ static void put_text(struct md *m)
 			buf_str(m->out, c[0] == '<' ? "&lt;" : "&amp;");
 			continue;
 		}
-		if (strchr("\\`*_[]>|#~!", c[0]) || (line_empty(m) && strchr("-+=:0123456789", c[0])
+		if (strchr("\\`*_[]>|#~!", c[0]) || begins_address(m, c[0], m->p) || (line_empty(m) && strchr("-+=:0123456789", c[0])
 		    && !m->in_row && c[0] < '0'))
 			buf_char(m->out, '\\');
 		else if (line_empty(m) && !m->in_row && c[0] >= '0' && c[0] <= '9') {
@@ -275,7 +285,7 @@ static void start_tag(struct md *m, const char *name, size_t n, const char *attr
 	const char *id;
 
 	switch (d) {
-	case HEAD1: case HEAD2: case HEAD3:
+	case HEAD1: case HEAD2: case HEAD3: case HEAD4:
 		paragraph(m);
 		for (int i = 0; i <= (int)(d - HEAD1); i++)
 			buf_char(m->out, '#');

@@ -43,6 +43,7 @@ static const struct section {
 	{ "flow", "From layer to layer", report_has_load, report_cross },
 	{ "cuts", "Experts to prune or replicate", report_has_load, report_prune },
 	{ "offloading", "Expert caches", report_has_load, report_caches },
+	{ "aware", "Cache-aware routing", report_has_load, report_aware },
 	{ "ranks-of-experts", "Expert parallelism", report_has_load, report_places },
 	{ "quality", "How well the model predicts the text", report_has_text, report_quality },
 	{ "speed", "Prefill and decode", NULL, report_speed },
@@ -170,25 +171,39 @@ void report_csv_link(struct report_page *p, const char *file, const struct view_
 	free(text);
 }
 
-static int draw(struct report_page *p, const struct report_figure *f, int narrow)
+static void draw_begin(struct report_page *p, const struct report_figure *f, int narrow,
+	char *name, size_t size, struct report_plot *plot)
 {
-	struct report_plot plot;
-	char name[40];
-	struct buf svg;
-	int rc;
+	snprintf(name, size, "%s%s", f->id, narrow ? "-narrow" : "");
+	report_plot_init(plot, name, f->script);
+	plot->alt = f->alt;
+	plot->width = narrow ? 360 : 800;
+	plot->height = narrow ? 240 : 300;
+	f->draw(p->d, f->arg, narrow, plot);
+	report_plot_begin(p->plotter, plot);
+}
 
-	snprintf(name, sizeof name, "%s%s", f->id, narrow ? "-narrow" : "");
-	report_plot_init(&plot, name, f->script);
-	buf_init(&svg, REPORT_MAX_PAGE);
-	plot.alt = f->alt;
-	plot.width = narrow ? 360 : 800;
-	plot.height = narrow ? 240 : 300;
-	f->draw(p->d, f->arg, narrow, &plot);
-	rc = report_plot_draw(p->plotter, &plot, &svg);
-	if (!rc)
-		buf_printf(p->b, "<div class=\"plot %s\">%s</div>\n", narrow ? "narrow" : "wide", svg.data);
-	buf_free(&svg);
-	report_plot_free(&plot);
+/* Both widths at the same time. They have the same names, which may lie in the same place. */
+static int draw(struct report_page *p, const struct report_figure *f)
+{
+	struct report_plot plot[2];
+	struct buf svg[2];
+	char name[2][40];
+	int rc = 0;
+
+	for (int i = 0; i < 2; i++) {
+		buf_init(&svg[i], REPORT_MAX_PAGE);
+		draw_begin(p, f, i, name[i], sizeof name[i], &plot[i]);
+	}
+	for (int i = 0; i < 2; i++)
+		rc |= report_plot_end(p->plotter, &plot[i], &svg[i]);
+	for (int i = 0; i < 2; i++) {
+		if (!rc)
+			buf_printf(p->b, "<div class=\"plot %s\">%s</div>\n", i ? "narrow" : "wide",
+				svg[i].data);
+		buf_free(&svg[i]);
+		report_plot_free(&plot[i]);
+	}
 	return rc;
 }
 
@@ -210,7 +225,7 @@ void report_figure(struct report_page *p, const struct report_figure *f, const s
 
 	p->n_figure++;
 	buf_printf(p->b, "<figure id=\"fig-%s\">\n<h3>%s</h3>\n", f->id, finding->data);
-	drawn = p->plotter->off || (!draw(p, f, 0) && !draw(p, f, 1));
+	drawn = p->plotter->off || !draw(p, f);
 	if (!drawn)
 		no_picture(p);
 	buf_printf(p->b, "<figcaption>%s</figcaption>\n", caption->data ? caption->data : "");
@@ -344,6 +359,7 @@ int report_html(const struct report_data *d, struct report_plotter *plotter, str
 			d->opt.step(d->opt.ctx, sections[i].id);
 		buf_printf(out, "<section id=\"%s\">\n<h2>%s</h2>\n", sections[i].id, sections[i].title);
 		sections[i].write(&p);
+		report_beside(&p, sections[i].id);
 		buf_str(out, "</section>\n");
 	}
 	buf_str(out, "</main>\n</body>\n</html>\n");

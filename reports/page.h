@@ -104,11 +104,13 @@ void report_compare(struct report_page *p);     /* compare.c */
 int report_has_base(const struct report_data *d);
 void report_audit_pages(struct report_page *p); /* audit.c */
 int report_has_audit(const struct report_data *d);
+void report_beside(struct report_page *p, const char *section); /* beside.c */
 void report_lorenz(struct report_page *p);      /* even.c */
 void report_course(struct report_page *p);      /* even.c */
 void report_capacity(struct report_page *p);    /* whatif.c */
 void report_prune(struct report_page *p);       /* whatif.c */
 void report_caches(struct report_page *p);      /* whatif.c */
+void report_aware(struct report_page *p);       /* whatif.c */
 void report_places(struct report_page *p);      /* whatif.c */
 void report_locality(struct report_page *p);    /* paths.c */
 void report_coactivation(struct report_page *p); /* paths.c */

@@ -241,10 +241,10 @@ static void child(const char *dir, const char *const *argv, const char *log, uns
 }
 
 /* Exit status of the child, or -1 after killing it (limit) or if it was killed. */
-static int wait_limited(const char *name, pid_t pid, unsigned limit_ms,
+static int wait_limited(const char *name, pid_t pid, int64_t begun, unsigned limit_ms,
 	const volatile sig_atomic_t *stop, struct moe_err *why)
 {
-	int64_t end = clock_mono() + (int64_t)limit_ms * 1000000;
+	int64_t end = begun + (int64_t)limit_ms * 1000000;
 	struct timespec nap = { 0, 1000000 };
 	int status;
 	pid_t r;
@@ -268,16 +268,25 @@ static int wait_limited(const char *name, pid_t pid, unsigned limit_ms,
 	return WEXITSTATUS(status);
 }
 
-int report_child(const char *dir, const char *const *argv, const char *log, unsigned limit_ms,
-	size_t most, const volatile sig_atomic_t *stop, struct moe_err *why)
+static pid_t start_child(const char *dir, const char *const *argv, const char *log,
+	unsigned limit_ms, size_t most, struct moe_err *why)
 {
 	pid_t pid = fork();
 
-	if (pid < 0)
-		return err_errno(why, "starting %s", argv[0]);
 	if (!pid)
 		child(dir, argv, log, limit_ms, most);
-	return wait_limited(argv[0], pid, limit_ms, stop, why);
+	if (pid < 0)
+		err_errno(why, "starting %s", argv[0]);
+	return pid;
+}
+
+int report_child(const char *dir, const char *const *argv, const char *log, unsigned limit_ms,
+	size_t most, const volatile sig_atomic_t *stop, struct moe_err *why)
+{
+	int64_t begun = clock_mono();
+	pid_t pid = start_child(dir, argv, log, limit_ms, most, why);
+
+	return pid < 0 ? -1 : wait_limited(argv[0], pid, begun, limit_ms, stop, why);
 }
 
 static int read_file(struct report_plotter *p, const char *name, const char *ending, struct buf *b)
@@ -318,19 +327,34 @@ static void last_words(struct report_plotter *p, const char *name, char *out, si
 	buf_free(&log);
 }
 
-static int run_gnuplot(struct report_plotter *p, const char *name)
+static int start_gnuplot(struct report_plotter *p, struct report_plot *plot)
 {
-	char script[96], log[96], words[200];
+	char script[96], log[96];
 	const char *const argv[] = { "gnuplot", "-d", script, NULL };
+
+	snprintf(script, sizeof script, "%s.gp", plot->name);
+	snprintf(log, sizeof log, "%s.log", plot->name);
+	plot->begun = clock_mono();
+	plot->child = start_child(p->dir, argv, log, p->limit_ms, MAX_SVG, &p->why);
+	if (plot->child > 0)
+		return 0;
+	plot->child = 0;
+	return -1;
+}
+
+static int await_gnuplot(struct report_plotter *p, struct report_plot *plot)
+{
+	char words[200];
 	int status;
 
-	snprintf(script, sizeof script, "%s.gp", name);
-	snprintf(log, sizeof log, "%s.log", name);
-	status = report_child(p->dir, argv, log, p->limit_ms, MAX_SVG, p->stop, &p->why);
+	if (!plot->child) /* it could not be begun */
+		return -1;
+	status = wait_limited("gnuplot", plot->child, plot->begun, p->limit_ms, p->stop, &p->why);
+	plot->child = 0;
 	if (status == 127)
 		return err_set(&p->why, MOE_ERR_SYS, "gnuplot is not installed");
 	if (status > 0) {
-		last_words(p, name, words, sizeof words);
+		last_words(p, plot->name, words, sizeof words);
 		return err_set(&p->why, MOE_ERR_SYS, "gnuplot failed with status %d: %s", status, words);
 	}
 	return status;
@@ -345,7 +369,14 @@ static void note_version(struct report_plotter *p, const struct buf *svg)
 		snprintf(p->version, sizeof p->version, "gnuplot %.*s", (int)(n < 40 ? n : 40), s + 8);
 }
 
-int report_plot_draw(struct report_plotter *p, const struct report_plot *plot, struct buf *out)
+void report_plot_begin(struct report_plotter *p, struct report_plot *plot)
+{
+	plot->child = 0;
+	if (!p->failed && (write_script(p, plot, 0) || start_gnuplot(p, plot)))
+		fail(p);
+}
+
+int report_plot_end(struct report_plotter *p, struct report_plot *plot, struct buf *out)
 {
 	const struct report_labels labels = { plot->label, plot->n_label, plot->label_columns };
 	char path[640];
@@ -353,19 +384,17 @@ int report_plot_draw(struct report_plotter *p, const struct report_plot *plot, s
 	int rc = -1;
 
 	buf_init(&svg, MAX_SVG);
-	if (p->failed)
-		return -1;
-	if (write_script(p, plot, 0) || run_gnuplot(p, plot->name) ||
-	    read_file(p, plot->name, ".svg", &svg) ||
+	if (await_gnuplot(p, plot) || read_file(p, plot->name, ".svg", &svg) ||
 	    report_svg_clean(svg.data, svg.len, &labels, plot->alt, out, &p->why))
 		goto out;
 	note_version(p, &svg);
-	if (p->keep && plot->n_label && (write_script(p, plot, 1) || run_gnuplot(p, plot->name)))
+	if (p->keep && plot->n_label && (write_script(p, plot, 1) || start_gnuplot(p, plot) ||
+	    await_gnuplot(p, plot)))
 		goto out; /* what is kept shows the names themselves */
 	p->n_drawn++;
 	rc = 0;
 out:
-	for (size_t i = 0; !p->keep && i < sizeof endings / sizeof *endings; i++) {
+	for (size_t i = 0; p->dir[0] && !p->keep && i < sizeof endings / sizeof *endings; i++) {
 		file_name(path, sizeof path, p, plot->name, endings[i]);
 		unlink(path);
 	}

@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -47,6 +48,8 @@ struct report_plot {
 	size_t n_label;
 	size_t label_columns;
 	const char *alt;          /* untrusted: what the picture shows, in words */
+	pid_t child;              /* gnuplot at work on it, 0 = none */
+	int64_t begun;
 };
 void report_plot_init(struct report_plot *p, const char *name, enum report_script script);
 void report_plot_free(struct report_plot *p);
@@ -74,7 +77,10 @@ void report_plotter_close(struct report_plotter *p);
 int report_child(const char *dir, const char *const *argv, const char *log, unsigned limit_ms,
 	size_t most, const volatile sig_atomic_t *stop, struct moe_err *why);
 
-/* Draw and append the cleaned SVG to out. -1: no picture; p->why says why. */
-int report_plot_draw(struct report_plotter *p, const struct report_plot *plot, struct buf *out);
+/* Two steps, so that pictures are drawn at the same time: begin all, then end each, which appends
+ * its cleaned SVG to out. Every picture that was begun, with success or not, must be ended; begin
+ * never fails, end returns -1 where there is no picture, and p->why says why. */
+void report_plot_begin(struct report_plotter *p, struct report_plot *plot);
+int report_plot_end(struct report_plotter *p, struct report_plot *plot, struct buf *out);
 
 #endif

@@ -41,8 +41,8 @@ struct report_opt {
  * that shows it. */
 enum report_table {
 	REPORT_COURSE, REPORT_CAPACITY, REPORT_LOCALITY, REPORT_COACTIVATION, REPORT_CROSS,
-	REPORT_VOCABULARY, REPORT_WORDS, REPORT_SPREAD, REPORT_PRUNE, REPORT_CACHES, REPORT_PLACES,
-	REPORT_PACE, REPORT_SETTINGS, REPORT_CACHE_USE, REPORT_N_TABLE
+	REPORT_VOCABULARY, REPORT_WORDS, REPORT_SPREAD, REPORT_PRUNE, REPORT_CACHES, REPORT_AWARE, REPORT_PLACES,
+	REPORT_PACE, REPORT_ENERGY, REPORT_SETTINGS, REPORT_CACHE_USE, REPORT_N_TABLE
 };
 const char *report_table_key(enum report_table t); /* its key in JSON */
 
@@ -53,6 +53,13 @@ struct report_base {
 	struct view_layers layers;
 	size_t n_alarm;
 	struct view_table settings, stat, table; /* table: of the differences */
+	struct view_layers phase[2];
+	struct view_spec spec;
+	struct domain_info *domain;              /* [n_domain] */
+	size_t n_domain;
+	struct view_table table_of[REPORT_N_TABLE];
+	int tested;                              /* half samples were taken: */
+	struct view_table half[2][2][REPORT_N_TABLE]; /* [baseline, this run][first, second half] */
 	struct diff diff;                        /* a is the baseline */
 };
 

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "reports/page.h"
+#include "reports/show.h"
 
 #define MAX_ROWS 60
 
@@ -304,11 +304,21 @@ static uint64_t phase_tokens(const struct view_layers *l)
 	return n;
 }
 
+/* A figure of the row of a phase, NAN without one. */
+static double of_phase(const struct view_table *t, const char *phase, const char *key)
+{
+	for (size_t r = 0; r < t->n_row; r++)
+		if (!strcmp(report_at_text(t, r, "phase"), phase))
+			return report_at(t, r, key);
+	return NAN;
+}
+
 void report_speed(struct report_page *p)
 {
 	static const struct report_col cols[] = {
 		{ "Phase", "phase", 0 }, { "Tokens", NULL, 1 }, { "Tokens per second", "speed", 1 },
-		{ "Worst max/mean", "maxmean", 1 }, { "at layer", NULL, 1 },
+		{ "Worst max/mean", "maxmean", 1 }, { "at layer", NULL, 1 }, { "Expert cache, hits", NULL, 1 },
+		{ "J per token", NULL, 1 },
 	};
 	static const char *const name[] = { "prefill", "decode" };
 	const struct report_data *d = p->d;
@@ -345,14 +355,19 @@ void report_speed(struct report_page *p)
 		report_cell(p, REPORT_SPEED, tps[i]);
 		report_cell(p, REPORT_TIMES, any ? d->phase[i].layer[w].max_mean : NAN);
 		report_cell(p, REPORT_COUNT, any ? d->phase[i].layer[w].layer : NAN);
+		report_cell(p, REPORT_PERCENT, of_phase(&d->table[REPORT_CACHE_USE], name[i], "hit_rate"));
+		report_cell(p, REPORT_SHARE, of_phase(&d->table[REPORT_ENERGY], name[i], "joule_per_token"));
 		report_row_close(p);
 	}
 	report_table_close(p);
+	if (isnan(tps[0]) && isnan(tps[1]))
+		return;
 	buf_str(p->b, "<p class=\"small\">Speeds count the time of the forward passes only, on ");
 	buf_printf(p->b, "%u thread%s", d->sum.run.n_threads, report_plural(d->sum.run.n_threads));
 	if (d->sum.run.isa[0]) {
 		buf_str(p->b, " with ");
 		report_text(p->b, d->sum.run.isa);
+		buf_str(p->b, " kernels");
 	}
-	buf_str(p->b, " kernels.</p>\n");
+	buf_str(p->b, ".</p>\n");
 }

@@ -1,7 +1,5 @@
 /* run.c - the run itself: times by domain, energy, its expert cache, its settings. */
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "reports/show.h"
 
@@ -50,25 +48,46 @@ void report_pace(struct report_page *p)
 	report_table_close(p);
 }
 
+/* Joules per token of both phases together, NAN without a measurement. */
+double report_joule_per_token(const struct view_table *t)
+{
+	double joule = 0, tokens = 0;
+
+	for (size_t r = 0; r < t->n_row; r++)
+		joule += report_at(t, r, "joule"), tokens += report_at(t, r, "tokens");
+	return tokens > 0 ? joule / tokens : NAN;
+}
+
 void report_energy(struct report_page *p)
 {
-	const struct view_table *t = &p->d->table[REPORT_SETTINGS];
-	double tokens = (double)(p->d->sum.run.n_prompt + p->d->sum.run.n_generated);
+	const struct view_table *t = &p->d->table[REPORT_ENERGY];
 
-	for (size_t r = 0; r < t->n_row; r++) {
-		double joule;
-
-		if (strcmp(report_at_text(t, r, "key"), "energy_j"))
-			continue;
-		joule = strtod(report_at_text(t, r, "value"), NULL);
-		if (!(joule > 0) || !(tokens > 0) || !isfinite(joule))
-			continue;
-		buf_printf(p->b, "<p>%.3g J per token: %.4g J over %s tokens, as the run recorded it.</p>\n",
-			joule / tokens, joule, report_num(REPORT_COUNT, tokens).s);
+	if (!t->n_row) {
+		buf_str(p->b, "<p>Energy per token is ");
+		report_text_or(p->b, t->why, "unavailable");
+		buf_str(p->b, ".</p>\n");
 		return;
 	}
-	buf_str(p->b, "<p>Unavailable: the run recorded no energy counter (setting <code>energy_j</code>, "
-		"for instance the difference of the machine's RAPL counter).</p>\n");
+	buf_printf(p->b, "<p>%.3g J per token. This is what the processor packages of the whole machine used "
+		"while the run computed, by their RAPL counters: other programs, and an idle machine's own "
+		"share, are in it; memory, accelerators and power supply are not.</p>\n",
+		report_joule_per_token(t));
+	report_csv_link(p, "energy.csv", t);
+	report_table_open(p, (const struct report_col[]){ { "Phase", NULL, 0 }, { "Tokens", NULL, 1 },
+		{ "Energy, J", NULL, 1 }, { "Time", NULL, 1 }, { "J per token", NULL, 1 }, { "Power, W", NULL, 1 },
+		{ "Counters", NULL, 0 } }, 7, NULL);
+	for (size_t r = 0; r < t->n_row; r++) {
+		report_row_open(p, 0);
+		report_cell_text(p, report_at_text(t, r, "phase"));
+		report_cell(p, REPORT_COUNT, report_at(t, r, "tokens"));
+		buf_printf(p->b, "<td>%.3g</td>", report_at(t, r, "joule"));
+		report_cell(p, REPORT_DURATION, report_at(t, r, "seconds"));
+		buf_printf(p->b, "<td>%.3g</td>", report_at(t, r, "joule_per_token"));
+		report_cell(p, REPORT_TENTH, report_at(t, r, "watt"));
+		report_cell_text(p, report_at_text(t, r, "counters"));
+		report_row_close(p);
+	}
+	report_table_close(p);
 }
 
 void report_run(struct report_page *p)
@@ -80,7 +99,7 @@ void report_run(struct report_page *p)
 			"those in use.</p>\n");
 		report_view_table(p, c, NULL, 10);
 	} else
-		buf_str(p->b, "<p>The run used no expert cache: all experts were in memory.</p>\n");
+		buf_str(p->b, "<p>The run recorded no expert cache.</p>\n");
 	if (s->n_row) {
 		buf_str(p->b, "<h3>Settings</h3>\n");
 		report_view_table(p, s, NULL, 200);

@@ -1,8 +1,10 @@
 /* show.c - see show.h. */
+#define _GNU_SOURCE /* strchrnul */
 #include "reports/show.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- cells ---- */
@@ -105,8 +107,36 @@ void report_why(struct report_page *p, const struct view_table *t)
 	if (!t->why[0])
 		return;
 	buf_str(p->b, "<p class=\"note\">");
-	report_text(p->b, t->why);
-	buf_str(p->b, ".</p>\n");
+	report_remark(p->b, t->why);
+	buf_str(p->b, "</p>\n");
+}
+
+void report_remark(struct buf *b, const char *s)
+{
+	char part[2] = "";
+	int code = 0;
+
+	if (*s >= 'a' && *s <= 'z') { /* a sentence begins with a capital */
+		part[0] = (char)(*s++ - 'a' + 'A');
+		buf_str(b, part);
+	}
+	while (*s) {
+		const char *end = strchrnul(s, '`');
+		char *text = strndup(s, (size_t)(end - s));
+
+		if (!text) {
+			b->failed = 1;
+			return;
+		}
+		report_text(b, text);
+		free(text);
+		if (!*end)
+			break;
+		buf_str(b, code ? "</code>" : "<code>");
+		code = !code;
+		s = end + 1;
+	}
+	buf_str(b, code ? "</code>." : ".");
 }
 
 void report_sampled(struct buf *b, const struct report_data *d)
@@ -143,6 +173,8 @@ void report_line(struct report_lines *l, const char *name, const char *colour, d
 	if (name)
 		buf_printf(&l->plots, "%s''", name);
 	l->n_name += name != NULL;
+	if (name && strlen(name) > l->longest)
+		l->longest = strlen(name);
 	l->n++;
 }
 
@@ -168,14 +200,46 @@ static void log_tics(struct report_lines *l)
 	buf_str(&l->plot->tics, ")\n");
 }
 
+/* All points have one x (a single layer): each becomes a short level line, in which colour and dashes show. */
+static void widen(struct report_lines *l)
+{
+	struct buf *d = &l->plot->data, wide;
+
+	buf_init(&wide, d->max);
+	for (const char *s = d->data; s && *s;) {
+		size_t n = strcspn(s, "\n");
+		double x, y;
+
+		if (sscanf(s, "%lf %lf", &x, &y) == 2 && *s != '\n' && isfinite(x))
+			buf_printf(&wide, "%.9g %.6g\n%.9g %.6g\n", x - 0.35, y, x + 0.35, y);
+		else
+			buf_printf(&wide, "%.*s\n", (int)n, s);
+		s += n + (s[n] != 0);
+	}
+	buf_free(d);
+	*d = wide;
+}
+
+/* Rows of names above the picture: as many side by side as fit (8 px a character, 50 px of line). */
+static unsigned key_rows(const struct report_lines *l)
+{
+	unsigned most = l->plot->width < 500 ? 2 : 3, fit = (l->plot->width - 40) / (unsigned)(8 * l->longest + 50);
+	unsigned columns = fit < 1 ? 1 : fit < most ? fit : most;
+
+	return (l->n_name + columns - 1) / columns;
+}
+
 void report_lines_close(struct report_lines *l, const struct report_axes *a)
 {
+	unsigned rows;
 	double gap;
 
 	if (!(l->x0 <= l->x1)) /* no point at all */
 		l->x0 = l->y0 = 1, l->x1 = l->y1 = 2;
-	if (!(l->x1 > l->x0))
+	if (!(l->x1 > l->x0)) {
+		widen(l);
 		l->x0 -= 0.5, l->x1 += 0.5;
+	}
 	l->y1 = fmax(l->y1, a->least_top);
 	if (a->y_log && l->y0 > 0 && l->y1 / l->y0 < 30)
 		log_tics(l);
@@ -188,13 +252,12 @@ void report_lines_close(struct report_lines *l, const struct report_axes *a)
 		l->y1 = l->y1 > l->y0 ? l->y1 + gap : l->y0 + 1;
 	}
 	report_plot_var(l->plot, "X0", l->x0);
-	report_plot_var(l->plot, "X1", l->x1);
+	report_plot_var(l->plot, "X1", a->x_log ? l->x1 * 1.03 : l->x1);
 	report_plot_var(l->plot, "Y0", l->y0);
 	report_plot_var(l->plot, "Y1", l->y1);
-	if (a->x_log)
-		l->x1 *= 1.03;
-	report_plot_var(l->plot, "KEY", (l->n_name + (l->plot->width < 500 ? 1 : 2)) /
-		(l->plot->width < 500 ? 2 : 3));
+	rows = key_rows(l);
+	report_plot_var(l->plot, "KEY", rows);
+	l->plot->height += rows > 1 ? 17 * (rows - 1) : 0;
 	buf_printf(&l->plot->tics, "XLABEL = '%s'\nYLABEL = '%s'\n", a->x, a->y);
 	if (a->x_log)
 		buf_str(&l->plot->tics, "set logscale x 2\n");

@@ -23,8 +23,20 @@ int report_want_layer(const struct view_table *t, size_t row);  /* rows of one l
 
 /* What a table cannot say, as a paragraph; nothing if it says all. */
 void report_why(struct report_page *p, const struct view_table *t);
+/* A remark of a view, begun with a capital, ended with a full stop, `this` as code. Untrusted text in it
+ * stays text. */
+void report_remark(struct buf *b, const char *why);
 /* "a sample: ..." where the single decisions were sampled, else nothing. */
 void report_sampled(struct buf *b, const struct report_data *d);
+
+/* Joules per token of the energy table's rows together, NAN without rows (run.c). */
+double report_joule_per_token(const struct view_table *t);
+
+/* Is the load of a layer further from the baseline's than shuffled documents explain? -1: not tested. */
+int report_moved(const struct report_data *d, unsigned layer);
+void report_put_moved(struct report_page *p, int moved); /* a cell that says so */
+/* Is a table's noise estimated from half samples? (beside.c) */
+int report_beside_halves(enum report_table t);
 
 /* A picture of lines: open, then for each line one report_line and its points, then close. */
 struct report_lines {
@@ -32,6 +44,7 @@ struct report_lines {
 	struct buf plots;
 	unsigned n;
 	unsigned n_name;
+	size_t longest;   /* of the names, characters */
 	double x0, x1, y0, y1;
 };
 struct report_axes {

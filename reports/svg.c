@@ -255,6 +255,16 @@ static int put_image(struct cleaner *c, const struct tag *t)
 	return 0;
 }
 
+/* Characters that take about 1.3 times the room of the others in common sans-serif faces. */
+static size_t wide(const char *s)
+{
+	size_t n = 0;
+
+	for (; *s; s++)
+		n += (*s >= 'A' && *s <= 'Z' && *s != 'I' && *s != 'J') || strchr("mw<>=+~@%&#$_", *s);
+	return n;
+}
+
 void report_text_cut(struct buf *out, const char *s, size_t columns)
 {
 	struct buf safe, one;
@@ -269,8 +279,8 @@ void report_text_cut(struct buf *out, const char *s, size_t columns)
 			len = 1;
 		buf_clear(&one);
 		text_escape(&one, s + i, len, TEXT_TERMINAL);
-		used += one.data ? text_width(one.data) : 0;
-		if (used > columns - (i + len < n))
+		used += one.data ? 10 * text_width(one.data) + 3 * wide(one.data) : 0;
+		if (used > 10 * (columns - (i + len < n)))
 			break;
 		i += len;
 	}

@@ -295,6 +295,77 @@ void report_caches(struct report_page *p)
 	buf_free(&caption);
 }
 
+/* ---- cache-aware routing ---- */
+
+static void aware_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+{
+	static const struct report_axes axes = { "recorded choices that are kept, %", "hit rate, %", NULL, 0,
+		0, 0, 0 };
+	const struct view_table *t = &d->table[REPORT_AWARE];
+	struct report_lines x;
+
+	(void)arg;
+	(void)narrow;
+	report_lines_open(&x, plot);
+	report_line(&x, "the M best may be taken", "MAIN", 2, REPORT_SOLID, 1);
+	for (size_t r = 0; r < t->n_row; r++)
+		if (report_want_pooled(t, r))
+			report_point(&x, 100 * report_at(t, r, "agreement"), 100 * report_at(t, r, "hit_rate"));
+	report_lines_close(&x, &axes);
+}
+
+static void aware_table(struct report_page *p, size_t arg)
+{
+	(void)arg;
+	report_csv_link(p, "cache-routing.csv", &p->d->table[REPORT_AWARE]);
+	report_view_table(p, &p->d->table[REPORT_AWARE], report_want_pooled, 64);
+}
+
+void report_aware(struct report_page *p)
+{
+	static const struct report_figure f = { "aware", "Line: hit rate of an expert cache against the share "
+		"of recorded choices that are kept, as the router may take more of its best experts",
+		REPORT_PLOT_LINES, aware_draw, aware_table, 0 };
+	const struct view_table *t = &p->d->table[REPORT_AWARE];
+	size_t plain = t->n_row, best = t->n_row;
+	struct buf finding, caption;
+
+	for (size_t r = 0; r < t->n_row; r++) { /* as recorded; the most hits that leave nine in ten as they were */
+		if (!report_want_pooled(t, r))
+			continue;
+		if (plain == t->n_row || report_at(t, r, "rank") < report_at(t, plain, "rank"))
+			plain = r;
+		if (report_at(t, r, "agreement") >= 0.9 &&
+		    (best == t->n_row || report_at(t, r, "hit_rate") > report_at(t, best, "hit_rate")))
+			best = r;
+	}
+	if (plain == t->n_row) {
+		report_why(p, t);
+		return;
+	}
+	buf_init(&finding, 4096);
+	buf_init(&caption, 4096);
+	if (best < t->n_row && best != plain)
+		buf_printf(&finding, "Preferring experts that a cache holds raises its hits from %s to %s and keeps "
+			"%s of the choices", report_num(REPORT_PERCENT, report_at(t, plain, "hit_rate")).s,
+			report_num(REPORT_PERCENT, report_at(t, best, "hit_rate")).s,
+			report_num(REPORT_PERCENT, report_at(t, best, "agreement")).s);
+	else
+		buf_printf(&finding, "No preference for cached experts keeps nine in ten of the choices; without one "
+			"a cache hits %s of the time", report_num(REPORT_PERCENT, report_at(t, plain, "hit_rate")).s);
+	buf_printf(&caption, "Max-rank routing (arXiv 2412.00099): the best J = %s experts are always taken, "
+		"the others of the k from the M best, those in a cache of %s experts a layer first. Each dot is "
+		"one M; the first is the routing as recorded. KL, in the table: nats that the softmax over the "
+		"taken set is away from that over all experts, beside the recorded set's. What it does to the "
+		"text is not measured here. n = %s tokens.", report_num(REPORT_COUNT, report_at(t, plain, "keep")).s,
+		report_num(REPORT_COUNT, report_at(t, plain, "slots")).s,
+		report_num(REPORT_COUNT, report_at(t, plain, "tokens")).s);
+	report_sampled(&caption, p->d);
+	report_figure(p, &f, &finding, &caption);
+	buf_free(&finding);
+	buf_free(&caption);
+}
+
 /* ---- placement ---- */
 
 static const char *const place_colour[] = { "AXIS", "LIMIT", "MAIN", "INK", "ALARM", "FAIR" };

@@ -81,14 +81,15 @@ const char *moe_route_preset_name(size_t i);
  *	          standard normal draw); top-2 with a random second (GShard, arXiv 2006.16668, algorithm
  *	          1: the second is sent with probability 2 g2); two levels (arXiv 1701.06538, appendix B:
  *	          best groups by their total, then the best inside each); Sinkhorn (Clark et al., arXiv
- *	          2202.01169: scores made doubly stochastic, then top-k; the balanced assignment that BASE
- *	          layers, arXiv 2103.16716, solve exactly); expert choice (Zhou et al., arXiv 2202.09368:
+ *	          2202.01169: scores made doubly stochastic, then top-k); balanced assignment (BASE layers,
+ *	          arXiv 2103.16716: top-1, at most ceil(n / E) tokens for each expert, the largest sum of
+ *	          logits; solved exactly); expert choice (Zhou et al., arXiv 2202.09368:
  *	          each expert takes its best tokens); hash of the token id (arXiv 2106.04426)
  *	capacity  C = ceil(n k / E * factor) picks per expert; all first choices queue before all second
  *	          ones, each in order of position (GShard), or the largest weights stay
  */
 enum moe_select { MOE_SELECT_TOPK, MOE_SELECT_NOISY, MOE_SELECT_RANDOM2, MOE_SELECT_TWO_LEVEL,
-	MOE_SELECT_SINKHORN, MOE_SELECT_EXPERT_CHOICE, MOE_SELECT_HASH };
+	MOE_SELECT_SINKHORN, MOE_SELECT_EXPERT_CHOICE, MOE_SELECT_HASH, MOE_SELECT_BALANCED };
 enum moe_overflow { MOE_OVER_NONE, MOE_OVER_POSITION, MOE_OVER_WEIGHT };
 
 struct moe_batch_spec {
@@ -126,7 +127,7 @@ size_t moe_batch_slots(const struct moe_batch_spec *s);
 int moe_route_batch(const struct moe_batch_spec *s, const struct moe_batch_in *in, float *bias,
 	struct moe_batch_out *out, struct moe_err *e);
 
-/* "switch", "gshard", "glam", "noisy", "two-level", "sinkhorn", "expert-choice", "hash",
+/* "switch", "gshard", "glam", "noisy", "two-level", "base", "sinkhorn", "expert-choice", "hash",
  * "group-limited", "loss-free", or any name of moe_route_preset (no capacity): for a layer of
  * n_expert experts whose own choice is k. -1 if unknown or impossible for that shape. */
 int moe_batch_preset(const char *name, unsigned n_expert, unsigned k, struct moe_batch_spec *s,

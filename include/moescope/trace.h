@@ -87,6 +87,10 @@ int64_t moe_trace_run(const struct moe_trace *t);
 /* Tokens whose decisions are committed by now, of all sequences. */
 uint64_t moe_trace_committed(const struct moe_trace *t);
 
+/* Hand over what is whole and still waits in chunks that could grow: it is committed within
+ * commit_ms then. For an engine that is about to be idle. */
+int moe_trace_flush(struct moe_trace *t, struct moe_err *e);
+
 /* Record something that is not a decision: an alarm, an operator's action. `kind` is one short
  * word; `text` may be NULL. */
 int moe_trace_note(struct moe_trace *t, const char *kind, const char *text, struct moe_err *e);

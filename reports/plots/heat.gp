@@ -29,4 +29,4 @@ BOXES = NR == 1 || NC == 1
 plot DATA using 1:2:(BOXES ? NaN : lg($3)) with image, \
 	DATA using (BOXES ? $1 : NaN):2:($1 - 0.5):($1 + 0.5):($2 - 0.5):($2 + 0.5):(lg($3)) with boxxyerror \
 		linecolor palette, \
-	DATA using (NUM ? $1 : NaN):2:(fig($3)):(ink($3)) with labels font ',11' textcolor rgb variable
+	DATA using (NUM && $3 >= 0 ? $1 : NaN):2:(fig($3)):(ink($3)) with labels font ',11' textcolor rgb variable

@@ -1,6 +1,6 @@
 # level.gp - one value per layer and its reference. Rows "index value reference"; N layers; TOP: end
 # of the axis; WHAT: 1 = confidence, 2 = margin.
-set lmargin at screen 52.0 / W
+set lmargin at screen (TOP < 0.02 ? 68.0 : 52.0) / W
 set rmargin at screen 1.0 - 12.0 / W
 set tmargin at screen 1.0 - 26.0 / H
 set bmargin at screen 46.0 / H

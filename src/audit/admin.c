@@ -27,8 +27,8 @@ int admin_open_bare(struct admin *a, const char *path, struct moe_err *e)
 	a->db = dbfile_open_writer(path, &a->lock, e);
 	if (!a->db)
 		return -1;
-	if (sqlite3_exec(a->db, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; BEGIN IMMEDIATE", NULL,
-		NULL, NULL)) {
+	if (sqlite3_exec(a->db, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; BEGIN IMMEDIATE",
+			NULL, NULL, NULL)) {
 		fail(a, "starting", e);
 		dbfile_close_writer(a->db, a->lock);
 		return -1;
@@ -110,24 +110,24 @@ int admin_same_directory(const char *db, const char *file)
 {
 	struct stat a, b;
 
-	return !directory(db, &a) && !directory(file, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+	return !directory(db, &a) && !directory(file, &b) && a.st_dev == b.st_dev &&
+		a.st_ino == b.st_ino;
 }
 
 /* ---- holds ---- */
 
-/* Is anything in the range held? The newest hold leaf of a run and sequence counts. 1, 0, -1. */
-static int held(struct admin *a, const struct admin_range *r, uint64_t run, uint64_t seq,
-	struct moe_err *e)
+/* Is the sequence held, or its run? The newest hold leaf of either counts. 1, 0, -1. */
+static int held(struct admin *a, uint64_t run, uint64_t seq, struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
-	int rc, on = 0;
+	int rc, whole = 0, one = 0;
 
-	(void)r;
-	if (sqlite3_prepare_v2(a->db, "SELECT payload, seq FROM audit_leaf WHERE kind = 15 AND kind NOT IN "
-		"(5, 6, 7, 11) AND run = ?1 ORDER BY idx", -1, &st, NULL))
+	if (sqlite3_prepare_v2(a->db,
+			"SELECT payload, seq FROM audit_leaf WHERE kind = 15 AND kind NOT IN "
+			"(5, 6, 7, 11) AND run = ?1 ORDER BY idx",
+			-1, &st, NULL))
 		return fail(a, "reading holds", e);
 	sqlite3_bind_int64(st, 1, (int64_t)run);
-	int whole = 0, one = 0;
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
 		const char *p = sqlite3_column_blob(st, 0);
 		size_t n = (size_t)sqlite3_column_bytes(st, 0);
@@ -139,12 +139,11 @@ static int held(struct admin *a, const struct admin_range *r, uint64_t run, uint
 		record_get(p, n, "sequence", which, sizeof which);
 		if (!strcmp(which, "all"))
 			whole = !strcmp(what, "hold");
-		else if (seq && strtoull(which, NULL, 10) == seq)
+		else if (*which && strtoull(which, NULL, 10) == seq)
 			one = !strcmp(what, "hold");
 	}
-	on = whole || one;
 	sqlite3_finalize(st);
-	return rc == SQLITE_DONE ? on : fail(a, "reading holds", e);
+	return rc == SQLITE_DONE ? whole || one : fail(a, "reading holds", e);
 }
 
 int admin_hold(struct admin *a, const struct admin_range *r, int release, const char *reason,
@@ -172,15 +171,35 @@ int admin_hold(struct admin *a, const struct admin_range *r, int release, const 
 
 struct doomed { uint64_t from, to; };
 
-/* Leaves whose payload goes: batches, and the records of sequences, which name them. Sessions that
- * have not ended are left alone. */
+/* Leaves whose payload goes: batches, and the records of sequences, which name them. */
 static const char select_doomed[] =
 	"SELECT idx, run, seq, chunk FROM audit_leaf l WHERE kind IN (5, 6, 7) AND salt IS NOT NULL "
-	"AND (?1 = 0 OR run = ?1) AND (?2 < 0 OR seq = ?2) AND (?3 = 0 OR EXISTS (SELECT 1 FROM run r "
-	"WHERE r.id = l.run AND r.ended IS NOT NULL AND r.ended < ?3)) ORDER BY idx";
+	"AND (?1 = 0 OR run = ?1) AND (?2 < 0 OR seq = ?2) ORDER BY idx";
 
-static int wipe(struct admin *a, sqlite3_stmt *leaf, sqlite3_stmt *chunk, uint64_t index, int64_t id,
-	struct moe_err *e)
+/* Did the run end before that time, by the clock of the leaf that says so? Tables are not asked:
+ * they can be edited. A session that has not ended is left alone. 1, 0, -1. */
+static int ended_before(struct admin *a, uint64_t run, uint64_t before, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+	struct leaf l;
+	int rc, yes = 0;
+
+	if (sqlite3_prepare_v2(a->db,
+			"SELECT header FROM audit_leaf WHERE kind IN (3, 10) AND kind NOT IN "
+			"(5, 6, 7, 11) AND run = ? ORDER BY idx DESC LIMIT 1",
+			-1, &st, NULL))
+		return fail(a, "reading the ends of runs", e);
+	sqlite3_bind_int64(st, 1, (int64_t)run);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW && sqlite3_column_blob(st, 0) &&
+		!leaf_get(&l, sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0)))
+		yes = l.wall < before;
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? yes : fail(a, "reading the ends of runs", e);
+}
+
+static int wipe(struct admin *a, sqlite3_stmt *leaf, sqlite3_stmt *chunk, uint64_t index,
+	int64_t id, struct moe_err *e)
 {
 	sqlite3_bind_int64(leaf, 1, (int64_t)index);
 	sqlite3_step(leaf);
@@ -209,18 +228,51 @@ static int add_doomed(struct doomed **d, size_t *n, uint64_t index, struct moe_e
 	return 0;
 }
 
-/* A sequence's name and domain are part of what is forgotten, and so is its key. */
-static int wipe_names(struct admin *a, const struct admin_range *r, struct moe_err *e)
+/* A subject's key opens what other runs sealed for it, too: none of that may be held. */
+static int others_held(struct admin *a, const struct admin_range *r, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+	int rc, bad = 0;
+
+	if (sqlite3_prepare_v2(a->db,
+			"SELECT o.run, o.seq, o.name FROM sequence s JOIN sequence o ON o.name = "
+			"s.name WHERE s.run = ?1 AND (?2 < 0 OR s.seq = ?2) AND s.name <> '' AND EXISTS "
+			"(SELECT 1 FROM audit_subject k WHERE k.name = s.name AND k.key IS NOT NULL)",
+			-1, &st, NULL))
+		return fail(a, "reading subjects", e);
+	sqlite3_bind_int64(st, 1, r->run);
+	sqlite3_bind_int64(st, 2, r->seq);
+	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		uint64_t run = (uint64_t)sqlite3_column_int64(st, 0);
+		uint64_t seq = (uint64_t)sqlite3_column_int64(st, 1);
+		int on = held(a, run, seq, e);
+
+		if (on > 0)
+			err_set(e, MOE_ERR_USAGE, "the subject's key also opens run %" PRIu64 ", sequence %"
+				PRIu64 ", which is under a legal hold", run, seq);
+		bad = on ? -1 : 0;
+	}
+	if (!bad && rc != SQLITE_DONE)
+		bad = fail(a, "reading subjects", e);
+	sqlite3_finalize(st);
+	return bad;
+}
+
+/* A sequence's name is part of what is forgotten; with `keys` so are its subject's key and name. *n
+ * is the number of keys. */
+static int wipe_names(struct admin *a, const struct admin_range *r, int keys, int *n,
+	struct moe_err *e)
 {
 	static const char *const sql[] = {
-		"UPDATE audit_subject SET key = NULL WHERE name IN (SELECT coalesce(nullif(s.name, ''), 'run ' || "
-			"s.run || ' sequence ' || s.seq) FROM sequence s WHERE s.run = ?1 AND (?2 < 0 OR s.seq = ?2))",
+		"UPDATE audit_subject SET key = NULL, name = 'erased subject ' || id WHERE name IN (SELECT "
+		"coalesce(nullif(s.name, ''), 'run ' || s.run || ' sequence ' || s.seq) FROM sequence s "
+		"WHERE s.run = ?1 AND (?2 < 0 OR s.seq = ?2))",
 		"UPDATE sequence SET name = NULL WHERE run = ?1 AND (?2 < 0 OR seq = ?2)",
 		"UPDATE event SET text = NULL WHERE run = ?1 AND sequence IN (SELECT id FROM sequence "
-			"WHERE run = ?1 AND (?2 < 0 OR seq = ?2))",
+		"WHERE run = ?1 AND (?2 < 0 OR seq = ?2))",
 	};
 
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = keys ? 0 : 1; i < 3; i++) {
 		sqlite3_stmt *st = NULL;
 
 		if (sqlite3_prepare_v2(a->db, sql[i], -1, &st, NULL))
@@ -230,39 +282,61 @@ static int wipe_names(struct admin *a, const struct admin_range *r, struct moe_e
 		sqlite3_step(st);
 		if (sqlite3_finalize(st))
 			return fail(a, "forgetting names", e);
+		if (!i)
+			*n = sqlite3_changes(a->db);
 	}
 	return 0;
+}
+
+/* May this sequence's payloads go? 1, 0, -1: one that is held is an error where it was named, and
+ * is passed over where only its age was. */
+static int may_go(struct admin *a, const struct admin_range *r, uint64_t run, uint64_t seq,
+	struct moe_err *e)
+{
+	struct admin_range one = { .run = (int64_t)run, .seq = (int64_t)seq };
+	int on, old = 1, n;
+
+	if (r->before && (old = ended_before(a, run, r->before, e)) <= 0)
+		return old;
+	on = held(a, run, seq, e);
+	if (on < 0)
+		return -1;
+	if (on && !r->before)
+		return err_set(e, MOE_ERR_USAGE,
+			"run %" PRIu64 ", sequence %" PRIu64 " is under a legal hold; "
+			"`audit hold --release` lifts it",
+			run, seq);
+	if (!on && r->before && wipe_names(a, &one, 0, &n, e))
+		return -1;
+	return !on;
 }
 
 static int destroy(struct admin *a, const struct admin_range *r, struct doomed **d, size_t *n_d,
 	uint64_t *n, struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL, *leaf = NULL, *chunk = NULL;
-	int rc = SQLITE_DONE, bad = 0, is_held = 0;
-	uint64_t held_run = 0, held_seq = 0;
+	int rc = SQLITE_DONE, bad = 0, goes = 0, asked = 0;
+	uint64_t of_run = 0, of_seq = 0;
 
 	if (sqlite3_prepare_v2(a->db, select_doomed, -1, &st, NULL) ||
-		sqlite3_prepare_v2(a->db, "UPDATE audit_leaf SET salt = NULL, payload = NULL WHERE idx = ?", -1,
-		&leaf, NULL) || sqlite3_prepare_v2(a->db, "DELETE FROM chunk WHERE id = ?", -1, &chunk, NULL)) {
+		sqlite3_prepare_v2(a->db, "UPDATE audit_leaf SET salt = NULL, payload = NULL WHERE idx = ?",
+			-1, &leaf, NULL) ||
+		sqlite3_prepare_v2(a->db, "DELETE FROM chunk WHERE id = ?", -1, &chunk, NULL)) {
 		bad = fail(a, "reading leaves", e);
 		goto out;
 	}
 	sqlite3_bind_int64(st, 1, r->run);
 	sqlite3_bind_int64(st, 2, r->seq);
-	sqlite3_bind_int64(st, 3, (int64_t)r->before);
 	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		uint64_t index = (uint64_t)sqlite3_column_int64(st, 0);
 		uint64_t run = (uint64_t)sqlite3_column_int64(st, 1);
 		uint64_t seq = (uint64_t)sqlite3_column_int64(st, 2);
 
-		if (run != held_run || seq != held_seq)
-			is_held = held(a, r, held_run = run, held_seq = seq, e);
-		if (is_held < 0) {
+		if (!asked++ || run != of_run || seq != of_seq)
+			goes = may_go(a, r, of_run = run, of_seq = seq, e);
+		if (goes < 0) {
 			bad = -1;
-		} else if (is_held && !r->before) {
-			bad = err_set(e, MOE_ERR_USAGE, "run %" PRIu64 ", sequence %" PRIu64 " is under a legal hold; "
-				"`audit hold --release` lifts it", run, seq);
-		} else if (!is_held) {
+		} else if (goes) {
 			bad = wipe(a, leaf, chunk, index, sqlite3_column_int64(st, 3), e) ||
 				add_doomed(d, n_d, index, e);
 			++*n;
@@ -283,10 +357,11 @@ int admin_destroy(struct admin *a, enum leaf_kind kind, const struct admin_range
 	struct doomed *d = NULL;
 	size_t n_d = 0;
 	struct buf rec;
-	int bad;
+	int bad, keys = 0;
 
 	*n = 0;
-	if (destroy(a, r, &d, &n_d, n, e) || (r->run && wipe_names(a, r, e))) {
+	if ((r->run && others_held(a, r, e)) || destroy(a, r, &d, &n_d, n, e) ||
+		(r->run && wipe_names(a, r, 1, &keys, e))) {
 		free(d);
 		return -1;
 	}
@@ -300,6 +375,8 @@ int admin_destroy(struct admin *a, enum leaf_kind kind, const struct admin_range
 		record_int(&rec, "before", (int64_t)r->before);
 	for (size_t i = 0; i < n_d; i++)
 		buf_printf(&rec, "leaves %" PRIu64 "-%" PRIu64 "\n", d[i].from, d[i].to);
+	if (keys)
+		record_int(&rec, "subject_keys", keys);
 	record_text(&rec, "basis", basis);
 	record_text(&rec, "who", who);
 	bad = n_d ? log_record(&a->log, kind, (uint64_t)r->run, 0, NULL, &rec, e) : 0;

@@ -20,8 +20,8 @@ struct admin {
 	const char *path;
 };
 
-/* Begins the transaction. key_path NULL: the path that the log remembers. Without the key the action
- * is refused unless `unsigned_ok`, when it is left to the next checkpoint. */
+/* Begins the transaction. key_path NULL: the path that the log remembers. Without the key the
+ * action is refused unless `unsigned_ok`, when it is left to the next checkpoint. */
 int admin_open(struct admin *a, const char *path, const char *key_path, int unsigned_ok,
 	struct moe_err *e);
 /* The same for a database that has no log yet: no log, no key. */
@@ -32,7 +32,8 @@ int admin_close(struct admin *a, int failed, struct moe_err *e);
 /* "NAME (uid 1000 login, host)": who acts, as far as the system knows; name NULL = the login. */
 void admin_who(char *out, size_t size, const char *name);
 
-/* Is the key file in the directory that the database is in? 1, 0. Then whoever takes one has both. */
+/* Is the key file in the directory that the database is in? 1, 0. Then whoever takes one has
+ * both. */
 int admin_same_directory(const char *db, const char *file);
 
 /* ---- what takes things away ---- */

@@ -12,8 +12,7 @@
 struct run_seen {
 	uint64_t run;
 	uint64_t notes;
-	uint64_t sum_tokens;  /* of records of sums */
-	uint64_t *sums;       /* [e_row] picks of records of sums, all domains; NULL if there were none */
+	uint64_t *sums; /* [e_row] picks of records of sums, all domains; NULL if there were none */
 	int without;
 };
 
@@ -22,7 +21,7 @@ struct deep {
 	sqlite3 *db;
 	void (*tell)(void *ctx, const char *text);
 	void *ctx;
-	sqlite3_stmt *seq, *run, *note, *notes;
+	sqlite3_stmt *seq, *run, *note, *notes, *kept, *setting; /* the last two NULL in old schemas */
 	struct run_seen *seen;
 	size_t n_seen;
 	struct run_info *info; /* of info_run */
@@ -44,7 +43,8 @@ static void differ(struct deep *d, const char *fmt, ...)
 
 static int fail(struct deep *d, struct moe_err *e)
 {
-	return err_set(e, MOE_ERR_INPUT, "comparing the tables with the log: %s", sqlite3_errmsg(d->db));
+	return err_set(
+		e, MOE_ERR_INPUT, "comparing the tables with the log: %s", sqlite3_errmsg(d->db));
 }
 
 struct deep *deep_open(struct reader *r, void (*tell)(void *ctx, const char *text), void *ctx,
@@ -61,17 +61,34 @@ struct deep *deep_open(struct reader *r, void (*tell)(void *ctx, const char *tex
 	d->db = reader_db(r);
 	d->tell = tell;
 	d->ctx = ctx;
-	if (sqlite3_prepare_v2(d->db, "SELECT d.name, s.name, s.n_prompt, s.n_generated, "
-		"coalesce(s.n_scored, 0), coalesce(s.nll, 0.0), s.ended FROM sequence s LEFT JOIN domain d ON "
-		"d.id = s.domain WHERE s.run = ? AND s.seq = ?", -1, &d->seq, NULL) ||
-		sqlite3_prepare_v2(d->db, "SELECT r.command, r.engine, r.isa, coalesce(r.threads, 0), "
-		"coalesce(r.batch, 0), m.name, m.arch, m.quant, m.tokenizer, m.router, m.hash, "
-		"coalesce(m.bytes, 0), m.path, r.state, coalesce(m.n_ctx, 0) FROM run r JOIN model m "
-		"ON m.id = r.model WHERE r.id = ?", -1, &d->run, NULL) ||
-		sqlite3_prepare_v2(d->db, "SELECT count(*) FROM event WHERE run = ? AND kind = ? AND "
-		"text IS ?", -1, &d->note, NULL) ||
-		sqlite3_prepare_v2(d->db, "SELECT count(*) FROM event WHERE run = ? AND kind <> 'recovery'", -1,
-		&d->notes, NULL)) {
+	if (sqlite3_prepare_v2(d->db,
+			"SELECT d.name, s.name, s.n_prompt, s.n_generated, "
+			"coalesce(s.n_scored, 0), coalesce(s.nll, 0.0), s.ended FROM sequence s LEFT JOIN "
+			"domain d ON "
+			"d.id = s.domain WHERE s.run = ? AND s.seq = ?",
+			-1, &d->seq, NULL) ||
+		sqlite3_prepare_v2(d->db,
+			"SELECT r.command, r.engine, r.isa, coalesce(r.threads, 0), "
+			"coalesce(r.batch, 0), m.name, m.arch, m.quant, m.tokenizer, m.router, m.hash, "
+			"coalesce(m.bytes, 0), m.path, r.state, coalesce(m.n_ctx, 0) FROM run r JOIN model m "
+			"ON m.id = r.model WHERE r.id = ?",
+			-1, &d->run, NULL) ||
+		(reader_version(r) >= 2 &&
+			sqlite3_prepare_v2(d->db,
+				"SELECT source, weights FROM run WHERE "
+				"id = ?",
+				-1, &d->kept, NULL)) ||
+		sqlite3_prepare_v2(d->db,
+			"SELECT count(*) FROM event WHERE run = ? AND kind = ? AND "
+			"text IS ?",
+			-1, &d->note, NULL) ||
+		sqlite3_prepare_v2(d->db, "SELECT count(*) FROM event WHERE run = ? AND kind <> 'recovery'",
+			-1, &d->notes, NULL) ||
+		(reader_version(r) >= 3 &&
+			sqlite3_prepare_v2(d->db,
+				"SELECT key, value "
+				"FROM setting WHERE run = ?",
+				-1, &d->setting, NULL))) {
 		fail(d, e);
 		deep_close(d);
 		return NULL;
@@ -87,6 +104,8 @@ void deep_close(struct deep *d)
 	sqlite3_finalize(d->run);
 	sqlite3_finalize(d->note);
 	sqlite3_finalize(d->notes);
+	sqlite3_finalize(d->kept);
+	sqlite3_finalize(d->setting);
 	for (size_t i = 0; i < d->n_seen; i++)
 		free(d->seen[i].sums);
 	free(d->seen);
@@ -142,10 +161,12 @@ static void same_int(struct deep *d, sqlite3_stmt *st, int col, const char *rec,
 	int64_t have = sqlite3_column_int64(st, col), logged = record_get_int(rec, n, key, 0);
 
 	if (have != logged)
-		differ(d, "%s: %s in the table is %" PRId64 ", logged is %" PRId64, what, key, have, logged);
+		differ(
+			d, "%s: %s in the table is %" PRId64 ", logged is %" PRId64, what, key, have, logged);
 }
 
-static int sequence(struct deep *d, const struct leaf *l, const char *rec, size_t n, struct moe_err *e)
+static int sequence(struct deep *d, const struct leaf *l, const char *rec, size_t n,
+	struct moe_err *e)
 {
 	char what[80], bits[24], want[24] = "";
 	double nll;
@@ -178,12 +199,61 @@ static int sequence(struct deep *d, const struct leaf *l, const char *rec, size_
 	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fail(d, e);
 }
 
+/* Where the run came from and how it is kept, as far as its descriptor says that. */
+static int kept(struct deep *d, const struct leaf *l, const char *rec, size_t n, struct moe_err *e)
+{
+	char what[40], none[8];
+	int rc;
+
+	if (!d->kept)
+		return 0;
+	snprintf(what, sizeof what, "run %" PRIu64, l->run);
+	sqlite3_bind_int64(d->kept, 1, (int64_t)l->run);
+	rc = sqlite3_step(d->kept);
+	if (rc == SQLITE_ROW && !record_get(rec, n, "source", none, sizeof none))
+		same_text(d, d->kept, 0, rec, n, "source", what);
+	if (rc == SQLITE_ROW && !record_get(rec, n, "weights", none, sizeof none))
+		same_text(d, d->kept, 1, rec, n, "weights", what);
+	sqlite3_reset(d->kept);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fail(d, e);
+}
+
+/* What the run was made with: every row as it was logged, and as many. */
+static int settings(struct deep *d, const struct leaf *l, const char *rec, size_t n,
+	struct moe_err *e)
+{
+	struct record_line line;
+	size_t at = 0, logged = 0, rows = 0;
+	char what[40];
+	int rc;
+
+	if (!d->setting)
+		return 0;
+	snprintf(what, sizeof what, "run %" PRIu64, l->run);
+	while (record_next(rec, n, &at, &line) == 1)
+		logged += line.n_key > 8 && !memcmp(line.key, "setting_", 8);
+	sqlite3_bind_int64(d->setting, 1, (int64_t)l->run);
+	while ((rc = sqlite3_step(d->setting)) == SQLITE_ROW) {
+		const char *key = (const char *)sqlite3_column_text(d->setting, 0);
+		char name[80];
+
+		record_setting_key(name, sizeof name, key ? key : "");
+		same_text(d, d->setting, 1, rec, n, name, what);
+		rows++;
+	}
+	if (rc == SQLITE_DONE && rows != logged)
+		differ(d, "%s: the table has %zu settings, %zu were logged", what, rows, logged);
+	sqlite3_reset(d->setting);
+	return rc == SQLITE_DONE ? 0 : fail(d, e);
+}
+
 static int run(struct deep *d, const struct leaf *l, const char *rec, size_t n, struct moe_err *e)
 {
-	static const struct { int col; const char *key; int is_int; } field[] = { { 0, "command", 0 },
-		{ 1, "engine", 0 }, { 2, "isa", 0 }, { 3, "threads", 1 }, { 4, "batch", 1 }, { 5, "model", 0 },
-		{ 6, "arch", 0 }, { 7, "quant", 0 }, { 8, "tokenizer", 0 }, { 9, "router", 0 },
-		{ 10, "model_sha256", 0 }, { 11, "model_bytes", 1 }, { 12, "model_path", 0 }, { 14, "ctx", 1 } };
+	static const struct { int col; const char *key; int is_int; } field[] = {
+		{ 0, "command", 0 }, { 1, "engine", 0 }, { 2, "isa", 0 }, { 3, "threads", 1 },
+		{ 4, "batch", 1 }, { 5, "model", 0 }, { 6, "arch", 0 }, { 7, "quant", 0 },
+		{ 8, "tokenizer", 0 }, { 9, "router", 0 }, { 10, "model_sha256", 0 },
+		{ 11, "model_bytes", 1 }, { 12, "model_path", 0 }, { 14, "ctx", 1 } };
 	char what[40];
 	int rc;
 
@@ -198,13 +268,17 @@ static int run(struct deep *d, const struct leaf *l, const char *rec, size_t n, 
 		/* A descriptor may leave a field out (another engine's); what it says must be so. */
 		if (record_get(rec, n, field[i].key, none, sizeof none))
 			continue;
-		(field[i].is_int ? same_int : same_text)(d, d->run, field[i].col, rec, n, field[i].key, what);
+		(field[i].is_int ? same_int : same_text)(
+			d, d->run, field[i].col, rec, n, field[i].key, what);
 	}
 	sqlite3_reset(d->run);
-	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fail(d, e);
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		return fail(d, e);
+	return kept(d, l, rec, n, e) ? -1 : settings(d, l, rec, n, e);
 }
 
-static int run_ended(struct deep *d, const struct leaf *l, const char *rec, size_t n, struct moe_err *e)
+static int run_ended(struct deep *d, const struct leaf *l, const char *rec, size_t n,
+	struct moe_err *e)
 {
 	char what[40];
 	int rc;
@@ -240,8 +314,8 @@ static int note(struct deep *d, const struct leaf *l, const char *rec, size_t n,
 		sqlite3_bind_text(d->note, 3, text, -1, SQLITE_STATIC);
 	rc = sqlite3_step(d->note);
 	if (rc == SQLITE_ROW && !sqlite3_column_int64(d->note, 0))
-		differ(d, "run %" PRIu64 ": the event %s of leaf %" PRIu64 " is not in the table", l->run, kind,
-			l->index);
+		differ(d, "run %" PRIu64 ": the event %s of leaf %" PRIu64 " is not in the table", l->run,
+			kind, l->index);
 	sqlite3_reset(d->note);
 	free(text);
 	return rc == SQLITE_ROW ? 0 : fail(d, e);
@@ -276,7 +350,6 @@ static int sums(struct deep *d, const struct leaf *l, const char *rec, size_t n,
 		s->sums = calloc(e_row, sizeof *s->sums);
 	if (!s || !s->sums)
 		return err_nomem(e, e_row * 8, "sums");
-	s->sum_tokens += (uint64_t)record_get_int(rec, n, "tokens", 0);
 	while (record_next(rec, n, &at, &line) == 1) {
 		size_t off = 0;
 		uint32_t i;
@@ -298,7 +371,8 @@ int deep_record(struct deep *d, const struct leaf *l, const char *rec, size_t n,
 {
 	switch ((enum leaf_kind)l->kind) {
 	case LEAF_SEQ_START: case LEAF_SEQ_END: return sequence(d, l, rec, n, e);
-	case LEAF_SESSION_START: return seen(d, l->run) ? run(d, l, rec, n, e) : err_nomem(e, 64, "a run");
+	case LEAF_SESSION_START:
+		return seen(d, l->run) ? run(d, l, rec, n, e) : err_nomem(e, 64, "a run");
 	case LEAF_SESSION_END: return run_ended(d, l, rec, n, e);
 	case LEAF_NOTE: case LEAF_GAP: return note(d, l, rec, n, e);
 	case LEAF_OPERATOR: return l->run ? note(d, l, rec, n, e) : 0;
@@ -355,9 +429,9 @@ static int recount(struct deep *d, uint64_t id, size_t e_row, struct count **c, 
 	return rc;
 }
 
-/* Table `load` of a selection against picks [e_row] and tokens. */
-static int compare(struct deep *d, uint64_t id, int64_t domain, int phase, uint64_t tokens,
-	const uint64_t *picks, int at_least, struct moe_err *e)
+/* Table `load` of a selection against picks [e_row]; every token makes k picks in a layer. */
+static int compare(struct deep *d, uint64_t id, int64_t domain, int phase, const uint64_t *picks,
+	int at_least, struct moe_err *e)
 {
 	struct load_filter f = { .run = (int64_t)id, .domain = domain, .phase = phase };
 	struct load_set set;
@@ -367,13 +441,19 @@ static int compare(struct deep *d, uint64_t id, int64_t domain, int phase, uint6
 		return -1;
 	for (size_t i = 0; i < set.n; i++) {
 		const struct layer_load *l = &set.layer[i];
-		int off = l->tokens != tokens && !(at_least && l->tokens > tokens);
+		uint64_t sum = 0;
+		int off;
 
+		for (size_t x = 0; x < l->n_expert; x++)
+			sum += picks[at + x];
+		off = l->tokens != sum / l->k && !(at_least && l->tokens > sum / l->k);
 		for (size_t x = 0; x < l->n_expert && !off; x++)
 			off = l->counts[x] != picks[at + x] && !(at_least && l->counts[x] > picks[at + x]);
 		if (off)
-			differ(d, "run %" PRIu64 ", domain %" PRId64 ", phase %d, layer %d: table load does not have "
-				"the sums of the decisions", id, domain, phase, l->layer);
+			differ(d,
+				"run %" PRIu64 ", domain %" PRId64 ", phase %d, layer %d: table load does not have "
+				"the sums of the decisions",
+				id, domain, phase, l->layer);
 		at += l->n_expert;
 	}
 	load_set_free(&set);
@@ -395,20 +475,22 @@ static int run_sums(struct deep *d, const struct run_seen *s, struct moe_err *e)
 	for (uint32_t i = 0; i < in->n_moe_layer; i++)
 		e_row += in->layers[i].n_expert;
 	if (s->sums)
-		return compare(d, s->run, -1, -1, s->sum_tokens, s->sums, s->without, e);
+		return compare(d, s->run, -1, -1, s->sums, s->without, e);
 	if (recount(d, s->run, e_row, &c, &n, e)) {
 		differ(d, "run %" PRIu64 ": its decisions cannot be counted: %s", s->run, e->msg);
 	} else {
 		for (size_t i = 0; i < n && !bad; i++) {
-			bad = compare(d, s->run, c[i].domain, c[i].phase, c[i].tokens, c[i].picks, s->without, e);
+			bad = compare(d, s->run, c[i].domain, c[i].phase, c[i].picks, s->without, e);
 			total += c[i].tokens;
 		}
 		/* and nothing beside them */
 		if (!bad && !(bad = reader_load(d->r, &all, &set, e))) {
 			loaded = set.n ? set.layer[0].tokens : 0;
 			if (!s->without && loaded != total)
-				differ(d, "run %" PRIu64 ": table load counts %" PRIu64 " tokens, decisions were logged "
-					"for %" PRIu64, s->run, loaded, total);
+				differ(d,
+					"run %" PRIu64 ": table load counts %" PRIu64 " tokens, decisions were logged "
+					"for %" PRIu64,
+					s->run, loaded, total);
 			load_set_free(&set);
 		}
 	}

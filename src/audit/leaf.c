@@ -9,12 +9,24 @@ static const char leaf_domain[] = "moescope-leaf/1\n", data_domain[] = "moescope
 	record_domain[] = "moescope-record/1 ";
 
 static const char *const kind_name[LEAF_KINDS] = {
-	[LEAF_INIT] = "init", [LEAF_SESSION_START] = "session-start", [LEAF_SESSION_END] = "session-end",
-	[LEAF_MODEL] = "model", [LEAF_SEQ_START] = "sequence-start", [LEAF_BATCH] = "batch",
-	[LEAF_SEQ_END] = "sequence-end", [LEAF_GAP] = "gap", [LEAF_CLOCK] = "clock",
-	[LEAF_RECOVERY] = "recovery", [LEAF_HEARTBEAT] = "heartbeat", [LEAF_ROTATION] = "rotation",
-	[LEAF_REDACTION] = "redaction", [LEAF_PRUNE] = "prune", [LEAF_HOLD] = "hold",
-	[LEAF_EXPORT] = "export", [LEAF_ACCESS] = "access", [LEAF_OPERATOR] = "operator",
+	[LEAF_INIT] = "init",
+	[LEAF_SESSION_START] = "session-start",
+	[LEAF_SESSION_END] = "session-end",
+	[LEAF_MODEL] = "model",
+	[LEAF_SEQ_START] = "sequence-start",
+	[LEAF_BATCH] = "batch",
+	[LEAF_SEQ_END] = "sequence-end",
+	[LEAF_GAP] = "gap",
+	[LEAF_CLOCK] = "clock",
+	[LEAF_RECOVERY] = "recovery",
+	[LEAF_HEARTBEAT] = "heartbeat",
+	[LEAF_ROTATION] = "rotation",
+	[LEAF_REDACTION] = "redaction",
+	[LEAF_PRUNE] = "prune",
+	[LEAF_HOLD] = "hold",
+	[LEAF_EXPORT] = "export",
+	[LEAF_ACCESS] = "access",
+	[LEAF_OPERATOR] = "operator",
 	[LEAF_NOTE] = "note",
 };
 
@@ -190,6 +202,14 @@ int64_t record_get_int(const char *rec, size_t n, const char *key, int64_t missi
 		return missing;
 	v = strtoll(s, &end, 10);
 	return *end ? missing : v;
+}
+
+void record_setting_key(char *out, size_t size, const char *setting)
+{
+	snprintf(out, size, "setting_%s", setting);
+	for (char *p = out; *p; p++)
+		if ((unsigned char)*p <= ' ' || (unsigned char)*p > '~' || *p == '\\')
+			*p = '_';
 }
 
 void record_kind(const char *rec, size_t n, char *out, size_t size)

@@ -17,9 +17,10 @@
  *	 88  32   descriptor  SHA-256 of the session's description, zeros outside a session
  *	120  32   commit    SHA-256("moescope-data/1\n" || salt[32] || u64 length || payload)
  *
- * A payload is the canonical bytes of a batch's decisions (event/event.h) one after the other, token
- * by token and in a token layer by layer, or a record: lines of text, see record_*(). The decisions
- * are those that a reader of the database gets, so what a storage codec rounds is rounded here too.
+ * A payload is the canonical bytes of a batch's decisions (event/event.h) one after the other,
+ * token by token and in a token layer by layer, or a record: lines of text, see record_*(). The
+ * decisions are those that a reader of the database gets, so what a storage codec rounds is rounded
+ * here too.
  */
 #ifndef AUDIT_LEAF_H
 #define AUDIT_LEAF_H
@@ -91,6 +92,8 @@ int record_next(const char *rec, size_t n, size_t *at, struct record_line *out);
 /* The unescaped value of a key as a string, cut to size; -1 if there is none. */
 int record_get(const char *rec, size_t n, const char *key, char *out, size_t size);
 int64_t record_get_int(const char *rec, size_t n, const char *key, int64_t missing);
+/* The key under which a descriptor holds a setting of the run: one word. */
+void record_setting_key(char *out, size_t size, const char *setting);
 /* The kind that a record calls itself, "" if it is none. */
 void record_kind(const char *rec, size_t n, char *out, size_t size);
 

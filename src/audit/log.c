@@ -2,9 +2,9 @@
  * log.c - see log.h.
  *
  * Invariants: idx of audit_leaf runs from 0 without holes; the columns kind, run and seq repeat the
- * header's (for look-ups; the verifier compares them); a tile is appended to in the transaction that
- * completes its subtree. Nothing that is read here is trusted: a log that does not hold together is
- * refused, with what is wrong.
+ * header's (for look-ups; the verifier compares them); a tile is appended to in the transaction
+ * that completes its subtree. Nothing that is read here is trusted: a log that does not hold
+ * together is refused, with what is wrong.
  */
 #include "audit/log.h"
 
@@ -18,7 +18,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-#define STEP_NS INT64_C(2000000000) /* a wall clock that moves by more against the other one stepped */
+#define STEP_NS \
+	INT64_C(2000000000) /* a wall clock that moves by more against the other one stepped */
 
 enum { ST_LEAF, ST_TILE, ST_NOTE, ST_LAST };
 
@@ -28,7 +29,8 @@ static const char ddl[] =
 	"  seal_path TEXT NOT NULL, detail INTEGER NOT NULL, loss INTEGER NOT NULL, "
 	"  retain_days INTEGER NOT NULL, heartbeat_s INTEGER NOT NULL, checkpoint_s INTEGER NOT NULL) "
 	"  STRICT;"
-	"CREATE TABLE audit_leaf (idx INTEGER PRIMARY KEY, kind INTEGER NOT NULL, run INTEGER NOT NULL, "
+	"CREATE TABLE audit_leaf (idx INTEGER PRIMARY KEY, kind INTEGER NOT NULL, run INTEGER NOT "
+	"NULL, "
 	"  seq INTEGER NOT NULL, chunk INTEGER, header BLOB NOT NULL, salt BLOB, payload BLOB) STRICT;"
 	"CREATE INDEX audit_leaf_place ON audit_leaf (run, seq, idx) WHERE seq <> 0;"
 	"CREATE INDEX audit_leaf_record ON audit_leaf (kind, idx) WHERE kind NOT IN (5, 6, 7, 11);"
@@ -38,7 +40,8 @@ static const char ddl[] =
 	"CREATE INDEX audit_checkpoint_size ON audit_checkpoint (size);"
 	"CREATE TABLE audit_stamp (id INTEGER PRIMARY KEY, size INTEGER NOT NULL, note TEXT NOT NULL, "
 	"  response BLOB NOT NULL) STRICT;"
-	"CREATE TABLE audit_subject (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, key BLOB) STRICT;";
+	"CREATE TABLE audit_subject (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, key BLOB) "
+	"STRICT;";
 
 static int fail(sqlite3 *db, const char *what, struct moe_err *e)
 {
@@ -60,7 +63,8 @@ static sqlite3_stmt *prepare(sqlite3 *db, const char *sql, struct moe_err *e)
 
 int log_exists(sqlite3 *db, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'audit_log'", e);
+	sqlite3_stmt *st = prepare(
+		db, "SELECT count(*) FROM sqlite_schema WHERE name = 'audit_log'", e);
 	int n = -1;
 
 	if (!st)
@@ -100,8 +104,10 @@ static void text(sqlite3_stmt *st, int col, char *out, size_t size)
 int log_policy_read(sqlite3 *db, struct log_policy *p, char vkey[NOTE_KEY_TEXT], uint64_t *epoch,
 	struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(db, "SELECT version, origin, vkey, epoch, key_path, seal_path, detail, "
-		"loss, retain_days, heartbeat_s, checkpoint_s FROM audit_log WHERE id = 1", e);
+	sqlite3_stmt *st = prepare(db,
+		"SELECT version, origin, vkey, epoch, key_path, seal_path, detail, "
+		"loss, retain_days, heartbeat_s, checkpoint_s FROM audit_log WHERE id = 1",
+		e);
 	int64_t v;
 	int bad = 0;
 
@@ -229,7 +235,8 @@ int log_nodes_open(struct log_nodes *s, sqlite3 *db, struct moe_err *e)
 	memset(s, 0, sizeof *s);
 	s->db = db;
 	s->n_tile = -1;
-	s->leaf = prepare(db, "SELECT header FROM audit_leaf WHERE idx >= ?1 AND idx < ?2 ORDER BY idx", e);
+	s->leaf = prepare(
+		db, "SELECT header FROM audit_leaf WHERE idx >= ?1 AND idx < ?2 ORDER BY idx", e);
 	s->tile = s->leaf ? prepare(db, "SELECT hashes FROM audit_tile WHERE id = ?", e) : NULL;
 	if (s->tile)
 		return 0;
@@ -277,8 +284,10 @@ static int from_leaves(struct log_nodes *s, unsigned level, uint64_t index,
 	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
 		return fail(s->db, "reading leaves", e);
 	if (k < n)
-		return err_set(e, MOE_ERR_INPUT, "the log: of the leaves from %" PRIu64 " on %zu of %zu are "
-			"there", index << level, k, n);
+		return err_set(e, MOE_ERR_INPUT,
+			"the log: of the leaves from %" PRIu64 " on %zu of %zu are "
+			"there",
+			index << level, k, n);
 	fold(h, n, out);
 	return 0;
 }
@@ -305,8 +314,11 @@ static int load_tile(struct log_nodes *s, unsigned level, uint64_t index, struct
 	sqlite3_reset(s->tile);
 	if (rc != SQLITE_ROW && rc != SQLITE_DONE && rc != SQLITE_CORRUPT)
 		return fail(s->db, "reading a tile", e);
-	return s->n_tile >= 0 ? 0 : err_set(e, MOE_ERR_INPUT, "the log: tile %u/%" PRIu64 " is missing or "
-		"broken", level, index);
+	return s->n_tile >= 0 ? 0
+						: err_set(e, MOE_ERR_INPUT,
+								"the log: tile %u/%" PRIu64 " is missing or "
+								"broken",
+								level, index);
 }
 
 static int node(void *ctx, unsigned level, uint64_t index, unsigned char out[SHA_BYTES],
@@ -323,8 +335,9 @@ static int node(void *ctx, unsigned level, uint64_t index, unsigned char out[SHA
 	if (load_tile(s, level / 8, at / 256, e))
 		return -1;
 	if (at % 256 + n > (size_t)s->n_tile)
-		return err_set(e, MOE_ERR_INPUT, "the log: tile %u/%" PRIu64 " has %d hashes, %zu are needed",
-			level / 8, at / 256, s->n_tile, (size_t)(at % 256) + n);
+		return err_set(e, MOE_ERR_INPUT,
+			"the log: tile %u/%" PRIu64 " has %d hashes, %zu are needed", level / 8, at / 256,
+			s->n_tile, (size_t)(at % 256) + n);
 	memcpy(h, s->tile_hash + at % 256, n * SHA_BYTES);
 	fold(h, n, out);
 	return 0;
@@ -387,15 +400,17 @@ static int load_last(struct log *g, struct moe_err *e)
 	}
 	if (log_note(g->db, UINT64_MAX, &note, &len, e))
 		return -1;
-	if (note && (note_shape(note, len, &n_text, &used, e) || checkpoint_read(&c, note, n_text, e))) {
+	if (note &&
+		(note_shape(note, len, &n_text, &used, e) || checkpoint_read(&c, note, n_text, e))) {
 		free(note);
 		return err_wrap(e, "the log's newest checkpoint");
 	}
 	g->signed_size = note ? c.size : 0;
 	free(note);
 	if (g->signed_size > g->tree.n)
-		return err_set(e, MOE_ERR_INPUT, "the log has %" PRIu64 " leaves, but a checkpoint of %" PRIu64
-			": its end was cut off", g->tree.n, g->signed_size);
+		return err_set(e, MOE_ERR_INPUT,
+			"the log has %" PRIu64 " leaves, but a checkpoint of %" PRIu64 ": its end was cut off",
+			g->tree.n, g->signed_size);
 	return 0;
 }
 
@@ -403,8 +418,9 @@ static int prepare_all(struct log *g, struct moe_err *e)
 {
 	static const char *const sql[] = {
 		[ST_LEAF] = "INSERT INTO audit_leaf(idx, kind, run, seq, chunk, header, salt, payload) "
-			"VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-		[ST_TILE] = "INSERT INTO audit_tile(id, hashes) VALUES(?1, ?2) ON CONFLICT(id) DO UPDATE SET "
+					"VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+		[ST_TILE] =
+			"INSERT INTO audit_tile(id, hashes) VALUES(?1, ?2) ON CONFLICT(id) DO UPDATE SET "
 			"hashes = CAST(hashes || excluded.hashes AS BLOB)",
 		[ST_NOTE] = "INSERT INTO audit_checkpoint(size, note) VALUES(?, ?)",
 	};
@@ -429,8 +445,8 @@ int log_open(struct log *g, sqlite3 *db, const struct log_clock *clock, struct m
 	init_memory(g, db, clock);
 	if (sodium_init() < 0)
 		return err_set(e, MOE_ERR_SYS, "libsodium does not start");
-	if (log_policy_read(db, &g->policy, g->vkey, &g->epoch, e) || load_tree(g, e) || load_last(g, e) ||
-		prepare_all(g, e)) {
+	if (log_policy_read(db, &g->policy, g->vkey, &g->epoch, e) || load_tree(g, e) ||
+		load_last(g, e) || prepare_all(g, e)) {
 		log_close(g);
 		return -1;
 	}
@@ -564,7 +580,8 @@ int log_key_fits(const struct log *g, const struct note_secret *key, struct moe_
 
 	note_key_text(&key->key, mine);
 	if (strcmp(mine, g->vkey))
-		return err_set(e, MOE_ERR_INPUT, "the log is signed by %s, the key file holds %s", g->vkey, mine);
+		return err_set(
+			e, MOE_ERR_INPUT, "the log is signed by %s, the key file holds %s", g->vkey, mine);
 	return 0;
 }
 
@@ -603,8 +620,8 @@ int log_checkpoint(struct log *g, const struct note_secret *key, struct moe_err 
 static int insert_policy(struct log *g, struct moe_err *e)
 {
 	const struct log_policy *p = &g->policy;
-	sqlite3_stmt *st = prepare(g->db, "INSERT INTO audit_log VALUES(1, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
-		e);
+	sqlite3_stmt *st = prepare(
+		g->db, "INSERT INTO audit_log VALUES(1, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)", e);
 	int bad;
 
 	if (!st)

@@ -5,9 +5,9 @@
  * appends does so in a transaction of its caller, on the one writing connection. What is not
  * committed is forgotten with log_rollback(), what is with log_committed().
  *
- * Beside each leaf's header the tree keeps, from level 8 up and every 8 levels, the roots of complete
- * subtrees: tile (L, i) holds those of level 8 L with indices 256 i .. 256 i + 255. So appending
- * costs two hashes on average and a proof reads at most 512 leaves and one tile a level.
+ * Beside each leaf's header the tree keeps, from level 8 up and every 8 levels, the roots of
+ * complete subtrees: tile (L, i) holds those of level 8 L with indices 256 i .. 256 i + 255. So
+ * appending costs two hashes on average and a proof reads at most 512 leaves and one tile a level.
  */
 #ifndef AUDIT_LOG_H
 #define AUDIT_LOG_H
@@ -43,7 +43,8 @@ struct log {
 	uint64_t epoch;           /* keys that were rotated out */
 	char vkey[NOTE_KEY_TEXT]; /* of the current key, as the database says */
 	unsigned char boot[16];
-	int64_t last_wall, last_mono, saved_wall, saved_mono; /* of the last leaf of this boot; 0 = none */
+	int64_t last_wall, last_mono, saved_wall,
+		saved_mono;           /* of the last leaf of this boot; 0 = none */
 	int64_t last_checkpoint;  /* mono */
 	uint64_t signed_size;     /* of the newest checkpoint */
 	sqlite3_stmt *st[4];
@@ -111,8 +112,8 @@ int log_nodes_open(struct log_nodes *s, sqlite3 *db, struct moe_err *e);
 void log_nodes_close(struct log_nodes *s);
 struct tree_source log_source(struct log_nodes *s);
 
-/* The newest checkpoint with size <= most (UINT64_MAX: the newest): its note is malloced; *note NULL
- * if there is none. */
+/* The newest checkpoint with size <= most (UINT64_MAX: the newest): its note is malloced; *note
+ * NULL if there is none. */
 int log_note(sqlite3 *db, uint64_t most, char **note, size_t *n, struct moe_err *e);
 
 #endif

@@ -54,8 +54,9 @@ int note_name_ok(const char *name)
 		return 0;
 	for (size_t i = 0, len; i < n; i += len) {
 		len = utf8_decode(name + i, n - i, &c);
-		if (!len || c <= 0x20 || c == '+' || (c >= 0x7f && c <= 0xa0) || (c >= 0x2000 && c <= 0x200f) ||
-			(c >= 0x2028 && c <= 0x202f) || c == 0x205f || c == 0x3000 || c == 0x1680 || c == 0xfeff)
+		if (!len || c <= 0x20 || c == '+' || (c >= 0x7f && c <= 0xa0) ||
+			(c >= 0x2000 && c <= 0x200f) || (c >= 0x2028 && c <= 0x202f) || c == 0x205f ||
+			c == 0x3000 || c == 0x1680 || c == 0xfeff)
 			return 0;
 	}
 	return 1;
@@ -85,8 +86,8 @@ void note_key_text(const struct note_key *k, char out[NOTE_KEY_TEXT])
 
 	memcpy(raw + 1, k->pub, 32);
 	sodium_bin2base64(b64, sizeof b64, raw, sizeof raw, sodium_base64_VARIANT_ORIGINAL);
-	snprintf(out, NOTE_KEY_TEXT, "%s+%02x%02x%02x%02x+%s", k->name, k->hash[0], k->hash[1], k->hash[2],
-		k->hash[3], b64);
+	snprintf(out, NOTE_KEY_TEXT, "%s+%02x%02x%02x%02x+%s", k->name, k->hash[0], k->hash[1],
+		k->hash[2], k->hash[3], b64);
 }
 
 /* NAME+hash+base64(alg || 32 bytes) into name, hash and raw. */
@@ -124,9 +125,11 @@ int note_key_read(struct note_key *k, const char *text, size_t n, struct moe_err
 			"not a public key: expected NAME+8 hex digits+base64 of an Ed25519 key");
 	note_key_of(k, name, raw + 1);
 	if (memcmp(k->hash, hash, 4))
-		return err_set(e, MOE_ERR_INPUT, "public key %s: it says hash %02x%02x%02x%02x, its bytes "
-			"give %02x%02x%02x%02x", name, hash[0], hash[1], hash[2], hash[3], k->hash[0], k->hash[1],
-			k->hash[2], k->hash[3]);
+		return err_set(e, MOE_ERR_INPUT,
+			"public key %s: it says hash %02x%02x%02x%02x, its bytes "
+			"give %02x%02x%02x%02x",
+			name, hash[0], hash[1], hash[2], hash[3], k->hash[0], k->hash[1], k->hash[2],
+			k->hash[3]);
 	return 0;
 }
 
@@ -216,15 +219,18 @@ int note_secret_load(struct note_secret *s, const char *path, struct moe_err *e)
 	if (read_small(path, 0, text, sizeof text, &n, &st, e))
 		return -1;
 	if (st.st_mode & 077)
-		bad = err_set(e, MOE_ERR_INPUT, "%s: a signing key that others may read (mode %03o); its mode "
-			"must be 600", path, (unsigned)st.st_mode & 0777);
+		bad = err_set(e, MOE_ERR_INPUT,
+			"%s: a signing key that others may read (mode %03o); its mode "
+			"must be 600",
+			path, (unsigned)st.st_mode & 0777);
 	else if (n < sizeof head || memcmp(text, head, sizeof head - 1) ||
 		split_key(text + sizeof head - 1, n - (sizeof head - 1), name, hash, raw))
 		bad = err_set(e, MOE_ERR_INPUT, "%s: not a signing key (PRIVATE+KEY+NAME+...)", path);
 	if (!bad) {
 		note_secret_of(s, name, raw + 1);
 		if (memcmp(hash, s->key.hash, 4))
-			bad = err_set(e, MOE_ERR_INPUT, "%s: the key's hash does not belong to its bytes", path);
+			bad = err_set(
+				e, MOE_ERR_INPUT, "%s: the key's hash does not belong to its bytes", path);
 	}
 	sodium_memzero(text, sizeof text);
 	sodium_memzero(raw, sizeof raw);
@@ -283,10 +289,12 @@ static int check_line(const char *p, size_t n, const struct note_key *k, const c
 
 	if (n < 4 + name + 1 || memcmp(p + 4, k->name, name) || p[4 + name] != ' ')
 		return 0;
-	if (base64_read(p + 4 + name + 1, n - (4 + name + 1), raw, sizeof raw) != 4 + crypto_sign_BYTES ||
+	if (base64_read(p + 4 + name + 1, n - (4 + name + 1), raw, sizeof raw) !=
+			4 + crypto_sign_BYTES ||
 		memcmp(raw, k->hash, 4))
 		return 0;
-	return crypto_sign_verify_detached(raw + 4, (const unsigned char *)text, n_text, k->pub) ? -1 : 1;
+	return crypto_sign_verify_detached(raw + 4, (const unsigned char *)text, n_text, k->pub) ? -1
+																							 : 1;
 }
 
 int note_open(const char *p, size_t n, const struct note_key *keys, size_t n_key, size_t *text,
@@ -356,7 +364,8 @@ int checkpoint_read(struct checkpoint *c, const char *text, size_t n, struct moe
 	if (at != n || len[0] < 1 || len[0] > NOTE_NAME_MAX || read_u64(line[1], len[1], &c->size) ||
 		base64_read(line[2], len[2], c->root, SHA_BYTES) != SHA_BYTES || len[3] < 7 ||
 		memcmp(line[3], "epoch ", 6) || read_u64(line[3] + 6, len[3] - 6, &c->epoch))
-		return err_set(e, MOE_ERR_INPUT, "not a checkpoint: origin, size, root and epoch are expected");
+		return err_set(
+			e, MOE_ERR_INPUT, "not a checkpoint: origin, size, root and epoch are expected");
 	memcpy(c->origin, line[0], len[0]);
 	c->origin[len[0]] = 0;
 	return 0;

@@ -47,7 +47,8 @@ int note_key_load(struct note_key *k, const char *path, struct moe_err *e);
 
 void note_secret_of(struct note_secret *s, const char *name, const unsigned char seed[32]);
 /* A fresh key into a new file of mode 0600; an existing file is refused. */
-int note_secret_create(struct note_secret *s, const char *name, const char *path, struct moe_err *e);
+int note_secret_create(struct note_secret *s, const char *name, const char *path,
+	struct moe_err *e);
 /* Refuses a file that others may read. */
 int note_secret_load(struct note_secret *s, const char *path, struct moe_err *e);
 void note_secret_forget(struct note_secret *s);
@@ -56,8 +57,8 @@ void note_secret_forget(struct note_secret *s);
 void note_sign(const struct note_secret *s, const char *text, size_t n, struct buf *out);
 
 /* Whose signature does the note at p bear? The index of the first of keys[n_key] that signed it, -1
- * with e filled in when none did or one of them signed something else. *text: its length, *used: the
- * note's length, so that notes may follow one another. */
+ * with e filled in when none did or one of them signed something else. *text: its length, *used:
+ * the note's length, so that notes may follow one another. */
 int note_open(const char *p, size_t n, const struct note_key *keys, size_t n_key, size_t *text,
 	size_t *used, struct moe_err *e);
 

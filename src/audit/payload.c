@@ -68,6 +68,21 @@ void payload_sums(const struct cursor_chunk *c, struct buf *out)
 	}
 }
 
+void payload_counts(uint64_t tokens, const struct moe_layer_desc *layers, size_t n,
+	const uint64_t *const *counts, struct buf *out)
+{
+	buf_clear(out);
+	record_begin(out, "sums");
+	record_int(out, "tokens", (int64_t)tokens);
+	record_int(out, "phase", MOE_PREFILL);
+	for (size_t i = 0; i < n; i++) {
+		buf_printf(out, "layer %d", layers[i].layer);
+		for (size_t x = 0; x < layers[i].n_expert; x++)
+			buf_printf(out, " %llu", (unsigned long long)counts[i][x]);
+		buf_char(out, '\n');
+	}
+}
+
 int payload_of(struct reader *r, const struct log_row *row, struct buf *out, struct moe_err *e)
 {
 	struct load_filter f = { .run = (int64_t)row->leaf.run, .domain = -1, .phase = -1 };
@@ -100,13 +115,19 @@ int payload_of(struct reader *r, const struct log_row *row, struct buf *out, str
 int payload_find(struct reader *r, int64_t run, uint64_t seq, uint64_t pos, uint64_t *index,
 	struct moe_err *e)
 {
+	/* Only sequences of other programs are called 0; the index does without. */
+	static const char some[] =
+		"SELECT header FROM audit_leaf WHERE run = ? AND seq = ? AND seq <> 0 "
+		"AND kind = 6 ORDER BY idx";
+	static const char zero[] =
+		"SELECT header FROM audit_leaf WHERE run = ? AND seq = ? AND kind = 6 "
+		"ORDER BY idx";
 	sqlite3 *db = reader_db(r);
 	sqlite3_stmt *st = NULL;
 	int rc, found = 0;
 	struct leaf l;
 
-	if (sqlite3_prepare_v2(db, "SELECT header FROM audit_leaf WHERE run = ? AND seq = ? AND seq <> 0 "
-		"AND kind = 6 ORDER BY idx", -1, &st, NULL))
+	if (sqlite3_prepare_v2(db, seq ? some : zero, -1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(db));
 	sqlite3_bind_int64(st, 1, run);
 	sqlite3_bind_int64(st, 2, (int64_t)seq);
@@ -120,8 +141,11 @@ int payload_find(struct reader *r, int64_t run, uint64_t seq, uint64_t pos, uint
 		}
 	}
 	sqlite3_finalize(st);
-	return found ? 0 : err_set(e, MOE_ERR_USAGE, "the log has no decision for run %lld, sequence %llu, "
-		"position %llu", (long long)run, (unsigned long long)seq, (unsigned long long)pos);
+	return found ? 0
+				 : err_set(e, MOE_ERR_USAGE,
+					"the log has no decision for run %lld, sequence %llu, "
+					"position %llu",
+					(long long)run, (unsigned long long)seq, (unsigned long long)pos);
 }
 
 /* ---- keys ---- */
@@ -161,10 +185,12 @@ int seal_key_load(unsigned char key[SEAL_KEY], const char *path, struct moe_err 
 	if (got < 0)
 		return err_set(e, MOE_ERR_INPUT, "%s: not a sealing key", path);
 	if (st.st_mode & 077)
-		bad = err_set(e, MOE_ERR_INPUT, "%s: a sealing key that others may read (mode %03o); its mode "
-			"must be 600", path, (unsigned)st.st_mode & 0777);
-	else if (memcmp(text, key_head, n) || sodium_hex2bin(key, SEAL_KEY, text + n, 2 * SEAL_KEY, NULL,
-		&len, NULL) || len != SEAL_KEY)
+		bad = err_set(e, MOE_ERR_INPUT,
+			"%s: a sealing key that others may read (mode %03o); its mode "
+			"must be 600",
+			path, (unsigned)st.st_mode & 0777);
+	else if (memcmp(text, key_head, n) ||
+		sodium_hex2bin(key, SEAL_KEY, text + n, 2 * SEAL_KEY, NULL, &len, NULL) || len != SEAL_KEY)
 		bad = err_set(e, MOE_ERR_INPUT, "%s: not a sealing key", path);
 	sodium_memzero(text, sizeof text);
 	return bad;
@@ -253,8 +279,8 @@ static void extra(const struct leaf *l, unsigned char out[28])
 	memcpy(out + 24, h + 28, 4);
 }
 
-int seal_payload(const unsigned char key[SEAL_KEY], const struct leaf *l, const void *plain, size_t n,
-	struct buf *out, struct moe_err *e)
+int seal_payload(const unsigned char key[SEAL_KEY], const struct leaf *l, const void *plain,
+	size_t n, struct buf *out, struct moe_err *e)
 {
 	crypto_secretstream_xchacha20poly1305_state s;
 	unsigned char head[SEAL_BODY], ad[28], *body;

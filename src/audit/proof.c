@@ -93,7 +93,8 @@ int proof_inclusion(sqlite3 *db, uint64_t index, int64_t token, int open, const 
 	if (log_note(db, UINT64_MAX, &note, &n_note, e) || log_nodes_open(&nodes, db, e))
 		goto out;
 	if (!note || read_note(note, n_note, &c, e)) {
-		bad = note ? -1 : err_set(e, MOE_ERR_INPUT, "the log has no checkpoint to prove anything under");
+		bad = note ? -1
+				: err_set(e, MOE_ERR_INPUT, "the log has no checkpoint to prove anything under");
 		goto out;
 	}
 	if (index >= c.size) {
@@ -114,7 +115,8 @@ int proof_inclusion(sqlite3 *db, uint64_t index, int64_t token, int open, const 
 	add_note(out, "checkpoint", note, n_note);
 	if (open && row.has_salt) {
 		add_base64(out, "salt", row.salt, LEAF_SALT);
-		add_base64(out, "payload", payload ? payload : row.payload, payload ? n_payload : row.n_payload);
+		add_base64(
+			out, "payload", payload ? payload : row.payload, payload ? n_payload : row.n_payload);
 	}
 	buf_str(out, "}\n");
 	bad = out->failed ? err_nomem(e, out->len, "a proof") : 0;
@@ -145,7 +147,8 @@ int proof_consistency(sqlite3 *db, uint64_t from, uint64_t to, struct buf *out, 
 	size_t n_a, n_b;
 	int n, bad = -1;
 
-	if (note_of(db, from, &a, &n_a, e) || note_of(db, to, &b, &n_b, e) || log_nodes_open(&nodes, db, e))
+	if (note_of(db, from, &a, &n_a, e) || note_of(db, to, &b, &n_b, e) ||
+		log_nodes_open(&nodes, db, e))
 		goto out;
 	src = log_source(&nodes);
 	n = tree_consistency(&src, from, to, path, e);
@@ -179,10 +182,24 @@ void proof_fork(const char *a, size_t n_a, const char *b, size_t n_b, const unsi
 
 /* ---- reading ---- */
 
-enum { F_FORMAT, F_KIND, F_LEAF, F_CHECKPOINT, F_SALT, F_PAYLOAD, F_FROM, F_TO, F_ROOT, F_INDEX, F_SIZE,
-	F_TOKEN, F_PATH, F_COUNT };
-static const char *const field[F_COUNT] = { "format", "kind", "leaf", "checkpoint", "salt", "payload",
-	"from", "to", "root", "index", "size", "token", "path" };
+enum {
+	F_FORMAT,
+	F_KIND,
+	F_LEAF,
+	F_CHECKPOINT,
+	F_SALT,
+	F_PAYLOAD,
+	F_FROM,
+	F_TO,
+	F_ROOT,
+	F_INDEX,
+	F_SIZE,
+	F_TOKEN,
+	F_PATH,
+	F_COUNT
+};
+static const char *const field[F_COUNT] = { "format", "kind", "leaf", "checkpoint", "salt",
+	"payload", "from", "to", "root", "index", "size", "token", "path" };
 
 struct parsed {
 	char *text[F_COUNT];      /* strings, unescaped; numbers as written */
@@ -275,8 +292,8 @@ static char *string(struct parsed *s, size_t *n)
 				goto bad;
 			s->p += 4;
 			if (c >= 0xd800 && c < 0xdc00) {
-				if (s->end - s->p < 6 || s->p[0] != '\\' || s->p[1] != 'u' || hex4(s->p + 2, &low) ||
-					low < 0xdc00 || low > 0xdfff)
+				if (s->end - s->p < 6 || s->p[0] != '\\' || s->p[1] != 'u' ||
+					hex4(s->p + 2, &low) || low < 0xdc00 || low > 0xdfff)
 					goto bad;
 				s->p += 6;
 				c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
@@ -374,8 +391,8 @@ static int open_note(const struct parsed *s, int f, const struct note_key *keys,
 	for (size_t i = 0; i < n_key; i++)
 		if (!strcmp(keys[i].name, c->origin))
 			return 0;
-	return err_set(e, MOE_ERR_INPUT, "its %s is of log '%s', which no key that was given names", field[f],
-		c->origin);
+	return err_set(e, MOE_ERR_INPUT, "its %s is of log '%s', which no key that was given names",
+		field[f], c->origin);
 }
 
 static void say_time(struct buf *b, uint64_t ns)
@@ -463,7 +480,8 @@ static int check_inclusion(const struct parsed *s, const struct note_key *keys, 
 
 	if (open_note(s, F_CHECKPOINT, keys, n_key, &c, e))
 		return 0;
-	if (!s->text[F_LEAF] || base64_read(s->text[F_LEAF], s->len[F_LEAF], raw, sizeof raw) != LEAF_BYTES ||
+	if (!s->text[F_LEAF] ||
+		base64_read(s->text[F_LEAF], s->len[F_LEAF], raw, sizeof raw) != LEAF_BYTES ||
 		leaf_get(&l, raw, LEAF_BYTES)) {
 		err_set(e, MOE_ERR_INPUT, "its leaf is not one");
 		return 0;
@@ -504,28 +522,35 @@ static int check_two(const struct parsed *s, const struct note_key *keys, size_t
 		return 0;
 	}
 	if (!fork) {
-		if (!tree_check_consistency(a.size, b.size, (const void *)s->path, s->n_path, a.root, b.root)) {
-			err_set(e, MOE_ERR_INPUT, "the path does not show that the log of %" PRIu64 " leaves continues "
-				"that of %" PRIu64, b.size, a.size);
+		if (!tree_check_consistency(a.size, b.size, (const void *)s->path, s->n_path, a.root,
+				b.root)) {
+			err_set(e, MOE_ERR_INPUT,
+				"the path does not show that the log of %" PRIu64 " leaves continues "
+				"that of %" PRIu64,
+				b.size, a.size);
 			return 0;
 		}
-		buf_printf(what, "log '%s': the first %" PRIu64 " of its %" PRIu64 " leaves are those of the "
-			"earlier checkpoint\n", a.origin, a.size, b.size);
+		buf_printf(what,
+			"log '%s': the first %" PRIu64 " of its %" PRIu64 " leaves are those of the "
+			"earlier checkpoint\n",
+			a.origin, a.size, b.size);
 		return 1;
 	}
 	if (a.size == b.size)
 		memcpy(root, b.root, sizeof root);
-	else if (!s->text[F_ROOT] || base64_read(s->text[F_ROOT], s->len[F_ROOT], root, sizeof root) != SHA_BYTES ||
+	else if (!s->text[F_ROOT] ||
+		base64_read(s->text[F_ROOT], s->len[F_ROOT], root, sizeof root) != SHA_BYTES ||
 		!tree_check_consistency(a.size, b.size, (const void *)s->path, s->n_path, root, b.root)) {
-		err_set(e, MOE_ERR_INPUT, "it does not show which root the larger log has at the smaller size");
+		err_set(
+			e, MOE_ERR_INPUT, "it does not show which root the larger log has at the smaller size");
 		return 0;
 	}
 	if (!memcmp(root, a.root, sizeof root)) {
 		err_set(e, MOE_ERR_INPUT, "the two checkpoints do not contradict each other");
 		return 0;
 	}
-	buf_printf(what, "FORK: of log '%s' the key signed two different first %" PRIu64 " leaves\n", a.origin,
-		a.size);
+	buf_printf(what, "FORK: of log '%s' the key signed two different first %" PRIu64 " leaves\n",
+		a.origin, a.size);
 	return 1;
 }
 

@@ -18,9 +18,13 @@
 #include "base/clock.h"
 #include "base/err.h"
 
+#define AT_MAX ((size_t)16 << 20) /* bytes of a list of positions */
+
 struct digest_row {
 	uint64_t seq;
 	struct logit_digest d;
+	struct buf at;            /* closed ranges of positions: "0-11,15," */
+	uint32_t from, to;        /* the open one */
 	int said;                 /* in the transaction that is open */
 	struct digest_row *next;
 };
@@ -71,6 +75,20 @@ void logit_digest_end(struct logit_digest *d, unsigned char out[SHA_BYTES])
 	sha_end(&d->sha, out);
 }
 
+static void free_digest(struct digest_row *d)
+{
+	buf_free(&d->at);
+	free(d);
+}
+
+static void add_range(struct buf *b, uint32_t from, uint32_t to)
+{
+	if (from == to)
+		buf_printf(b, "%" PRIu32 ",", from);
+	else
+		buf_printf(b, "%" PRIu32 "-%" PRIu32 ",", from, to);
+}
+
 int recorder_logits(struct recorder *r, uint64_t seq, uint32_t pos, const float *row, size_t n,
 	struct moe_err *e)
 {
@@ -84,6 +102,8 @@ int recorder_logits(struct recorder *r, uint64_t seq, uint32_t pos, const float 
 
 		randombytes_buf(key, sizeof key);
 		d->seq = seq;
+		buf_init(&d->at, AT_MAX);
+		d->from = d->to = pos;
 		logit_digest_init(&d->d, key);
 		d->next = r->digests;
 		r->digests = d;
@@ -91,14 +111,20 @@ int recorder_logits(struct recorder *r, uint64_t seq, uint32_t pos, const float 
 	pthread_mutex_unlock(&r->lock);
 	if (!d)
 		return err_nomem(e, sizeof *d, "a digest");
-	logit_digest_add(&d->d, pos, row, n); /* only this thread, until the sequence ends */
-	return 0;
+	/* only this thread, until the sequence ends */
+	if (pos > d->to + 1) {
+		add_range(&d->at, d->from, d->to);
+		d->from = pos;
+	}
+	d->to = pos;
+	logit_digest_add(&d->d, pos, row, n);
+	return d->at.failed ? err_nomem(e, d->at.len, "positions of logits") : 0;
 }
 
-/* The digest of a sequence that has ended. It stays until that is committed. */
-static int digest_of(struct recorder *r, uint64_t seq, unsigned char out[SHA_BYTES],
-	unsigned char key[LOGIT_KEY], uint64_t *rows)
+/* The digest of a sequence that has ended, into its record. It stays until that is committed. */
+static void record_digest(struct recorder *r, uint64_t seq, struct buf *rec)
 {
+	unsigned char digest[SHA_BYTES];
 	struct logit_digest copy;
 	struct digest_row *d;
 
@@ -108,14 +134,20 @@ static int digest_of(struct recorder *r, uint64_t seq, unsigned char out[SHA_BYT
 	if (d) {
 		d->said = 1;
 		copy = d->d;
+		buf_str(rec, "logit_at ");
+		if (d->at.len)
+			buf_add(rec, d->at.data, d->at.len);
+		add_range(rec, d->from, d->to);
+		if (!rec->failed) /* the last comma */
+			rec->data[rec->len - 1] = '\n';
 	}
 	pthread_mutex_unlock(&r->lock);
 	if (!d)
-		return 0;
-	*rows = copy.rows;
-	memcpy(key, copy.key, LOGIT_KEY);
-	logit_digest_end(&copy, out);
-	return 1;
+		return;
+	logit_digest_end(&copy, digest);
+	record_int(rec, "logit_rows", (int64_t)copy.rows);
+	record_hex(rec, "logit_key", copy.key, LOGIT_KEY);
+	record_hex(rec, "logits", digest, sizeof digest);
 }
 
 /* Digests that were said: forgotten once that is committed, to be said again when it failed. */
@@ -127,7 +159,7 @@ static void settle_digests(struct recorder *r, int committed, int all)
 
 		if (all || (d->said && committed)) {
 			*p = d->next;
-			free(d);
+			free_digest(d);
 		} else {
 			d->said = 0;
 			p = &d->next;
@@ -151,9 +183,12 @@ static int recover(struct recorder *r, struct moe_err *e)
 	struct buf rec;
 	int bad = 0;
 
-	if (sqlite3_prepare_v2(r->log.db, "SELECT s.idx, s.run FROM audit_leaf s WHERE s.kind = 2 AND "
-		"s.kind NOT IN (5, 6, 7, 11) AND NOT EXISTS (SELECT 1 FROM audit_leaf t WHERE t.kind IN (3, 10) "
-		"AND t.kind NOT IN (5, 6, 7, 11) AND t.idx > s.idx) ORDER BY s.idx DESC LIMIT 1", -1, &st, NULL))
+	if (sqlite3_prepare_v2(r->log.db,
+			"SELECT s.idx, s.run FROM audit_leaf s WHERE s.kind = 2 AND "
+			"s.kind NOT IN (5, 6, 7, 11) AND NOT EXISTS (SELECT 1 FROM audit_leaf t WHERE t.kind "
+			"IN (3, 10) "
+			"AND t.kind NOT IN (5, 6, 7, 11) AND t.idx > s.idx) ORDER BY s.idx DESC LIMIT 1",
+			-1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: looking for an open session: %s",
 			sqlite3_errmsg(r->log.db));
 	if (sqlite3_step(st) == SQLITE_ROW) {
@@ -162,8 +197,8 @@ static int recover(struct recorder *r, struct moe_err *e)
 		record_int(&rec, "run", sqlite3_column_int64(st, 1));
 		record_int(&rec, "session", sqlite3_column_int64(st, 0));
 		record_int(&rec, "leaves", (int64_t)r->log.tree.n);
-		bad = log_record(&r->log, LEAF_RECOVERY, (uint64_t)sqlite3_column_int64(st, 1), 0, NULL, &rec,
-			e);
+		bad = log_record(&r->log, LEAF_RECOVERY, (uint64_t)sqlite3_column_int64(st, 1), 0, NULL,
+			&rec, e);
 		buf_free(&rec);
 	}
 	sqlite3_finalize(st);
@@ -278,6 +313,31 @@ static int on_chunk(void *ctx, int64_t id, const struct cursor_chunk *c, struct 
 	return log_append(&r->log, &it, e);
 }
 
+static int on_counts(void *ctx, uint64_t seq, uint64_t tokens, const struct moe_layer_desc *layers,
+	size_t n, const uint64_t *const *counts, struct moe_err *e)
+{
+	struct recorder *r = ctx;
+	struct log_item it = { .leaf = { .kind = LEAF_BATCH,
+							.flags = LEAF_SUMS,
+							.run = r->run,
+							.seq = seq,
+							.n = tokens > UINT32_MAX ? UINT32_MAX : (uint32_t)tokens },
+		.keep = 1 };
+
+	payload_counts(tokens, layers, n, counts, &r->payload);
+	if (r->payload.failed)
+		return err_nomem(e, r->payload.len, "a payload");
+	memcpy(it.leaf.descriptor, r->descriptor_hash, SHA_BYTES);
+	it.payload = r->payload.data;
+	it.n_payload = r->payload.len;
+	if (r->policy.sealed) {
+		it.leaf.flags = 0;
+		if (seal(r, &it, e))
+			return -1;
+	}
+	return log_append(&r->log, &it, e);
+}
+
 static int on_gap(void *ctx, uint64_t seq, uint32_t pos, uint64_t tokens, struct moe_err *e)
 {
 	struct recorder *r = ctx;
@@ -321,23 +381,18 @@ static int on_note(void *ctx, const char *kind, const char *text, int layer, dou
 static int on_seq_end(void *ctx, const struct sink_seq *q, struct moe_err *e)
 {
 	struct recorder *r = ctx;
-	unsigned char digest[SHA_BYTES], key[LOGIT_KEY];
-	uint64_t rows, bits;
 	struct buf rec;
+	uint64_t bits;
 	int bad;
 
-	buf_init(&rec, 65536);
+	buf_init(&rec, 2 * AT_MAX);
 	record_begin(&rec, "sequence-end");
-	record_int(&rec, "prompt", q->n_prompt);
+	record_int(&rec, "prompt", (int64_t)q->n_prompt);
 	record_int(&rec, "generated", q->n_generated);
 	record_int(&rec, "scored", q->n_scored);
 	memcpy(&bits, &q->nll, 8);
 	buf_printf(&rec, "nll_bits %016" PRIx64 "\n", bits);
-	if (digest_of(r, q->seq, digest, key, &rows)) {
-		record_int(&rec, "logit_rows", (int64_t)rows);
-		record_hex(&rec, "logit_key", key, sizeof key);
-		record_hex(&rec, "logits", digest, sizeof digest);
-	}
+	record_digest(r, q->seq, &rec);
 	bad = record(r, LEAF_SEQ_END, q->seq, &rec, e);
 	buf_free(&rec);
 	return bad;
@@ -445,10 +500,19 @@ struct recorder *recorder_new(const struct log_policy *policy, const char *vkey,
 	r->clock = w->clock ? *w->clock : (struct log_clock){ clock_wall, clock_mono };
 	if (w->model_path && !stat(w->model_path, &r->model_stat))
 		r->model_path = strdup(w->model_path);
-	r->sink = (struct moe_trace_sink){ .ctx = r, .want_logits = policy->sealed &&
-		policy->detail == LOG_FULL, .start = on_start, .begin = on_begin, .seq_begin = on_seq_begin,
-		.chunk = on_chunk, .gap = on_gap, .note = on_note, .seq_end = on_seq_end, .tick = on_tick,
-		.finish = on_finish, .settled = on_settled };
+	r->sink = (struct moe_trace_sink){ .ctx = r,
+		.want_logits = policy->sealed && policy->detail == LOG_FULL,
+		.start = on_start,
+		.begin = on_begin,
+		.seq_begin = on_seq_begin,
+		.chunk = on_chunk,
+		.counts = on_counts,
+		.gap = on_gap,
+		.note = on_note,
+		.seq_end = on_seq_end,
+		.tick = on_tick,
+		.finish = on_finish,
+		.settled = on_settled };
 	if (sodium_init() < 0 || r->descriptor.failed || r->model.failed) {
 		err_set(e, MOE_ERR_SYS, "starting a recorder failed");
 	} else if (!load_keys(r, w, e)) {

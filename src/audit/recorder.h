@@ -33,17 +33,18 @@ struct recorder *recorder_new(const struct log_policy *policy, const char *vkey,
 void recorder_free(struct recorder *r);
 const struct moe_trace_sink *recorder_sink(struct recorder *r);
 
-/* The engine's thread: a row of logits that the command looked at, in the order of positions. Before
- * the sequence ends. The digest of them all is part of the sequence's last leaf. */
+/* The engine's thread: a row of logits that the command looked at, in the order of positions.
+ * Before the sequence ends. The digest of them all is part of the sequence's last leaf. */
 int recorder_logits(struct recorder *r, uint64_t seq, uint32_t pos, const float *row, size_t n,
 	struct moe_err *e);
 
 /*
  * The same digest for whoever compares: SHA-256 over, row after row, u32 position (big-endian) and
- * Poly1305(key, the row's bytes as they are: little-endian floats). The key is drawn at random for each
- * sequence when it is recorded and stands beside the digest. A row of a large vocabulary is hashed for
- * every token, so this must be fast on any machine: a changed row is missed with a probability below
- * 2^-80. Against somebody who knows the key and chooses the logits it is the model's SHA-256 that counts.
+ * Poly1305(key, the row's bytes as they are: little-endian floats). The key is drawn at random for
+ * each sequence when it is recorded and stands beside the digest. A row of a large vocabulary is
+ * hashed for every token, so this must be fast on any machine: a changed row is missed with a
+ * probability below 2^-80. Against somebody who knows the key and chooses the logits it is the
+ * model's SHA-256 that counts.
  */
 #define LOGIT_KEY 32
 struct logit_digest { struct sha sha; unsigned char key[LOGIT_KEY]; uint64_t rows; };

@@ -17,7 +17,8 @@ static int store(struct log *g, const char *path, struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
 
-	if (sqlite3_prepare_v2(g->db, "UPDATE audit_log SET vkey = ?, epoch = ?, key_path = ?", -1, &st, NULL))
+	if (sqlite3_prepare_v2(
+			g->db, "UPDATE audit_log SET vkey = ?, epoch = ?, key_path = ?", -1, &st, NULL))
 		return err_set(e, MOE_ERR_SYS, "the log: %s", sqlite3_errmsg(g->db));
 	sqlite3_bind_text(st, 1, g->vkey, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 2, (int64_t)g->epoch);
@@ -53,7 +54,8 @@ int log_rotate(struct log *g, const struct note_secret *old, const struct note_s
 	record_hex(&rec, "old_signature", sig[0], sizeof sig[0]);
 	record_hex(&rec, "new_signature", sig[1], sizeof sig[1]);
 	record_text(&rec, "who", who);
-	bad = st.failed ? err_nomem(e, 4096, "a rotation") : log_record(g, LEAF_ROTATION, 0, 0, NULL, &rec, e);
+	bad = st.failed ? err_nomem(e, 4096, "a rotation")
+					: log_record(g, LEAF_ROTATION, 0, 0, NULL, &rec, e);
 	buf_free(&st);
 	buf_free(&rec);
 	if (bad)

@@ -164,20 +164,21 @@ int tree_consistency(const struct tree_source *s, uint64_t m, uint64_t n,
 	return used;
 }
 
-int tree_check_path(uint64_t index, uint64_t n, const unsigned char leaf[SHA_BYTES],
-	const unsigned char (*path)[SHA_BYTES], size_t n_path, const unsigned char root[SHA_BYTES])
+/*
+ * Up a path from node fn of a level whose last node is sn: r becomes the root. old, unless NULL,
+ * takes in the siblings on the left only, so that it becomes the root of the leaves up to fn. Is
+ * the path as long as the way?
+ */
+static int climb(uint64_t fn, uint64_t sn, const unsigned char (*path)[SHA_BYTES], size_t n_path,
+	unsigned char r[SHA_BYTES], unsigned char *old)
 {
-	unsigned char r[SHA_BYTES];
-	uint64_t fn = index, sn = n - 1;
-
-	if (index >= n)
-		return 0;
-	memcpy(r, leaf, sizeof r);
 	for (size_t i = 0; i < n_path; i++) {
 		if (!sn)
 			return 0;
 		if ((fn & 1) || fn == sn) {
 			tree_node(path[i], r, r);
+			if (old)
+				tree_node(path[i], old, old);
 			while (!(fn & 1) && fn) {
 				fn >>= 1;
 				sn >>= 1;
@@ -188,7 +189,18 @@ int tree_check_path(uint64_t index, uint64_t n, const unsigned char leaf[SHA_BYT
 		fn >>= 1;
 		sn >>= 1;
 	}
-	return !sn && !memcmp(r, root, sizeof r);
+	return !sn;
+}
+
+int tree_check_path(uint64_t index, uint64_t n, const unsigned char leaf[SHA_BYTES],
+	const unsigned char (*path)[SHA_BYTES], size_t n_path, const unsigned char root[SHA_BYTES])
+{
+	unsigned char r[SHA_BYTES];
+
+	if (index >= n)
+		return 0;
+	memcpy(r, leaf, sizeof r);
+	return climb(index, n - 1, path, n_path, r, NULL) && !memcmp(r, root, sizeof r);
 }
 
 int tree_check_consistency(uint64_t m, uint64_t n, const unsigned char (*path)[SHA_BYTES],
@@ -196,39 +208,24 @@ int tree_check_consistency(uint64_t m, uint64_t n, const unsigned char (*path)[S
 {
 	unsigned char fr[SHA_BYTES], sr[SHA_BYTES];
 	uint64_t fn = m - 1, sn = n - 1;
-	size_t i = 0;
+	size_t used = 0;
 
 	if (m > n || (!m && n))
 		return 0;
 	if (m == n)
 		return !n_path && !memcmp(root_m, root_n, SHA_BYTES);
-	if (!(m & (m - 1))) {
-		memcpy(fr, root_m, sizeof fr);
-	} else {
+	if (m & (m - 1)) { /* the first m leaves are no complete subtree: the path begins with one */
 		if (!n_path)
 			return 0;
-		memcpy(fr, path[i++], sizeof fr);
+		memcpy(fr, path[used++], sizeof fr);
+	} else {
+		memcpy(fr, root_m, sizeof fr);
 	}
 	memcpy(sr, fr, sizeof sr);
 	while (fn & 1) {
 		fn >>= 1;
 		sn >>= 1;
 	}
-	for (; i < n_path; i++) {
-		if (!sn)
-			return 0;
-		if ((fn & 1) || fn == sn) {
-			tree_node(path[i], fr, fr);
-			tree_node(path[i], sr, sr);
-			while (!(fn & 1) && fn) {
-				fn >>= 1;
-				sn >>= 1;
-			}
-		} else {
-			tree_node(sr, path[i], sr);
-		}
-		fn >>= 1;
-		sn >>= 1;
-	}
-	return !sn && !memcmp(fr, root_m, sizeof fr) && !memcmp(sr, root_n, sizeof sr);
+	return climb(fn, sn, path + used, n_path - used, sr, fr) && !memcmp(fr, root_m, sizeof fr) &&
+		!memcmp(sr, root_n, sizeof sr);
 }

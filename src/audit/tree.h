@@ -6,7 +6,8 @@
  *
  * A log is appended to through its frontier: the roots of the complete subtrees that make up its
  * leaves, at most one for each bit of its size. Proofs are made from a source that knows the roots
- * of complete subtrees: node (level, index) covers the leaves index << level .. (index + 1) << level.
+ * of complete subtrees: node (level, index) covers the leaves index << level .. (index + 1) <<
+ * level.
  */
 #ifndef AUDIT_TREE_H
 #define AUDIT_TREE_H
@@ -27,7 +28,8 @@ void tree_node(const unsigned char left[SHA_BYTES], const unsigned char right[SH
 
 struct tree {
 	uint64_t n;                         /* leaves */
-	unsigned char roots[64][SHA_BYTES]; /* roots[l]: complete subtree of 2^l leaves, if bit l of n */
+	unsigned char roots[64]
+					[SHA_BYTES]; /* roots[l]: complete subtree of 2^l leaves, if bit l of n */
 };
 
 /* Add a leaf's hash. `done` may be NULL; else it is called for each subtree that this completes. */

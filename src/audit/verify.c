@@ -1,9 +1,10 @@
 /*
  * verify.c - see verify.h.
  *
- * One pass over the leaves in order, inside one read transaction. What must be known before a leaf is
- * met (which later leaf redacts it, which checkpoints have its size) comes from sorted queries that
- * run beside; the redactions are read first, into intervals, and are themselves leaves of the pass.
+ * One pass over the leaves in order, inside one read transaction. What must be known before a leaf
+ * is met (which later leaf redacts it, which checkpoints have its size) comes from sorted queries
+ * that run beside; the redactions are read first, into intervals, and are themselves leaves of the
+ * pass.
  */
 #include "audit/verify.h"
 
@@ -20,10 +21,12 @@
 #include "base/err.h"
 
 #define STEP_NS INT64_C(2000000000)
+#define DAY_NS UINT64_C(86400000000000)
 #define LATE 4 /* a heartbeat that is this many periods late is a hole */
 #define TOLD_MOST 100 /* findings of a kind that are told one by one */
 
-struct span { uint64_t from, to, by; int prune; }; /* leaves from..to were taken away by leaf `by` */
+/* Leaves from..to were taken away by leaf `by`, whose clock said `wall`. */
+struct span { uint64_t from, to, by, wall; int prune; };
 
 struct anchor { struct checkpoint c; size_t at, len; int done; };
 
@@ -101,7 +104,7 @@ static int prep(struct verify *v, sqlite3_stmt **st, const char *what, const cha
 
 /* ---- what is read before the pass ---- */
 
-static int add_span(struct verify *v, const char *p, size_t n, uint64_t by, int prune,
+static int add_span(struct verify *v, const char *p, size_t n, const struct leaf *by,
 	struct moe_err *e)
 {
 	unsigned long long a, b;
@@ -109,13 +112,13 @@ static int add_span(struct verify *v, const char *p, size_t n, uint64_t by, int 
 	struct span *s;
 
 	snprintf(text, sizeof text, "%.*s", (int)(n < 63 ? n : 63), p);
-	if (sscanf(text, "%llu-%llu", &a, &b) != 2 || a > b || b >= by)
+	if (sscanf(text, "%llu-%llu", &a, &b) != 2 || a > b || b >= by->index)
 		return 0; /* a record that is not one is found when its leaf is met */
 	s = realloc(v->span, (v->n_span + 1) * sizeof *s);
 	if (!s)
 		return err_nomem(e, (v->n_span + 1) * sizeof *s, "redactions");
 	v->span = s;
-	s[v->n_span++] = (struct span){ a, b, by, prune };
+	s[v->n_span++] = (struct span){ a, b, by->index, by->wall, by->kind == LEAF_PRUNE };
 	return 0;
 }
 
@@ -132,18 +135,21 @@ static int load_spans(struct verify *v, struct moe_err *e)
 	sqlite3_stmt *st;
 	int rc, bad = 0;
 
-	if (prep(v, &st, "redactions", "SELECT idx, kind, payload FROM audit_leaf WHERE kind IN (13, 14) "
+	if (prep(v, &st, "redactions", "SELECT header, payload FROM audit_leaf WHERE kind IN (13, 14) "
 		"AND kind NOT IN (5, 6, 7, 11)", e))
 		return -1;
 	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		const char *p = sqlite3_column_blob(st, 2);
-		size_t n = (size_t)sqlite3_column_bytes(st, 2), at = 0;
+		const char *p = sqlite3_column_blob(st, 1);
+		size_t n = (size_t)sqlite3_column_bytes(st, 1), at = 0;
+		const void *h = sqlite3_column_blob(st, 0);
 		struct record_line l;
+		struct leaf by;
 
+		if (!h || leaf_get(&by, h, (size_t)sqlite3_column_bytes(st, 0)))
+			continue; /* found when the leaf is met */
 		while (!bad && p && record_next(p, n, &at, &l) == 1)
 			if (l.n_key == 6 && !memcmp(l.key, "leaves", 6))
-				bad = add_span(v, l.value, l.n_value, (uint64_t)sqlite3_column_int64(st, 0),
-					sqlite3_column_int(st, 1) == LEAF_PRUNE, e);
+				bad = add_span(v, l.value, l.n_value, &by, e);
 	}
 	if (!bad && rc != SQLITE_DONE)
 		bad = sql_fail(v, "redactions", e);
@@ -255,13 +261,14 @@ static void meet_rotation(struct verify *v, const struct leaf *l, const char *p,
 		note_key_text(&v->key[v->n_key - 1], now);
 		rotation_statement(&st, v->out->origin, v->n_key, old, new);
 		good = !st.failed && !strcmp(now, old) &&
-			!crypto_sign_verify_detached(raw[0], (void *)st.data, st.len, v->key[v->n_key - 1].pub) &&
+			!crypto_sign_verify_detached(raw[0], (void *)st.data, st.len,
+				v->key[v->n_key - 1].pub) &&
 			!crypto_sign_verify_detached(raw[1], (void *)st.data, st.len, k.pub);
 	}
 	buf_free(&st);
 	if (!good || add_key(v, new, l->index))
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": a key rotation that the key in force did not sign",
-			l->index);
+		find(v, FIND_TAMPERED,
+			"leaf %" PRIu64 ": a key rotation that the key in force did not sign", l->index);
 }
 
 /* ---- checkpoints ---- */
@@ -302,7 +309,8 @@ static int prove_fork(struct verify *v, const struct anchor *a, const char *own,
 	size_t text, used;
 	int n = -1, proven;
 
-	if (v->out->fork || note_shape(own, n_own, &text, &used, &e) || checkpoint_read(&c, own, text, &e))
+	if (v->out->fork || note_shape(own, n_own, &text, &used, &e) ||
+		checkpoint_read(&c, own, text, &e))
 		return 0;
 	if (c.size > a->c.size && !log_nodes_open(&nodes, v->db, &e)) {
 		src = log_source(&nodes);
@@ -316,7 +324,8 @@ static int prove_fork(struct verify *v, const struct anchor *a, const char *own,
 	proven = !json.failed && proof_check(json.data, json.len, v->key, v->n_key, &what, &e) == 1;
 	if (proven) {
 		v->out->fork = strndup(json.data, json.len);
-		find(v, FIND_TAMPERED, "FORK: the key signed two different logs of %" PRIu64 " leaves", a->c.size);
+		find(v, FIND_TAMPERED, "FORK: the key signed two different logs of %" PRIu64 " leaves",
+			a->c.size);
 	}
 	buf_free(&json);
 	buf_free(&what);
@@ -324,7 +333,8 @@ static int prove_fork(struct verify *v, const struct anchor *a, const char *own,
 }
 
 /* Is the note one of this log at its size, which the tree has just now? 1, 0 (told). */
-static int check_note(struct verify *v, const char *what, const char *p, size_t n, struct checkpoint *c)
+static int check_note(struct verify *v, const char *what, const char *p, size_t n,
+	struct checkpoint *c)
 {
 	const struct note_key *k;
 	unsigned char root[SHA_BYTES];
@@ -353,8 +363,8 @@ static int check_note(struct verify *v, const char *what, const char *p, size_t 
 	}
 	tree_root(&v->tree, root);
 	if (c->size != v->tree.n || memcmp(root, c->root, SHA_BYTES)) {
-		find(v, FIND_TAMPERED, "%s of %" PRIu64 " leaves: the leaves that are here have another root",
-			what, c->size);
+		find(v, FIND_TAMPERED,
+			"%s of %" PRIu64 " leaves: the leaves that are here have another root", what, c->size);
 		return 0;
 	}
 	return 1;
@@ -429,15 +439,18 @@ static void check_clock(struct verify *v, const struct leaf *l)
 	if (l->mono < p->mono)
 		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the clock that cannot step went back", l->index);
 	if ((step <= -STEP_NS || step >= STEP_NS) && l->kind != LEAF_CLOCK)
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the wall clock stepped by %.1f s without a record",
-			l->index, (double)step / 1e9);
+		find(v, FIND_TAMPERED,
+			"leaf %" PRIu64 ": the wall clock stepped by %.1f s without a record", l->index,
+			(double)step / 1e9);
 	if (l->kind == LEAF_CLOCK)
 		find(v, FIND_REMARK, "leaf %" PRIu64 ": the wall clock stepped by %.1f s", l->index,
 			(double)step / 1e9);
 	gap = (int64_t)(l->mono - p->mono);
 	if (v->session && l->kind != LEAF_RECOVERY && gap > v->heartbeat_ns * LATE)
-		find(v, FIND_INCOMPLETE, "leaf %" PRIu64 ": nothing was logged for %.0f s before it, a "
-			"heartbeat was due every %.0f s", l->index, (double)gap / 1e9, (double)v->heartbeat_ns / 1e9);
+		find(v, FIND_INCOMPLETE,
+			"leaf %" PRIu64 ": nothing was logged for %.0f s before it, a "
+			"heartbeat was due every %.0f s",
+			l->index, (double)gap / 1e9, (double)v->heartbeat_ns / 1e9);
 }
 
 static void check_session(struct verify *v, const struct leaf *l)
@@ -456,8 +469,9 @@ static void check_session(struct verify *v, const struct leaf *l)
 	}
 	if (l->kind == LEAF_RECOVERY) {
 		if (v->session != l->run)
-			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": run %" PRIu64 " recovered, but it was not open",
-				l->index, l->run);
+			find(v, FIND_TAMPERED,
+				"leaf %" PRIu64 ": run %" PRIu64 " recovered, but it was not open", l->index,
+				l->run);
 		else
 			find(v, FIND_REMARK, "run %" PRIu64 ": its writer died; what it had committed is here",
 				l->run);
@@ -469,6 +483,22 @@ static void check_session(struct verify *v, const struct leaf *l)
 			leaf_kind_name(l->kind));
 	if (l->kind == LEAF_SESSION_END)
 		v->session = 0;
+}
+
+/* A run that another program recorded: the log vouches for what was read from its file, no more. */
+static void meet_import(struct verify *v, const struct leaf *l, const char *p, size_t n)
+{
+	char file[400], form[32], sha[2 * SHA_BYTES + 1];
+
+	if (record_get(p, n, "imported", file, sizeof file))
+		return;
+	record_get(p, n, "imported_sha256", sha, sizeof sha);
+	record_get(p, n, "format", form, sizeof form);
+	v->out->imported++;
+	find(v, FIND_REMARK,
+		"run %" PRIu64 ": imported from %s (%s, SHA-256 %s): not recorded here, it "
+		"cannot be replayed",
+		l->run, file, form, sha);
 }
 
 /* A record's payload, whose commitment has been opened. */
@@ -492,7 +522,8 @@ static void meet_record(struct verify *v, const struct leaf *l, const char *p, s
 		v->checkpoint_s = record_get_int(p, n, "checkpoint_s", 0);
 		record_get(p, n, "detail", v->detail, sizeof v->detail);
 		record_get(p, n, "loss", v->loss, sizeof v->loss);
-		v->encrypted = !record_get(p, n, "payloads", text, sizeof text) && !strcmp(text, "encrypted");
+		v->encrypted = !record_get(p, n, "payloads", text, sizeof text) &&
+			!strcmp(text, "encrypted");
 		if (record_get(p, n, "key", text, sizeof text) || add_key(v, text, 0))
 			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the log names no key", l->index);
 		v->key_from[0] = 0;
@@ -505,11 +536,14 @@ static void meet_record(struct verify *v, const struct leaf *l, const char *p, s
 		if (memcmp(sum, l->descriptor, SHA_BYTES))
 			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its descriptor is not the one that it names",
 				l->index);
+		meet_import(v, l, p, n);
 		break;
 	case LEAF_SESSION_END:
 		if (!record_get(p, n, "model_file", text, sizeof text) &&
 			(!strcmp(text, "changed") || !strcmp(text, "gone")))
-			find(v, FIND_TAMPERED, "run %" PRIu64 ": when it ended its model file was %s", l->run, text);
+			find(v, FIND_TAMPERED,
+				"run %" PRIu64 ": when it ended the file that it was made from was %s", l->run,
+				text);
 		break;
 	case LEAF_GAP:
 		v->out->gaps++;
@@ -564,8 +598,10 @@ static void check_rows(struct verify *v, const struct leaf *l, int64_t chunk, co
 	if (rc == 1)
 		rc = cursor_next(v->cursor, &c, &e);
 	if (rc == 0) {
-		find(v, FIND_MISSING, "leaf %" PRIu64 ": its decisions (chunk %" PRId64 ") are gone and no leaf "
-			"says why", l->index, chunk);
+		find(v, FIND_MISSING,
+			"leaf %" PRIu64 ": its decisions (chunk %" PRId64 ") are gone and no leaf "
+			"says why",
+			l->index, chunk);
 		return;
 	}
 	if (rc < 0 || c.id != chunk) {
@@ -586,7 +622,19 @@ static void check_rows(struct verify *v, const struct leaf *l, int64_t chunk, co
 		opens(v, l, salt, v->scratch.data, v->scratch.len);
 }
 
-/* What the leaf commits to, by where it lies. st: idx, kind, run, seq, chunk, header, salt, payload. */
+/* Retention may take a payload only after the time that the log promised to keep it. */
+static void check_age(struct verify *v, const struct leaf *l, const struct span *s)
+{
+	v->out->pruned++;
+	if (s->wall < l->wall || (s->wall - l->wall) / DAY_NS < (uint64_t)v->retain)
+		find(v, FIND_TAMPERED,
+			"leaf %" PRIu64 ": pruned %.1f days after it was written, the log promised to "
+			"keep it for %" PRId64,
+			l->index, ((double)s->wall - (double)l->wall) / DAY_NS, v->retain);
+}
+
+/* What the leaf commits to, by where it lies. st: idx, kind, run, seq, chunk, header, salt,
+ * payload. */
 static void check_payload(struct verify *v, const struct leaf *l, sqlite3_stmt *st)
 {
 	const void *salt = sqlite3_column_blob(st, 6), *p = sqlite3_column_blob(st, 7);
@@ -605,7 +653,7 @@ static void check_payload(struct verify *v, const struct leaf *l, sqlite3_stmt *
 			find(v, FIND_MISSING, "leaf %" PRIu64 " (%s): its payload is gone and no leaf says why",
 				l->index, leaf_kind_name(l->kind));
 		else if (s->prune)
-			v->out->pruned++;
+			check_age(v, l, s);
 		else
 			v->out->redacted++;
 		if (v->deep && l->kind == LEAF_BATCH)
@@ -628,8 +676,8 @@ static void check_payload(struct verify *v, const struct leaf *l, sqlite3_stmt *
 }
 
 /* Proofs are made from the stored roots of subtrees, so those must be right as well. */
-static int check_node(void *ctx, unsigned level, uint64_t index, const unsigned char hash[SHA_BYTES],
-	struct moe_err *e)
+static int check_node(void *ctx, unsigned level, uint64_t index,
+	const unsigned char hash[SHA_BYTES], struct moe_err *e)
 {
 	struct verify *v = ctx;
 	struct tree_source s = log_source(&v->nodes);
@@ -640,7 +688,8 @@ static int check_node(void *ctx, unsigned level, uint64_t index, const unsigned 
 	if (s.node(s.ctx, level, index, stored, e))
 		find(v, FIND_TAMPERED, "%s", e->msg);
 	else if (memcmp(stored, hash, SHA_BYTES))
-		find(v, FIND_TAMPERED, "the stored root of the %" PRIu64 " leaves from %" PRIu64 " on is not theirs",
+		find(v, FIND_TAMPERED,
+			"the stored root of the %" PRIu64 " leaves from %" PRIu64 " on is not theirs",
 			UINT64_C(1) << level, index << level);
 	return 0;
 }
@@ -653,7 +702,8 @@ static int check_leaf(struct verify *v, sqlite3_stmt *st, struct moe_err *e)
 	struct leaf l;
 
 	if (index != v->tree.n) {
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 " is missing: leaf %" PRIu64 " follows", v->tree.n, index);
+		find(v, FIND_TAMPERED, "leaf %" PRIu64 " is missing: leaf %" PRIu64 " follows", v->tree.n,
+			index);
 		return 1;
 	}
 	if (!h || sqlite3_column_bytes(st, 5) != LEAF_BYTES || leaf_get(&l, h, LEAF_BYTES)) {
@@ -661,7 +711,8 @@ static int check_leaf(struct verify *v, sqlite3_stmt *st, struct moe_err *e)
 		return 1;
 	}
 	if (l.index != index || l.kind != sqlite3_column_int64(st, 1) ||
-		(int64_t)l.run != sqlite3_column_int64(st, 2) || (int64_t)l.seq != sqlite3_column_int64(st, 3))
+		(int64_t)l.run != sqlite3_column_int64(st, 2) ||
+		(int64_t)l.seq != sqlite3_column_int64(st, 3))
 		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its row and its header differ", index);
 	if (!index && l.kind != LEAF_INIT)
 		find(v, FIND_TAMPERED, "the log does not begin with its beginning");
@@ -684,9 +735,12 @@ static int pass(struct verify *v, struct moe_err *e)
 	sqlite3_stmt *st = NULL;
 	int rc, stop = 0;
 
-	if (prep(v, &v->notes, "checkpoints", "SELECT size, note FROM audit_checkpoint ORDER BY size, id", e) ||
-		next_note(v, e) || log_nodes_open(&v->nodes, v->db, e) || prep(v, &st, "leaves",
-		"SELECT idx, kind, run, seq, chunk, header, salt, payload FROM audit_leaf ORDER BY idx", e))
+	if (prep(v, &v->notes, "checkpoints",
+			"SELECT size, note FROM audit_checkpoint ORDER BY size, id", e) ||
+		next_note(v, e) || log_nodes_open(&v->nodes, v->db, e) ||
+		prep(v, &st, "leaves",
+			"SELECT idx, kind, run, seq, chunk, header, salt, payload FROM audit_leaf ORDER BY idx",
+			e))
 		return -1;
 	while (!stop && (rc = sqlite3_step(st)) == SQLITE_ROW)
 		stop = check_leaf(v, st, e);
@@ -721,7 +775,8 @@ static void check_policy(struct verify *v)
 		p.sealed == v->encrypted && p.retain_days == v->retain &&
 		p.heartbeat_s * INT64_C(1000000000) == v->heartbeat_ns && p.checkpoint_s == v->checkpoint_s;
 	if (!same)
-		find(v, FIND_TAMPERED, "table audit_log does not say what the log's first leaf and its keys say");
+		find(v, FIND_TAMPERED,
+			"table audit_log does not say what the log's first leaf and its keys say");
 }
 
 static void after(struct verify *v)
@@ -742,13 +797,15 @@ static void after(struct verify *v)
 		find(v, FIND_TAMPERED, "the log's key%s not the one that was given",
 			v->n_key > 1 ? "s are" : " is");
 	if (v->session)
-		find(v, FIND_INCOMPLETE, "run %" PRIu64 " has not ended: it is live, or its writer died", v->session);
+		find(v, FIND_INCOMPLETE, "run %" PRIu64 " has not ended: it is live, or its writer died",
+			v->session);
 	if (v->out->signed_size < v->tree.n)
 		find(v, FIND_INCOMPLETE, "the last %" PRIu64 " leaves are under no signature",
 			v->tree.n - v->out->signed_size);
 }
 
-static int count(struct verify *v, const char *what, const char *sql, int64_t *out, struct moe_err *e)
+static int count(struct verify *v, const char *what, const char *sql, int64_t *out,
+	struct moe_err *e)
 {
 	sqlite3_stmt *st;
 	int bad = 0;
@@ -774,8 +831,10 @@ static int check_tables(struct verify *v, struct moe_err *e)
 		return -1;
 	if (n)
 		find(v, FIND_TAMPERED, "%" PRId64 " runs in the database were not logged", n);
-	if (count(v, "runs", "SELECT count(*) FROM audit_leaf l WHERE l.kind = 2 AND l.kind NOT IN "
-		"(5, 6, 7, 11) AND l.run > ?1 AND NOT EXISTS (SELECT 1 FROM run r WHERE r.id = l.run)", &n, e))
+	if (count(v, "runs",
+			"SELECT count(*) FROM audit_leaf l WHERE l.kind = 2 AND l.kind NOT IN "
+			"(5, 6, 7, 11) AND l.run > ?1 AND NOT EXISTS (SELECT 1 FROM run r WHERE r.id = l.run)",
+			&n, e))
 		return -1;
 	if (n)
 		find(v, FIND_TAMPERED, "%" PRId64 " logged runs are not in the database", n);
@@ -881,18 +940,19 @@ void verify_print(const struct verify_result *v, void *file)
 	FILE *f = file;
 
 	sodium_bin2hex(root, sizeof root, v->root, SHA_BYTES);
-	fprintf(f, "%s: log '%s', %" PRIu64 " leaves, root %s\n", verify_verdict(v), v->origin, v->leaves,
-		root);
+	fprintf(f, "%s: log '%s', %" PRIu64 " leaves, root %s\n", verify_verdict(v), v->origin,
+		v->leaves, root);
 	fprintf(f, "  %" PRIu64 " sessions, %" PRIu64 " batches of %" PRIu64 " tokens, %" PRIu64
 		" checkpoints", v->sessions, v->batches, v->tokens, v->checkpoints);
-	if (v->redacted || v->pruned || v->sealed || v->gaps)
-		fprintf(f, "; REDACTED(%" PRIu64 "), pruned %" PRIu64 ", sealed %" PRIu64 ", gaps %" PRIu64,
-			v->redacted, v->pruned, v->sealed, v->gaps);
+	if (v->redacted || v->pruned || v->sealed || v->gaps || v->imported)
+		fprintf(f, "; REDACTED(%" PRIu64 "), pruned %" PRIu64 ", sealed %" PRIu64 ", gaps %" PRIu64
+			", imported runs %" PRIu64, v->redacted, v->pruned, v->sealed, v->gaps, v->imported);
 	fprintf(f, "\n  signed: the first %" PRIu64 " leaves; ", v->signed_size);
 	if (v->anchored)
 		fprintf(f, "anchored outside: the first %" PRIu64 "\n", v->anchored_size);
 	else
-		fprintf(f, "anchored outside: none. Tamper-evident against parties without the key,\n  up to "
+		fprintf(f,
+			"anchored outside: none. Tamper-evident against parties without the key,\n  up to "
 			"the last checkpoint that you hold elsewhere\n");
 	if (!v->deep)
 		fprintf(f, "  not compared: the rows of decisions and sums with the log (--deep)\n");
@@ -908,21 +968,25 @@ void verify_print_json(const struct verify_result *v, const char *findings, void
 
 	sodium_bin2hex(root, sizeof root, v->root, SHA_BYTES);
 	fprintf(f, "{\"verdict\": \"%s\", \"status\": %d, \"anchored\": %s, \"deep\": %s, ",
-		verify_verdict(v), verify_status(v), v->anchored ? "true" : "false", v->deep ? "true" : "false");
+		verify_verdict(v), verify_status(v), v->anchored ? "true" : "false",
+		v->deep ? "true" : "false");
 	fputs("\"origin\": \"", f);
-	for (const char *p = v->origin; *p; p++) { /* note_name_ok() lets no control character through */
+	for (const char *p = v->origin; *p;
+		 p++) { /* note_name_ok() lets no control character through */
 		if (*p == '"' || *p == '\\')
 			fputc('\\', f);
 		fputc((unsigned char)*p < 0x20 ? '?' : *p, f);
 	}
-	fprintf(f, "\", \"leaves\": %" PRIu64 ", \"root\": \"%s\", \"sessions\": %" PRIu64
+	fprintf(f,
+		"\", \"leaves\": %" PRIu64 ", \"root\": \"%s\", \"sessions\": %" PRIu64
 		", \"batches\": %" PRIu64 ", \"tokens\": %" PRIu64 ", \"checkpoints\": %" PRIu64
 		", \"redacted\": %" PRIu64 ", \"pruned\": %" PRIu64 ", \"sealed\": %" PRIu64
-		", \"gaps\": %" PRIu64 ", \"signed_leaves\": %" PRIu64 ", \"anchored_leaves\": %" PRIu64,
+		", \"gaps\": %" PRIu64 ", \"imported\": %" PRIu64 ", \"signed_leaves\": %" PRIu64
+		", \"anchored_leaves\": %" PRIu64,
 		v->leaves, root, v->sessions, v->batches, v->tokens, v->checkpoints, v->redacted, v->pruned,
-		v->sealed, v->gaps, v->signed_size, v->anchored_size);
+		v->sealed, v->gaps, v->imported, v->signed_size, v->anchored_size);
 	fprintf(f, ", \"findings\": [%s], \"cannot_show\": [", findings);
 	for (size_t i = 0; verify_blind(i, v->anchored); i++)
 		fprintf(f, "%s\"%s\"", i ? ", " : "", verify_blind(i, v->anchored));
-	fputs("]}\n", f);
+	fprintf(f, "], \"fork\": %s}\n", v->fork ? v->fork : "null");
 }

@@ -5,13 +5,13 @@
  * but what the caller's public key signed or what hashes to that. Findings are told one by one
  * through a callback; the result sums them up.
  *
- *	always   every header hashes into the tree; columns repeat the header; every checkpoint is signed
- *	         by the key that was valid then, names the origin and has the root of that size; records
- *	         open their commitments; clocks and heartbeats leave no hole; sessions are whole; nothing
- *	         that was not redacted or pruned is missing; runs without a session
+ *	always   every header hashes into the tree; columns repeat the header; every checkpoint is
+ *	         signed by the key that was valid then, names the origin and has the root of that size;
+ *	         records open their commitments; clocks and heartbeats leave no hole; sessions are
+ *	         whole; nothing that was not redacted or pruned is missing; runs without a session
  *	anchor   each checkpoint that was kept elsewhere is one of this very log
- *	deep     every batch is encoded anew from the rows and opens its commitment; load sums, sequences
- *	         and runs agree with what was logged
+ *	deep     every batch is encoded anew from the rows and opens its commitment; load sums,
+ *	         sequences and runs agree with what was logged
  */
 #ifndef AUDIT_VERIFY_H
 #define AUDIT_VERIFY_H
@@ -34,20 +34,21 @@ struct verify_opt {
 	size_t n_anchor;
 	int deep;
 	int headers_only;            /* no payload of any kind: how fast is the rest? */
-	int map;                     /* map the file: faster, but one that is cut meanwhile raises SIGBUS */
+	int map; /* map the file: faster, but one that is cut meanwhile raises SIGBUS */
 	void (*found)(void *ctx, enum finding f, const char *text);
 	void *ctx;
 };
 
 struct verify_result {
 	char origin[NOTE_NAME_MAX + 1];
-	uint64_t leaves, batches, tokens, sessions, checkpoints, redacted, pruned, sealed, gaps;
+	uint64_t leaves, batches, tokens, sessions, checkpoints, redacted, pruned, sealed, gaps,
+		imported;                /* runs of other programs' files */
 	uint64_t signed_size;        /* leaves under the newest good checkpoint */
 	uint64_t anchored_size;      /* and under the newest good anchor, 0 = none */
 	uint64_t n[4];               /* findings by kind */
 	unsigned char root[SHA_BYTES];
 	int anchored, deep;
-	char *fork;                  /* the proof (proof.h) that the key signed two logs, or NULL; malloced */
+	char *fork; /* the proof (proof.h) that the key signed two logs, or NULL; malloced */
 };
 
 /* 0 when it could be checked (whatever came of it), -1 when it could not be read at all. */
@@ -62,7 +63,8 @@ int verify_status(const struct verify_result *v);
 /* What no check of this log can show; one line each, NULL after the last. */
 const char *verify_blind(size_t i, int anchored);
 
-/* Print a result. Findings were printed as they came (text) or are given (JSON: a list's inside). */
+/* Print a result. Findings were printed as they came (text) or are given (JSON: a list's
+ * inside). */
 void verify_print(const struct verify_result *v, void *file);
 void verify_print_json(const struct verify_result *v, const char *findings, void *file);
 

@@ -48,6 +48,8 @@ static inline void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
 	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("isb"); /* a short pause; most of these CPUs ignore "yield" */
 #endif
 }
 

@@ -1,7 +1,8 @@
 /*
  * audit.c - `moescope audit`: the verbs, and those that make a log and look after its keys.
  *
- * Every verb that changes the log or takes something out of it says who did so in a leaf of its own.
+ * Every verb that changes the log or takes something out of it says who did so in a leaf of its
+ * own.
  */
 #include "cmd/audit.h"
 
@@ -19,8 +20,17 @@
 #include "base/err.h"
 #include "cmd/show.h"
 
-struct audit_opts audit_o = { .sequence = -1, .layer = -1, .epsilon = 1e-4, .detail = LOG_ROUTES, .loss = LOG_STRICT,
-	.retain = 183, .heartbeat = 10, .checkpoint = 60, .days = -1, .from = -1, .to = -1 };
+struct audit_opts audit_o = { .sequence = -1,
+	.layer = -1,
+	.epsilon = 1e-4,
+	.detail = LOG_ROUTES,
+	.loss = LOG_STRICT,
+	.retain = 183,
+	.heartbeat = 10,
+	.checkpoint = 60,
+	.days = -1,
+	.from = -1,
+	.to = -1 };
 
 /* ---- helpers ---- */
 
@@ -111,6 +121,20 @@ int audit_access(const char *db, enum leaf_kind kind, const char *what, int64_t 
 	return admin_close(&a, bad, e) || bad ? -1 : 0;
 }
 
+int audit_action(struct admin *a, const char *what, struct moe_err *e)
+{
+	struct buf rec;
+	int bad;
+
+	buf_init(&rec, 65536);
+	record_begin(&rec, "access");
+	record_text(&rec, "what", what);
+	record_text(&rec, "who", audit_who());
+	bad = log_record(&a->log, LEAF_ACCESS, 0, 0, NULL, &rec, e);
+	buf_free(&rec);
+	return bad;
+}
+
 /* ---- init, rotate ---- */
 
 static int write_pubkey(const struct note_key *k, const char *key_path, char *path, size_t size,
@@ -126,8 +150,12 @@ static int write_pubkey(const struct note_key *k, const char *key_path, char *pa
 
 static int elsewhere(const char *db, const char *file, struct moe_err *e)
 {
-	return admin_same_directory(db, file) ? err_set(e, MOE_ERR_USAGE, "%s: a key does not belong in the "
-		"directory of the database; whoever takes one would have both", file) : 0;
+	return admin_same_directory(db, file)
+		? err_set(e, MOE_ERR_USAGE,
+				"%s: a key does not belong in the "
+				"directory of the database; whoever takes one would have both",
+				file)
+		: 0;
 }
 
 /* An existing signing key, or a new one. */
@@ -155,17 +183,20 @@ static int init(int argc, char **argv, struct moe_err *e)
 	int bad;
 
 	if (argc != 1)
-		return err_set(e, MOE_ERR_USAGE, "init: one database is expected, %d operands were given", argc);
+		return err_set(
+			e, MOE_ERR_USAGE, "init: one database is expected, %d operands were given", argc);
 	if (!audit_o.origin || !audit_o.key)
 		return err_set(e, MOE_ERR_USAGE, "init: --origin NAME and --key FILE are needed");
 	if (!note_name_ok(audit_o.origin))
-		return err_set(e, MOE_ERR_USAGE, "--origin '%s': a name without blanks and plus signs, at most %d "
-			"bytes", audit_o.origin, NOTE_NAME_MAX);
+		return err_set(e, MOE_ERR_USAGE,
+			"--origin '%s': a name without blanks and plus signs, at most %d "
+			"bytes",
+			audit_o.origin, NOTE_NAME_MAX);
 	if (sodium_init() < 0)
 		return err_set(e, MOE_ERR_SYS, "libsodium does not start");
 	snprintf(p.origin, sizeof p.origin, "%s", audit_o.origin);
-	if (elsewhere(argv[0], audit_o.key, e) || (audit_o.seal && elsewhere(argv[0], audit_o.seal, e)) ||
-		admin_open_bare(&a, argv[0], e))
+	if (elsewhere(argv[0], audit_o.key, e) ||
+		(audit_o.seal && elsewhere(argv[0], audit_o.seal, e)) || admin_open_bare(&a, argv[0], e))
 		return -1;
 	bad = log_exists(a.db, e);
 	if (bad == 1)
@@ -175,7 +206,9 @@ static int init(int argc, char **argv, struct moe_err *e)
 	if (!bad && audit_o.seal)
 		bad = access(audit_o.seal, F_OK) ? seal_key_create(seal, audit_o.seal, e) :
 			seal_key_load(seal, audit_o.seal, e);
-	if (!bad && (!realpath(audit_o.key, p.key_path) || (audit_o.seal && !realpath(audit_o.seal, p.seal_path))))
+	if (!bad &&
+		(!realpath(audit_o.key, p.key_path) ||
+			(audit_o.seal && !realpath(audit_o.seal, p.seal_path))))
 		bad = err_errno(e, "the key's path");
 	if (!bad)
 		bad = log_create(a.db, &p, &s, NULL, audit_who(), e);
@@ -184,8 +217,8 @@ static int init(int argc, char **argv, struct moe_err *e)
 	bad = admin_close(&a, bad, e) || bad;
 	if (!bad) {
 		note_key_text(&s.key, text);
-		printf("log '%s' in %s; signed with %s\npublic key, for those who verify, in %s:\n%s\n", p.origin,
-			show(argv[0]).s, show(audit_o.key).s, show(pub).s, text);
+		printf("log '%s' in %s; signed with %s\npublic key, for those who verify, in %s:\n%s\n",
+			p.origin, show(argv[0]).s, show(audit_o.key).s, show(pub).s, text);
 		note_secret_forget(&s);
 	}
 	return bad ? -1 : 0;
@@ -210,8 +243,11 @@ static int rotate(int argc, char **argv, struct moe_err *e)
 		bad = log_rotate(&a.log, &a.key, &new, path, audit_who(), e);
 	bad = admin_close(&a, bad, e) || bad;
 	if (!bad)
-		printf("from here on %s signs; its public key is in %s\nthe old key still verifies the log: keep "
-		       "its public half, destroy the other\n", show(audit_o.new_key).s, show(pub).s);
+		printf(
+			"from here on %s signs; its public key is in %s\nthe old key still verifies the log: "
+			"keep "
+			"its public half, destroy the other\n",
+			show(audit_o.new_key).s, show(pub).s);
 	return bad ? -1 : 0;
 }
 
@@ -244,77 +280,113 @@ static int run(int argc, char **argv, struct moe_err *e)
 		if (!strcmp(argv[0], verbs[i].name))
 			return verbs[i].run(argc - 1, argv + 1, e);
 	for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
-		snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", verbs[i].name);
+		snprintf(
+			list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", verbs[i].name);
 	return argc ? err_set(e, MOE_ERR_USAGE, "no verb '%s'; there are: %s", argv[0], list) :
 		err_set(e, MOE_ERR_USAGE, "what to do is missing; one of: %s", list);
 }
 
 static const struct opt opts[] = {
-	{ "key", 'k', OPT_TEXT, &audit_o.key, "FILE", "the signing key; made by init (default: as the log "
-	  "remembers)", 0, 0 },
-	{ "pubkey", 'p', OPT_TEXT, &audit_o.pubkey, "FILE", "verify: the public key that you trust", 0, 0 },
+	{ "key", 'k', OPT_TEXT, &audit_o.key, "FILE",
+		"the signing key; made by init (default: as the log "
+		"remembers)",
+		0, 0 },
+	{ "pubkey", 'p', OPT_TEXT, &audit_o.pubkey, "FILE", "verify: the public key that you trust", 0,
+		0 },
 	{ "new-key", 0, OPT_TEXT, &audit_o.new_key, "FILE", "rotate: the key that follows", 0, 0 },
-	{ "origin", 0, OPT_TEXT, &audit_o.origin, "NAME", "init: the log's name, as example.org/chat", 0, 0 },
-	{ "detail", 0, OPT_ENUM, &audit_o.detail, "sums|routes|full", "init: what is logged (default routes)",
-	  0, 0 },
-	{ "loss", 0, OPT_ENUM, &audit_o.loss, "strict|best-effort", "init: what happens when it cannot be "
-	  "(default strict)", 0, 0 },
-	{ "retain", 0, OPT_INT, &audit_o.retain, "DAYS", "init: payloads are kept this long (default 183)", 1,
-	  36500 },
-	{ "heartbeat", 0, OPT_INT, &audit_o.heartbeat, "S", "init: longest silence in a run (default 10)", 1,
-	  86400 },
-	{ "sign-every", 0, OPT_INT, &audit_o.checkpoint, "S", "init: seconds between checkpoints of a run "
-	  "(default 60)", 1, 86400 },
-	{ "seal", 0, OPT_TEXT, &audit_o.seal, "FILE", "init, unseal: encrypt payloads; this key wraps a "
-	  "key per subject", 0, 0 },
-	{ "anchor", 0, OPT_TEXT, &audit_o.anchor, "FILE", "verify: checkpoints that were kept elsewhere", 0, 0 },
-	{ "deep", 0, OPT_FLAG, &audit_o.deep, NULL, "verify: compare every row with what was logged", 0, 0 },
-	{ "headers", 0, OPT_FLAG, &audit_o.headers, NULL, "verify: only the tree, signatures and order", 0, 0 },
+	{ "origin", 0, OPT_TEXT, &audit_o.origin, "NAME", "init: the log's name, as example.org/chat",
+		0, 0 },
+	{ "detail", 0, OPT_ENUM, &audit_o.detail, "sums|routes|full",
+		"init: what is logged (default routes)", 0, 0 },
+	{ "loss", 0, OPT_ENUM, &audit_o.loss, "strict|best-effort",
+		"init: what happens when it cannot be "
+		"(default strict)",
+		0, 0 },
+	{ "retain", 0, OPT_INT, &audit_o.retain, "DAYS",
+		"init: payloads are kept this long (default 183)", 1, 36500 },
+	{ "heartbeat", 0, OPT_INT, &audit_o.heartbeat, "S",
+		"init: longest silence in a run (default 10)", 1, 86400 },
+	{ "sign-every", 0, OPT_INT, &audit_o.checkpoint, "S",
+		"init: seconds between checkpoints of a run "
+		"(default 60)",
+		1, 86400 },
+	{ "seal", 0, OPT_TEXT, &audit_o.seal, "FILE",
+		"init, unseal, replay: encrypt payloads; this key wraps a "
+		"key per subject",
+		0, 0 },
+	{ "anchor", 0, OPT_TEXT, &audit_o.anchor, "FILE",
+		"verify: checkpoints that were kept elsewhere", 0, 0 },
+	{ "deep", 0, OPT_FLAG, &audit_o.deep, NULL, "verify: compare every row with what was logged", 0,
+		0 },
+	{ "headers", 0, OPT_FLAG, &audit_o.headers, NULL, "verify: only the tree, signatures and order",
+		0, 0 },
 	{ "run", 0, OPT_INT, &audit_o.run, "N", "the run (default the newest)", 1, 1e15 },
 	{ "layer", 'l', OPT_INT, &audit_o.layer, "L", "explain: only this layer", 0, 511 },
-	{ "model", 'm', OPT_TEXT, &audit_o.model, "FILE", "replay, explain: the model to run again", 0, 0 },
+	{ "model", 'm', OPT_TEXT, &audit_o.model, "FILE", "replay, explain: the model to run again", 0,
+		0 },
 	{ "html", 0, OPT_TEXT, &audit_o.html, "FILE", "explain: write a page", 0, 0 },
 	{ "sequence", 0, OPT_INT, &audit_o.sequence, "SEQ", "replay: only this sequence", 0, 9e15 },
-	{ "epsilon", 0, OPT_REAL, &audit_o.epsilon, "X", "replay: a margin below this explains another choice "
-	  "(default 0.0001)", 0, 1 },
-	{ "anyway", 0, OPT_FLAG, &audit_o.anyway, NULL, "replay: compare although the model is another one", 0, 0 },
-	{ "from", 0, OPT_INT, &audit_o.from, "LEAVES", "prove: size of the earlier checkpoint", 1, 9e15 },
+	{ "epsilon", 0, OPT_REAL, &audit_o.epsilon, "X",
+		"replay: a margin below this explains another choice "
+		"(default 0.0001)",
+		0, 1 },
+	{ "anyway", 0, OPT_FLAG, &audit_o.anyway, NULL,
+		"replay: compare although something else than recorded is given", 0, 0 },
+	{ "from", 0, OPT_INT, &audit_o.from, "LEAVES", "prove: size of the earlier checkpoint", 1,
+		9e15 },
 	{ "to", 0, OPT_INT, &audit_o.to, "LEAVES", "prove: size of the later one", 1, 9e15 },
-	{ "closed", 0, OPT_FLAG, &audit_o.sealed, NULL, "prove: without what the leaf commits to", 0, 0 },
-	{ "request", 0, OPT_TEXT, &audit_o.request, "FILE", "anchor: write a time stamp request (RFC 3161)", 0, 0 },
+	{ "closed", 0, OPT_FLAG, &audit_o.sealed, NULL, "prove: without what the leaf commits to", 0,
+		0 },
+	{ "request", 0, OPT_TEXT, &audit_o.request, "FILE",
+		"anchor: write a time stamp request (RFC 3161)", 0, 0 },
 	{ "stamp", 0, OPT_TEXT, &audit_o.stamp, "FILE", "anchor: keep this time stamp response", 0, 0 },
-	{ "ca", 0, OPT_TEXT, &audit_o.stamp_ca, "FILE", "anchor: certificates that vouch for it", 0, 0 },
+	{ "ca", 0, OPT_TEXT, &audit_o.stamp_ca, "FILE", "anchor: certificates that vouch for it", 0,
+		0 },
 	{ "basis", 0, OPT_TEXT, &audit_o.basis, "TEXT", "redact, hold: on what ground", 0, 0 },
 	{ "release", 0, OPT_FLAG, &audit_o.release, NULL, "hold: lift it", 0, 0 },
-	{ "days", 0, OPT_INT, &audit_o.days, "N", "retain: older than this (default: as init said)", 0, 36500 },
-	{ "unlogged", 0, OPT_FLAG, &audit_o.unlogged, NULL, "prove, explain, replay, unseal, export: no record "
-	  "of the access", 0, 0 },
-	{ "operator", 0, OPT_TEXT, &audit_o.operator_name, "NAME", "who acts (default: the login)", 0, 0 },
-	{ "out", 'o', OPT_TEXT, &audit_o.out, "FILE", "where the result goes (default standard output)", 0, 0 },
+	{ "days", 0, OPT_INT, &audit_o.days, "N", "retain: older than this (default: as init said)", 0,
+		36500 },
+	{ "unlogged", 0, OPT_FLAG, &audit_o.unlogged, NULL,
+		"prove, explain, replay, unseal, export: no record "
+		"of the access",
+		0, 0 },
+	{ "operator", 0, OPT_TEXT, &audit_o.operator_name, "NAME", "who acts (default: the login)", 0,
+		0 },
+	{ "out", 'o', OPT_TEXT, &audit_o.out, "FILE", "where the result goes (default standard output)",
+		0, 0 },
 	{ "json", 0, OPT_FLAG, &audit_o.json, NULL, "print JSON", 0, 0 },
 	LOAD_OPTS(audit_o.load),
 	{ 0 },
 };
 
 const struct cmd cmd_audit = {
-	"audit", "VERB DB ...", "Keep and check a tamper-evident log of a database's runs",
-	"  init DB                 start a log: needs --origin and --key; every run is logged from then on\n"
+	"audit",
+	"VERB DB ...",
+	"Keep and check a tamper-evident log of a database's runs",
+	"  init DB                 start a log: needs --origin and --key; every run is logged from "
+	"then on\n"
 	"  verify DB               is it what it was? needs --pubkey; exit 0 valid, 1 tampered,\n"
 	"                          2 incomplete or unanchored, 3 error\n"
 	"  checkpoint DB           sign what is there and print the checkpoint\n"
 	"  rotate DB               sign with another key from here on: needs --new-key\n"
-	"  anchor DB               put the checkpoint elsewhere: --out FILE appends it; --request FILE and\n"
+	"  anchor DB               put the checkpoint elsewhere: --out FILE appends it; --request "
+	"FILE and\n"
 	"                          --stamp FILE ask for a time stamp and keep the answer\n"
 	"  prove DB SEQ TOKEN      a proof for third parties; `moescope-verify --proof` checks it\n"
 	"  prove DB                that one checkpoint continues another: --from and --to\n"
-	"  explain DB SEQ TOKEN    what the routers decided for a token, and how near it was to another choice\n"
+	"  explain DB SEQ TOKEN    what the routers decided for a token, and how near it was to "
+	"another choice\n"
 	"  replay DB [RUN]         run recorded sequences again and compare: needs --model\n"
 	"  redact DB RUN [SEQ]     destroy what was logged of it, and log that: needs --basis\n"
 	"  retain DB               destroy payloads that are older than the log promised to keep them\n"
 	"  hold DB RUN [SEQ]       keep it from both, or --release it: needs --basis\n"
 	"  unseal DB SEQ TOKEN     show decisions that were encrypted: needs --seal\n"
-	"  export DB RUN [SEQ]     a bundle with records, proofs and instructions: needs --out DIRECTORY\n"
+	"  export DB RUN [SEQ]     a bundle with records, proofs and instructions: needs --out "
+	"DIRECTORY\n"
 	"\n"
-	"SEQ is the engine's number of a sequence, TOKEN a position in it. The log shows what was recorded\n"
-	"and that nobody changed it; it shows no causes.\n", opts, run,
+	"SEQ is the engine's number of a sequence, TOKEN a position in it. The log shows what was "
+	"recorded\n"
+	"and that nobody changed it; it shows no causes.\n",
+	opts,
+	run,
 };

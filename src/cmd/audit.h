@@ -12,8 +12,8 @@
 #include "trace/reader.h"
 
 struct audit_opts {
-	const char *key, *pubkey, *new_key, *origin, *seal, *operator_name, *out, *anchor, *model, *basis,
-		*html, *stamp, *stamp_ca, *request;
+	const char *key, *pubkey, *new_key, *origin, *seal, *operator_name, *out, *anchor, *model,
+		*basis, *html, *stamp, *stamp_ca, *request;
 	long long run, sequence, layer, retain, heartbeat, checkpoint, days, from, to;
 	int detail, loss, deep, json, release, sealed, unlogged, headers, anyway;
 	double epsilon;
@@ -43,6 +43,13 @@ int audit_number(const char *what, const char *text, uint64_t *out, struct moe_e
  * the database cannot be written and the log is best effort, it says so on stderr instead. */
 int audit_access(const char *db, enum leaf_kind kind, const char *what, int64_t run, int64_t seq,
 	int64_t token, struct moe_err *e);
+
+/* The subject under which a sequence was sealed. */
+int audit_subject(struct reader *r, int64_t run, uint64_t seq, char *out, size_t size,
+	struct moe_err *e);
+
+/* An action of somebody on a log that is open, in its transaction. */
+int audit_action(struct admin *a, const char *what, struct moe_err *e);
 
 /* A small file as text; malloced. */
 char *audit_read_file(const char *path, size_t *n, struct moe_err *e);

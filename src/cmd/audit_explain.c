@@ -1,14 +1,16 @@
 /*
- * audit_explain.c - `moescope audit explain`: what the routers decided for one token, and how near it
- * was to another decision.
+ * audit_explain.c - `moescope audit explain`: what the routers decided for one token, and how near
+ * it was to another decision. Printing: audit_explain_show.c.
  *
  * It says what was computed and recorded. It does not say why a text came out as it did: that a
  * masked expert changes the next token is a fact about this model and this prefix, not a reason.
  *
  * Scores come from the log where it holds logits (detail full), or from running the prefix again
- * with the model; the same run, with the chosen expert masked at this one position and layer, tells
- * what it would have changed.
+ * with the model; the same run, with a chosen expert masked at this one position and layer, tells
+ * what it would have changed. With --layer every chosen expert is masked in turn, else the first.
  */
+#include "cmd/audit_explain.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -20,38 +22,17 @@
 #include "base/text.h"
 #include "cmd/audit.h"
 #include "cmd/engine.h"
+#include "cmd/record.h"
 #include "cmd/show.h"
 
-struct layer_facts {
-	uint16_t layer, n_expert, k;
-	uint16_t experts[MOE_MAX_EXPERT];
-	float weights[MOE_MAX_EXPERT], margin;
-	int have_scores, next;        /* next: the expert that would have come, -1 = unknown */
-	float scores[MOE_MAX_EXPERT];
-	double below;                 /* share of the run's decisions of this layer with a smaller margin */
-	double share_run, share_domain; /* of tokens, that chose the first expert; domain < 0 = none */
-	int masked;                   /* the next four are known */
-	double kl, p_before, p_after; /* KL of the next token in nats; of the token that was first */
-	int32_t top_before, top_after;
-};
-
-struct explain {
-	struct reader *r;
-	struct run_info info;
-	uint64_t seq, pos, leaf;
-	int32_t token;
-	int64_t domain, sequence;
-	uint8_t phase;
-	int opens;
-	char domain_name[64];
-	struct layer_facts *f;        /* [n_moe_layer] */
-	struct loaded l;
+/* While the model runs. */
+struct rerun {
+	struct explain *x;
 	struct session *s;
 	struct moe_hook hook;
 	int32_t *prefix;              /* [pos + 1] */
-	size_t k_at[MOE_MAX_LAYER];
-	int mask_layer, mask_expert;  /* mask_layer -1: nothing */
-	int record;                   /* fill in scores from this run */
+	int mask_layer, mask_expert;  /* mask_layer -1: nothing, and scores are filled in */
+	uint16_t chosen[MOE_MAX_EXPERT]; /* by the masked layer, at the position */
 	float *plain, *masked, *row;  /* [n_vocab] */
 };
 
@@ -65,23 +46,38 @@ static enum moe_score score_by_name(const char *name)
 	return MOE_SCORE_SOFTMAX;
 }
 
-/* Scores of all experts, and the best one that was not chosen. */
-static void take_logits(struct explain *x, struct layer_facts *f, const float *logits)
+static int is_one_of(const uint16_t *experts, size_t k, int expert)
+{
+	for (size_t i = 0; i < k; i++)
+		if (experts[i] == expert)
+			return 1;
+	return 0;
+}
+
+/*
+ * Scores of all experts, and the best one that was not chosen. Where a bias or groups take part in
+ * the selection, scores alone do not say who that is: it is named only if the recorded margin is
+ * the difference of the two scores.
+ */
+static void take_logits(const struct explain *x, struct explain_layer *f, const float *logits)
 {
 	struct moe_route_spec spec = { .n_expert = f->n_expert, .k = f->k, .score = x->l.model ?
 		model_info(x->l.model)->route.score : score_by_name(x->info.score) };
+	/* Margins that are not kept exactly are off by up to an eighth. */
+	double gap, tolerance = !strcmp(x->info.weights, "exact") ? 0 : 0.13 * fabs((double)f->margin);
 
 	moe_route_scores(&spec, logits, f->scores);
 	f->have_scores = 1;
 	f->next = -1;
-	for (int i = 0; i < f->n_expert; i++) {
-		int chosen = 0;
-
-		for (int k = 0; k < f->k; k++)
-			chosen |= f->experts[k] == i;
-		if (!chosen && (f->next < 0 || f->scores[i] > f->scores[f->next]))
+	for (int i = 0; i < f->n_expert; i++)
+		if (!is_one_of(f->experts, f->k, i) && (f->next < 0 || f->scores[i] > f->scores[f->next]))
 			f->next = i;
-	}
+	if (f->next < 0)
+		return;
+	tolerance += 2e-6 * (1 + fabs((double)f->scores[f->next]));
+	gap = (double)f->scores[f->experts[f->k - 1]] - (double)f->scores[f->next];
+	if (!(fabs(gap - (double)f->margin) <= tolerance))
+		f->next = -1;
 }
 
 static void take_chunk(struct explain *x, const struct cursor_chunk *c)
@@ -93,42 +89,55 @@ static void take_chunk(struct explain *x, const struct cursor_chunk *c)
 	x->domain = c->domain;
 	x->sequence = c->sequence;
 	for (size_t i = 0; i < c->n_layer; i++) {
-		struct layer_facts *f = &x->f[i];
+		struct explain_layer *f = &x->f[i];
+		size_t pick = t * c->k_row + c->k_at[i];
 
-		f->layer = c->layers[i].layer;
-		f->n_expert = c->layers[i].n_expert;
-		f->k = c->layers[i].k;
 		f->next = -1;
-		memcpy(f->experts, c->experts + t * c->k_row + c->k_at[i], f->k * sizeof *f->experts);
-		memcpy(f->weights, c->weights + t * c->k_row + c->k_at[i], f->k * sizeof *f->weights);
+		memcpy(f->experts, c->experts + pick, f->k * sizeof *f->experts);
+		memcpy(f->weights, c->weights + pick, f->k * sizeof *f->weights);
 		f->margin = c->margins[t * c->n_layer + i];
+		f->edited = c->before && c->flags && (c->flags[t * c->n_layer + i] & MOE_EV_EDITED);
+		if (f->edited)
+			memcpy(f->before, c->before + pick, f->k * sizeof *f->before);
 		if (c->logits)
 			take_logits(x, f, c->logits + t * c->e_row + c->e_at[i]);
 	}
 }
 
-/* One pass over the run: the token itself, its prefix, and how its margins stand among the others. */
-static int scan(struct explain *x, struct moe_err *e)
+/* One pass over the run: the token's prefix, and how its margins stand among the others. */
+static int scan(struct explain *x, int32_t *prefix, uint64_t *n_prefix, struct moe_err *e)
 {
 	struct load_filter f = { .run = x->info.id, .domain = -1, .phase = -1 };
-	uint64_t n = 0, *below = calloc(x->info.n_moe_layer, sizeof *below);
+	uint64_t n[2] = { 0, 0 }, *below = calloc(2 * x->info.n_moe_layer, sizeof *below);
 	struct cursor *cur = cursor_open(x->r, &f, e);
 	struct cursor_chunk c;
 	int rc = cur && below ? 0 : -1;
 
+	*n_prefix = 0;
 	while (rc == 0 && (rc = cursor_next(cur, &c, e)) == 1) {
-		for (size_t t = 0; t < c.n; t++, n++)
-			for (size_t i = 0; i < c.n_layer; i++)
-				below[i] += c.margins[t * c.n_layer + i] < x->f[i].margin;
+		int same = x->domain && c.domain == x->domain;
+
+		n[0] += c.n;
+		n[1] += same ? c.n : 0;
 		for (size_t t = 0; t < c.n; t++)
-			if (c.seq == x->seq && c.pos + t <= x->pos)
-				x->prefix[c.pos + t] = c.tokens[t];
+			for (size_t i = 0; i < c.n_layer; i++) {
+				int smaller = c.margins[t * c.n_layer + i] < x->f[i].margin;
+
+				below[2 * i] += smaller;
+				below[2 * i + 1] += smaller && same;
+			}
+		for (size_t t = 0; t < c.n; t++)
+			if (c.seq == x->seq && c.pos + t <= x->pos) {
+				prefix[c.pos + t] = c.tokens[t];
+				++*n_prefix;
+			}
 		rc = 0;
 		if (load_interrupted())
 			break;
 	}
-	for (size_t i = 0; i < x->info.n_moe_layer && n; i++)
-		x->f[i].below = (double)below[i] / (double)n;
+	for (size_t i = 0; i < x->info.n_moe_layer && n[0]; i++)
+		x->f[i].below = (struct explain_share){ (double)below[2 * i] / (double)n[0],
+			n[1] ? (double)below[2 * i + 1] / (double)n[1] : -1 };
 	cursor_close(cur);
 	free(below);
 	return rc < 0 ? -1 : 0;
@@ -141,12 +150,13 @@ static int shares(struct explain *x, int64_t domain, struct moe_err *e)
 
 	if (reader_load(x->r, &f, &set, e))
 		return -1;
-	for (size_t i = 0; i < set.n && i < x->info.n_moe_layer; i++) {
-		double s = set.layer[i].tokens ? (double)set.layer[i].counts[x->f[i].experts[0]] /
-			(double)set.layer[i].tokens : 0;
+	for (size_t i = 0; i < set.n && i < x->info.n_moe_layer; i++)
+		for (size_t k = 0; k < x->f[i].k; k++) {
+			double s = set.layer[i].tokens ? (double)set.layer[i].counts[x->f[i].experts[k]] /
+				(double)set.layer[i].tokens : 0;
 
-		*(domain < 0 ? &x->f[i].share_run : &x->f[i].share_domain) = s;
-	}
+			*(domain < 0 ? &x->f[i].share[k].run : &x->f[i].share[k].domain) = s;
+		}
 	load_set_free(&set);
 	return 0;
 }
@@ -193,44 +203,54 @@ static int find_token(struct explain *x, struct moe_err *e)
 static int on_edit(void *ctx, int layer, uint64_t seq, uint32_t pos, int32_t token, float *logits,
 	int n_expert, struct moe_err *e)
 {
-	struct explain *x = ctx;
+	struct rerun *u = ctx;
 
 	(void)seq, (void)token, (void)e;
-	if (layer != x->mask_layer || pos != x->pos || x->mask_expert >= n_expert)
+	if (layer != u->mask_layer || pos != u->x->pos || u->mask_expert >= n_expert)
 		return 0;
-	logits[x->mask_expert] = -INFINITY;
+	logits[u->mask_expert] = -INFINITY;
 	return 1;
 }
 
 static int on_route(void *ctx, const struct moe_route_view *v, struct moe_err *e)
 {
-	struct explain *x = ctx;
+	struct rerun *u = ctx;
+	struct explain *x = u->x;
 
 	(void)e;
-	for (uint32_t t = 0; x->record && t < v->n_tok; t++)
-		for (size_t i = 0; i < x->info.n_moe_layer; i++)
-			if (v->pos[t] == x->pos && x->f[i].layer == v->layer)
+	for (uint32_t t = 0; t < v->n_tok; t++) {
+		if (v->pos[t] != x->pos)
+			continue;
+		if (v->layer == u->mask_layer)
+			memcpy(u->chosen, v->experts + (size_t)t * v->k, v->k * sizeof *u->chosen);
+		for (size_t i = 0; u->mask_layer < 0 && i < x->info.n_moe_layer; i++)
+			if (x->f[i].layer == v->layer) {
+				x->rerun_differs += memcmp(x->f[i].experts, v->experts + (size_t)t * v->k,
+					v->k * sizeof *v->experts) != 0;
 				take_logits(x, &x->f[i], v->logits + (size_t)t * v->n_expert);
+			}
+	}
 	return 0;
 }
 
 static int on_row(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
 {
-	struct explain *x = ctx;
+	struct rerun *u = ctx;
 
 	(void)e;
-	if (pos == x->pos)
-		memcpy(x->row, row, model_info(x->l.model)->n_vocab * sizeof *row);
+	if (pos == u->x->pos)
+		memcpy(u->row, row, model_info(u->x->l.model)->n_vocab * sizeof *row);
 	return 0;
 }
 
-static int run_prefix(struct explain *x, float *row, struct moe_err *e)
+static int run_prefix(struct rerun *u, float *row, struct moe_err *e)
 {
-	struct session_want want = { 0, on_row, x };
-	struct moe_seq_info info = { .seq = x->seq };
+	struct session_want want = { 0, on_row, u };
+	struct moe_seq_info info = { .seq = u->x->seq };
 
-	x->row = row;
-	return session_begin(x->s, &info, e) || session_eval(x->s, x->prefix, x->pos + 1, MOE_PREFILL, &want, e);
+	u->row = row;
+	return session_begin(u->s, &info, e) ||
+		session_eval(u->s, u->prefix, u->x->pos + 1, MOE_PREFILL, &want, e);
 }
 
 /* log of the sum of exponentials. */
@@ -254,247 +274,201 @@ static int32_t best(const float *x, size_t n)
 	return (int32_t)b;
 }
 
-static void difference(struct explain *x, struct layer_facts *f)
+/* What masking did to the next token's distribution. */
+static void difference(const struct rerun *u, struct explain_mask *m)
 {
-	size_t n = model_info(x->l.model)->n_vocab;
-	double a = lse(x->plain, n), b = lse(x->masked, n);
+	size_t n = model_info(u->x->l.model)->n_vocab;
+	double a = lse(u->plain, n), b = lse(u->masked, n);
 
-	f->masked = 1;
-	f->kl = 0;
-	f->top_before = best(x->plain, n);
-	f->top_after = best(x->masked, n);
-	f->p_before = exp((double)x->plain[f->top_before] - a);
-	f->p_after = exp((double)x->masked[f->top_before] - b);
+	m->kl = 0;
+	m->top_before = best(u->plain, n);
+	m->top_after = best(u->masked, n);
+	m->p_before = exp((double)u->plain[m->top_before] - a);
+	m->p_after = exp((double)u->masked[m->top_before] - b);
 	for (size_t i = 0; i < n; i++) {
-		double p = (double)x->plain[i] - a, q = (double)x->masked[i] - b;
+		double p = (double)u->plain[i] - a, q = (double)u->masked[i] - b;
 
-		f->kl += exp(p) * (p - q);
+		m->kl += exp(p) * (p - q);
 	}
-	if (f->kl < 0) /* rounding */
-		f->kl = 0;
+	if (m->kl < 0) /* rounding */
+		m->kl = 0;
 }
 
-static int with_model(struct explain *x, struct moe_err *e)
+/* Who is chosen now and was not before; -1 if it is not just one for the masked one. */
+static int newcomer(const struct explain_layer *f, const uint16_t *chosen, int masked)
 {
-	size_t n;
+	int who = -1, stayed = 0;
 
-	if (load_model(audit_o.model, &audit_o.load, &x->l, e))
-		return -1;
-	if (model_info(x->l.model)->n_moe_layer != x->info.n_moe_layer || memcmp(model_info(x->l.model)->layers,
-		x->info.layers, x->info.n_moe_layer * sizeof x->info.layers[0]))
-		return err_set(e, MOE_ERR_INPUT, "%s: its routers are not those of run %" PRId64, audit_o.model,
-			x->info.id);
-	n = model_info(x->l.model)->n_vocab;
-	x->plain = malloc(n * sizeof *x->plain);
-	x->masked = malloc(n * sizeof *x->masked);
-	x->hook = (struct moe_hook){ .name = "mask", .ctx = x, .edit = on_edit, .route = on_route };
-	if (!x->plain || !x->masked)
-		return err_nomem(e, 2 * n * sizeof *x->plain, "logits");
-	x->s = engine_session(&x->l, &audit_o.load, e);
-	x->mask_layer = -1;
-	x->record = 1;
-	if (!x->s || session_add_hook(x->s, &x->hook, e))
-		return -1;
-	if (x->pos >= session_ctx(x->s))
-		return err_set(e, MOE_ERR_USAGE, "position %" PRIu64 " does not fit in a context of %u (--ctx)",
-			x->pos, session_ctx(x->s));
-	if (run_prefix(x, x->plain, e))
-		return -1;
-	x->record = 0;
-	for (size_t i = 0; i < x->info.n_moe_layer && !load_interrupted(); i++) {
-		if (audit_o.layer >= 0 && x->f[i].layer != audit_o.layer)
-			continue;
-		if (x->f[i].n_expert == x->f[i].k) /* nobody could take its place */
-			continue;
-		x->mask_layer = x->f[i].layer;
-		x->mask_expert = x->f[i].experts[0];
-		if (run_prefix(x, x->masked, e))
+	for (size_t k = 0; k < f->k; k++) {
+		if (is_one_of(f->experts, f->k, chosen[k]))
+			stayed += chosen[k] != masked;
+		else
+			who = chosen[k];
+	}
+	return stayed + 1 == f->k ? who : -1;
+}
+
+static int mask_layer(struct rerun *u, struct explain_layer *f, struct moe_err *e)
+{
+	size_t n = u->x->only_layer >= 0 ? f->k : 1;
+
+	if (f->n_expert == f->k) /* nobody could take its place */
+		return 0;
+	f->mask = calloc(n, sizeof *f->mask);
+	if (!f->mask)
+		return err_nomem(e, n * sizeof *f->mask, "masked runs");
+	for (; f->n_mask < n && !load_interrupted(); f->n_mask++) {
+		struct explain_mask *m = &f->mask[f->n_mask];
+
+		m->expert = f->experts[f->n_mask];
+		u->mask_layer = f->layer;
+		u->mask_expert = m->expert;
+		if (run_prefix(u, u->masked, e))
 			return -1;
-		difference(x, &x->f[i]);
+		difference(u, m);
+		m->in_place = newcomer(f, u->chosen, m->expert);
+		/* The weakest chosen one makes room for the next without moving anything else. */
+		if (f->next < 0 && !f->edited && m->expert == f->experts[f->k - 1])
+			f->next = m->in_place;
 	}
 	return 0;
 }
 
-/* ---- printing ---- */
-
-static void token_text(struct explain *x, int32_t id, char *out, size_t size)
+/* The recorded model's hash and the given one's. */
+static void hashes(struct explain *x)
 {
-	size_t n = 0;
-	const char *p = x->l.tok ? tok_bytes(x->l.tok, id, &n) : NULL;
-	struct buf b;
+	unsigned char sha[SHA_BYTES], root[SHA_BYTES];
 
-	snprintf(out, size, "%d", id);
-	if (!p)
-		return;
-	buf_init(&b, 4096);
-	text_escape(&b, p, n, TEXT_TERMINAL);
-	snprintf(out, size, "%d '%s'", id, b.data ? b.data : "");
-	buf_free(&b);
+	snprintf(x->then, sizeof x->then, "%s", x->info.hash);
+	record_model_hashes(x->l.gguf, sha, root);
+	sodium_bin2hex(x->now, sizeof x->now, sha, sizeof sha);
 }
 
-static const char disclaimer[] = "This is traceability: what the routers computed for this token, as recorded. "
-	"It is not a cause of the text.";
-
-static void add_text(struct explain *x, struct buf *b)
+static int with_model(struct explain *x, int32_t *prefix, uint64_t n_prefix, struct moe_err *e)
 {
-	char token[200], before[200], after[200];
+	struct rerun u = { .x = x, .prefix = prefix, .mask_layer = -1 };
+	size_t n;
+	int bad;
 
-	token_text(x, x->token, token, sizeof token);
-	buf_printf(b, "run %" PRId64 ", sequence %" PRIu64 ", position %" PRIu64 ": token %s, %s%s%s\n", x->info.id,
-		x->seq, x->pos, token, x->phase ? "generated" : "read in", *x->domain_name ? ", domain " : "",
-		show(x->domain_name).s);
-	buf_printf(b, "recorded in leaf %" PRIu64 " of the log; the rows %s what the leaf commits to\n", x->leaf,
-		x->opens ? "are" : "ARE NOT");
-	for (size_t i = 0; i < x->info.n_moe_layer; i++) {
-		const struct layer_facts *f = &x->f[i];
-
-		if (audit_o.layer >= 0 && f->layer != audit_o.layer)
-			continue;
-		buf_printf(b, "\nlayer %d\n  chosen   ", f->layer);
-		for (int k = 0; k < f->k; k++) {
-			buf_printf(b, " E%d weight %.3f", f->experts[k], (double)f->weights[k]);
-			if (f->have_scores)
-				buf_printf(b, " score %.4f", (double)f->scores[f->experts[k]]);
-			buf_str(b, k + 1 < f->k ? "," : "\n");
-		}
-		if (f->next >= 0)
-			buf_printf(b, "  next      E%d score %.4f would have come\n", f->next, (double)f->scores[f->next]);
-		buf_printf(b, "  margin    %.4g, smaller in %.1f %% of the run's decisions here%s\n", (double)f->margin,
-			100 * f->below, f->below < 0.05 ? ": a close one" : "");
-		buf_printf(b, "  usual?    E%d is chosen for %.1f %% of the run's tokens", f->experts[0],
-			100 * f->share_run);
-		if (f->share_domain >= 0)
-			buf_printf(b, ", %.1f %% in this domain", 100 * f->share_domain);
-		buf_printf(b, "; even would be %.1f %%\n", 100.0 * f->k / f->n_expert);
-		if (f->masked) {
-			token_text(x, f->top_before, before, sizeof before);
-			token_text(x, f->top_after, after, sizeof after);
-			buf_printf(b, "  masked    without E%d the next token's distribution moves by %.4f nats; the likeliest "
-				"is %s%s%s, its probability goes from %.3f to %.3f\n", f->experts[0], f->kl, before,
-				f->top_before == f->top_after ? " still" : ", then ",
-				f->top_before == f->top_after ? "" : after, f->p_before, f->p_after);
-		}
-		if (!f->have_scores)
-			buf_str(b, "  scores and the next expert: not in the log; --model FILE runs the prefix again\n");
-	}
-	buf_printf(b, "\n%s\n", disclaimer);
+	if (*x->info.source)
+		return err_set(e, MOE_ERR_USAGE,
+			"run %" PRId64 " was imported, nobody knows from which model: "
+			"explain without --model",
+			x->info.id);
+	if (n_prefix != x->pos + 1)
+		return err_set(e, MOE_ERR_INPUT,
+			"of the %" PRIu64 " tokens up to the position %" PRIu64 " are in the "
+			"log: the rest was redacted, pruned or dropped, so nothing can be run again",
+			x->pos + 1, n_prefix);
+	if (load_model(audit_o.model, &audit_o.load, &x->l, e))
+		return -1;
+	if (model_info(x->l.model)->n_moe_layer != x->info.n_moe_layer ||
+		memcmp(model_info(x->l.model)->layers, x->info.layers,
+			x->info.n_moe_layer * sizeof x->info.layers[0]))
+		return err_set(e, MOE_ERR_INPUT, "%s: its routers are not those of run %" PRId64,
+			audit_o.model, x->info.id);
+	hashes(x);
+	n = model_info(x->l.model)->n_vocab;
+	u.plain = malloc(n * sizeof *u.plain);
+	u.masked = malloc(n * sizeof *u.masked);
+	u.hook = (struct moe_hook){ .name = "mask", .ctx = &u, .edit = on_edit, .route = on_route };
+	bad = !u.plain || !u.masked ? err_nomem(e, 2 * n * sizeof *u.plain, "logits") : 0;
+	bad = bad || !(u.s = engine_session(&x->l, &audit_o.load, e)) ||
+		session_add_hook(u.s, &u.hook, e);
+	if (!bad && x->pos >= session_ctx(u.s))
+		bad = err_set(e, MOE_ERR_USAGE,
+			"position %" PRIu64 " does not fit in a context of %u (--ctx)", x->pos,
+			session_ctx(u.s));
+	bad = bad || run_prefix(&u, u.plain, e);
+	x->rerun = !bad;
+	for (size_t i = 0; !bad && i < x->info.n_moe_layer && !load_interrupted(); i++)
+		if (x->only_layer < 0 || x->f[i].layer == x->only_layer)
+			bad = mask_layer(&u, &x->f[i], e);
+	session_free(u.s);
+	free(u.plain);
+	free(u.masked);
+	return bad ? -1 : 0;
 }
 
-/* A number, or null where JSON has none. */
-static void add_number(struct buf *b, const char *key, double v)
+/* ---- all of it ---- */
+
+/* The layers' shapes, with room for what is found out about them. */
+static int make_layers(struct explain *x, struct moe_err *e)
 {
-	if (isfinite(v))
-		buf_printf(b, ", \"%s\": %.9g", key, v);
-	else
-		buf_printf(b, ", \"%s\": null", key);
+	int known = 0;
+
+	x->f = calloc(x->info.n_moe_layer, sizeof *x->f);
+	if (!x->f)
+		return err_nomem(e, x->info.n_moe_layer * sizeof *x->f, "layers");
+	for (uint32_t i = 0; i < x->info.n_moe_layer; i++) {
+		const struct moe_layer_desc *d = &x->info.layers[i];
+
+		known |= x->only_layer < 0 || d->layer == x->only_layer;
+		x->f[i] = (struct explain_layer){ .layer = d->layer, .n_expert = d->n_expert, .k = d->k,
+			.next = -1, .share = calloc(d->k, sizeof *x->f[i].share) };
+		if (!x->f[i].share)
+			return err_nomem(e, d->k * sizeof *x->f[i].share, "shares of experts");
+		for (size_t k = 0; k < d->k; k++)
+			x->f[i].share[k].domain = -1;
+	}
+	return known ? 0
+				 : err_set(e, MOE_ERR_USAGE, "--layer %" PRId64 ": the model has no router there",
+					x->only_layer);
 }
 
-static void add_json(struct explain *x, struct buf *b)
+static int collect(struct explain *x, const char *db, struct moe_err *e)
 {
-	int n = 0;
+	int32_t *prefix = NULL;
+	uint64_t n_prefix;
+	int bad;
 
-	buf_printf(b, "{\"run\": %" PRId64 ", \"sequence\": %" PRIu64 ", \"position\": %" PRIu64 ", \"token\": %d, "
-		"\"phase\": \"%s\", \"leaf\": %" PRIu64 ", \"rows_match_leaf\": %s, \"domain\": ", x->info.id, x->seq,
-		x->pos, x->token, x->phase ? "decode" : "prefill", x->leaf, x->opens ? "true" : "false");
-	if (*x->domain_name) {
-		buf_char(b, '"');
-		text_escape(b, x->domain_name, strlen(x->domain_name), TEXT_JSON);
-		buf_char(b, '"');
-	} else {
-		buf_str(b, "null");
-	}
-	buf_str(b, ", \"layers\": [");
-	for (size_t i = 0; i < x->info.n_moe_layer; i++) {
-		const struct layer_facts *f = &x->f[i];
-
-		if (audit_o.layer >= 0 && f->layer != audit_o.layer)
-			continue;
-		buf_printf(b, "%s\n {\"layer\": %d, \"chosen\": [", n++ ? "," : "", f->layer);
-		for (int k = 0; k < f->k; k++) {
-			buf_printf(b, "%s{\"expert\": %d", k ? ", " : "", f->experts[k]);
-			add_number(b, "weight", (double)f->weights[k]);
-			if (f->have_scores)
-				add_number(b, "score", (double)f->scores[f->experts[k]]);
-			buf_char(b, '}');
-		}
-		buf_char(b, ']');
-		add_number(b, "margin", (double)f->margin);
-		add_number(b, "margin_below", f->below);
-		add_number(b, "share_run", f->share_run);
-		add_number(b, "share_domain", f->share_domain >= 0 ? f->share_domain : NAN);
-		add_number(b, "share_even", (double)f->k / f->n_expert);
-		if (f->next >= 0) {
-			buf_printf(b, ", \"next\": %d", f->next);
-			add_number(b, "next_score", (double)f->scores[f->next]);
-		}
-		if (f->have_scores) {
-			buf_str(b, ", \"scores\": [");
-			for (int s = 0; s < f->n_expert; s++)
-				buf_printf(b, isfinite(f->scores[s]) ? "%s%.9g" : "%snull", s ? ", " : "", (double)f->scores[s]);
-			buf_char(b, ']');
-		}
-		if (f->masked) {
-			buf_printf(b, ", \"masked\": {\"expert\": %d, \"top_before\": %d, \"top_after\": %d", f->experts[0],
-				f->top_before, f->top_after);
-			add_number(b, "kl_nats", f->kl);
-			add_number(b, "p_before", f->p_before);
-			add_number(b, "p_after", f->p_after);
-			buf_char(b, '}');
-		}
-		buf_char(b, '}');
-	}
-	buf_printf(b, "\n], \"note\": \"%s\"}\n", disclaimer);
+	if (x->pos >= UINT32_MAX)
+		return err_set(e, MOE_ERR_USAGE, "TOKEN %" PRIu64 ": a position is below 2^32", x->pos);
+	if (make_layers(x, e) || find_token(x, e) ||
+		audit_access(db, LEAF_ACCESS, "explain", x->info.id, (int64_t)x->seq, (int64_t)x->pos, e))
+		return -1;
+	prefix = calloc(x->pos + 1, sizeof *prefix);
+	if (!prefix)
+		return err_nomem(e, (x->pos + 1) * 4, "the prefix");
+	bad = scan(x, prefix, &n_prefix, e) || shares(x, -1, e) ||
+		(x->domain && shares(x, x->domain, e)) ||
+		(audit_o.model && with_model(x, prefix, n_prefix, e));
+	free(prefix);
+	return bad ? -1 : 0;
 }
 
-/* The text as a page of its own: no script, nothing from elsewhere. */
-static void add_page(struct explain *x, struct buf *b)
+static int write_out(const struct explain *x, struct moe_err *e)
 {
-	struct buf t;
+	struct buf out;
+	int bad;
 
-	buf_init(&t, 1 << 24);
-	add_text(x, &t);
-	buf_printf(b, "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n"
-		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
-		"'unsafe-inline'\">\n<title>moescope: run %" PRId64 ", sequence %" PRIu64 ", position %" PRIu64
-		"</title>\n<style>body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em}"
-		"pre{white-space:pre-wrap;font:14px/1.5 ui-monospace,monospace}"
-		".b{display:inline-block;background:#38c;height:.8em}td{padding:0 .6em 0 0;font-size:13px}</style>\n"
-		"<h1>One token's routing</h1>\n<pre>", x->info.id, x->seq, x->pos);
-	for (size_t at = 0; at < t.len;) { /* line by line: line ends stay */
-		const char *end = memchr(t.data + at, '\n', t.len - at);
-		size_t n = end ? (size_t)(end - (t.data + at)) : t.len - at;
+	buf_init(&out, 1 << 26);
+	(audit_o.json ? explain_json : audit_o.html ? explain_page : explain_text)(x, &out);
+	bad = out.failed ? err_nomem(e, out.len, "the text")
+					 : audit_write_file(audit_o.html && !audit_o.json ? audit_o.html
+							: audit_o.out                          ? audit_o.out
+																	: "-",
+						out.data, out.len, e);
+	buf_free(&out);
+	return bad;
+}
 
-		text_escape(b, t.data + at, n, TEXT_HTML);
-		buf_char(b, '\n');
-		at += n + 1;
+static void explain_free(struct explain *x)
+{
+	for (uint32_t i = 0; x->f && i < x->info.n_moe_layer; i++) {
+		free(x->f[i].share);
+		free(x->f[i].mask);
 	}
-	buf_str(b, "</pre>\n");
-	for (size_t i = 0; i < x->info.n_moe_layer; i++) {
-		const struct layer_facts *f = &x->f[i];
-
-		if (!f->have_scores || (audit_o.layer >= 0 && f->layer != audit_o.layer))
-			continue;
-		buf_printf(b, "<h2>Layer %d: scores</h2>\n<table>\n", f->layer);
-		for (int s = 0; s < f->n_expert; s++) {
-			double v = isfinite(f->scores[s]) ? (double)f->scores[s] : 0, w = v < 0 ? 0 : v > 1 ? 1 : v;
-			int chosen = 0;
-
-			for (int k = 0; k < f->k; k++)
-				chosen |= f->experts[k] == s;
-			buf_printf(b, "<tr><td>E%d<td>%.4f<td><span class=\"b\" style=\"width:%.0fpx\"></span>%s\n", s, v,
-				400 * w, chosen ? " chosen" : s == f->next ? " next" : "");
-		}
-		buf_str(b, "</table>\n");
-	}
-	buf_str(b, "</html>\n");
-	buf_free(&t);
+	free(x->f);
+	load_free(&x->l);
+	reader_close(x->r);
+	free(x);
 }
 
 int audit_explain(int argc, char **argv, struct moe_err *e)
 {
 	struct explain *x;
-	struct buf out;
-	int bad, known = 0;
+	int bad;
 
 	if (argc != 3)
 		return err_set(e, MOE_ERR_USAGE, "explain: DB SEQ TOKEN is expected");
@@ -502,39 +476,10 @@ int audit_explain(int argc, char **argv, struct moe_err *e)
 	if (!x)
 		return err_nomem(e, sizeof *x, "an explanation");
 	load_catch_interrupt();
-	buf_init(&out, 1 << 26);
+	x->only_layer = audit_o.layer;
 	bad = audit_number("SEQ", argv[1], &x->seq, e) || audit_number("TOKEN", argv[2], &x->pos, e) ||
-		!(x->r = reader_open(argv[0], e)) || reader_run(x->r, audit_o.run, &x->info, e);
-	if (!bad && x->pos >= UINT32_MAX)
-		bad = err_set(e, MOE_ERR_USAGE, "TOKEN %" PRIu64 ": a position is below 2^32", x->pos);
-	for (uint32_t i = 0; !bad && i < x->info.n_moe_layer; i++)
-		known |= audit_o.layer < 0 || x->info.layers[i].layer == audit_o.layer;
-	if (!bad && !known)
-		bad = err_set(e, MOE_ERR_USAGE, "--layer %lld: the model has no router there", audit_o.layer);
-	if (!bad && (!(x->f = calloc(x->info.n_moe_layer, sizeof *x->f))))
-		bad = err_nomem(e, x->info.n_moe_layer * sizeof *x->f, "layers");
-	bad = bad || find_token(x, e) ||
-		audit_access(argv[0], LEAF_ACCESS, "explain", x->info.id, (int64_t)x->seq, (int64_t)x->pos, e);
-	if (!bad && !(x->prefix = calloc(x->pos + 1, sizeof *x->prefix)))
-		bad = err_nomem(e, (x->pos + 1) * 4, "the prefix");
-	for (uint32_t i = 0; !bad && i < x->info.n_moe_layer; i++)
-		x->f[i].share_domain = -1;
-	bad = bad || scan(x, e) || shares(x, -1, e) || (x->domain && shares(x, x->domain, e)) ||
-		(audit_o.model && with_model(x, e));
-	if (!bad) {
-		(audit_o.json ? add_json : audit_o.html ? add_page : add_text)(x, &out);
-		bad = out.failed ? err_nomem(e, out.len, "the text") :
-			audit_write_file(audit_o.html && !audit_o.json ? audit_o.html : audit_o.out ? audit_o.out : "-",
-				out.data, out.len, e);
-	}
-	buf_free(&out);
-	free(x->plain);
-	free(x->masked);
-	free(x->prefix);
-	free(x->f);
-	session_free(x->s);
-	load_free(&x->l);
-	reader_close(x->r);
-	free(x);
+		!(x->r = reader_open(argv[0], e)) || reader_run(x->r, audit_o.run, &x->info, e) ||
+		collect(x, argv[0], e) || write_out(x, e);
+	explain_free(x);
 	return bad ? -1 : load_interrupted() ? 130 : 0;
 }

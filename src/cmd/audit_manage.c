@@ -1,6 +1,6 @@
 /*
- * audit_manage.c - `moescope audit redact`, `retain`, `hold`, `unseal`, `export`: what a law or a person
- * asks of a log.
+ * audit_manage.c - `moescope audit redact`, `retain`, `hold`, `unseal`, `export`: what a law or a
+ * person asks of a log.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,14 +20,16 @@
 #define DAY_NS (INT64_C(86400) * 1000000000)
 
 /* DB RUN [SEQ] */
-static int range_of(const char *verb, int argc, char **argv, struct admin_range *r, struct moe_err *e)
+static int range_of(const char *verb, int argc, char **argv, struct admin_range *r,
+	struct moe_err *e)
 {
 	uint64_t run, seq;
 
 	*r = (struct admin_range){ .seq = -1 };
 	if (argc < 2 || argc > 3)
 		return err_set(e, MOE_ERR_USAGE, "%s: DB RUN [SEQ] is expected", verb);
-	if (audit_number("RUN", argv[1], &run, e) || (argc == 3 && audit_number("SEQ", argv[2], &seq, e)))
+	if (audit_number("RUN", argv[1], &run, e) ||
+		(argc == 3 && audit_number("SEQ", argv[2], &seq, e)))
 		return -1;
 	if (!run || run > INT64_MAX || (argc == 3 && seq > INT64_MAX))
 		return err_set(e, MOE_ERR_USAGE, "%s: no run %s", verb, argv[1]);
@@ -55,8 +57,10 @@ int audit_redact(int argc, char **argv, struct moe_err *e)
 		bad = err_set(e, MOE_ERR_USAGE, "redact: the log holds no payload of that");
 	bad = admin_close(&a, bad, e) || bad;
 	if (!bad)
-		printf("REDACTED(%" PRIu64 "): payloads, salts and decisions are destroyed; the leaves stay\n"
-		       "copies and backups of the database are not touched, nor are the sums in table load\n", n);
+		printf(
+			"REDACTED(%" PRIu64 "): payloads, salts and decisions are destroyed; the leaves stay\n"
+			"copies and backups of the database are not touched, nor are the sums in table load\n",
+			n);
 	return bad ? -1 : 0;
 }
 
@@ -73,14 +77,18 @@ int audit_retain(int argc, char **argv, struct moe_err *e)
 	if (admin_open(&a, argv[0], audit_o.key, 0, e))
 		return -1;
 	days = audit_o.days >= 0 ? audit_o.days : a.log.policy.retain_days;
-	bad = days < a.log.policy.retain_days ? err_set(e, MOE_ERR_USAGE, "--days %" PRId64 ": this log promised "
-		"to keep payloads for %" PRId64 " days", days, a.log.policy.retain_days) : 0;
+	bad = days < a.log.policy.retain_days ? err_set(e, MOE_ERR_USAGE,
+												"--days %" PRId64 ": this log promised "
+												"to keep payloads for %" PRId64 " days",
+												days, a.log.policy.retain_days)
+										: 0;
 	r.before = (uint64_t)(clock_wall() - days * DAY_NS);
 	if (!bad)
 		bad = admin_destroy(&a, LEAF_PRUNE, &r, "retention", audit_who(), &n, e);
 	bad = admin_close(&a, bad, e) || bad;
 	if (!bad)
-		printf("pruned %" PRIu64 " payloads of runs that ended more than %" PRId64 " days ago\n", n, days);
+		printf("pruned %" PRIu64 " payloads of runs that ended more than %" PRId64 " days ago\n", n,
+			days);
 	return bad ? -1 : 0;
 }
 
@@ -99,18 +107,20 @@ int audit_hold(int argc, char **argv, struct moe_err *e)
 	bad = admin_hold(&a, &r, audit_o.release, audit_o.basis, audit_who(), e);
 	bad = admin_close(&a, bad, e) || bad;
 	if (!bad)
-		printf("%s\n", audit_o.release ? "released" : "held: neither redaction nor retention touches it");
+		printf("%s\n",
+			audit_o.release ? "released" : "held: neither redaction nor retention touches it");
 	return bad ? -1 : 0;
 }
 
 /* ---- unseal ---- */
 
-/* The subject under which a sequence was sealed. */
-static int subject_of(struct reader *r, int64_t run, uint64_t seq, char *out, size_t size, struct moe_err *e)
+int audit_subject(struct reader *r, int64_t run, uint64_t seq, char *out, size_t size,
+	struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
 
-	if (sqlite3_prepare_v2(reader_db(r), "SELECT name FROM sequence WHERE run = ? AND seq = ?", -1, &st, NULL))
+	if (sqlite3_prepare_v2(
+			reader_db(r), "SELECT name FROM sequence WHERE run = ? AND seq = ?", -1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(reader_db(r)));
 	sqlite3_bind_int64(st, 1, run);
 	sqlite3_bind_int64(st, 2, (int64_t)seq);
@@ -128,7 +138,8 @@ static int print_position(const struct buf *plain, uint64_t pos, struct moe_err 
 	int bad = store ? 0 : err_nomem(e, sizeof *store, "decisions");
 
 	for (size_t at = 0; !bad && at < plain->len; at += used) {
-		bad = event_decode((unsigned char *)plain->data + at, plain->len - at, store, &ev, &used, e);
+		bad = event_decode((unsigned char *)plain->data + at, plain->len - at, store, &ev, &used,
+			e);
 		if (bad || ev.pos != pos)
 			continue;
 		printf("position %u, token %d, layer %d:", ev.pos, ev.token, ev.layer);
@@ -158,13 +169,16 @@ int audit_unseal(int argc, char **argv, struct moe_err *e)
 		bad = err_set(e, MOE_ERR_USAGE, "unseal: DB SEQ TOKEN and --seal FILE are expected");
 	else
 		bad = audit_number("SEQ", argv[1], &seq, e) || audit_number("TOKEN", argv[2], &pos, e) ||
-			sodium_init() < 0 || seal_key_load(master, audit_o.seal, e) || !(r = reader_open(argv[0], e)) ||
-			reader_run(r, audit_o.run, info, e) || payload_find(r, info->id, seq, pos, &index, e) ||
-			log_read(reader_db(r), index, &row, e) || subject_of(r, info->id, seq, subject, sizeof subject, e);
+			sodium_init() < 0 || seal_key_load(master, audit_o.seal, e) ||
+			!(r = reader_open(argv[0], e)) || reader_run(r, audit_o.run, info, e) ||
+			payload_find(r, info->id, seq, pos, &index, e) ||
+			log_read(reader_db(r), index, &row, e) ||
+			audit_subject(r, info->id, seq, subject, sizeof subject, e);
 	if (!bad && !(row.leaf.flags & LEAF_SEALED))
 		bad = err_set(e, MOE_ERR_USAGE, "leaf %" PRIu64 " is not encrypted", index);
 	if (!bad && !row.has_payload)
-		bad = err_set(e, MOE_ERR_INPUT, "leaf %" PRIu64 ": its payload was redacted or pruned", index);
+		bad = err_set(
+			e, MOE_ERR_INPUT, "leaf %" PRIu64 ": its payload was redacted or pruned", index);
 	bad = bad || seal_subject(reader_db(r), master, subject, 0, key, e) ||
 		seal_open(key, &row.leaf, row.payload, row.n_payload, &plain, e) ||
 		audit_access(argv[0], LEAF_ACCESS, "unseal", info->id, (int64_t)seq, (int64_t)pos, e) ||
@@ -197,8 +211,29 @@ static const char fields_txt[] =
 	"  margin    selection score of the last expert picked minus the best one that was not\n"
 	"  flags     1 = NaN among the router's logits, 2 = a hook changed the choice\n"
 	"records.csv    one row for every line of a record: leaf, kind, wall clock in ns, key, value\n"
-	"  A value that begins with = + - @ tab or CR has a quote before it, so that a spreadsheet does not\n"
+	"  A value that begins with = + - @ tab or CR has a quote before it, so that a spreadsheet "
+	"does not\n"
 	"  run it; backslash and bytes outside printable ASCII are written \\xHH.\n"
+	"  who                who acted: the name given, the login, the machine\n"
+	"  command, engine, compiler, isa, cpu, threads, batch, ctx    what ran, on what\n"
+	"  arithmetic, kv, kv_start, rope, float, composition, hooks, setting_*    what decides the\n"
+	"                     bits of a result; adapters with scale, SHA-256 and path\n"
+	"  detail, weights, payloads    what is kept of a decision, how exactly, and if encrypted\n"
+	"  model, model_path, model_bytes, model_sha256, model_root, arch, quant, tokenizer, router,\n"
+	"  name, path, bytes, sha256, root    the model and its file\n"
+	"  temperature_bits, top_p_bits, min_p_bits, repeat_penalty_bits, top_k, repeat_last, seed,\n"
+	"  generate, conversation    the sampler; _bits are those of a double, in hexadecimal\n"
+	"  witnessed, imported, imported_sha256, imported_bytes, format, source    of a run that was\n"
+	"                     made from another program's file\n"
+	"  domain, name       of a sequence: what it was called\n"
+	"  prompt, generated, scored, nll_bits    its tokens, and the sum of -ln p of those scored\n"
+	"  logit_at, logit_rows, logit_key, logits    which rows of logits were digested; the digest\n"
+	"  state, model_file  how the run ended, and whether its file was still the same\n"
+	"  leaves, basis, subject_keys    of a redaction or pruning: what went, on what ground\n"
+	"  action, sequence, reason    of a legal hold\n"
+	"  what, run, sequence, token    of an access: what was looked at\n"
+	"  kind, layer, value, text    of an event of the run; tokens: of a gap\n"
+	"  tokens, phase, layer    of sums: how many tokens, and the picks of each expert in a layer\n"
 	"proofs/N.json  leaf N with what opens it, under the newest checkpoint\n"
 	"checkpoints.txt  all signed checkpoints, oldest first\n"
 	"stamps/SIZE.tsr  time stamps (RFC 3161) of checkpoints, where there are any\n";
@@ -208,11 +243,14 @@ static const char verify_txt[] =
 	"1. Get the public key from a source that you trust, not from this bundle.\n"
 	"2. moescope-verify --pubkey KEY.pub --proof proofs/N.json\n"
 	"   says VALID, what leaf N is and what it commits to; exit status 0. For every proof:\n"
-	"   for p in proofs/*.json; do moescope-verify --pubkey KEY.pub --proof \"$p\" >/dev/null || echo \"$p\"; done\n"
-	"3. Without that program: docs/AUDIT.md of moescope gives the formats to the byte and does a check\n"
+	"   for p in proofs/*.json; do moescope-verify --pubkey KEY.pub --proof \"$p\" >/dev/null || "
+	"echo \"$p\"; done\n"
+	"3. Without that program: docs/AUDIT.md of moescope gives the formats to the byte and does a "
+	"check\n"
 	"   with sha256sum and openssl.\n"
 	"4. A time stamp: openssl ts -verify -data NOTE -in stamps/SIZE.tsr -CAfile CA.pem\n"
-	"What a proof shows: that the leaf was in the log when the key signed the checkpoint. It says what\n"
+	"What a proof shows: that the leaf was in the log when the key signed the checkpoint. It says "
+	"what\n"
 	"was recorded, not that the record is true, and nothing about cause.\n";
 
 struct bundle {
@@ -223,11 +261,14 @@ struct bundle {
 	struct event_store store;
 };
 
-static int path_in(const struct bundle *b, char *out, size_t size, const char *name, struct moe_err *e)
+static int path_in(const struct bundle *b, char *out, size_t size, const char *name,
+	struct moe_err *e)
 {
 	int n = snprintf(out, size, "%s/%s", b->dir, name);
 
-	return n < 0 || (size_t)n >= size ? err_set(e, MOE_ERR_USAGE, "%s: the name is too long", b->dir) : 0;
+	return n < 0 || (size_t)n >= size
+		? err_set(e, MOE_ERR_USAGE, "%s: the name is too long", b->dir)
+		: 0;
 }
 
 /* RFC 4180, and safe for spreadsheets. */
@@ -261,8 +302,9 @@ static int put_events(struct bundle *b, const struct leaf *l, const unsigned cha
 		if (event_decode(p + at, n - at, &b->store, &ev, &used, e))
 			return -1;
 		for (int k = 0; k < ev.k; k++) {
-			fprintf(b->decisions, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%u,%d,%s,%d,%d,%d,", l->index, l->run,
-				ev.seq, ev.pos, ev.token, ev.phase ? "decode" : "prefill", ev.layer, k, ev.experts[k]);
+			fprintf(b->decisions, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%u,%d,%s,%d,%d,%d,",
+				l->index, l->run, ev.seq, ev.pos, ev.token, ev.phase ? "decode" : "prefill",
+				ev.layer, k, ev.experts[k]);
 			put_number(b->decisions, (double)ev.weights[k]);
 			fputc(',', b->decisions);
 			put_number(b->decisions, (double)ev.margin);
@@ -278,7 +320,8 @@ static void put_record(struct bundle *b, const struct leaf *l, const char *p, si
 	size_t at = 0;
 
 	while (record_next(p, n, &at, &line) == 1) {
-		fprintf(b->records, "%" PRIu64 ",%s,%" PRIu64 ",", l->index, leaf_kind_name(l->kind), l->wall);
+		fprintf(
+			b->records, "%" PRIu64 ",%s,%" PRIu64 ",", l->index, leaf_kind_name(l->kind), l->wall);
 		csv_text(b->records, line.key, line.n_key);
 		fputc(',', b->records);
 		csv_text(b->records, line.value, line.n_value);
@@ -298,11 +341,14 @@ static int put_leaf(struct bundle *b, uint64_t index, struct moe_err *e)
 	buf_init(&payload, PAYLOAD_MAX);
 	buf_init(&proof, PAYLOAD_MAX);
 	open = row.has_salt;
-	bad = (open && payload_of(b->r, &row, &payload, e)) || proof_inclusion(reader_db(b->r), index, -1, open,
-		payload.data ? payload.data : "", payload.len, &proof, e);
+	bad = (open && payload_of(b->r, &row, &payload, e)) ||
+		proof_inclusion(reader_db(b->r), index, -1, open, payload.data ? payload.data : "",
+			payload.len, &proof, e);
 	snprintf(name, sizeof name, "proofs/%" PRIu64 ".json", index);
-	bad = bad || path_in(b, path, sizeof path, name, e) || audit_write_file(path, proof.data, proof.len, e);
-	if (!bad && open && row.leaf.kind == LEAF_BATCH && !(row.leaf.flags & (LEAF_SEALED | LEAF_SUMS)))
+	bad = bad || path_in(b, path, sizeof path, name, e) ||
+		audit_write_file(path, proof.data, proof.len, e);
+	if (!bad && open && row.leaf.kind == LEAF_BATCH &&
+		!(row.leaf.flags & (LEAF_SEALED | LEAF_SUMS)))
 		bad = put_events(b, &row.leaf, (void *)payload.data, payload.len, e);
 	else if (!bad && open && !(row.leaf.flags & LEAF_SEALED))
 		put_record(b, &row.leaf, payload.data, payload.len);
@@ -322,8 +368,10 @@ static int put_notes(struct bundle *b, struct moe_err *e)
 	int bad = 0;
 
 	buf_init(&all, PAYLOAD_MAX);
-	if (sqlite3_prepare_v2(reader_db(b->r), "SELECT note, NULL, size FROM audit_checkpoint UNION ALL "
-		"SELECT NULL, response, size FROM audit_stamp ORDER BY 3", -1, &st, NULL))
+	if (sqlite3_prepare_v2(reader_db(b->r),
+			"SELECT note, NULL, size FROM audit_checkpoint UNION ALL "
+			"SELECT NULL, response, size FROM audit_stamp ORDER BY 3",
+			-1, &st, NULL))
 		bad = err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(b->r)));
 	while (!bad && sqlite3_step(st) == SQLITE_ROW) {
 		if (sqlite3_column_type(st, 0) != SQLITE_NULL) {
@@ -331,8 +379,9 @@ static int put_notes(struct bundle *b, struct moe_err *e)
 			continue;
 		}
 		snprintf(name, sizeof name, "stamps/%lld.tsr", sqlite3_column_int64(st, 2));
-		bad = path_in(b, path, sizeof path, name, e) || audit_write_file(path, sqlite3_column_blob(st, 1),
-			(size_t)sqlite3_column_bytes(st, 1), e);
+		bad = path_in(b, path, sizeof path, name, e) ||
+			audit_write_file(path, sqlite3_column_blob(st, 1), (size_t)sqlite3_column_bytes(st, 1),
+				e);
 	}
 	sqlite3_finalize(st);
 	bad = bad || path_in(b, path, sizeof path, "checkpoints.txt", e) ||
@@ -380,8 +429,10 @@ static int put_leaves(struct bundle *b, const struct admin_range *r, struct moe_
 	sqlite3_stmt *st = NULL;
 	int rc, bad = 0;
 
-	if (sqlite3_prepare_v2(reader_db(b->r), "SELECT idx FROM audit_leaf WHERE run = ?1 AND (?2 < 0 OR "
-		"seq = ?2 OR kind IN (2, 3, 4)) AND kind <> 11 ORDER BY idx", -1, &st, NULL))
+	if (sqlite3_prepare_v2(reader_db(b->r),
+			"SELECT idx FROM audit_leaf WHERE run = ?1 AND (?2 < 0 OR "
+			"seq = ?2 OR kind IN (2, 3, 4)) AND kind <> 11 ORDER BY idx",
+			-1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(b->r)));
 	sqlite3_bind_int64(st, 1, r->run);
 	sqlite3_bind_int64(st, 2, r->seq);
@@ -414,7 +465,8 @@ int audit_export(int argc, char **argv, struct moe_err *e)
 	if (range_of("export", argc, argv, &r, e))
 		return -1;
 	if (!audit_o.out)
-		return err_set(e, MOE_ERR_USAGE, "export: --out DIRECTORY is needed, one that does not exist yet");
+		return err_set(
+			e, MOE_ERR_USAGE, "export: --out DIRECTORY is needed, one that does not exist yet");
 	b = calloc(1, sizeof *b);
 	if (!b)
 		return err_nomem(e, sizeof *b, "a bundle");
@@ -430,8 +482,9 @@ int audit_export(int argc, char **argv, struct moe_err *e)
 	bad = close_csv(b->decisions, bad ? NULL : e) || bad;
 	bad = close_csv(b->records, bad ? NULL : e) || bad;
 	if (!bad)
-		printf("%" PRIu64 " leaves in %s; FIELDS.txt says what is what, VERIFY.txt how to check it\n", b->n,
-			show(b->dir).s);
+		printf("%" PRIu64
+				" leaves in %s; FIELDS.txt says what is what, VERIFY.txt how to check it\n",
+			b->n, show(b->dir).s);
 	reader_close(b->r);
 	free(b);
 	return bad ? -1 : 0;

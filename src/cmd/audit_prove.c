@@ -20,7 +20,8 @@
 
 /* ---- prove ---- */
 
-static int prove_token(const char *db, const char *seq_text, const char *pos_text, struct moe_err *e)
+static int prove_token(const char *db, const char *seq_text, const char *pos_text,
+	struct moe_err *e)
 {
 	struct reader *r;
 	struct run_info *info = malloc(sizeof *info);
@@ -43,10 +44,11 @@ static int prove_token(const char *db, const char *seq_text, const char *pos_tex
 	/* The access comes first, and its checkpoint: the proof is under the newest one. */
 	bad = bad || audit_access(db, LEAF_ACCESS, "prove", info->id, (int64_t)seq, (int64_t)pos, e);
 	r = bad ? NULL : reader_open(db, e);
-	bad = !r || payload_find(r, info->id, seq, pos, &index, e) || log_read(reader_db(r), index, &row, e) ||
+	bad = !r || payload_find(r, info->id, seq, pos, &index, e) ||
+		log_read(reader_db(r), index, &row, e) ||
 		(!audit_o.sealed && payload_of(r, &row, &payload, e)) ||
-		proof_inclusion(reader_db(r), index, (int64_t)pos, !audit_o.sealed, payload.data, payload.len,
-			&out, e);
+		proof_inclusion(reader_db(r), index, (int64_t)pos, !audit_o.sealed, payload.data,
+			payload.len, &out, e);
 	if (!bad)
 		bad = audit_write_file(audit_o.out ? audit_o.out : "-", out.data, out.len, e);
 	log_row_free(&row);
@@ -66,13 +68,15 @@ int audit_prove(int argc, char **argv, struct moe_err *e)
 	if (argc == 3 && audit_o.from < 0)
 		return prove_token(argv[0], argv[1], argv[2], e);
 	if (argc != 1 || audit_o.from < 1 || audit_o.to < audit_o.from)
-		return err_set(e, MOE_ERR_USAGE, "prove: DB SEQ TOKEN, or DB with --from SIZE --to SIZE of two "
+		return err_set(e, MOE_ERR_USAGE,
+			"prove: DB SEQ TOKEN, or DB with --from SIZE --to SIZE of two "
 			"checkpoints");
 	r = reader_open(argv[0], e);
 	if (!r)
 		return -1;
 	buf_init(&out, 1 << 20);
-	bad = proof_consistency(reader_db(r), (uint64_t)audit_o.from, (uint64_t)audit_o.to, &out, e) ||
+	bad = audit_access(argv[0], LEAF_ACCESS, "prove consistency", 0, -1, -1, e) ||
+		proof_consistency(reader_db(r), (uint64_t)audit_o.from, (uint64_t)audit_o.to, &out, e) ||
 		audit_write_file(audit_o.out ? audit_o.out : "-", out.data, out.len, e);
 	buf_free(&out);
 	reader_close(r);
@@ -146,20 +150,27 @@ static int request(const char *out, const char *note, size_t n, struct moe_err *
 	return bad ? -1 : 0;
 }
 
-/* A response for one of the checkpoints of the log is kept beside it, once openssl has verified it. */
+/* A response for one of the checkpoints of the log is kept beside it, once openssl has verified
+ * it. */
 static int response(struct admin *a, const char *file, const char *ca, struct moe_err *e)
 {
 	char path[] = "/tmp/moescope-note-XXXXXX";
-	char *const argv[] = { "openssl", "ts", "-verify", "-data", path, "-in", (char *)(uintptr_t)file,
-		"-CAfile", (char *)(uintptr_t)ca, NULL };
+	char *const argv[] = { "openssl", "ts", "-verify", "-data", path, "-in",
+		(char *)(uintptr_t)file, "-CAfile", (char *)(uintptr_t)ca, NULL };
 	sqlite3_stmt *st = NULL, *add = NULL;
 	size_t n;
 	char *der = audit_read_file(file, &n, e);
 	int bad = der ? 0 : -1, found = 0;
 
-	if (!bad && (sqlite3_prepare_v2(a->db, "SELECT size, note FROM audit_checkpoint ORDER BY id DESC "
-		"LIMIT 100", -1, &st, NULL) || sqlite3_prepare_v2(a->db, "INSERT INTO audit_stamp(size, note, "
-		"response) VALUES(?, ?, ?)", -1, &add, NULL)))
+	if (!bad &&
+		(sqlite3_prepare_v2(a->db,
+			 "SELECT size, note FROM audit_checkpoint ORDER BY id DESC "
+			 "LIMIT 100",
+			 -1, &st, NULL) ||
+			sqlite3_prepare_v2(a->db,
+				"INSERT INTO audit_stamp(size, note, "
+				"response) VALUES(?, ?, ?)",
+				-1, &add, NULL)))
 		bad = err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(a->db));
 	while (!bad && !found && sqlite3_step(st) == SQLITE_ROW) {
 		const char *note = (const char *)sqlite3_column_text(st, 1);
@@ -178,10 +189,12 @@ static int response(struct admin *a, const char *file, const char *ca, struct mo
 		if (sqlite3_step(add) != SQLITE_DONE)
 			bad = err_set(e, MOE_ERR_SYS, "storing the time stamp: %s", sqlite3_errmsg(a->db));
 		else
-			printf("time stamp kept for the checkpoint of %lld leaves\n", sqlite3_column_int64(st, 0));
+			printf(
+				"time stamp kept for the checkpoint of %lld leaves\n", sqlite3_column_int64(st, 0));
 	}
 	if (!bad && !found)
-		bad = err_set(e, MOE_ERR_INPUT, "%s: openssl verifies it for none of the last 100 checkpoints", file);
+		bad = err_set(
+			e, MOE_ERR_INPUT, "%s: openssl verifies it for none of the last 100 checkpoints", file);
 	sqlite3_finalize(st);
 	sqlite3_finalize(add);
 	free(der);
@@ -196,14 +209,18 @@ int audit_anchor(int argc, char **argv, struct moe_err *e)
 	int bad;
 
 	if (argc != 1 || !(audit_o.out || audit_o.request || audit_o.stamp))
-		return err_set(e, MOE_ERR_USAGE, "anchor: a database and --out FILE, --request FILE or --stamp FILE "
+		return err_set(e, MOE_ERR_USAGE,
+			"anchor: a database and --out FILE, --request FILE or --stamp FILE "
 			"are expected");
 	if (audit_o.stamp && !audit_o.stamp_ca)
-		return err_set(e, MOE_ERR_USAGE, "anchor: --stamp needs --ca FILE, the certificates that you trust");
+		return err_set(
+			e, MOE_ERR_USAGE, "anchor: --stamp needs --ca FILE, the certificates that you trust");
 	if (admin_open(&a, argv[0], audit_o.key, audit_o.stamp != NULL, e))
 		return -1;
-	bad = audit_o.stamp ? response(&a, audit_o.stamp, audit_o.stamp_ca, e) :
-		log_checkpoint(&a.log, &a.key, e) || log_note(a.db, UINT64_MAX, &note, &n, e);
+	bad = audit_action(&a, audit_o.stamp ? "keep a time stamp" : "anchor", e);
+	if (!bad)
+		bad = audit_o.stamp ? response(&a, audit_o.stamp, audit_o.stamp_ca, e) :
+			log_checkpoint(&a.log, &a.key, e) || log_note(a.db, UINT64_MAX, &note, &n, e);
 	bad = admin_close(&a, bad, e) || bad;
 	if (!bad && audit_o.out) /* published only once it is durable */
 		bad = append_anchor(audit_o.out, note, n, e);

@@ -31,13 +31,23 @@ static void collect(void *ctx, enum finding f, const char *text)
 /* An error of this command is 3, whatever it was: 1 and 2 are verdicts. */
 static int error3(struct moe_err *e)
 {
+	struct buf why;
+
 	e->code = MOE_ERR_INPUT;
+	if (!audit_o.json)
+		return -1;
+	buf_init(&why, 65536);
+	text_escape(&why, e->msg, strlen(e->msg), TEXT_JSON);
+	printf(
+		"{\"verdict\": \"ERROR\", \"status\": 3, \"error\": \"%s\"}\n", why.data ? why.data : "");
+	buf_free(&why);
 	return -1;
 }
 
 static void on_bus(int sig)
 {
-	static const char text[] = "moescope audit: the file was cut, or its disk failed, while it was read\n";
+	static const char text[] =
+		"moescope audit: the file was cut, or its disk failed, while it was read\n";
 
 	(void)sig;
 	if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
@@ -105,7 +115,8 @@ int audit_checkpoint(int argc, char **argv, struct moe_err *e)
 		return err_set(e, MOE_ERR_USAGE, "checkpoint: one database is expected");
 	if (admin_open(&a, argv[0], audit_o.key, 0, e))
 		return -1;
-	bad = log_checkpoint(&a.log, &a.key, e) || log_note(a.db, UINT64_MAX, &note, &n, e);
+	bad = audit_action(&a, "checkpoint", e) || log_checkpoint(&a.log, &a.key, e) ||
+		log_note(a.db, UINT64_MAX, &note, &n, e);
 	bad = admin_close(&a, bad, e) || bad; /* shown only once it is durable */
 	if (!bad)
 		bad = audit_write_file(audit_o.out ? audit_o.out : "-", note, n, e);

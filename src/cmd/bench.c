@@ -2,116 +2,74 @@
  * bench.c - `moescope bench`: speed of the engine on this machine beside its physical limits, and
  * the cost of logging as a paired ratio.
  *
- * Two sessions of one model, one with the trace hook and one without, take turns over the same
- * random tokens; which goes first alternates. Each pair gives one ratio; medians are printed with
- * the quartiles, since single runs on a shared machine say little. With --audit both sides log, and one
- * of them keeps an audit log as well.
+ * Sessions of one model, one without and the others with the trace hook, take turns over the same
+ * random tokens; who goes first changes from round to round. Each round gives a ratio for each that
+ * logs; medians are printed with the quartiles, since single runs on a shared machine say little. With
+ * --audit both sides log, and one of them keeps an audit log as well.
+ *
+ * Time on the clock is what the engine's thread waits; processor time is that of all threads, until
+ * everything that the run gave to the writer is committed. The second is what a busy machine pays,
+ * and it hardly depends on what else the machine does.
  */
-#include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "audit/admin.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/pool.h"
 #include "base/rng.h"
+#include "base/text.h"
+#include "cmd/bench_limit.h"
+#include "cmd/energy.h"
 #include "cmd/engine.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
-
-void openblas_set_num_threads(int n); /* cblas.h of OpenBLAS declares it under some settings only */
+#include "kern/peak.h"
 
 #define MAX_PAIRS 1001
+#define FIRST_TOKENS 8 /* of the prompt whose first token is waited for */
+#define PART_RUNS 3
+
+enum { PREFILL, DECODE, N_PHASE };
+static const char *const phase_name[] = { "prefill", "decode" };
+static const char *const level_name[] = { "counts", "routes", "full" };
+enum { BOTH_LEVELS = 3 }; /* of --detail: routes and full */
 
 static struct load_opts lo;
-static long long pairs = 15, n_prefill = 512, n_decode = 128;
-static int detail = MOE_DETAIL_ROUTES, json, no_log, audit;
+static long long pairs = 15, n_prefill = 512, n_decode = 128, depth = 1;
+static int detail = BOTH_LEVELS, json, no_log, audit, parts;
 
-struct side { /* one of the two sessions */
+struct side { /* one of the sessions */
 	struct session *s;
 	struct moe_trace *t;
+	int detail;
 	struct record rec;   /* of the audit log, if it has one */
 	size_t n_vocab;
-	uint64_t seq;
+	uint64_t seq, fed;   /* sequence, tokens given to the trace */
+	int timed;           /* by part */
 };
 
 struct bench {
 	struct loaded l;
-	struct side plain, logged;
+	struct side side[LOAD_SESSIONS]; /* the first has no trace, or no audit log */
+	size_t n_side;
 	int32_t *ids;
-	size_t n_pre, n_dec;
-	double t[2][2][MAX_PAIRS]; /* [prefill, decode][plain, logged] seconds */
-	char dir[64];                /* of the databases; nothing is left of it */
+	size_t n_pre, n_dec, n_depth;
+	double t[N_PHASE][LOAD_SESSIONS][MAX_PAIRS];   /* seconds */
+	double cpu[N_PHASE][LOAD_SESSIONS][MAX_PAIRS]; /* the same of processors */
+	double start;          /* seconds from this command's begin to the first token */
+	uint64_t peak;         /* bytes of memory after a prefill and a decode */
+	double part[N_PHASE][SESSION_N_PART + 1]; /* seconds of one run, the last: what is in none */
+	struct limits limit;
+	struct energy energy;  /* of the first side */
+	char dir[64];          /* of the databases; nothing is left of it */
 };
-
-/* ---- limits ---- */
-
-struct read_run { const float *p; size_t n; const struct kern *k; float sum[64]; };
-
-static void read_unit(void *ctx, size_t unit, int worker)
-{
-	struct read_run *r = ctx;
-
-	(void)worker;
-	r->sum[unit] = r->k->sum(r->p + unit * r->n, r->n);
-}
-
-/* Bytes per second that all threads together read from memory, best of five over 512 MiB. */
-static double read_bandwidth(struct session *s, int threads)
-{
-	size_t n = (size_t)512 << 20, parts = (size_t)threads * 4 > 64 ? 64 : (size_t)threads * 4;
-	struct read_run r = { .n = n / 4 / parts, .k = session_kern(s) };
-	struct pool *p = pool_new(threads, NULL);
-	float *mem = malloc(n);
-	double best = 0;
-
-	if (mem && p) {
-		for (size_t i = 0; i < n / 4; i++)
-			mem[i] = (float)(i & 255);
-		r.p = mem;
-		for (int i = 0; i < 5; i++) {
-			int64_t t0 = clock_mono();
-			double rate;
-
-			pool_run(p, read_unit, &r, parts);
-			rate = (double)n / ((double)(clock_mono() - t0) * 1e-9);
-			best = rate > best ? rate : best;
-		}
-	}
-	free(mem);
-	pool_free(p);
-	return best;
-}
-
-/* Multiply-adds per second of OpenBLAS's single-precision product, best of five at 1024^3. */
-static double sgemm_rate(int threads)
-{
-	enum { N = 1024 };
-	float *a = malloc(3ul * N * N * sizeof *a);
-	double best = 0;
-
-	if (!a)
-		return 0;
-	for (size_t i = 0; i < 3ul * N * N; i++)
-		a[i] = (float)(i % 17) * 0.01f;
-	openblas_set_num_threads(threads);
-	for (int i = 0; i < 5; i++) {
-		int64_t t0 = clock_mono();
-		double rate;
-
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, N, N, 1, a, N, a + N * N, N, 0,
-			a + 2 * N * N, N);
-		rate = (double)N * N * N / ((double)(clock_mono() - t0) * 1e-9);
-		best = rate > best ? rate : best;
-	}
-	free(a);
-	return best;
-}
 
 /* ---- runs ---- */
 
@@ -119,53 +77,146 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 {
 	struct side *side = ctx;
 
-	return record_logits(&side->rec, side->seq, pos, row, side->n_vocab, e);
+	return audit ? record_logits(&side->rec, side->seq, pos, row, side->n_vocab, e) : 0;
 }
 
-static int one_run(const struct bench *b, struct side *side, uint64_t seq, double *prefill,
-	double *decode, struct moe_err *e)
+/* What the session has timed since the last call, added to part; all: seconds of the run. */
+static void take_parts(struct session *s, double all, double part[SESSION_N_PART + 1])
 {
-	struct moe_seq_info info = { .seq = seq, .domain = "bench" };
-	struct moe_seq_result res = { .seq = seq, .n_prompt = (uint32_t)b->n_pre,
-		.n_generated = (uint32_t)b->n_dec };
-	struct session_want asked = { 0, on_logits, side }, *want = audit ? &asked : NULL;
-	struct session *s = side->s;
-	int64_t t0, t1;
+	for (int i = 0; i < SESSION_N_PART; i++) {
+		double sec = (double)session_parts(s)[i] * 1e-9;
 
+		part[i] += sec / PART_RUNS;
+		all -= sec;
+	}
+	part[SESSION_N_PART] += all / PART_RUNS;
+}
+
+static double cpu_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Wait until all that was fed is committed, so that its cost is not the next run's. */
+static int settle(struct side *side, struct moe_err *e)
+{
+	static const struct timespec pause = { 0, 5000000 };
+
+	while (side->t && moe_trace_committed(side->t) < side->fed) {
+		if (moe_trace_flush(side->t, e))
+			return -1;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+struct took { double clock, cpu; }; /* seconds */
+
+static int prefill_run(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
+{
+	struct moe_seq_info info = { .seq = side->seq, .domain = "bench" };
+	struct moe_seq_result res = { .seq = side->seq, .n_prompt = (uint32_t)b->n_pre };
+	struct session_want want = { 0, on_logits, side };
+	int64_t t0;
+
+	energy_skip(&b->energy);
+	side->fed += b->n_pre;
+	took->cpu = -cpu_seconds();
 	t0 = clock_mono();
-	side->seq = seq;
-	if (session_begin(s, &info, e) || session_eval(s, b->ids, b->n_pre, MOE_PREFILL, want, e))
+	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_pre, MOE_PREFILL, &want, e))
 		return -1;
-	t1 = clock_mono();
-	*prefill = (double)(t1 - t0) * 1e-9;
-	if (session_end(s, &res, e))
+	took->clock = (double)(clock_mono() - t0) * 1e-9;
+	if (side == b->side)
+		energy_take(&b->energy, MOE_PREFILL, b->n_pre);
+	if (session_end(side->s, &res, e) || settle(side, e))
 		return -1;
-	info.seq = res.seq = side->seq = seq + 1;
-	if (session_begin(s, &info, e) || session_eval(s, b->ids, 1, MOE_PREFILL, NULL, e))
+	took->cpu += cpu_seconds();
+	return 0;
+}
+
+static int decode_run(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
+{
+	struct moe_seq_info info = { .seq = side->seq, .domain = "bench" };
+	struct moe_seq_result res = { .seq = side->seq, .n_prompt = (uint32_t)b->n_depth,
+		.n_generated = (uint32_t)b->n_dec };
+	struct session_want want = { 0, on_logits, side };
+	int64_t t0;
+
+	side->fed += b->n_depth + b->n_dec;
+	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_depth, MOE_PREFILL, NULL, e))
 		return -1;
+	if (side->timed)
+		session_time_parts(side->s, 1);
+	energy_skip(&b->energy);
+	took->cpu = -cpu_seconds();
 	t0 = clock_mono();
 	for (size_t i = 0; i < b->n_dec; i++)
-		if (session_eval(s, b->ids + i, 1, MOE_DECODE, want, e))
+		if (session_eval(side->s, b->ids + i, 1, MOE_DECODE, &want, e))
 			return -1;
-	*decode = (double)(clock_mono() - t0) * 1e-9;
-	return session_end(s, &res, e);
+	took->clock = (double)(clock_mono() - t0) * 1e-9;
+	if (side == b->side)
+		energy_take(&b->energy, MOE_DECODE, b->n_dec);
+	if (session_end(side->s, &res, e) || settle(side, e))
+		return -1;
+	took->cpu += cpu_seconds();
+	return 0;
+}
+
+/* Both phases. */
+static int one_run(struct bench *b, struct side *side, uint64_t seq, struct took took[N_PHASE],
+	struct moe_err *e)
+{
+	side->seq = seq;
+	if (prefill_run(b, side, &took[PREFILL], e))
+		return -1;
+	side->seq++;
+	return decode_run(b, side, &took[DECODE], e);
 }
 
 static int run_pairs(struct bench *b, struct moe_err *e)
 {
-	double warm[2];
+	struct took took[N_PHASE];
 
-	if (one_run(b, &b->plain, 1, &warm[0], &warm[1], e))
-		return -1;
+	for (size_t i = 1; i < b->n_side; i++) /* the first has been run */
+		if (one_run(b, &b->side[i], 1, took, e))
+			return -1;
 	for (long long i = 0; i < pairs && !load_interrupted(); i++)
-		for (int j = 0; j < (no_log ? 1 : 2); j++) {
-			int logged = no_log ? 0 : (int)((i + j) & 1);
+		for (size_t j = 0; j < b->n_side; j++) {
+			size_t who = (j + (size_t)i) % b->n_side;
 
-			if (one_run(b, logged ? &b->logged : &b->plain, 2 * (uint64_t)i + 3, &b->t[0][logged][i],
-				    &b->t[1][logged][i], e))
+			if (one_run(b, &b->side[who], 2 * (uint64_t)i + 3, took, e))
 				return -1;
+			for (int p = 0; p < N_PHASE; p++) {
+				b->t[p][who][i] = took[p].clock;
+				b->cpu[p][who][i] = took[p].cpu;
+			}
 		}
 	return load_interrupted() ? err_set(e, MOE_ERR_USAGE, "interrupted") : 0;
+}
+
+/* Runs apart from those that are compared: to look at the clock takes time. */
+static int run_parts(struct bench *b, struct moe_err *e)
+{
+	struct side *side = &b->side[b->n_side > 1];
+	struct took took;
+
+	for (int i = 0; i < PART_RUNS; i++) {
+		side->seq = 2 * (uint64_t)(pairs + i) + 3;
+		side->timed = 1;
+		session_time_parts(side->s, 1);
+		if (prefill_run(b, side, &took, e))
+			return -1;
+		take_parts(side->s, took.clock, b->part[PREFILL]);
+		side->seq++;
+		if (decode_run(b, side, &took, e))
+			return -1;
+		take_parts(side->s, took.clock, b->part[DECODE]);
+		session_time_parts(side->s, 0);
+	}
+	return 0;
 }
 
 static int by_value(const void *a, const void *b)
@@ -193,9 +244,9 @@ static struct stat3 quartiles(const double *x, const double *divide_by, long lon
 }
 
 /* A log of its own, its key beside it in a folder that goes away with it. */
-static int start_log(const char *dir, const char *db, struct moe_err *e)
+static int start_log(const char *dir, const char *db, int level, struct moe_err *e)
 {
-	struct log_policy p = { .origin = "bench", .detail = detail == MOE_DETAIL_FULL ? LOG_FULL : LOG_ROUTES,
+	struct log_policy p = { .origin = "bench", .detail = level == MOE_DETAIL_FULL ? LOG_FULL : LOG_ROUTES,
 		.loss = LOG_STRICT, .retain_days = 183, .heartbeat_s = 10, .checkpoint_s = 60 };
 	struct note_secret key;
 	struct admin a;
@@ -212,125 +263,267 @@ static int start_log(const char *dir, const char *db, struct moe_err *e)
 	return admin_close(&a, bad, e) || bad ? -1 : 0;
 }
 
-static int open_side(struct bench *b, struct side *side, const char *name, int with_log, struct moe_err *e)
+static int open_side(struct bench *b, struct side *side, int with_log, struct moe_err *e)
 {
-	struct moe_trace_opt to = { .detail = (enum moe_detail)detail };
+	struct moe_trace_opt to = { .detail = (enum moe_detail)side->detail };
 	struct record_about about = { .l = &b->l, .s = side->s, .logits = "last" };
 	struct moe_run_desc d;
 	char db[100];
 
-	snprintf(db, sizeof db, "%s/%s", b->dir, name);
+	snprintf(db, sizeof db, "%s/%zu.db", b->dir, (size_t)(side - b->side));
 	engine_describe(&b->l, side->s, &lo, "bench", &d);
-	side->n_vocab = model_info(b->l.model)->n_vocab;
-	if (with_log && (start_log(b->dir, db, e) || record_start(&side->rec, db, &about, &to, &d, e)))
+	if (with_log && (start_log(b->dir, db, side->detail, e) || record_start(&side->rec, db, &about, &to, &d, e)))
 		return -1;
 	side->t = moe_trace_open(db, &to, &d, e);
 	return side->t ? session_add_hook(side->s, moe_trace_hook(side->t), e) : -1;
 }
 
-static int open_all(struct bench *b, const char *model, struct moe_err *e)
+static int new_side(struct bench *b, int level, struct moe_err *e)
 {
+	struct side *side = &b->side[b->n_side];
+
+	side->s = engine_session(&b->l, &lo, e);
+	if (!side->s)
+		return -1;
+	side->detail = level;
+	side->n_vocab = model_info(b->l.model)->n_vocab;
+	b->n_side++;
+	return 0;
+}
+
+static int make_ids(struct bench *b, struct moe_err *e)
+{
+	size_t ctx = session_ctx(b->side[0].s), n;
 	struct rng r;
 
-	if (load_model(model, &lo, &b->l, e))
-		return -1;
-	b->plain.s = engine_session(&b->l, &lo, e);
-	b->logged.s = b->plain.s ? engine_session(&b->l, &lo, e) : NULL;
-	if (!b->logged.s)
-		return -1;
-	b->n_pre = (size_t)n_prefill < session_ctx(b->plain.s) ? (size_t)n_prefill : session_ctx(b->plain.s);
-	b->n_dec = (size_t)n_decode < session_ctx(b->plain.s) ? (size_t)n_decode : session_ctx(b->plain.s) - 1;
-	b->ids = malloc((b->n_pre + b->n_dec) * sizeof *b->ids);
+	b->n_pre = (size_t)n_prefill < ctx ? (size_t)n_prefill : ctx;
+	if ((size_t)depth >= ctx)
+		return err_set(e, MOE_ERR_USAGE, "decoding behind %lld tokens does not fit in a context of %zu (--ctx)",
+			depth, ctx);
+	b->n_depth = (size_t)depth;
+	b->n_dec = (size_t)n_decode < ctx - b->n_depth ? (size_t)n_decode : ctx - b->n_depth;
+	n = b->n_pre + b->n_dec + b->n_depth + FIRST_TOKENS;
+	b->ids = malloc(n * sizeof *b->ids);
 	if (!b->ids)
-		return err_nomem(e, b->n_pre * 4, "tokens");
+		return err_nomem(e, n * 4, "tokens");
 	rng_seed(&r, 1);
-	for (size_t i = 0; i < b->n_pre + b->n_dec; i++)
+	for (size_t i = 0; i < n; i++)
 		b->ids[i] = (int32_t)rng_below(&r, model_info(b->l.model)->n_vocab);
-	if (no_log || !model_info(b->l.model)->n_moe_layer) {
-		no_log = 1;
+	return 0;
+}
+
+/* The side that does not log, alone: what a user of the engine sees of its start and its memory. */
+static int open_first(struct bench *b, const char *model, struct moe_err *e)
+{
+	struct moe_seq_info info = { .seq = 1, .domain = "bench" };
+	struct moe_seq_result res = { .seq = 1 };
+	struct session_want want = { 0, on_logits, &b->side[0] };
+	int64_t t0 = clock_mono();
+	struct took took[N_PHASE];
+	struct rusage use;
+	struct session *s;
+	size_t n;
+
+	if (load_model(model, &lo, &b->l, e) || new_side(b, detail == BOTH_LEVELS ? MOE_DETAIL_ROUTES : detail, e) ||
+	    make_ids(b, e))
+		return -1;
+	s = b->side[0].s;
+	n = session_ctx(s) < FIRST_TOKENS ? session_ctx(s) : FIRST_TOKENS;
+	if (session_begin(s, &info, e) || session_eval(s, b->ids, n, MOE_PREFILL, &want, e) ||
+	    session_end(s, &res, e))
+		return -1;
+	b->start = (double)(clock_mono() - t0) * 1e-9;
+	if (one_run(b, &b->side[0], 1, took, e))
+		return -1;
+	b->peak = getrusage(RUSAGE_SELF, &use) ? 0 : (uint64_t)use.ru_maxrss << 10;
+	return 0;
+}
+
+static int open_all(struct bench *b, const char *model, struct moe_err *e)
+{
+	if (open_first(b, model, e))
+		return -1;
+	if (no_log || !model_info(b->l.model)->n_moe_layer)
 		return 0;
-	}
 	snprintf(b->dir, sizeof b->dir, "/tmp/moescope-bench-XXXXXX");
 	if (!mkdtemp(b->dir)) {
 		b->dir[0] = 0;
 		return err_errno(e, "creating a directory in /tmp");
 	}
-	return open_side(b, &b->logged, "logged.db", audit, e) ||
-		(audit && open_side(b, &b->plain, "plain.db", 0, e)) ? -1 : 0;
+	if (new_side(b, b->side[0].detail, e) || open_side(b, &b->side[1], audit, e))
+		return -1;
+	if (audit)
+		return open_side(b, &b->side[0], 0, e);
+	return detail == BOTH_LEVELS && (new_side(b, MOE_DETAIL_FULL, e) || open_side(b, &b->side[2], 0, e)) ? -1 : 0;
 }
 
 static void close_all(struct bench *b)
 {
-	static const char *const name[] = { "logged.db", "plain.db", "logged.db-wal", "plain.db-wal",
-		"logged.db-shm", "plain.db-shm", "logged.db-lock", "plain.db-lock", "keys/key", "keys" };
-	struct side *side[] = { &b->logged, &b->plain };
+	static const char *const end[] = { "", "-wal", "-shm", "-lock" };
+	char path[100];
 
-	for (int i = 0; i < 2; i++) {
-		if (side[i]->t)
-			moe_trace_close(side[i]->t, MOE_RUN_DONE, NULL);
-		record_free(&side[i]->rec);
+	for (size_t i = 0; i < LOAD_SESSIONS; i++) {
+		if (b->side[i].t)
+			moe_trace_close(b->side[i].t, MOE_RUN_DONE, NULL);
+		record_free(&b->side[i].rec);
+		for (size_t k = 0; b->dir[0] && k < sizeof end / sizeof end[0]; k++) {
+			snprintf(path, sizeof path, "%s/%zu.db%s", b->dir, i, end[k]);
+			remove(path);
+		}
+		session_free(b->side[i].s);
 	}
-	for (size_t i = 0; b->dir[0] && i < sizeof name / sizeof name[0]; i++) {
-		char path[100];
-
-		snprintf(path, sizeof path, "%s/%s", b->dir, name[i]);
+	for (int i = 0; b->dir[0] && i < 3; i++) {
+		snprintf(path, sizeof path, "%s%s", b->dir, i == 0 ? "/keys/key" : i == 1 ? "/keys" : "");
 		remove(path);
 	}
-	if (b->dir[0])
-		rmdir(b->dir);
-	session_free(b->plain.s);
-	session_free(b->logged.s);
 	free(b->ids);
 	load_free(&b->l);
 }
 
-static void report(const struct bench *b)
+/* ---- figures ---- */
+
+/* NAN where it cannot be measured. */
+static double joule_per_token(const struct energy *x, int phase)
 {
-	static const char *const phase[] = { "prefill", "decode" };
-	static const char *const level[] = { "counts", "routes", "full" };
+	return x->why[0] || !x->phase[phase].tokens || !(x->phase[0].uj + x->phase[1].uj) ? NAN :
+		(double)x->phase[phase].uj * 1e-6 / (double)x->phase[phase].tokens;
+}
+
+static void print_energy(const struct energy *x)
+{
+	if (isnan(joule_per_token(x, MOE_PREFILL)))
+		printf("\nenergy: unavailable: %s\n", x->why[0] ? show(x->why).s : "the counters did not move");
+	else
+		printf("\nenergy of the machine's processor packages: prefill %.3g J per token, decode %.3g J per "
+			"token\n", joule_per_token(x, MOE_PREFILL), joule_per_token(x, MOE_DECODE));
+}
+
+/* Of a phase: tokens, and how many a second the machine could do. */
+static size_t tokens_of(const struct bench *b, int phase)
+{
+	return phase == PREFILL ? b->n_pre : b->n_dec;
+}
+
+static double limit_of(const struct bench *b, int phase)
+{
+	return 1 / (phase == PREFILL ? limit_prefill(&b->limit) :
+		limit_decode(&b->limit, b->l.model, b->side[0].s, (uint32_t)(b->n_depth + b->n_dec / 2)));
+}
+
+static const char *part_name(int i)
+{
+	return i < SESSION_N_PART ? session_part_name((enum session_part)i) : "rest";
+}
+
+static double all_parts(const double part[SESSION_N_PART + 1])
+{
+	double sum = 0;
+
+	for (int i = 0; i <= SESSION_N_PART; i++)
+		sum += part[i];
+	return sum;
+}
+
+static void json_phase(const struct bench *b, int p)
+{
+	struct stat3 t = quartiles(b->t[p][0], NULL, pairs);
+	double n = (double)tokens_of(b, p), limit = limit_of(b, p);
+
+	printf("{\"phase\": \"%s\", \"tokens\": %zu, \"behind\": %zu, \"tokens_per_s\": %.3f, \"q1\": %.3f, "
+		"\"q3\": %.3f, \"limit\": %.3f, \"of_limit\": %.4f, \"logging\": [", phase_name[p], tokens_of(b, p),
+		p == DECODE ? b->n_depth : 0, n / t.med, n / t.q3, n / t.q1, limit, n / t.med / limit);
+	for (size_t i = 1; i < b->n_side; i++) {
+		struct stat3 c = quartiles(b->t[p][i], b->t[p][0], pairs);
+		struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][0], pairs);
+
+		printf("%s{\"detail\": \"%s\", \"audit\": %s, \"ratio\": %.5f, \"q1\": %.5f, \"q3\": %.5f, "
+			"\"cpu_ratio\": %.5f, \"cpu_q1\": %.5f, \"cpu_q3\": %.5f}", i > 1 ? ", " : "",
+			level_name[b->side[i].detail], audit ? "true" : "false", c.med, c.q1, c.q3, u.med, u.q1, u.q3);
+	}
+	printf("], \"joule_per_token\": ");
+	if (isnan(joule_per_token(&b->energy, p)))
+		printf("null");
+	else
+		printf("%.6g", joule_per_token(&b->energy, p));
+	printf(", \"parts\": {");
+	for (int i = 0; parts && i <= SESSION_N_PART; i++)
+		printf("%s\"%s\": %.5f", i ? ", " : "", part_name(i), b->part[p][i] / all_parts(b->part[p]));
+	printf("}}");
+}
+
+static void report_json(const struct bench *b)
+{
 	const struct model_info *in = model_info(b->l.model);
-	int threads = session_threads(b->plain.s);
-	double bw = read_bandwidth(b->plain.s, threads), fma = sgemm_rate(threads);
-	double limit[2] = { fma / (double)in->n_params_active, bw / (double)in->bytes_per_token };
-	size_t n[2] = { b->n_pre, b->n_dec };
+	struct buf name;
 
-	if (!json)
-		printf("%s, %s, %d threads, %s kernels, %lld pairs\n\n%-8s %7s %10s %18s %12s %8s\n",
-			show(in->name).s, in->quant, threads, session_kern(b->plain.s)->name, pairs, "", "tokens", "tokens/s",
-			"(quartiles)", "limit", "of limit");
-	for (int p = 0; p < 2; p++) {
+	buf_init(&name, 4096);
+	text_escape(&name, in->name, strlen(in->name), TEXT_JSON);
+	printf("{\"model\": \"%.*s\", \"quant\": \"%s\", \"threads\": %d, \"arithmetic\": \"%s\", \"pairs\": %lld, "
+		"\"start_s\": %.4f, \"peak_bytes\": %llu, \"file_bytes\": %llu, \"read_bytes_per_s\": %.4g, "
+		"\"int8_macs_per_s\": %.4g, \"float_macs_per_s\": %.4g, \"phases\": [", (int)name.len, name.len ? (const char *)name.data : "",
+		in->quant, session_threads(b->side[0].s), session_arithmetic(b->side[0].s), pairs, b->start,
+		(unsigned long long)b->peak, (unsigned long long)gguf_file_bytes(b->l.gguf), b->limit.read,
+		b->limit.macs[PEAK_INT8], b->limit.macs[PEAK_FLOAT]);
+	json_phase(b, PREFILL);
+	printf(", ");
+	json_phase(b, DECODE);
+	printf("]}\n");
+	buf_free(&name);
+}
+
+static void print_speed(const struct bench *b)
+{
+	const struct model_info *in = model_info(b->l.model);
+	uint64_t kv = session_kv_bytes(b->side[0].s, (uint32_t)(b->n_depth + b->n_dec / 2));
+
+	printf("%s, %s, %d threads, %s, %lld %s\n\n%-8s %7s %10s %22s %11s %8s\n", show(in->name).s, in->quant,
+		session_threads(b->side[0].s), session_arithmetic(b->side[0].s), pairs, pairs == 1 ? "round" : "rounds", "",
+		"tokens", "tokens/s", "(quartiles)", "limit", "of limit");
+	for (int p = 0; p < N_PHASE; p++) {
 		struct stat3 t = quartiles(b->t[p][0], NULL, pairs);
-		struct stat3 c = no_log ? (struct stat3){ 0, 0, 0 } : quartiles(b->t[p][1], b->t[p][0], pairs);
-		double tps = (double)n[p] / t.med;
+		double n = (double)tokens_of(b, p), limit = limit_of(b, p);
 
-		if (json) {
-			printf("%s{\"phase\": \"%s\", \"tokens\": %zu, \"tokens_per_s\": %.3f, \"q1\": %.3f, "
-			       "\"q3\": %.3f, \"limit\": %.3f, \"detail\": \"%s\"", p ? ", " : "[", phase[p], n[p],
-				tps, (double)n[p] / t.q3, (double)n[p] / t.q1, limit[p], no_log ? "none" : level[detail]);
-			if (!no_log)
-				printf(", \"log_ratio\": %.5f, \"log_ratio_q1\": %.5f, \"log_ratio_q3\": %.5f", c.med,
-					c.q1, c.q3);
-			printf(", \"read_bytes_per_s\": %.4g, \"fma_per_s\": %.4g}%s", bw, fma, p ? "]\n" : "");
-			continue;
-		}
-		printf("%-8s %7zu %10.1f  (%7.1f - %7.1f) %12.1f %7.0f %%\n", phase[p], n[p], tps,
-			(double)n[p] / t.q3, (double)n[p] / t.q1, limit[p], 100 * tps / limit[p]);
+		printf("%-8s %7zu %10.1f  (%8.1f - %8.1f) %11.1f %6.0f %%\n", phase_name[p], tokens_of(b, p), n / t.med,
+			n / t.q3, n / t.q1, limit, 100 * n / t.med / limit);
 	}
-	if (json)
-		return;
-	printf("\nlimits: prefill %.1f GFLOP/s (OpenBLAS sgemm) / %.1f M active parameters x 2;\n"
-	       "        decode %.1f GB/s read / %.1f MB per token%s\n", 2e-9 * fma,
-		1e-6 * (double)in->n_params_active, 1e-9 * bw, 1e-6 * (double)in->bytes_per_token,
+	printf("\nlimits of all threads together:\n"
+		"  prefill  %.1f M multiply-adds a token in 8-bit arithmetic at %.0f G/s (%s),\n"
+		"           %.1f M in single precision at %.0f G/s (%s)\n"
+		"  decode   %.1f MB of weights and %.1f MB of keys and values a token at %.1f GB/s read%s\n",
+		1e-6 * b->limit.int8, 1e-9 * b->limit.macs[PEAK_INT8], peak_name(PEAK_INT8), 1e-6 * b->limit.single,
+		1e-9 * b->limit.macs[PEAK_FLOAT], peak_name(PEAK_FLOAT), 1e-6 * (double)in->bytes_per_token,
+		1e-6 * (double)kv, 1e-9 * b->limit.read,
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
-	if (no_log)
-		return;
-	printf("\ncost of %s at `%s`, time with / time without, pair by pair:\n",
-		audit ? "an audit log beside logging" : "logging", level[detail]);
-	for (int p = 0; p < 2; p++) {
-		struct stat3 c = quartiles(b->t[p][1], b->t[p][0], pairs);
+	printf("\nstart to first token %.1f ms, peak memory %.1f MB, model file %.1f MB\n", 1e3 * b->start,
+		1e-6 * (double)b->peak, 1e-6 * (double)gguf_file_bytes(b->l.gguf));
+}
 
-		printf("  %-8s median %.4f  (quartiles %.4f - %.4f)\n", phase[p], c.med, c.q1, c.q3);
+static void print_logging(const struct bench *b)
+{
+	printf("\ncost of %s, with / without, round by round, median (quartiles):\n%-18s %-26s %s\n",
+		audit ? "an audit log beside logging" : "logging", "", "time", "processor time of all threads");
+	for (size_t i = 1; i < b->n_side; i++)
+		for (int p = 0; p < N_PHASE; p++) {
+			struct stat3 c = quartiles(b->t[p][i], b->t[p][0], pairs);
+			struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][0], pairs);
+
+			printf("  %-6s  %-8s %.4f (%.4f - %.4f)   %.4f (%.4f - %.4f)\n", level_name[b->side[i].detail],
+				phase_name[p], c.med, c.q1, c.q3, u.med, u.q1, u.q3);
+		}
+}
+
+static void print_parts(const struct bench *b)
+{
+	printf("\nwhere the time goes:\n%-14s", "");
+	for (int p = 0; p < N_PHASE; p++)
+		printf(" %18s", phase_name[p]);
+	for (int i = 0; i <= SESSION_N_PART; i++) {
+		printf("\n  %-12s", part_name(i));
+		for (int p = 0; p < N_PHASE; p++)
+			printf("  %5.1f %% %6.0f us", 100 * b->part[p][i] / all_parts(b->part[p]),
+				1e6 * b->part[p][i] / (double)tokens_of(b, p));
 	}
+	printf("\n  (microseconds are those of a token)\n");
 }
 
 static int run(int argc, char **argv, struct moe_err *e)
@@ -344,22 +537,37 @@ static int run(int argc, char **argv, struct moe_err *e)
 	if (!b)
 		return err_nomem(e, sizeof *b, "bench");
 	load_catch_interrupt();
-	failed = open_all(b, argc ? argv[0] : "sample:balanced", e) || run_pairs(b, e);
-	if (!failed)
-		report(b);
+	energy_init(&b->energy);
+	failed = open_all(b, argc ? argv[0] : "sample:balanced", e) || run_pairs(b, e) || (parts && run_parts(b, e));
+	if (!failed) {
+		bench_limits(b->l.model, b->side[0].s, &b->limit);
+		if (json) {
+			report_json(b);
+		} else {
+			print_speed(b);
+			print_energy(&b->energy);
+			if (b->n_side > 1)
+				print_logging(b);
+			if (parts)
+				print_parts(b);
+		}
+	}
 	close_all(b);
 	free(b);
 	return failed ? -1 : 0;
 }
 
 static const struct opt opts[] = {
-	{ "pairs", 'n', OPT_INT, &pairs, "N", "interleaved pairs of runs (default 15)", 1, MAX_PAIRS },
+	{ "pairs", 'n', OPT_INT, &pairs, "N", "interleaved rounds of runs (default 15)", 1, MAX_PAIRS },
 	{ "prefill", 0, OPT_INT, &n_prefill, "N", "tokens of a prefill (default 512, at most the context)", 1,
 	  1 << 20 },
 	{ "decode", 0, OPT_INT, &n_decode, "N", "tokens decoded (default 128)", 1, 1 << 20 },
-	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what is logged (default routes)", 0, 0 },
+	{ "depth", 0, OPT_INT, &depth, "N", "tokens that stand before those decoded (default 1)", 1, 1 << 24 },
+	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full|both", "what is logged (default both: routes, and full)",
+	  0, 0 },
 	{ "no-log", 0, OPT_FLAG, &no_log, NULL, "speed only", 0, 0 },
 	{ "audit", 0, OPT_FLAG, &audit, NULL, "what an audit log costs beside logging", 0, 0 },
+	{ "parts", 0, OPT_FLAG, &parts, NULL, "where the time goes", 0, 0 },
 	{ "json", 0, OPT_FLAG, &json, NULL, "print JSON", 0, 0 },
 	LOAD_OPTS(lo),
 	{ 0 },

@@ -353,7 +353,7 @@ static int reply(struct chat *c, struct moe_err *e)
 	g->skip_blank = tok_adds_blank(g->l.tok);
 	rc = gen_reply(g, c->o->most, c->o->ignore_end, must_stop, &full, e);
 	c->picks.on = 0;
-	if (rc)
+	if (rc || (g->rec.strict && gen_settle(g, e)))
 		return -1;
 	printf(c->interactive && stopped ? " [stopped]\n" : "\n");
 	if (full)

@@ -185,6 +185,18 @@ static int add_aware(struct loaded *l, struct session *s, const char *arg, struc
 	return 0;
 }
 
+/* Nothing forbids a longer context than the model has seen, but nobody should take it for granted. */
+static void warn_context(struct loaded *l, const struct session *s)
+{
+	const struct model_info *in = model_info(l->model);
+
+	if (session_ctx(s) > in->n_ctx_train && !l->warned)
+		fprintf(stderr, "moescope: warning: --ctx %u is beyond the %u tokens that the model was trained with "
+			"(RoPE scaling: %s); do not trust what it predicts past them\n", session_ctx(s), in->n_ctx_train,
+			in->rope_scaling);
+	l->warned = 1;
+}
+
 struct session *engine_session(struct loaded *l, const struct load_opts *o, struct moe_err *e)
 {
 	struct session_opt so = load_session_opt(o);
@@ -210,6 +222,8 @@ struct session *engine_session(struct loaded *l, const struct load_opts *o, stru
 		session_free(s);
 		return NULL;
 	}
+	if (s)
+		warn_context(l, s);
 	return s;
 }
 
@@ -255,11 +269,14 @@ void engine_describe(const struct loaded *l, const struct session *s, const stru
 	set(d, "activations", "%s", session_act_name(s));
 	set(d, "kv type", "%s", session_kv_name(s));
 	for (size_t i = 0; i < l->n_adapter; i++) {
-		char key[32], hash[2 * crypto_hash_sha256_BYTES + 1];
+		char key[32], scale[32], hash[2 * crypto_hash_sha256_BYTES + 1];
 
 		hash_of(l->adapter[i].gguf, hash);
 		snprintf(key, sizeof key, "adapter %zu", i + 1);
-		set(d, key, "%g %s %s", l->adapter[i].scale, hash, l->adapter[i].path);
+		snprintf(scale, sizeof scale, "%g", l->adapter[i].scale);
+		if (strtod(scale, NULL) != l->adapter[i].scale) /* a replay must get the same bits */
+			snprintf(scale, sizeof scale, "%.17g", l->adapter[i].scale);
+		set(d, key, "%s %s %s", scale, hash, l->adapter[i].path);
 	}
 	if (session_cache_stat(s, &c))
 		set(d, "expert cache", "%llu of %llu experts, %llu bytes each, %s", (unsigned long long)c.slots,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -26,6 +27,8 @@ int gen_feed(struct gen *g, const int32_t *ids, size_t n, enum moe_phase phase, 
 	for (size_t i = 0; i < n; i++)
 		sampler_seen(g->sampler, ids[i]);
 	g->n_fed += n;
+	if (phase == MOE_PREFILL)
+		energy_skip(&g->energy);
 	return session_eval(g->s, ids, n, phase, &want, e);
 }
 
@@ -93,6 +96,21 @@ int gen_show_held(struct gen *g, struct moe_err *e)
 	if (!g->n_held)
 		return 0;
 	return show_held(g, 1, e) || put_token(g, -1, e) ? -1 : 0;
+}
+
+int gen_settle(struct gen *g, struct moe_err *e)
+{
+	static const struct timespec pause = { 0, 2000000 };
+
+	while (g->n_shown < g->n_held && moe_trace_committed(g->t) < g->n_fed) {
+		if (moe_trace_flush(g->t, e)) /* also where the writer gave up */
+			return -1;
+		nanosleep(&pause, NULL);
+	}
+	if (show_held(g, 1, e) || put_token(g, -1, e))
+		return -1;
+	g->n_held = g->n_shown = 0;
+	return 0;
 }
 
 static int emit(struct gen *g, int32_t id, struct moe_err *e)

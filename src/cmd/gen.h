@@ -4,6 +4,7 @@
 #ifndef CMD_GEN_H
 #define CMD_GEN_H
 
+#include "cmd/energy.h"
 #include "cmd/load.h"
 #include "cmd/record.h"
 #include "model/sampler.h"
@@ -20,6 +21,7 @@ struct gen {
 	int32_t unfed;         /* printed last and not fed, because nothing was to follow; -1 = none */
 	uint64_t seed;
 	struct record rec;     /* of the database's audit log */
+	struct energy energy;  /* of prefill and decode, without pauses before a prompt */
 	/* With a strict log: tokens that wait until the decisions before them are committed. */
 	struct { int32_t id; uint64_t fed; } *held; /* fed: tokens that the engine had seen */
 	size_t n_held, n_shown;
@@ -34,6 +36,9 @@ int gen_feed(struct gen *g, const int32_t *ids, size_t n, enum moe_phase phase, 
  * error of stdout, or stop() says so; *full tells of the context. The token that ends it is not fed. */
 int gen_reply(struct gen *g, long long most, int ignore_end, int (*stop)(void), int *full,
 	struct moe_err *e);
+
+/* Before a pause: wait until what was held back may be shown, and show it. */
+int gen_settle(struct gen *g, struct moe_err *e);
 
 /* Print what was held back; the trace is closed, and nothing of it was lost. */
 int gen_show_held(struct gen *g, struct moe_err *e);

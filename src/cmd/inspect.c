@@ -98,7 +98,7 @@ static void print_identity(const struct gguf *g, const struct model_info *in)
 	line("architecture", "%s, %" PRIu32 " layers, width %" PRIu32 ", %" PRIu32 " heads (%" PRIu32
 		" key/value) of %" PRIu32, in->arch, in->n_layer, in->n_embd, in->n_head, in->n_head_kv,
 		in->head_dim);
-	line("context", "%" PRIu32 " tokens in training", in->n_ctx_train);
+	line("context", "%" PRIu32 " tokens in training; RoPE scaling: %s", in->n_ctx_train, in->rope_scaling);
 	if (in->kv_rank)
 		line("latent attention", "keys and values of all heads from %" PRIu32 " numbers a position",
 			in->kv_rank);
@@ -172,15 +172,17 @@ static void print_json(const struct gguf *g, const struct model_info *in, const 
 	json_text("quant", in->quant);
 	printf("\"parts\": %zu, \"file_bytes\": %" PRIu64 ", \"layers\": %" PRIu32 ", \"moe_layers\": %" PRIu32 ", "
 	       "\"width\": %" PRIu32 ", \"heads\": %" PRIu32 ", \"kv_heads\": %" PRIu32 ", "
-	       "\"head_width\": %" PRIu32 ", \"context\": %" PRIu32 ", \"vocabulary\": %" PRIu32 ", "
+	       "\"head_width\": %" PRIu32 ", \"context\": %" PRIu32 ", \"rope_scaling\": \"%s\", "
+	       "\"vocabulary\": %" PRIu32 ", "
 	       "\"experts\": %u, \"k\": %u, \"expert_width\": %" PRIu32 ", \"shared_width\": %" PRIu32 ", "
 	       "\"dense_layers\": %" PRIu32 ", \"dense_width\": %" PRIu32 ", \"latent_width\": %" PRIu32 ", "
 	       "\"window\": %" PRIu32 ", \"unused_layers\": %" PRIu32 ", "
 	       "\"parameters\": %" PRIu64 ", \"parameters_active\": %" PRIu64 ", \"weight_bytes\": %" PRIu64
 	       ", \"bytes_per_token\": %" PRIu64 ", \"classes\": [",
 		gguf_n_parts(g), gguf_file_bytes(g), in->n_layer, in->n_moe_layer, in->n_embd, in->n_head, in->n_head_kv,
-		in->head_dim, in->n_ctx_train, in->n_vocab, in->route.n_expert, in->route.k, in->n_ff_expert,
-		in->n_ff_shared, in->n_dense_layer, in->n_ff, in->kv_rank, in->window, in->n_nextn, in->n_params, in->n_params_active, in->weight_bytes, in->bytes_per_token);
+		in->head_dim, in->n_ctx_train, in->rope_scaling, in->n_vocab, in->route.n_expert, in->route.k,
+		in->n_ff_expert, in->n_ff_shared, in->n_dense_layer, in->n_ff, in->kv_rank, in->window, in->n_nextn,
+		in->n_params, in->n_params_active, in->weight_bytes, in->bytes_per_token);
 	for (int c = 0; c < MODEL_N_CLASS; c++) {
 		if (!s[c].n)
 			continue;

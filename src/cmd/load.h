@@ -14,7 +14,7 @@
 #include "tok/tok.h"
 
 #define LOAD_ADAPTERS 8
-#define LOAD_SESSIONS 2
+#define LOAD_SESSIONS 3
 
 struct adapter { struct gguf *gguf; double scale; char path[1024]; };
 
@@ -25,6 +25,7 @@ struct loaded {
 	struct adapter adapter[LOAD_ADAPTERS]; /* in the model; engine.c */
 	struct aware *aware[LOAD_SESSIONS];    /* hooks of sessions; engine.c */
 	size_t n_adapter, n_aware;
+	int warned;                            /* of a context longer than the trained one */
 };
 
 /* A GGUF file; if it is cut while it is in use, the process says so and ends. */
@@ -58,7 +59,8 @@ struct load_opts {
 	{ "expert-policy", 0, OPT_TEXT, &(v).policy, "NAME", "which: lru (default), lfu, or static:TRACE", 0, 0 }, \
 	{ "cache-aware", 0, OPT_TEXT, &(v).aware, "KEEP,RANK", "CHANGES ROUTING: keep the KEEP best experts, take " \
 	  "the rest from memory up to RANK", 0, 0 }, \
-	{ "isa", 0, OPT_TEXT, &(v).isa, "NAME", "kernels: avx512, avx2 or plain (default: the best)", 0, 0 }
+	{ "isa", 0, OPT_TEXT, &(v).isa, "NAME", "kernels: avx512, avx2 (x86), dotprod, neon (ARM) or " \
+	  "plain (default: the best)", 0, 0 }
 
 enum { LOAD_AUTO, LOAD_MAP, LOAD_COPY }; /* where */
 

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "cmd/corpus.h"
+#include "cmd/energy.h"
 #include "cmd/engine.h"
 #include "cmd/live.h"
 #include "cmd/progress.h"
@@ -37,6 +38,7 @@ struct profile {
 	struct record rec;
 	struct sampler *sampler;
 	struct words words;
+	struct energy energy;
 	struct corpus corpus;
 	int32_t **tokens;    /* [corpus.n] */
 	struct part *part;   /* [n_part] */
@@ -192,7 +194,9 @@ static int open_all(struct profile *p, char **corpus, int n_corpus, struct moe_e
 	if (record_start(&p->rec, o->db, &about, &to, &d, e))
 		return -1;
 	p->t = moe_trace_open(o->db, &to, &d, e);
-	if (!p->t || session_add_hook(p->s, moe_trace_hook(p->t), e))
+	energy_init(&p->energy);
+	if (!p->t || session_add_hook(p->s, moe_trace_hook(p->t), e) ||
+	    session_add_hook(p->s, &p->energy.hook, e))
 		return -1;
 	if (!o->log_text)
 		return 0;
@@ -230,6 +234,7 @@ int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_
 		struct moe_err late = { 0 };
 
 		*run = moe_trace_run(p.t);
+		energy_note(&p.energy, p.t, NULL); /* what fails here fails closing, too */
 		if (moe_trace_close(p.t, failed ? MOE_RUN_FAILED : MOE_RUN_DONE, &late) && !failed) {
 			*e = late;
 			failed = -1;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "audit/admin.h"
 #include "base/err.h"
 #include "cmd/show.h"
 #include "trace/reader.h"
@@ -73,27 +74,36 @@ static void cpu_name(char *out, size_t size)
 		fclose(f);
 }
 
-/* A setting's key as a record's: one word. */
-static void setting_key(char *out, size_t size, const char *key)
+static int sums_only(const struct log_policy *p)
 {
-	snprintf(out, size, "setting_%s", key);
-	for (char *p = out; *p; p++)
-		if ((unsigned char)*p <= ' ' || (unsigned char)*p > '~' || *p == '\\')
-			*p = '_';
+	return p->sealed || p->detail == LOG_SUMS;
+}
+
+/* How a descriptor begins: who does what, and what is kept of it. */
+static void begin(struct buf *b, const char *command, const struct log_policy *p, const char *who)
+{
+	static const char *const detail[] = { "sums", "routes", "full" };
+	char login[400];
+
+	admin_who(login, sizeof login, who);
+	record_begin(b, "session-start");
+	record_text(b, "command", command);
+	record_text(b, "who", login);
+	record_text(b, "detail", detail[p->detail]);
+	record_text(b, "payloads", p->sealed ? "encrypted" : "plain");
 }
 
 static void describe(struct buf *b, const struct record_about *a, const struct moe_run_desc *d,
-	const struct log_policy *p, const unsigned char sha[SHA_BYTES],
+	const struct log_policy *p, enum moe_weights weights, const unsigned char sha[SHA_BYTES],
 	const unsigned char root[SHA_BYTES])
 {
-	static const char *const detail[] = { "sums", "routes", "full" };
+	static const char *const kept[] = { "exact", "16bit", "8bit", "none" };
 	char cpu[200];
 
 	cpu_name(cpu, sizeof cpu);
-	record_begin(b, "session-start");
-	record_text(b, "command", d->command);
-	record_text(b, "detail", detail[p->detail]);
-	record_text(b, "payloads", p->sealed ? "encrypted" : "plain");
+	begin(b, d->command, p, NULL);
+	if (!sums_only(p))
+		record_text(b, "weights", kept[weights]);
 	record_text(b, "engine", d->engine);
 	record_text(b, "compiler", __VERSION__);
 	record_text(b, "float", "no fast-math, no contraction; fixed order of sums");
@@ -107,11 +117,12 @@ static void describe(struct buf *b, const struct record_about *a, const struct m
 	record_text(b, "kv_start", "empty at the start of a sequence");
 	record_text(b, "rope", "as in the model file");
 	record_text(b, "composition", "one sequence a batch");
-	record_text(b, "hooks", a->l->n_aware ? "trace, cache-aware: CHANGES ROUTING" : "trace; none changes routing");
+	record_text(b, "hooks",
+		a->l->n_aware ? "trace, cache-aware: CHANGES ROUTING" : "trace; none changes routing");
 	for (uint32_t i = 0; i < d->n_setting; i++) {
 		char key[80];
 
-		setting_key(key, sizeof key, d->settings[i].key);
+		record_setting_key(key, sizeof key, d->settings[i].key);
 		record_text(b, key, d->settings[i].value);
 	}
 	record_text(b, "logits", a->logits);
@@ -131,14 +142,6 @@ static void describe(struct buf *b, const struct record_about *a, const struct m
 static void warn(const char *text)
 {
 	fprintf(stderr, "audit: %s\n", show(text).s);
-}
-
-int record_has_log(const char *db, struct moe_err *e)
-{
-	char vkey[NOTE_KEY_TEXT];
-	struct log_policy p;
-
-	return find_policy(db, &p, vkey, e);
 }
 
 int record_start(struct record *rec, const char *db, const struct record_about *a,
@@ -161,7 +164,7 @@ int record_start(struct record *rec, const char *db, const struct record_about *
 	d->model_hash = rec->hash;
 	buf_init(&desc, 1 << 20);
 	buf_init(&model, 1 << 20);
-	describe(&desc, a, d, &p, sha, root);
+	describe(&desc, a, d, &p, o->weights, sha, root);
 	record_begin(&model, "model");
 	record_text(&model, "name", d->model_name);
 	record_text(&model, "path", d->model_path);
@@ -179,9 +182,72 @@ int record_start(struct record *rec, const char *db, const struct record_about *
 		return err_wrap(e, "%s", db);
 	rec->strict = p.loss == LOG_STRICT;
 	o->sink = recorder_sink(rec->r);
-	o->detail = p.sealed ? MOE_DETAIL_COUNTS : kept[p.detail];
+	o->detail = sums_only(&p) ? MOE_DETAIL_COUNTS : kept[p.detail];
 	if (rec->strict)
 		o->drop = 0;
+	return 0;
+}
+
+/* SHA-256 and length of a file of any size. */
+static int hash_file(const char *path, unsigned char sha[SHA_BYTES], int64_t *bytes,
+	struct moe_err *e)
+{
+	unsigned char piece[65536];
+	FILE *f = fopen(path, "rb");
+	struct sha s;
+	size_t n;
+	int bad;
+
+	if (!f)
+		return err_errno(e, "%s", path);
+	sha_init(&s);
+	*bytes = 0;
+	while ((n = fread(piece, 1, sizeof piece, f)) > 0) {
+		sha_add(&s, piece, n);
+		*bytes += (int64_t)n;
+	}
+	sha_end(&s, sha);
+	bad = ferror(f) ? err_errno(e, "reading %s", path) : 0;
+	fclose(f);
+	return bad;
+}
+
+int record_import(struct record *rec, const char *who, struct exchange_in *in, const char *format,
+	struct moe_err *e)
+{
+	struct recorder_what what = { .warn = warn, .model_path = in->path };
+	unsigned char sha[SHA_BYTES];
+	char vkey[NOTE_KEY_TEXT], source[256]; /* as the run's row has it */
+	struct log_policy p;
+	struct buf desc;
+	int64_t bytes;
+	int have;
+
+	memset(rec, 0, sizeof *rec);
+	have = find_policy(in->db, &p, vkey, e);
+	if (have <= 0)
+		return have;
+	if (hash_file(in->path, sha, &bytes, e))
+		return -1;
+	buf_init(&desc, 1 << 20);
+	begin(&desc, "import", &p, who);
+	snprintf(source, sizeof source, "%s: %s", format, in->path);
+	record_text(&desc, "source", source);
+	record_text(&desc, "witnessed",
+		"no: these are another program's decisions or counts, read from a "
+		"file; not recorded here, never to be replayed");
+	record_text(&desc, "imported", in->path);
+	record_hex(&desc, "imported_sha256", sha, sizeof sha);
+	record_int(&desc, "imported_bytes", bytes);
+	record_text(&desc, "format", format);
+	record_text(&desc, "model", in->model);
+	what.descriptor = &desc;
+	rec->r = desc.failed ? NULL : recorder_new(&p, vkey, &what, e);
+	buf_free(&desc);
+	if (!rec->r)
+		return err_wrap(e, "%s", in->db);
+	in->sink = recorder_sink(rec->r);
+	in->sums = sums_only(&p);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include "audit/recorder.h"
 #include "cmd/load.h"
+#include "exchange/exchange.h"
 
 struct record {
 	struct recorder *r; /* NULL: the database has no log */
@@ -25,11 +26,12 @@ struct record_about {
 	void *ctx;
 };
 
-/* Has the database at that path an audit log? 0 too if there is no such file. -1 on error. */
-int record_has_log(const char *db, struct moe_err *e);
 /* Changes trace_opt and desc as the log's policy asks. 0 also where there is no log. */
 int record_start(struct record *rec, const char *db, const struct record_about *about,
 	struct moe_trace_opt *o, struct moe_run_desc *d, struct moe_err *e);
+/* The same for a file of another program: sets in->sink and in->sums. who NULL = the login. */
+int record_import(struct record *rec, const char *who, struct exchange_in *in, const char *format,
+	struct moe_err *e);
 int record_logits(struct record *rec, uint64_t seq, uint32_t pos, const float *row, size_t n,
 	struct moe_err *e);
 void record_free(struct record *rec);

@@ -60,6 +60,8 @@ static void describe_sampler(struct buf *b, void *ctx)
 	record_int(b, "top_k", top_k);
 	record_int(b, "repeat_last", repeat_last);
 	record_int(b, "seed", (int64_t)g->seed);
+	if (chat)
+		record_text(b, "conversation", "turns are read in, replies are sampled, in one sequence");
 }
 
 static int open_trace(struct gen *g, struct moe_err *e)
@@ -79,13 +81,11 @@ static int open_trace(struct gen *g, struct moe_err *e)
 	engine_describe(&g->l, g->s, &lo, "run", &d);
 	if (record_start(&g->rec, db, &about, &o, &d, e))
 		return -1;
-	if (chat && g->rec.r) /* replay takes one prompt and what followed it */
-		return err_set(e, MOE_ERR_USAGE, "%s has an audit log, and a conversation could not be replayed from "
-			"it: take another --db, or --no-log", db);
 	g->t = moe_trace_open(db, &o, &d, e);
 	if (!g->t)
 		return -1;
-	if (session_add_hook(g->s, moe_trace_hook(g->t), e))
+	energy_init(&g->energy);
+	if (session_add_hook(g->s, moe_trace_hook(g->t), e) || session_add_hook(g->s, &g->energy.hook, e))
 		return -1;
 	if (!log_text)
 		return 0;
@@ -194,6 +194,7 @@ static int infer(int argc, char **argv, struct moe_err *e)
 		int lost;
 
 		id = moe_trace_run(g.t);
+		energy_note(&g.energy, g.t, NULL); /* what fails here fails closing, too */
 		lost = moe_trace_close(g.t, status ? MOE_RUN_FAILED : MOE_RUN_DONE, &late);
 
 		if (lost && !status) {

@@ -15,7 +15,8 @@
 
 static struct {
 	long long run;
-	int by, spec, locality, coact, cross, vocab, npmi, alarms, runs, cache, settings, phase, json, csv;
+	int by, spec, locality, coact, cross, vocab, npmi, alarms, runs, cache, energy, settings, phase, json,
+		csv;
 	const char *domain;
 } o = { .by = -1, .phase = -1 };
 
@@ -33,6 +34,7 @@ static const struct opt opts[] = {
 	{ "alarms", 0, OPT_FLAG, &o.alarms, NULL, "what needs attention, with its evidence", 0, 0 },
 	{ "runs", 0, OPT_FLAG, &o.runs, NULL, "the runs of the database", 0, 0 },
 	{ "cache", 0, OPT_FLAG, &o.cache, NULL, "what the expert cache did, by phase", 0, 0 },
+	{ "energy", 0, OPT_FLAG, &o.energy, NULL, "energy per token, where the machine has counters", 0, 0 },
 	{ "settings", 0, OPT_FLAG, &o.settings, NULL, "what the run was made with: adapters, caches", 0, 0 },
 	{ "domain", 0, OPT_TEXT, &o.domain, "NAME", "only sequences of this domain", 0, 0 },
 	{ "phase", 0, OPT_ENUM, &o.phase, "prefill|decode", "only tokens read in, or generated", 0, 0 },
@@ -73,6 +75,8 @@ static int ask(struct reader *r, const struct load_filter *f, struct view_table 
 		return alarms_table(r, f, t, e);
 	if (o.cache)
 		return view_stat_cache(r, f, t, e);
+	if (o.energy)
+		return view_stat_energy(r, f, t, e);
 	if (o.settings)
 		return view_stat_settings(r, f, t, e);
 	if (o.runs)
@@ -96,9 +100,9 @@ static int check(int argc, struct moe_err *e)
 	if (argc != 1)
 		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d operands were given", argc);
 	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.cross + o.vocab + o.npmi + o.alarms +
-	    o.runs + o.cache + o.settings > 1)
+	    o.runs + o.cache + o.energy + o.settings > 1)
 		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, --coactivation, "
-			"--cross-layer, --vocabulary, --npmi, --alarms, --runs, --cache and --settings at a time");
+			"--cross-layer, --vocabulary, --npmi, --alarms, --runs, --cache, --energy and --settings at a time");
 	if (o.json && o.csv)
 		return err_set(e, MOE_ERR_USAGE, "either --json or --csv");
 	return 0;

@@ -141,7 +141,7 @@ int counts_csv_import(const struct exchange_in *in, struct exchange_done *done, 
 		snprintf(source, sizeof source, "counts-csv: %s", in->path);
 		desc.n_moe_layer = (uint32_t)n;
 		desc.n_layer = d[n - 1].layer + 1u;
-		done->run = writer_add_counts(in->db, &desc, in->domain, tokens, counts, e);
+		done->run = writer_add_counts(in->db, &desc, in->domain, tokens, counts, in->sink, e);
 	}
 	done->rows = c->rows;
 	done->layers = (uint32_t)n;

@@ -334,8 +334,8 @@ out:
 static int open_trace(struct feed *f, const char *form, struct moe_err *e)
 {
 	const struct exchange_in *in = f->in;
-	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES,
-		.weights = f->weights ? in->weights : MOE_WEIGHTS_NONE };
+	struct moe_trace_opt o = { .detail = in->sums ? MOE_DETAIL_COUNTS : MOE_DETAIL_ROUTES,
+		.sink = in->sink, .weights = f->weights ? in->weights : MOE_WEIGHTS_NONE };
 	char source[256];
 	struct moe_run_desc d = { .command = "import", .model_name = in->model, .layers = f->layer,
 		.n_moe_layer = (uint32_t)f->n_layer, .n_layer = f->layer[f->n_layer - 1].layer + 1u,

@@ -23,6 +23,8 @@ struct exchange_in {
 	long long n_expert;   /* experts of a layer; 0 = the largest id + 1 */
 	long long run;        /* only rows of this run; 0 = the file must hold one run only */
 	enum moe_weights weights;
+	int sums;             /* decisions are not kept, whatever the form says of them */
+	const struct moe_trace_sink *sink; /* who must know what is stored; NULL = nobody */
 };
 
 struct exchange_done { int64_t run; uint64_t rows, tokens; uint32_t layers; };

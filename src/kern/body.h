@@ -417,57 +417,6 @@ static void body_axpy(float a, const float *x, float *y, size_t n)
 	}
 }
 
-/* nq rows of o, nd vectors wide. */
-static inline __attribute__((always_inline)) void mix_tile(const float *p, size_t ps, size_t nq,
-	const float *v, size_t vs, size_t n, float *o, size_t os, size_t nd)
-{
-	V acc[4][2];
-
-	for (size_t q = 0; q < nq; q++)
-		for (size_t d = 0; d < nd; d++)
-			acc[q][d] = vload(o + q * os + 16 * d);
-	for (size_t i = 0; i < n; i++) {
-		V x[2];
-
-		for (size_t d = 0; d < nd; d++)
-			x[d] = vload(v + i * vs + 16 * d);
-		for (size_t q = 0; q < nq; q++) {
-			V w = vset(p[q * ps + i]);
-
-			for (size_t d = 0; d < nd; d++)
-				acc[q][d] = vfma(w, x[d], acc[q][d]);
-		}
-	}
-	for (size_t q = 0; q < nq; q++)
-		for (size_t d = 0; d < nd; d++)
-			vstore(o + q * os + 16 * d, acc[q][d]);
-}
-
-static inline __attribute__((always_inline)) void mix_rows(const float *p, size_t ps, size_t nq,
-	const float *v, size_t vs, size_t n, float *o, size_t os, size_t dim)
-{
-	size_t d = 0;
-
-	for (; d + 32 <= dim; d += 32)
-		mix_tile(p, ps, nq, v + d, vs, n, o + d, os, 2);
-	for (; d + 16 <= dim; d += 16)
-		mix_tile(p, ps, nq, v + d, vs, n, o + d, os, 1);
-	for (size_t q = 0; d < dim && q < nq; q++) /* a last group of fewer than 16 */
-		for (size_t i = 0; i < n; i++)
-			body_axpy(p[q * ps + i], v + i * vs + d, o + q * os + d, dim - d);
-}
-
-static void body_mix(const float *p, size_t ps, size_t n_q, const float *v, size_t vs, size_t n,
-	float *o, size_t os, size_t dim)
-{
-	size_t q = 0;
-
-	for (; q + 4 <= n_q; q += 4)
-		mix_rows(p + q * ps, ps, 4, v, vs, n, o + q * os, os, dim);
-	for (; q < n_q; q++)
-		mix_rows(p + q * ps, ps, 1, v, vs, n, o + q * os, os, dim);
-}
-
 static void body_silu_mul(float *gate, const float *up, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -480,7 +429,9 @@ static void body_exp_shift(float *x, float shift, size_t n)
 		x[i] = num_exp(x[i] - shift);
 }
 
+#include "kern/attn.h"
+
 const struct kern KERN_TABLE = {
-	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_mix, body_silu_mul,
-	body_exp_shift, body_sum,
+	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_silu_mul,
+	body_exp_shift, body_sum, body_att_dot, body_att_mix, body_max, body_to_f16, body_to_q8_0,
 };

@@ -1,5 +1,5 @@
 /*
- * int8_avx2.c - 8-bit products with AVX2: eight rows, four tokens at a time.
+ * int8_avx2.c - 8-bit products with AVX2: eight rows by four tokens at a time.
  *
  * Without VNNI a product of bytes is summed in pairs to 16 bits, which must not overflow: pairs of
  * codes of up to 4 bits can be added eight times before they are widened, 5 bits four times, 6 bits
@@ -21,6 +21,8 @@ static inline float half(uint16_t h)
 
 #define R 8
 #define GM_TOK 4
+#define GM_GROUPS 4
+#define GM_PART 512 /* of 32 rows: half the L1 cache */
 #define BIG_LOG2 7 /* this off means codes of 8 bits: signed here, so there is nothing to take off */
 #define OFF_LOG2(c) ((c)->off_log2 == BIG_LOG2 ? 0 : (c)->off_log2)
 typedef __m256i VI;
@@ -71,11 +73,11 @@ static inline void transpose(__m256i v[8])
 
 /* ---- prefill ---- */
 
-/* nt tokens against the tile, `steps` pair sums added in 16 bits (1: signed codes of 8 bits):
+/* nt tokens against group k, `steps` pair sums added in 16 bits (1: signed codes of 8 bits):
  * y[t][0..7] continues its sum (from 0 if first). */
 ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t steps,
-	const struct gm *g, size_t n_block, const int8_t *q, const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys,
-	size_t nr, int first)
+	const struct gm *g, size_t k, size_t n_block, const int8_t *q, const float *d, const float *sx,
+	size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first)
 {
 	const __m256i ones = _mm256_set1_epi16(1), m = first_lanes(nr);
 	__m256 acc[GM_TOK];
@@ -85,7 +87,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 	for (size_t b = 0; b < n_block; b++) {
 		const uint8_t (*w)[GM_GROUPS][R][4] = g->tile + b * (blk / 4);
 		const int8_t *qb = q + b * blk;
-		__m256 sc = _mm256_loadu_ps(g->sct[b][0]);
+		__m256 sc = _mm256_loadu_ps(g->sct[b][k]);
 		__m256i s[GM_TOK];
 
 		for (size_t t = 0; t < nt; t++)
@@ -93,8 +95,8 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 		for (size_t j = 0; j < blk / 4; j += steps) {
 			__m256i pair[GM_TOK];
 
-			for (size_t k = 0; k < steps; k++) {
-				__m256i wv = vi_load(w[j + k][0]), wa = wv;
+			for (size_t i = 0; i < steps; i++) {
+				__m256i wv = vi_load(w[j + i][k]), wa = wv;
 
 				if (steps == 1) {
 					wv = _mm256_xor_si256(wv, _mm256_set1_epi8((char)0x80));
@@ -104,10 +106,10 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 					int32_t four;
 					__m256i x, p;
 
-					memcpy(&four, qb + t * np + 4 * (j + k), 4);
+					memcpy(&four, qb + t * np + 4 * (j + i), 4);
 					x = _mm256_set1_epi32(four);
 					p = _mm256_maddubs_epi16(wa, steps == 1 ? _mm256_sign_epi8(x, wv) : x);
-					pair[t] = k ? _mm256_add_epi16(pair[t], p) : p;
+					pair[t] = i ? _mm256_add_epi16(pair[t], p) : p;
 				}
 			}
 			for (size_t t = 0; t < nt; t++)
@@ -118,7 +120,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 			__m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s[t]), _mm256_mul_ps(sc, dx));
 
 			if (min)
-				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->mnt[b][0]), _mm256_set1_ps(sx[t * sxs + b]), p);
+				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->mnt[b][k]), _mm256_set1_ps(sx[t * sxs + b]), p);
 			acc[t] = _mm256_add_ps(acc[t], p);
 		}
 	}
@@ -126,34 +128,48 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 		_mm256_maskstore_ps(y + t * ys, m, acc[t]);
 }
 
-#define T(nt, blk, min, steps) tile(nt, blk, min, steps, g, n_block, q, d, sx, sxs, np, y, ys, nr, first)
-#define TILE(nt) \
-static void tile##nt(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q, \
+/* ng groups one after the other, while the tokens are in the L1 cache; the last has nr rows. */
+#define T(nt, blk, min, steps) \
+	for (size_t k = 0; k < ng; k++) \
+		tile(nt, blk, min, steps, g, k, n_block, q, d, sx, sxs, np, y + R * k, ys, k + 1 < ng ? R : nr, first)
+ALWAYS void groups(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g,
+	size_t n_block, const int8_t *q, const float *d, const float *sx, size_t sxs, size_t np, float *y,
+	size_t ys, size_t nr, int first)
+{
+	if (c->bits == 8)
+		T(nt, 32, 0, 1);
+	else if (c->blk == 16 && !c->has_min)
+		T(nt, 16, 0, 2);
+	else if (c->blk == 16)
+		T(nt, 16, 1, 4);
+	else if (c->bits == 5 && !c->has_min)
+		T(nt, 32, 0, 4);
+	else if (c->bits == 5)
+		T(nt, 32, 1, 4);
+	else if (!c->has_min)
+		T(nt, 32, 0, 8);
+	else
+		T(nt, 32, 1, 8);
+}
+
+#define TILE(ng, nt) \
+static void tile##ng##_##nt(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q, \
 	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first) \
 { \
-	if (c->bits == 8) \
-		T(nt, 32, 0, 1); \
-	else if (c->blk == 16 && !c->has_min) \
-		T(nt, 16, 0, 2); \
-	else if (c->blk == 16) \
-		T(nt, 16, 1, 4); \
-	else if (c->bits == 5 && !c->has_min) \
-		T(nt, 32, 0, 4); \
-	else if (c->bits == 5) \
-		T(nt, 32, 1, 4); \
-	else if (!c->has_min) \
-		T(nt, 32, 0, 8); \
-	else \
-		T(nt, 32, 1, 8); \
+	groups(ng, nt, c, g, n_block, q, d, sx, sxs, np, y, ys, nr, first); \
 }
-TILE(4)
-TILE(2)
-TILE(1)
+TILE(4, 4)
+TILE(4, 2)
+TILE(4, 1)
+TILE(1, 4)
+TILE(1, 2)
+TILE(1, 1)
 
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
 	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
-	static const struct tile tiles[] = { { 4, tile4, 1 }, { 2, tile2, 1 }, { 1, tile1, 1 } };
+	static const struct tile tiles[] = { { 4, tile4_4, 4 }, { 2, tile4_2, 4 }, { 1, tile4_1, 4 },
+		{ 4, tile1_4, 1 }, { 2, tile1_2, 1 }, { 1, tile1_1, 1 } };
 
 	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
 }

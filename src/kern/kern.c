@@ -9,8 +9,15 @@
 /* Best first. To add an ISA: a kern_NAME.c that includes body.h, a line in table.h, a row here. */
 static const struct kern *const table[] = {
 #if defined(__x86_64__)
+#define ALL "avx512, avx2, plain"
 	&kern_avx512,
 	&kern_avx2,
+#elif defined(__aarch64__)
+#define ALL "dotprod, neon, plain"
+	&kern_dotprod,
+	&kern_neon,
+#else
+#define ALL "plain"
 #endif
 	&kern_plain,
 	NULL,
@@ -51,6 +58,6 @@ const struct kern *kern_pick(const char *name, struct moe_err *e)
 			return NULL;
 		}
 	}
-	err_set(e, MOE_ERR_USAGE, "no kernels '%s'; there are avx512, avx2, plain", name);
+	err_set(e, MOE_ERR_USAGE, "no kernels '%s'; there are " ALL, name);
 	return NULL;
 }

@@ -21,7 +21,7 @@
 #include "base/qtype.h"
 
 struct kern {
-	const char *name; /* "plain", "avx2", "avx512" */
+	const char *name; /* "plain"; "avx2", "avx512"; "neon", "dotprod" */
 	int (*supported)(void);
 
 	/* One row of n elements of type -> float. n is a multiple of the type's block. */
@@ -35,13 +35,21 @@ struct kern {
 
 	float (*dot)(const float *a, const float *b, size_t n);          /* any n */
 	void (*axpy)(float a, const float *x, float *y, size_t n);       /* y = fma(a, x, y) */
-	/* o[q][d] = fma(p[q][i], v[i][d], o[q][d]) for i = 0 .. n-1 in turn: rows of p, v and o are ps, vs
-	 * and os floats apart; q < n_q, d < dim. */
-	void (*mix)(const float *p, size_t ps, size_t n_q, const float *v, size_t vs, size_t n, float *o,
-		size_t os, size_t dim);
 	void (*silu_mul)(float *gate, const float *up, size_t n);        /* gate = silu(gate) * up */
 	void (*exp_shift)(float *x, float shift, size_t n);              /* x = e^(x - shift) */
 	float (*sum)(const float *x, size_t n);                          /* lanes and tree as dot */
+
+	/* Attention: n rows of keys or values of dim elements in F32, F16 or Q8_0, row_bytes apart.
+	 * att_dot: p[j*ps + i] = dot(row i, q[j]) for j < n_q, i < n; q [n_q][dim].
+	 * att_mix: o[j][d] = fma(p[j*ps + i], row[i][d], o[j][d]) for i = 0 .. n-1 in turn; outputs are os
+	 * floats apart. */
+	void (*att_dot)(uint32_t type, const void *rows, size_t row_bytes, size_t dim, size_t n, const float *q,
+		size_t n_q, float *p, size_t ps);
+	void (*att_mix)(uint32_t type, const void *rows, size_t row_bytes, size_t dim, size_t n, const float *p,
+		size_t ps, size_t n_q, float *o, size_t os);
+	float (*max)(const float *x, size_t n, float least);             /* of x and least; a NaN is skipped */
+	void (*to_f16)(const float *x, void *out, size_t n);             /* to nearest, ties to even */
+	void (*to_q8_0)(const float *x, void *out, size_t n);            /* n: a multiple of 32 */
 };
 
 /* Floats of scratch that gemm needs for rows of n elements. */

@@ -69,12 +69,41 @@ static inline float vsum(V v)
 	return _mm_cvtss_f32(q);
 }
 
+/* Two at a time: the sums of lanes l and l+8, then +4, +2, +1, of both in one vector. */
+static inline V two(V a, V b, int step)
+{
+	switch (step) {
+	case 8:
+		return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+	case 4: /* 128-bit lanes of a: 0 1 of the first, 2 3 of the second */
+		return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+	case 2:
+		return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+	default:
+		return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+	}
+}
+
+/* Lane i: vsum(a[i]). After the steps of 8 and 4 the 128-bit lane k of c[j] has a[4 j + k], so that
+ * the last two steps gather a[4 j + k] of j = 0..3 in lane k: a transposition puts them in order. */
+#define HAVE_VSUM16
+static inline V vsum16(const V a[16])
+{
+	const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+	V c[4];
+
+	for (int j = 0; j < 4; j++)
+		c[j] = two(two(a[4 * j], a[4 * j + 1], 8), two(a[4 * j + 2], a[4 * j + 3], 8), 4);
+	return _mm512_permutexvar_ps(order, two(two(c[0], c[1], 2), two(c[2], c[3], 2), 1));
+}
+
 static int supported(void)
 {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+#define ATT_ACC 16
 #define TILE_R 4
 #define TILE_T 4
 #define KERN_NAME "avx512"

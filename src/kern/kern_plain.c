@@ -46,6 +46,7 @@ static int always(void)
 	return 1;
 }
 
+#define ATT_LOOPS
 #define TILE_R 2
 #define TILE_T 2
 #define KERN_NAME "plain"

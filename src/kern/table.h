@@ -9,6 +9,9 @@ extern const struct int8_kern int8_plain;
 #if defined(__x86_64__)
 extern const struct kern kern_avx2, kern_avx512;
 extern const struct int8_kern int8_avx2, int8_avx512;
+#elif defined(__aarch64__)
+extern const struct kern kern_neon, kern_dotprod;
+extern const struct int8_kern int8_neon, int8_dotprod;
 #endif
 
 #endif

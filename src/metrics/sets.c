@@ -34,6 +34,92 @@ void metrics_locality_add(struct metrics_locality *s, const uint16_t *prev, cons
 	s->jaccard += (double)m / (2 * k - m);
 }
 
+/* ---- many sets: a bit for each expert, so that two sets meet in a few words ---- */
+
+enum { WORDS = MOE_MAX_EXPERT / 64 };
+
+static void set_bits(uint64_t *bits, size_t words, const uint16_t *set, unsigned k)
+{
+	for (size_t w = 0; w < words; w++)
+		bits[w] = 0;
+	for (unsigned i = 0; i < k; i++)
+		bits[set[i] / 64 % WORDS] |= UINT64_C(1) << set[i] % 64;
+}
+
+/* Bits set in x, without a processor's own instruction for it (Warren, Hacker's Delight, 5-1). */
+static unsigned ones(uint64_t x)
+{
+	x -= x >> 1 & UINT64_C(0x5555555555555555);
+	x = (x & UINT64_C(0x3333333333333333)) + (x >> 2 & UINT64_C(0x3333333333333333));
+	x = (x + (x >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+	return (unsigned)(x * UINT64_C(0x0101010101010101) >> 56);
+}
+
+/* Up to 64 experts, and up to 128: the sets stay in registers. pairs [k + 1] counts by |A and B|. */
+static void run_small(uint64_t *pairs, const uint16_t *prev, const uint16_t *sets, size_t n,
+	unsigned k)
+{
+	uint64_t last[2] = { 0, 0 };
+
+	if (prev)
+		set_bits(last, 2, prev, k);
+	for (size_t t = 0; t < n; t++, sets += k) {
+		uint64_t lo = 0, hi = 0, both;
+
+		for (unsigned i = 0; i < k; i++) {
+			uint64_t bit = UINT64_C(1) << sets[i] % 64, up = 0 - (uint64_t)(sets[i] / 64 & 1);
+
+			lo |= bit & ~up;
+			hi |= bit & up;
+		}
+		both = (lo & last[0]) | (hi & last[1]);
+		if (t || prev)
+			pairs[!both ? 0 : ones(lo & last[0]) + ones(hi & last[1])]++;
+		last[0] = lo, last[1] = hi;
+	}
+}
+
+static void run_large(uint64_t *pairs, const uint16_t *prev, const uint16_t *sets, size_t n,
+	size_t words, unsigned k)
+{
+	uint64_t a[WORDS], b[WORDS], *last = a, *now = b, *swap;
+
+	if (prev)
+		set_bits(last, words, prev, k);
+	for (size_t t = 0; t < n; t++, sets += k) {
+		unsigned m = 0;
+
+		set_bits(now, words, sets, k);
+		for (size_t w = 0; (t || prev) && w < words; w++)
+			m += ones(now[w] & last[w]);
+		if (t || prev)
+			pairs[m]++;
+		swap = last, last = now, now = swap;
+	}
+}
+
+void metrics_locality_run(struct metrics_locality *s, const uint16_t *prev, const uint16_t *sets,
+	size_t n, size_t n_expert, unsigned k)
+{
+	uint64_t pairs[MOE_MAX_EXPERT + 1];
+
+	for (unsigned m = 0; m <= k; m++)
+		pairs[m] = 0;
+	if (n_expert <= 128)
+		run_small(pairs, prev, sets, n, k);
+	else
+		run_large(pairs, prev, sets, n, (n_expert + 63) / 64, k);
+	for (size_t t = 0; t < n; t++)
+		if (t || prev)
+			s->first += (t ? sets[(t - 1) * k] : prev[0]) == sets[t * k];
+	for (unsigned m = 0; m <= k; m++) {
+		s->pairs += pairs[m];
+		s->any += m ? pairs[m] : 0;
+		s->overlap += (double)pairs[m] * m / k;
+		s->jaccard += (double)pairs[m] * m / (2 * k - m);
+	}
+}
+
 void metrics_locality_rates(const struct metrics_locality *s, struct metrics_locality_rates *out)
 {
 	double n = s->pairs ? (double)s->pairs : NAN;
@@ -82,20 +168,16 @@ void metrics_coact_add_adjacent(uint64_t *pairs, size_t n_expert, const uint16_t
 	}
 }
 
-static size_t half_cell(size_t n_expert, uint16_t a, uint16_t b)
-{
-	size_t lo = a < b ? a : b, hi = a < b ? b : a;
-
-	return lo * n_expert + hi;
-}
-
 void metrics_coact_add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, const uint16_t *set,
 	unsigned k)
 {
 	for (unsigned i = 0; i + 1 < k; i++) {
-		adjacent[half_cell(n_expert, set[i], set[i + 1])]++;
+		uint64_t *row = all + set[i] * n_expert;
+
+		if (adjacent)
+			adjacent[set[i] * n_expert + set[i + 1]]++;
 		for (unsigned j = i + 1; j < k; j++)
-			all[half_cell(n_expert, set[i], set[j])]++;
+			row[set[j]]++;
 	}
 }
 
@@ -104,7 +186,7 @@ void metrics_coact_mirror(uint64_t *table, size_t n_expert)
 	for (size_t i = 0; i < n_expert; i++) {
 		table[i * n_expert + i] *= 2; /* an id that a damaged trace repeats counts both ways */
 		for (size_t j = i + 1; j < n_expert; j++)
-			table[j * n_expert + i] = table[i * n_expert + j];
+			table[i * n_expert + j] = table[j * n_expert + i] += table[i * n_expert + j];
 	}
 }
 

@@ -12,6 +12,27 @@
 
 #include "base/num.h"
 
+struct rows_run { rows_fn *fn; void *ctx; size_t n, per_unit; };
+
+static void rows_unit(void *ctx, size_t unit, int worker)
+{
+	const struct rows_run *r = ctx;
+
+	(void)worker;
+	r->fn(r->ctx, unit * r->per_unit, min_size((unit + 1) * r->per_unit, r->n));
+}
+
+void over_rows(const struct session *s, rows_fn *fn, void *ctx, size_t n, size_t cost)
+{
+	size_t units = 4 * (size_t)pool_threads(s->pool);
+	struct rows_run r = { fn, ctx, n, (n + units - 1) / units };
+
+	if (n * cost < INLINE_COST)
+		fn(ctx, 0, n);
+	else
+		pool_run(s->pool, rows_unit, &r, (n + r.per_unit - 1) / r.per_unit);
+}
+
 /* RMS: y = x / sqrt(mean(x^2) + eps) * w; layer norm the same of x - mean(x). Then + b. */
 static void norm_row(const struct session *s, const float *x, struct norm_weight w, float *y, size_t n)
 {
@@ -126,16 +147,31 @@ static void dense_ffn(struct session *s, const struct layer *l, size_t n, float 
 	gated_ffn(s, &l->gate, &l->up, &l->down, bias, n, out);
 }
 
-/* Add a branch's output to the residual stream, through its norm and factor where it has them. */
-static void add_branch(struct session *s, struct norm_weight post, size_t n)
-{
-	size_t d = s->m->hp.n_embd;
+/* Add a branch's output to the residual stream, through its norm and factor where it has them; then the
+ * next block's input, if there is one. */
+struct add_run { struct session *s; struct norm_weight post; const struct norm_weight *next; };
 
-	if (post.w)
-		norm_rows(s, s->out, post, s->out, d, n);
+static void add_rows_unit(void *ctx, size_t t0, size_t t1)
+{
+	const struct add_run *r = ctx;
+	struct session *s = r->s;
+	size_t d = s->m->hp.n_embd, n = t1 - t0;
+	float *x = s->x + t0 * d, *out = s->out + t0 * d;
+
+	if (r->post.w)
+		norm_rows(s, out, r->post, out, d, n);
 	if (s->m->hp.branch_scale != 0)
-		scale_rows(s->out, (float)s->m->hp.branch_scale, n * d);
-	add_rows(s->x, s->out, n * d);
+		scale_rows(out, (float)s->m->hp.branch_scale, n * d);
+	add_rows(x, out, n * d);
+	if (r->next)
+		norm_rows(s, x, *r->next, s->h + t0 * d, d, n);
+}
+
+static void add_branch(struct session *s, struct norm_weight post, const struct norm_weight *next, size_t n)
+{
+	struct add_run r = { s, post, next };
+
+	over_rows(s, add_rows_unit, &r, n, 4 * s->m->hp.n_embd);
 }
 
 /* s->h -> s->out: a dense FFN, experts, or both. Experts beside a dense FFN read s->h2. */
@@ -146,6 +182,7 @@ static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, str
 
 	if (!(l->features & F_MOE)) {
 		dense_ffn(s, l, n, s->out);
+		part_ends(s, SESSION_DENSE);
 		return 0;
 	}
 	if (l->features & F_BESIDE) {
@@ -155,6 +192,7 @@ static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, str
 		add_rows(s->x, s->out, n * d);
 		s->h = s->h2;
 		s->h2 = h;
+		part_ends(s, SESSION_DENSE);
 	}
 	if (moe(s, il, n, phase, e))
 		return -1;
@@ -162,8 +200,23 @@ static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, str
 		dense_ffn(s, l, n, s->yg); /* free again after the experts */
 		add_rows(s->out, s->yg, n * d);
 		scale_rows(s->out, 0.70710678f, n * d);
+		part_ends(s, SESSION_DENSE);
 	}
 	return 0;
+}
+
+/* The rotation of positions up to n - 1, some at a time: a table of the whole context would be most of
+ * the time to the first token. */
+static void reach(struct session *s, uint32_t n)
+{
+	uint32_t to = n + 63 < s->n_ctx ? n + 63 : s->n_ctx;
+
+	if (n <= s->n_turned)
+		return;
+	for (int i = 0; i < 2; i++)
+		if (s->rope[i])
+			rope_table(&s->m->rope[i], s->n_ctx, s->n_turned, to, s->rope[i]);
+	s->n_turned = to;
 }
 
 int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
@@ -171,22 +224,23 @@ int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phas
 {
 	size_t d = s->m->hp.n_embd;
 
+	reach(s, s->pos + (uint32_t)n);
 	embed(s, ids, n);
+	norm_rows(s, s->x, s->m->layer[0].attn_norm, s->h, d, n);
 	for (size_t il = 0; il < s->m->hp.n_layer; il++) {
 		const struct layer *l = &s->m->layer[il];
 
-		norm_rows(s, s->x, l->attn_norm, s->h, d, n);
 		if (l->features & F_BESIDE)
 			norm_rows(s, s->x, l->exps_norm, s->h2, d, n);
 		if (l->features & F_MLA)
 			latent_attention(s, il, n);
 		else
 			attention(s, il, n);
-		add_branch(s, l->post_attn, n);
-		norm_rows(s, s->x, l->ffn_norm, s->h, d, n);
+		add_branch(s, l->post_attn, &l->ffn_norm, n);
+		part_ends(s, SESSION_ATTENTION);
 		if (ffn(s, il, n, phase, e))
 			return -1;
-		add_branch(s, l->post_ffn, n);
+		add_branch(s, l->post_ffn, il + 1 < s->m->hp.n_layer ? &l[1].attn_norm : NULL, n);
 	}
 	return 0;
 }

@@ -6,15 +6,20 @@
 #ifndef MODEL_FORWARD_H
 #define MODEL_FORWARD_H
 
+#include "base/clock.h"
 #include "base/pool.h"
 #include "kern/int8.h"
 #include "model/arch.h"
 #include "model/expert_cache.h"
 #include "model/kv.h"
+#include "model/model.h"
 #include "model/rope.h"
 
 #define MAX_HOOK 8
-#define ATT_QUERIES 16 /* that share a key/value head and are attended together */
+#define SESSION_BUFFERS 64
+#define ATT_TILE 256    /* positions that have a softmax of their own before it is put together */
+#define ATT_QUERIES 128 /* that share a key/value head and are attended together, at most */
+#define ATT_KEPT 64     /* tiles of a token whose results are kept until they are put together */
 #define HEAD_ROWS 16 /* logits rows computed together */
 
 /* One product to do: rows of a matrix against some activation rows. */
@@ -40,6 +45,8 @@ struct session {
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
 	enum kv_type kv_type;
+	void *own[SESSION_BUFFERS]; /* all buffers, as they were allocated */
+	size_t n_own;
 	int counting;     /* while buffers are made: only add their sizes up in bytes */
 	uint64_t bytes;   /* of all buffers */
 
@@ -55,6 +62,7 @@ struct session {
 
 	struct kv *kv;
 	float *rope[2];   /* [n_ctx][n_rot / 2][2]: cos, sin; the second of layers with a window, or NULL */
+	uint32_t n_turned; /* rows of them that are filled in: as many as were needed so far */
 
 	/* activations of a batch */
 	float *x;         /* [T][n_embd] residual stream */
@@ -68,9 +76,10 @@ struct session {
 	float *att;       /* [T][n_head * head_dim_v] attention output */
 	float *out;       /* [T][n_embd] output of a block */
 	float *g, *u;     /* [T][widest dense or shared FFN] */
-	float *score;     /* [worker][ATT_QUERIES][n_ctx] attention scores */
-	float *att_buf;   /* [worker][att_n] queries and outputs of a unit, and what kv.h asks for */
-	size_t att_n;
+	float *att_buf;   /* [worker][att_n] queries, scores and results of a unit of attention */
+	size_t att_q, att_n; /* att_q: queries of a unit */
+	float *att_parts; /* [att_parts_n] results of tiles, see attention.c */
+	size_t att_parts_n, att_parts_size; /* how many, floats of all of them */
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
 	unsigned char *scratch8; /* [worker][INT8_SCRATCH] */
@@ -102,7 +111,21 @@ struct session {
 	struct job *jobs; /* [at least 2 * n_expert, n_head] */
 
 	struct { uint64_t ns, tokens; } speed[2];
+	int timing;       /* parts are timed: what went by since `mark` belongs to the part that ends */
+	int64_t mark;
+	uint64_t part[SESSION_N_PART];
 };
+
+static inline void part_ends(struct session *s, enum session_part p)
+{
+	int64_t now;
+
+	if (!s->timing)
+		return;
+	now = clock_mono();
+	s->part[p] += (uint64_t)(now - s->mark);
+	s->mark = now;
+}
 
 #define INLINE_COST 32768 /* multiply-adds below which waking the pool costs more than it gains */
 
@@ -118,6 +141,10 @@ uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch);
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys);
 void product_run(struct session *s, struct job *jobs, size_t n);
 void product(struct session *s, const struct weight *w, const float *x, size_t n_tok, float *y);
+
+/* forward.c: fn for all of n rows, cut between threads where they cost enough (multiply-adds of a row). */
+typedef void rows_fn(void *ctx, size_t first, size_t end);
+void over_rows(const struct session *s, rows_fn *fn, void *ctx, size_t n, size_t cost);
 
 /* forward.c: small blocks over rows of n floats. norm_rows: y may be x. */
 void norm_rows(const struct session *s, const float *x, struct norm_weight w, float *y, size_t n,
@@ -139,11 +166,12 @@ struct attend {
 
 /* attention.c: s->h -> s->out, writing the cache of layer il at s->pos. */
 void attention(struct session *s, size_t il, size_t n);
-size_t attend_scratch(const struct model *m); /* floats that a unit of attention needs */
+void attend_sizes(struct session *s); /* fills in att_q, att_n, att_parts_n, att_parts_size */
 void attend_all(struct session *s, size_t il, size_t n, struct attend a);
-void turn(const struct session *s, int table, float *x, size_t n, size_t row, size_t n_head,
+/* Of n rows from position pos on. */
+void turn(const struct session *s, int table, float *x, uint32_t pos, size_t n, size_t row, size_t n_head,
 	size_t stride);
-void warm_queries(const struct session *s, float *q, size_t n, size_t row);
+void warm_queries(const struct session *s, float *q, uint32_t pos, size_t n, size_t row);
 
 /* mla.c: the same through a latent key and value. */
 void latent_attention(struct session *s, size_t il, size_t n);

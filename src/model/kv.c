@@ -1,10 +1,9 @@
 /*
- * kv.c - see kv.h. Keys are multiplied by the kernels of weights: a cached head is a matrix of
- * positions whose rows lie one key row apart. Rounding is plain C, the same on every machine.
+ * kv.c - see kv.h. The rows of a head lie one behind another, so that a long context is read as a few
+ * straight streams.
  */
 #include "model/kv.h"
 
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,96 +13,37 @@
 
 struct kv_layer {
 	struct kv_shape sh;
-	size_t k_head, v_head; /* bytes of a head */
-	size_t k_row, v_row;   /* bytes of a position */
-	uint8_t *k, *v;        /* [keep] rows */
+	size_t k_head, v_head; /* bytes of a head's row */
+	uint8_t *k, *v;        /* [n_head][keep] rows */
 };
 
 struct kv {
 	const struct kern *kern;
 	uint32_t type;  /* enum qtype */
-	void (*round)(const float *x, uint8_t *out, size_t n);
 	size_t n_layer;
 	struct kv_layer *layer;
 };
 
-/* ---- rounding ---- */
-
-/* To half precision, to nearest, ties to even. */
-static uint16_t to_half(float f)
-{
-	uint32_t b, sign, exp, man, shift, half, rest;
-
-	memcpy(&b, &f, 4);
-	sign = b >> 16 & 0x8000;
-	b &= 0x7fffffff;
-	if (b > 0x7f800000)
-		return (uint16_t)(sign | 0x7e00);
-	if (b >= 0x477ff000) /* 65520 and above round to infinity */
-		return (uint16_t)(sign | 0x7c00);
-	if (b < 0x33000000) /* below 2^-25; 2^-25 itself ties to the even 0 below */
-		return (uint16_t)sign;
-	exp = b >> 23;
-	man = (b & 0x7fffff) | 0x800000;
-	if (exp >= 113) { /* a normal half: drop 13 bits, the carry runs into the exponent */
-		half = (exp - 112) << 10 | (man >> 13 & 0x3ff);
-		shift = 13;
-	} else {
-		shift = 126 - exp; /* 14..24: units of 2^-24 */
-		half = man >> shift;
-	}
-	rest = man & ((1u << shift) - 1);
-	if (rest > 1u << (shift - 1) || (rest == 1u << (shift - 1) && half & 1))
-		half++;
-	return (uint16_t)(sign | half);
-}
-
-static void put16(uint8_t *p, uint16_t x)
-{
-	p[0] = (uint8_t)x;
-	p[1] = (uint8_t)(x >> 8);
-}
-
-static void round_f32(const float *x, uint8_t *out, size_t n)
-{
-	memcpy(out, x, n * sizeof *x);
-}
-
-static void round_f16(const float *x, uint8_t *out, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		put16(out + 2 * i, to_half(x[i]));
-}
-
-/* Blocks of 32: d = max |x| / 127 as a half, q = x / d to nearest, halves away from zero. */
-static void round_q8_0(const float *x, uint8_t *out, size_t n)
-{
-	for (size_t i = 0; i < n; i += 32, out += 34) {
-		float max = 0, d, inv;
-
-		for (size_t j = i; j < i + 32; j++)
-			max = fabsf(x[j]) > max ? fabsf(x[j]) : max;
-		d = max / 127.0f;
-		inv = d > 0 ? 1.0f / d : 0;
-		put16(out, to_half(d));
-		for (size_t j = 0; j < 32; j++) {
-			float q = roundf(x[i + j] * inv);
-
-			out[2 + j] = (uint8_t)(int8_t)(q >= 127 ? 127 : q > -127 ? (int)q : -127);
-		}
-	}
-}
-
-/* To add a type: its function above, its row here, its name in enum kv_type. */
+/* To add a type: a row here, its name in enum kv_type, how it is rounded in round_row, how its rows are
+ * read in kern/attn.h. */
 static const struct {
 	const char *name;
 	uint32_t type; /* enum qtype */
-	void (*round)(const float *x, uint8_t *out, size_t n);
 } types[KV_N_TYPE] = {
-	[KV_F16] = { "f16", QT_F16, round_f16 },
-	[KV_F32] = { "f32", QT_F32, round_f32 },
-	[KV_Q8_0] = { "q8_0", QT_Q8_0, round_q8_0 },
+	[KV_F16] = { "f16", QT_F16 },
+	[KV_F32] = { "f32", QT_F32 },
+	[KV_Q8_0] = { "q8_0", QT_Q8_0 },
 };
+
+static void round_row(const struct kv *c, const float *x, uint8_t *out, size_t n)
+{
+	if (c->type == QT_F16)
+		c->kern->to_f16(x, out, n);
+	else if (c->type == QT_Q8_0)
+		c->kern->to_q8_0(x, out, n);
+	else
+		memcpy(out, x, n * sizeof *x);
+}
 
 const char *kv_type_name(enum kv_type t)
 {
@@ -131,9 +71,7 @@ static void lay_out(const struct model *m, size_t il, enum kv_type type, uint32_
 	if (!l->sh.keep || l->sh.keep > n_ctx)
 		l->sh.keep = n_ctx;
 	l->k_head = qtype_row_bytes(types[type].type, l->sh.k_dim);
-	l->v_head = qtype_row_bytes(types[type].type, l->sh.v_dim);
-	l->k_row = l->k_head * l->sh.n_head;
-	l->v_row = l->sh.v_in_k ? 0 : l->v_head * l->sh.n_head;
+	l->v_head = l->sh.v_in_k ? 0 : qtype_row_bytes(types[type].type, l->sh.v_dim);
 }
 
 int kv_check(const struct model *m, enum kv_type type, struct moe_err *e)
@@ -159,14 +97,14 @@ uint64_t kv_bytes(const struct model *m, enum kv_type type, uint32_t n_ctx, uint
 		struct kv_layer l;
 
 		lay_out(m, i, type, n_ctx, n_batch, &l);
-		sum += (uint64_t)l.sh.keep * (l.k_row + l.v_row);
+		sum += (uint64_t)l.sh.keep * l.sh.n_head * (l.k_head + l.v_head);
 	}
 	return sum;
 }
 
 static int get_layer(struct kv_layer *l, struct moe_err *e)
 {
-	size_t k = l->sh.keep * l->k_row, v = l->sh.keep * l->v_row;
+	size_t rows = (size_t)l->sh.keep * l->sh.n_head, k = rows * l->k_head, v = rows * l->v_head;
 	void *p;
 
 	if (posix_memalign(&p, 64, k ? k : 1))
@@ -195,7 +133,6 @@ struct kv *kv_new(const struct model *m, const struct kern *kern, enum kv_type t
 	c->kern = kern;
 	c->type = types[type].type;
 	c->n_layer = m->hp.n_layer;
-	c->round = types[type].round;
 	c->layer = calloc(c->n_layer, sizeof *c->layer);
 	if (!c->layer) {
 		err_nomem(e, c->n_layer * sizeof *c->layer, "cache");
@@ -229,15 +166,16 @@ void kv_free(struct kv *c)
 void kv_write(struct kv *c, size_t il, uint32_t pos, size_t n, const float *k, const float *v)
 {
 	struct kv_layer *l = &c->layer[il];
-	size_t kw = (size_t)l->sh.n_head * l->sh.k_dim, vw = (size_t)l->sh.n_head * l->sh.v_dim;
+	size_t kd = l->sh.k_dim, vd = l->sh.v_dim, heads = l->sh.n_head;
 
-	for (size_t i = 0; i < n; i++) {
-		size_t at = (pos + i) % l->sh.keep;
+	for (size_t h = 0; h < heads; h++)
+		for (size_t i = 0; i < n; i++) {
+			size_t at = h * l->sh.keep + (pos + i) % l->sh.keep;
 
-		c->round(k + i * kw, l->k + at * l->k_row, kw);
-		if (!l->sh.v_in_k)
-			c->round(v + i * vw, l->v + at * l->v_row, vw);
-	}
+			round_row(c, k + (i * heads + h) * kd, l->k + at * l->k_head, kd);
+			if (!l->sh.v_in_k)
+				round_row(c, v + (i * heads + h) * vd, l->v + at * l->v_head, vd);
+		}
 }
 
 /* Positions from `pos` on that lie one behind another: at most n, up to the end of the ring. */
@@ -248,57 +186,55 @@ static size_t straight(const struct kv_layer *l, uint32_t pos, size_t n, size_t 
 }
 
 void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *q, size_t n_q,
-	float *p, size_t ps, float *scratch)
+	float *p, size_t ps)
 {
 	const struct kv_layer *l = &c->layer[il];
+	const uint8_t *rows = l->k + head * l->sh.keep * l->k_head;
 
 	while (n) {
 		size_t at, len = straight(l, pos, n, &at);
 
-		c->kern->gemm(c->type, l->k + at * l->k_row + head * l->k_head, l->k_row, l->sh.k_dim, 0, len, q,
-			l->sh.k_dim, n_q, p, ps, scratch);
+		c->kern->att_dot(c->type, rows + at * l->k_head, l->k_head, l->sh.k_dim, len, q, n_q, p, ps);
 		pos += (uint32_t)len;
 		p += len;
 		n -= len;
 	}
 }
 
-/* Values of positions pos .. pos + n - 1 as floats. */
-static void read_values(const struct kv *c, const struct kv_layer *l, size_t head, uint32_t pos, size_t n,
-	float *out)
+/* Rows lo .. hi - 1 of the values from pos on, of n_q queries that all see them. */
+static void mix_rows(const struct kv *c, const struct kv_layer *l, size_t head, uint32_t pos, size_t lo,
+	size_t hi, size_t n_q, const float *p, size_t ps, float *o, size_t os)
 {
-	const uint8_t *rows = l->sh.v_in_k ? l->k : l->v;
-	size_t row = l->sh.v_in_k ? l->k_row : l->v_row, off = head * (l->sh.v_in_k ? l->k_head : l->v_head);
+	size_t row = l->sh.v_in_k ? l->k_head : l->v_head;
+	const uint8_t *rows = (l->sh.v_in_k ? l->k : l->v) + head * l->sh.keep * row;
 
-	for (size_t i = 0; i < n; i++)
-		c->kern->to_float(c->type, rows + (pos + i) % l->sh.keep * row + off, out + i * l->sh.v_dim,
-			l->sh.v_dim);
+	while (lo < hi) {
+		size_t at, len = straight(l, pos + (uint32_t)lo, hi - lo, &at);
+
+		c->kern->att_mix(c->type, rows + at * row, row, l->sh.v_dim, len, p + lo, ps, n_q, o, os);
+		lo += len;
+	}
 }
 
 void kv_mix(const struct kv *c, size_t il, size_t head, uint32_t pos, const struct kv_query *q, size_t n_q,
-	size_t os, const float *p, size_t ps, float *scratch)
+	size_t os, const float *p, size_t ps)
 {
 	const struct kv_layer *l = &c->layer[il];
-	size_t dim = l->sh.v_dim, lo = SIZE_MAX, hi = 0;
+	size_t lo = SIZE_MAX, hi = 0;
 
 	for (size_t j = 0; j < n_q; j++) {
 		lo = q[j].lo < lo ? q[j].lo : lo;
 		hi = q[j].hi > hi ? q[j].hi : hi;
 	}
-	for (size_t b = lo; b < hi; b += KV_VALUES) {
-		size_t end = b + KV_VALUES < hi ? b + KV_VALUES : hi;
-
-		read_values(c, l, head, pos + (uint32_t)b, end - b, scratch);
+	for (size_t b = lo, end; b < hi; b = end) {
+		end = b + KV_VALUES < hi ? b + KV_VALUES : hi;
 		for (size_t j = 0, k; j < n_q; j = k) {
 			size_t from = q[j].lo > b ? q[j].lo : b, to = q[j].hi < end ? q[j].hi : end;
 
-			k = j + 1;
-			if (from >= to)
-				continue;
-			while (from == b && to == end && k < n_q && q[k].lo <= b && q[k].hi >= end)
-				k++; /* those that see the whole block go together */
-			c->kern->mix(p + j * ps + from, ps, k - j, scratch + (from - b) * dim, dim, to - from, q[j].o, os,
-				dim);
+			for (k = j + 1; k < n_q; k++) /* those that see the same rows of the block go together */
+				if ((q[k].lo > b ? q[k].lo : b) != from || (q[k].hi < end ? q[k].hi : end) != to)
+					break;
+			mix_rows(c, l, head, pos, from, to, k - j, p + j * ps, ps, q[j].o, os);
 		}
 	}
 }

@@ -2,9 +2,9 @@
  * kv.h - the key/value cache of one sequence: rows of every layer and position in a type of their
  * own. Private to src/model.
  *
- * A key row of a layer is n_head heads of k_dim elements, a value row n_head heads of v_dim:
+ * A position has n_head key rows of k_dim elements and value rows of v_dim:
  *
- *	k: [keep][n_head][k_dim]    v: [keep][n_head][v_dim], or a prefix of the key heads (v_in_k)
+ *	k: [n_head][keep][k_dim]    v: [n_head][keep][v_dim], or a prefix of the key heads (v_in_k)
  *
  * What is written is rounded to the type once (F32 not at all); what is read enters the sums with its
  * exact value, in the order that kern.h defines. So a result depends on the type, never on batch,
@@ -47,17 +47,17 @@ const char *kv_type_name(enum kv_type t); /* "f16", ... */
  * where v_in_k). */
 void kv_write(struct kv *c, size_t il, uint32_t pos, size_t n, const float *k, const float *v);
 
-/* p[j*ps + i] = q[j] . key of `head` at position pos + i, for j < n_q, i < n; q [n_q][k_dim]. scratch:
- * kern_scratch(k_dim) floats. */
+/* p[j*ps + i] = q[j] . key of `head` at position pos + i, for j < n_q, i < n; q [n_q][k_dim]. */
 void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, const float *q, size_t n_q,
-	float *p, size_t ps, float *scratch);
+	float *p, size_t ps);
 
-/* Of one query: the positions pos + lo .. pos + hi - 1 that it sees, its output [v_dim]. */
+/* Of one query: the positions pos + lo .. pos + hi - 1 that it sees (none if hi <= lo), its output
+ * [v_dim]. */
 struct kv_query { size_t lo, hi; float *o; };
 /* o[j] += p[j*ps + i] * value of `head` at position pos + i, for i from lo to hi - 1 of query j in
- * ascending order; the outputs lie os floats apart. scratch: KV_VALUES * v_dim floats. */
-#define KV_VALUES 32
+ * ascending order; the outputs lie os floats apart. */
+#define KV_VALUES 32 /* positions that all queries use before the next */
 void kv_mix(const struct kv *c, size_t il, size_t head, uint32_t pos, const struct kv_query *q, size_t n_q,
-	size_t os, const float *p, size_t ps, float *scratch);
+	size_t os, const float *p, size_t ps);
 
 #endif

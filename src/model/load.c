@@ -500,6 +500,19 @@ static void fill_layers(struct model *m)
 	}
 }
 
+/* How RoPE reaches further than its base does, in words. */
+static void name_scaling(const struct rope_par *r, char *out, size_t size)
+{
+	if (r->longer || r->shorter)
+		snprintf(out, size, "LongRoPE, from %u tokens", r->ctx);
+	else if (r->ext != 0)
+		snprintf(out, size, "YaRN, factor %g, from %u tokens", r->factor, r->ctx);
+	else if (r->factor != 1)
+		snprintf(out, size, "linear, factor %g", r->factor);
+	else
+		snprintf(out, size, "%s", r->freqs ? "a factor for each pair" : "none");
+}
+
 static int fill_info(struct model *m, struct moe_err *e)
 {
 	struct model_info *in = &m->info;
@@ -534,6 +547,7 @@ static int fill_info(struct model *m, struct moe_err *e)
 	for (size_t i = 0; i < m->n_used; i++)
 		count_tensor(m, m->used[i].cls, m->used[i].t);
 	name_quant(m);
+	name_scaling(&m->rope[0], in->rope_scaling, sizeof in->rope_scaling);
 	return 0;
 }
 

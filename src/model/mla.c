@@ -88,11 +88,11 @@ void latent_attention(struct session *s, size_t il, size_t n)
 	size_t hd = hp->head_dim, nope = hd - hp->n_rot, rank = hp->kv_rank, kd = rank + hp->n_rot;
 
 	project(s, l, n);
-	turn(s, l->rope, s->q + nope, n, l->n_head * hd, l->n_head, hd);
-	turn(s, l->rope, s->k + rank, n, kd, 1, kd);
+	turn(s, l->rope, s->q + nope, s->pos, n, l->n_head * hd, l->n_head, hd);
+	turn(s, l->rope, s->k + rank, s->pos, n, kd, 1, kd);
 	absorb(s, l, n);
 	if (hp->temp_scale != 0)
-		warm_queries(s, s->ql, n, l->n_head * kd);
+		warm_queries(s, s->ql, s->pos, n, l->n_head * kd);
 	kv_write(s->kv, il, s->pos, n, s->k, NULL);
 	attend_all(s, il, n, (struct attend){ s->ql, s->lat, l->n_head, 1, kd, rank });
 	each_head(s, &l->wv_b, s->lat, rank, n, s->att, hp->head_dim_v);

@@ -43,6 +43,7 @@ struct model_info {
 	uint64_t n_params_active; /* those that one token touches: k of n_expert experts */
 	uint64_t weight_bytes;    /* of the tensors used, as stored */
 	uint64_t bytes_per_token; /* weights read to decode one token; one row of the embedding */
+	char rope_scaling[64];    /* "YaRN, factor 4, from 4096 tokens"; "none" */
 	char quant[64];           /* "Q8_0" or "Q4_K+Q6_K": matrix types by share of bytes */
 };
 
@@ -137,6 +138,17 @@ uint32_t session_pos(const struct session *s); /* next position */
 
 /* End the sequence; nll and n_scored of r come from the caller. */
 int session_end(struct session *s, const struct moe_seq_result *r, struct moe_err *e);
+
+/* Bytes of keys and values that decoding a token behind n others reads. */
+uint64_t session_kv_bytes(const struct session *s, uint32_t n);
+
+/* Where the time goes: nanoseconds by part since it was turned on. It costs a look at the clock some
+ * eight times a layer. */
+enum session_part { SESSION_ATTENTION, SESSION_ROUTER, SESSION_EXPERTS, SESSION_DENSE, SESSION_HEAD,
+	SESSION_HOOKS, SESSION_N_PART };
+void session_time_parts(struct session *s, int on); /* starts at zero */
+const uint64_t *session_parts(const struct session *s); /* [SESSION_N_PART] */
+const char *session_part_name(enum session_part p);
 
 /* Nanoseconds spent in session_eval and tokens fed, by phase, since session_new. */
 void session_speed(const struct session *s, enum moe_phase phase, uint64_t *ns, uint64_t *tokens);

@@ -246,13 +246,20 @@ int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe
 
 	product(s, &l->router, s->h, n, s->rlogits);
 	add_bias(s->rlogits, l->router_b, s->m->hp.n_expert, n);
-	if (route_tokens(s, il, n, e) || tell_hooks(s, il, n, phase, e))
+	if (route_tokens(s, il, n, e))
 		return -1;
+	part_ends(s, SESSION_ROUTER);
+	if (tell_hooks(s, il, n, phase, e))
+		return -1;
+	part_ends(s, SESSION_HOOKS);
 	group_by_expert(s, n);
 	if (run_experts(s, il, n, e))
 		return -1;
 	combine(s, l, n);
-	if (l->features & F_SHARED)
+	part_ends(s, SESSION_EXPERTS);
+	if (l->features & F_SHARED) {
 		shared_expert(s, l, n);
+		part_ends(s, SESSION_DENSE);
+	}
 	return 0;
 }

@@ -41,7 +41,7 @@ static int turns(const struct rope_par *r, uint32_t i)
 	return r->mixed ? i < 3 * s[i % 3] : i < s[0] + s[1] + s[2];
 }
 
-void rope_table(const struct rope_par *r, uint32_t n_ctx, float *cs)
+void rope_table(const struct rope_par *r, uint32_t n_ctx, uint32_t from, uint32_t to, float *cs)
 {
 	const float *div = r->freqs ? r->freqs : n_ctx > r->ctx ? r->longer : r->shorter;
 
@@ -49,7 +49,7 @@ void rope_table(const struct rope_par *r, uint32_t n_ctx, float *cs)
 		double f = pow(r->base, -2.0 * i / r->n_rot) / (div ? div[i] : 1), mix = share(r, i);
 
 		f = turns(r, i) ? f / r->factor * (1 - mix) + f * mix : 0;
-		for (uint32_t p = 0; p < n_ctx; p++) {
+		for (uint32_t p = from; p < to; p++) {
 			float *at = cs + (size_t)p * r->n_rot + 2 * i;
 
 			at[0] = (float)(cos(p * f) * r->gain);

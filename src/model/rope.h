@@ -6,9 +6,10 @@
 
 #include "model/arch.h"
 
-/* Fill cs [n_ctx][n_rot / 2][2] with cos and sin of every position, times the gain. LongRoPE's
- * factors are chosen by n_ctx, as llama.cpp does: the long ones above the original context. */
-void rope_table(const struct rope_par *r, uint32_t n_ctx, float *cs);
+/* Fill rows from .. to - 1 of cs [n_ctx][n_rot / 2][2] with cos and sin of these positions, times the
+ * gain. LongRoPE's factors are chosen by n_ctx, as llama.cpp does: the long ones above the original
+ * context. */
+void rope_table(const struct rope_par *r, uint32_t n_ctx, uint32_t from, uint32_t to, float *cs);
 
 /* Rotate the first n_rot elements of n_head heads, `stride` floats apart. cs: a position's row. */
 void rope_apply(enum rope pairs, const float *cs, size_t n_rot, float *x, size_t n_head, size_t stride);

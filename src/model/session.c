@@ -1,6 +1,7 @@
 /*
  * session.c - one sequence's life: buffers, cache, batches, hooks. The arithmetic is forward.c's.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,12 +16,13 @@
 #define DEFAULT_CTX 4096
 #define DEFAULT_BATCH 512
 
-/* Zeroed, 64-byte aligned; n elements of size bytes. Sizes were range-checked by the loader, so
- * their products fit in 64 bits. The first round only counts. */
+/* Zeroed, 64-byte aligned; n elements of size bytes. Sizes were range-checked by the loader, so their
+ * products fit in 64 bits. The first round only counts. Large ones come from the system, zeroed, and
+ * take memory where they are used: a short prompt does not pay for a large batch. */
 static int get(struct session *s, void *pp, uint64_t n, size_t size, const char *what,
 	struct moe_err *e)
 {
-	void *p;
+	char *p;
 
 	if (n == 0)
 		n = 1;
@@ -28,10 +30,12 @@ static int get(struct session *s, void *pp, uint64_t n, size_t size, const char 
 		s->bytes += n * size;
 		return 0;
 	}
-	if (posix_memalign(&p, 64, (size_t)n * size))
+	assert(s->n_own < SESSION_BUFFERS);
+	p = calloc(1, (size_t)n * size + 64);
+	if (!p)
 		return err_nomem(e, n * size, what);
-	memset(p, 0, (size_t)n * size);
-	*(void **)pp = p;
+	s->own[s->n_own++] = p;
+	*(void **)pp = p + (64 - (uintptr_t)p % 64) % 64;
 	return 0;
 }
 
@@ -51,14 +55,14 @@ static int get_activations(struct session *s, struct moe_err *e)
 	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);
 	s->act8_n = (size_t)product_act8_bytes(s->m, s->n_batch);
-	s->att_n = attend_scratch(s->m);
+	attend_sizes(s);
 	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
 		get(s, &s->h2, s->m->arch->features & F_BESIDE ? t * d : 0, 4, "activations", e) ||
 		get(s, &s->q, t * qw, 4, "activations", e) || get(s, &s->att, t * ow, 4, "activations", e) ||
 		get(s, &s->out, t * d, 4, "activations", e) || get(s, &s->g, t * ff, 4, "activations", e) ||
 		get(s, &s->u, t * ff, 4, "activations", e) ||
-		get(s, &s->score, w * ATT_QUERIES * s->n_ctx, 4, "attention scores", e) ||
+		get(s, &s->att_parts, s->att_parts_size, 4, "attention results", e) ||
 		get(s, &s->att_buf, w * s->att_n, 4, "attention scratch", e) ||
 		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
 		get(s, &s->scratch8, s->int8 ? w * INT8_SCRATCH : 0, 1, "kernel scratch", e) ||
@@ -98,8 +102,6 @@ static int get_rope(struct session *s, struct moe_err *e)
 			continue;
 		if (get(s, &s->rope[i], (uint64_t)s->n_ctx * r->n_rot, 4, "RoPE table", e))
 			return -1;
-		if (!s->counting)
-			rope_table(r, s->n_ctx, s->rope[i]);
 	}
 	return 0;
 }
@@ -184,47 +186,8 @@ void session_free(struct session *s)
 		return;
 	pool_free(s->pool);
 	kv_free(s->kv);
-	free(s->k);
-	free(s->v);
-	free(s->rope[0]);
-	free(s->rope[1]);
-	free(s->x);
-	free(s->h);
-	free(s->h2);
-	free(s->q);
-	free(s->qa);
-	free(s->ql);
-	free(s->lat);
-	free(s->att);
-	free(s->out);
-	free(s->g);
-	free(s->u);
-	free(s->score);
-	free(s->att_buf);
-	free(s->scratch);
-	free(s->scratch8);
-	free(s->act8);
-	free(s->lora);
-	free(s->logits);
-	free(s->rlogits);
-	free(s->experts);
-	free(s->before);
-	free(s->weights);
-	free(s->margin);
-	free(s->flags);
-	free(s->rscratch);
-	free(s->vseq);
-	free(s->vpos);
-	free(s->vtok);
-	free(s->slot);
-	free(s->first);
-	free(s->xg);
-	free(s->gg);
-	free(s->ug);
-	free(s->yg);
-	free(s->shgate);
-	free(s->jobs);
-	free(s->group);
+	for (size_t i = 0; i < s->n_own; i++)
+		free(s->own[i]);
 	xcache_free(s->xcache);
 	free(s);
 }
@@ -262,6 +225,7 @@ static int give_logits(struct session *s, const struct session_want *want, size_
 		size_t rows = t0 + n - t < HEAD_ROWS ? t0 + n - t : HEAD_ROWS;
 
 		forward_head(s, t, rows);
+		part_ends(s, SESSION_HEAD);
 		for (size_t i = 0; i < rows; i++)
 			if (want->logits(want->ctx, s->pos + (uint32_t)(t + i), s->logits + i * s->m->n_vocab, e))
 				return -1;
@@ -296,6 +260,7 @@ static int end_batch(struct session *s, size_t n, enum moe_phase phase, uint64_t
 		if (h->batch_end && h->batch_end(h->ctx, &b, e))
 			return err_wrap(e, "hook %s", h->name);
 	}
+	part_ends(s, SESSION_HOOKS);
 	return 0;
 }
 
@@ -323,6 +288,7 @@ int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase
 		size_t len = n - at < s->n_batch ? n - at : s->n_batch;
 		int64_t start = clock_mono();
 
+		s->mark = start;
 		if (forward_batch(s, ids + at, len, phase, e))
 			return -1;
 		if (want && want->all) {
@@ -396,6 +362,31 @@ const char *session_act_name(const struct session *s)
 const char *session_kv_name(const struct session *s)
 {
 	return kv_type_name(s->kv_type);
+}
+
+uint64_t session_kv_bytes(const struct session *s, uint32_t n)
+{
+	return kv_bytes(s->m, s->kv_type, n + 1, 1);
+}
+
+void session_time_parts(struct session *s, int on)
+{
+	s->timing = on;
+	memset(s->part, 0, sizeof s->part);
+}
+
+const uint64_t *session_parts(const struct session *s)
+{
+	return s->part;
+}
+
+const char *session_part_name(enum session_part p)
+{
+	static const char *const name[SESSION_N_PART] = { [SESSION_ATTENTION] = "attention",
+		[SESSION_ROUTER] = "router", [SESSION_EXPERTS] = "experts", [SESSION_DENSE] = "dense FFN",
+		[SESSION_HEAD] = "output head", [SESSION_HOOKS] = "logging" };
+
+	return name[p];
 }
 
 void session_speed(const struct session *s, enum moe_phase phase, uint64_t *ns, uint64_t *tokens)

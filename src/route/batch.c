@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "route/assign.h"
 
 #define SINKHORN_TOL 1e-4
 #define SINKHORN_MOST 1000
@@ -84,6 +85,8 @@ int moe_batch_check(const struct moe_batch_spec *s, struct moe_err *e)
 		return err_set(e, MOE_ERR_USAGE, "capacity factor %g: must be positive", s->factor);
 	if (s->select == MOE_SELECT_RANDOM2 && r->k != 2)
 		return err_set(e, MOE_ERR_USAGE, "a random second expert needs top-2, not top-%u", r->k);
+	if (s->select == MOE_SELECT_BALANCED && r->k != 1)
+		return err_set(e, MOE_ERR_USAGE, "a balanced assignment gives one expert, not %u", r->k);
 	if (s->select == MOE_SELECT_TWO_LEVEL && (r->n_group < 2 || r->k % r->n_group_used ||
 	    r->k / r->n_group_used > r->n_expert / r->n_group))
 		return err_set(e, MOE_ERR_USAGE, "two levels: top-%u over %u of %u groups of %u experts is "
@@ -298,6 +301,25 @@ static void sinkhorn(const struct moe_batch_spec *s, const struct moe_batch_in *
 	}
 }
 
+/* BASE: the even assignment of the largest total, top-1. */
+static int balanced(const struct moe_batch_spec *s, const struct moe_batch_in *in,
+	struct scratch *x, struct moe_batch_out *out, struct moe_err *e)
+{
+	size_t m = s->route.n_expert;
+
+	if (route_assign(in->logits, x->bad, in->n, m, out->experts, e))
+		return -1;
+	for (size_t t = 0; t < in->n; t++) {
+		out->n_pick[t] = !x->bad[t];
+		if (x->bad[t])
+			continue;
+		out->fate[t] = MOE_SENT;
+		moe_route_scores(&s->route, in->logits + t * m, x->pair);
+		weigh(&s->route, x->pair, out->experts + t, out->weights + t);
+	}
+	return 0;
+}
+
 static size_t capacity(const struct moe_batch_spec *s, size_t n)
 {
 	double c = (double)n * s->route.k * s->factor / s->route.n_expert, whole = nearbyint(c);
@@ -425,7 +447,10 @@ int moe_route_batch(const struct moe_batch_spec *s, const struct moe_batch_in *i
 		}
 		x.bad[t] |= !some;
 	}
-	if (s->select == MOE_SELECT_SINKHORN)
+	if (s->select == MOE_SELECT_BALANCED) {
+		if (balanced(s, in, &x, out, e))
+			goto out;
+	} else if (s->select == MOE_SELECT_SINKHORN)
 		sinkhorn(s, in, &x, out);
 	else if (s->select == MOE_SELECT_EXPERT_CHOICE)
 		expert_choice(s, in, &x, out);
@@ -453,7 +478,7 @@ out:
  * used (as in DeepSeek-V3: 4 of 8).
  * switch: arXiv 2101.03961, capacity factor 1.25. gshard: arXiv 2006.16668, capacity 2 N / E.
  * glam: arXiv 2112.06905, top-2, capacity factor 2. noisy: arXiv 1701.06538 with W_noise = 0, as it
- * is initialised: softplus(0) = ln 2. loss-free: arXiv 2408.15664, u = 0.001.
+ * is initialised: softplus(0) = ln 2. base: arXiv 2103.16716, weight sigmoid(logit). loss-free: arXiv 2408.15664, u = 0.001.
  */
 static const struct {
 	const char *name;
@@ -471,6 +496,7 @@ static const struct {
 	{ "noisy", 0, MOE_SCORE_NONE, MOE_WEIGHT_SOFTMAX, MOE_SELECT_NOISY, MOE_OVER_NONE, 0,
 	  0.6931471805599453, 0, 0 },
 	{ "two-level", 0, MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, MOE_SELECT_TWO_LEVEL, MOE_OVER_NONE, 0, 0, 0, GROUPS_ROOT },
+	{ "base", 1, MOE_SCORE_SIGMOID, MOE_WEIGHT_RAW, MOE_SELECT_BALANCED, MOE_OVER_NONE, 0, 0, 0, 0 },
 	{ "sinkhorn", 0, MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, MOE_SELECT_SINKHORN, MOE_OVER_NONE, 0, 0, 0, 0 },
 	{ "expert-choice", 0, MOE_SCORE_SOFTMAX, MOE_WEIGHT_RAW, MOE_SELECT_EXPERT_CHOICE, MOE_OVER_NONE, 1,
 	  0, 0, 0 },

@@ -266,12 +266,15 @@ void sim_rank_load(const struct sim_cluster *c, const uint16_t *map, size_t n, c
 int sim_where_init(struct sim_where *w, const struct sim_cluster *c, const uint16_t *map, size_t n,
 	struct moe_err *e)
 {
-	w->per_node = c->ranks / c->nodes;
+	if (c->ranks > SIM_RANKS_MOST)
+		return err_set(e, MOE_ERR_USAGE, "%zu ranks: at most %d", c->ranks, SIM_RANKS_MOST);
+	w->words = (c->ranks + 63) / 64;
 	w->start = calloc(c->n_expert + 2, sizeof *w->start);
 	w->rank = malloc((n + 1) * sizeof *w->rank);
-	if (!w->start || !w->rank) {
+	w->node = malloc((n + 1) * sizeof *w->node);
+	if (!w->start || !w->rank || !w->node) {
 		sim_where_free(w);
-		return err_nomem(e, n * sizeof *w->rank, "where experts are");
+		return err_nomem(e, n * 2 * sizeof *w->rank, "where experts are");
 	}
 	for (size_t s = 0; s < n; s++) /* counting sort; start moves one expert on while filling */
 		w->start[map[s] + 2]++;
@@ -279,6 +282,8 @@ int sim_where_init(struct sim_where *w, const struct sim_cluster *c, const uint1
 		w->start[i] += w->start[i - 1];
 	for (size_t s = 0; s < n; s++)
 		w->rank[w->start[map[s] + 1]++] = (uint32_t)(s / (n / c->ranks));
+	for (size_t s = 0; s < n; s++)
+		w->node[s] = (uint32_t)(w->rank[s] / (c->ranks / c->nodes));
 	return 0;
 }
 
@@ -286,29 +291,31 @@ void sim_where_free(struct sim_where *w)
 {
 	free(w->start);
 	free(w->rank);
+	free(w->node);
 	memset(w, 0, sizeof *w);
 }
 
-/* Is x among the n first of seen, each divided by `div`? */
-static int known(const uint32_t *seen, unsigned n, uint32_t x, size_t div)
+static unsigned mark(uint64_t *set, uint32_t x)
 {
-	for (unsigned i = 0; i < n; i++)
-		if (seen[i] / div == x)
-			return 1;
-	return 0;
+	uint64_t bit = UINT64_C(1) << x % 64, was = set[x / 64] & bit;
+
+	set[x / 64] |= bit;
+	return !was;
 }
 
 void sim_reach(const struct sim_where *w, const uint16_t *set, unsigned k, uint64_t turn,
-	uint32_t *seen, unsigned *ranks, unsigned *nodes)
+	unsigned *ranks, unsigned *nodes)
 {
+	uint64_t rank[SIM_RANKS_MOST / 64], node[SIM_RANKS_MOST / 64];
+
+	for (size_t i = 0; i < w->words; i++)
+		rank[i] = node[i] = 0;
 	*ranks = *nodes = 0;
 	for (unsigned i = 0; i < k; i++) {
 		uint32_t a = w->start[set[i]], n = w->start[set[i] + 1] - a;
-		uint32_t r = w->rank[a + turn % n];
+		uint32_t at = n == 1 ? a : a + (uint32_t)(turn % n);
 
-		if (known(seen, *ranks, r, 1))
-			continue;
-		*nodes += !known(seen, *ranks, (uint32_t)(r / w->per_node), w->per_node);
-		seen[(*ranks)++] = r;
+		*ranks += mark(rank, w->rank[at]);
+		*nodes += mark(node, w->node[at]);
 	}
 }

@@ -25,6 +25,7 @@
 #include <moescope/err.h>
 
 #define SIM_SLACK 1.1
+#define SIM_RANKS_MOST 4096
 
 enum sim_place { SIM_ROUND_ROBIN, SIM_CONTIGUOUS, SIM_GREEDY, SIM_EPLB, SIM_EPLB_NODES,
 	SIM_COACTIVE, SIM_N_PLACE };
@@ -52,16 +53,17 @@ void sim_rank_load(const struct sim_cluster *c, const uint16_t *map, size_t n, c
 
 /* Where each expert's replicas are, for counting what a token reaches. */
 struct sim_where {
-	size_t per_node;   /* ranks of a node */
+	size_t words;      /* of a set of ranks */
 	uint32_t *start;   /* [n_expert + 1] */
 	uint32_t *rank;    /* [slots] rank of each replica, expert by expert */
+	uint32_t *node;    /* [slots] its node */
 };
 int sim_where_init(struct sim_where *w, const struct sim_cluster *c, const uint16_t *map, size_t n,
 	struct moe_err *e);
 void sim_where_free(struct sim_where *w);
 /* Distinct ranks and nodes that hold the set [k] of the turn-th token: it takes replica turn mod
- * replicas of each expert. seen: scratch [k]. */
+ * replicas of each expert. */
 void sim_reach(const struct sim_where *w, const uint16_t *set, unsigned k, uint64_t turn,
-	uint32_t *seen, unsigned *ranks, unsigned *nodes);
+	unsigned *ranks, unsigned *nodes);
 
 #endif

@@ -18,13 +18,13 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "trace/pack.h"
-#include "trace/sink.h"
 #include "trace/sums.h"
+#include "trace/tell.h"
 
 #define HEARTBEAT_NS INT64_C(1000000000)
 #define RETRY_MS 250
 #define BUSY_LIMIT_NS (30 * INT64_C(1000000000))
-#define WAL_CHECKPOINT_PAGES 1000
+#define WAL_CHECKPOINT_PAGES 4096 /* 16 MiB: a checkpoint waits for the disk twice */
 #define LEVELS 4           /* of load_sum: a row covers 16, 256, 4096, 65536 buckets */
 #define GROUPS_AT_ONCE 64  /* groups of 16 buckets that one transaction sums up */
 #define WAL_WARN_PAGES 65536 /* 256 MiB of 4096-byte pages: somebody holds an old snapshot */
@@ -121,8 +121,8 @@ struct commit {
 	struct sums *group; /* scratch of write_groups() */
 	unsigned char *packed; /* scratch of write_chunk(): four blobs of a chunk */
 	size_t at_weights, at_margins, at_flags, at_before; /* where they begin */
-	size_t len_weights, len_margins; /* of the chunk that was packed last */
-	float *rounded; /* its weights and margins as they are read back, for a sink */
+	struct tell_packed last; /* of the chunk that was written last */
+	struct tell tell;
 	struct pace_row pace[4];
 	struct note_row *note;
 	size_t n_note;
@@ -130,7 +130,6 @@ struct commit {
 	int64_t beat, lag, clock_offset; /* beat: monotonic time of the last commit */
 	int wal_pages, wal_warned;
 	float *prob;
-	struct moe_err sink_err; /* msg[0]: why the sink refused */
 	pthread_t thread;
 	pthread_mutex_t lock; /* err */
 	atomic_int failed;
@@ -601,6 +600,7 @@ static int write_chunk(struct commit *c, struct block_head *h)
 	int n = (int)h->n, edited = 0;
 	size_t len;
 
+	c->last = (struct tell_packed){ NULL, NULL, 0, 0 };
 	block_rows(c->o.shape, h, &r);
 	for (size_t i = 0; h->edited && i < h->n * l->n; i++)
 		edited |= r.flags[i] & MOE_EV_EDITED;
@@ -617,14 +617,13 @@ static int write_chunk(struct commit *c, struct block_head *h)
 	if (c->o.weights != MOE_WEIGHTS_NONE) {
 		p = c->packed + c->at_weights;
 		len = pack_weights(l, h->n, r.weights, form[c->o.weights], p);
-		c->len_weights = len;
+		c->last.weights = p, c->last.n_weights = len;
 		sqlite3_bind_blob64(st, 10, p, len, SQLITE_STATIC);
 	}
-	c->len_margins = 0;
 	if (any_number(r.margins, h->n * l->n)) {
 		p = c->packed + c->at_margins;
 		len = pack_margins(l, h->n, r.margins, form[c->o.weights], p);
-		c->len_margins = len;
+		c->last.margins = p, c->last.n_margins = len;
 		sqlite3_bind_blob64(st, 11, p, len, SQLITE_STATIC);
 	}
 	if (h->any_flags) {
@@ -794,116 +793,41 @@ static int write_pace(struct commit *c, const struct pace_row *p)
 	return run_stmt(st);
 }
 
-/* ---- the sink: as SQLite's code, its message in sink_err ---- */
+/* ---- the sink ---- */
 
-static int told(struct commit *c, int bad)
+static int say_begun(struct commit *c, const struct seq_row *q)
 {
-	int kind = sqlite3_errcode(c->o.db) & 0xff;
-
-	if (!bad)
-		return 0;
-	return kind == SQLITE_FULL || kind == SQLITE_BUSY || kind == SQLITE_LOCKED ? kind : SQLITE_ABORT;
-}
-
-/* A block as a reader of the database gets it: what the codec leaves out or rounds is so here. The
- * chunk has just been packed, if it is stored. */
-static int as_read(struct commit *c, struct block_head *h, struct cursor_chunk *out)
-{
-	const struct layout *l = c->o.shape->lay;
-	struct block_rows r;
-	int edited = 0;
-
-	block_rows(c->o.shape, h, &r);
-	for (size_t i = 0; h->edited && i < h->n * l->n; i++)
-		edited |= r.flags[i] & MOE_EV_EDITED;
-	*out = (struct cursor_chunk){ .seq = h->seq, .pos = h->pos, .n = h->n, .phase = h->phase,
-		.n_layer = l->n, .layers = l->layer, .k_at = l->k_at, .e_at = l->e_at, .k_row = l->k_row,
-		.e_row = l->e_row, .tokens = r.tokens, .experts = r.experts, .weights = r.weights,
-		.margins = r.margins, .flags = h->any_flags ? r.flags : NULL,
-		.before = edited ? r.before : NULL,
-		.logits = h->has_logits && (c->o.detail == MOE_DETAIL_FULL || c->o.sink->want_logits) ?
-			r.logits : NULL };
-	if (c->o.detail == MOE_DETAIL_COUNTS || c->o.weights == MOE_WEIGHTS_EXACT)
-		return 0;
-	if (c->o.weights == MOE_WEIGHTS_NONE)
-		for (size_t i = 0; i < h->n * l->k_row; i++)
-			c->rounded[i] = NAN;
-	else if (unpack_weights(l, h->n, c->packed + c->at_weights, c->len_weights, c->rounded))
-		return err_set(&c->sink_err, MOE_ERR_SYS, "packed weights do not unpack");
-	out->weights = c->rounded;
-	for (size_t i = 0; !c->len_margins && i < h->n * l->n; i++)
-		c->rounded[h->n * l->k_row + i] = NAN;
-	if (c->len_margins && unpack_margins(l, h->n, c->packed + c->at_margins, c->len_margins,
-		    c->rounded + h->n * l->k_row))
-		return err_set(&c->sink_err, MOE_ERR_SYS, "packed margins do not unpack");
-	out->margins = c->rounded + h->n * l->k_row;
-	return 0;
-}
-
-static int tell_chunk(struct commit *c, struct block_head *h)
-{
-	const struct moe_trace_sink *s = c->o.sink;
-	struct cursor_chunk view;
-
-	if (!s || !s->chunk)
-		return 0;
-	if (as_read(c, h, &view))
-		return SQLITE_ABORT;
-	return told(c, s->chunk(s->ctx, c->o.detail == MOE_DETAIL_COUNTS ? 0 :
-		sqlite3_last_insert_rowid(c->o.db), &view, &c->sink_err));
-}
-
-static int tell_seq_begin(struct commit *c, const struct seq_row *q)
-{
-	const struct moe_trace_sink *s = c->o.sink;
 	struct sink_seq info = { .seq = q->seq, .name = q->name };
 
-	if (!s || !s->seq_begin || q->saved)
-		return 0;
 	for (size_t i = 0; q->domain && i < c->n_domain; i++)
 		if (c->domain[i].id == q->domain)
 			info.domain = c->domain[i].name;
-	return told(c, s->seq_begin(s->ctx, &info, &c->sink_err));
+	return q->saved ? 0 : tell_seq_begin(&c->tell, &info);
 }
 
-static int tell_seq_end(struct commit *c, const struct seq_row *q)
+static int say_ended(struct commit *c, const struct seq_row *q)
 {
-	const struct moe_trace_sink *s = c->o.sink;
-	struct sink_seq info = { .seq = q->seq, .n_prompt = q->n_prompt, .n_generated = q->n_generated,
-		.n_scored = q->n_scored, .n_bytes = q->n_bytes, .nll = q->nll };
+	const struct sink_seq info = { .seq = q->seq, .n_prompt = q->n_prompt,
+		.n_generated = q->n_generated, .n_scored = q->n_scored, .n_bytes = q->n_bytes, .nll = q->nll };
 
-	return s && s->seq_end && q->ended ? told(c, s->seq_end(s->ctx, &info, &c->sink_err)) : 0;
+	return q->ended ? tell_seq_end(&c->tell, &info) : 0;
 }
 
-static int tell_note(struct commit *c, const struct note_row *n)
-{
-	const struct moe_trace_sink *s = c->o.sink;
-
-	if (s && s->gap && !strcmp(n->kind, "gap"))
-		return told(c, s->gap(s->ctx, n->seq, n->pos, (uint64_t)n->value, &c->sink_err));
-	return s && s->note ? told(c, s->note(s->ctx, n->kind, n->text, n->layer,
-		n->has_value ? n->value : 0, &c->sink_err)) : 0;
-}
-
-static int tell(struct commit *c, int (*what)(void *ctx, struct moe_err *e))
-{
-	return what ? told(c, what(c->o.sink->ctx, &c->sink_err)) : 0;
-}
+/* ---- one transaction ---- */
 
 static int write_all(struct commit *c, size_t n)
 {
 	int rc = sqlite3_exec(c->o.db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 	size_t i;
 
-	c->sink_err.msg[0] = 0;
-	if (!rc && c->o.sink)
-		rc = tell(c, c->o.sink->begin);
+	c->tell.err.msg[0] = 0;
+	rc = rc ? rc : tell_begin(&c->tell);
 	if (!rc)
 		rc = write_domains(c);
 	for (i = 0; !rc && i < c->n_seq; i++)
 		if (c->seq[i].dirty || !c->seq[i].saved) {
 			rc = write_sequence(c, &c->seq[i]);
-			rc = rc ? rc : tell_seq_begin(c, &c->seq[i]);
+			rc = rc ? rc : say_begun(c, &c->seq[i]);
 		}
 	for (i = 0; !rc && i < n; i++) {
 		struct block_head *h = ring_at(c->o.ring, i);
@@ -913,7 +837,7 @@ static int write_all(struct commit *c, size_t n)
 		else if (c->o.detail != MOE_DETAIL_COUNTS)
 			rc = write_chunk(c, h);
 		if (!rc && h->is_chunk)
-			rc = tell_chunk(c, h);
+			rc = tell_chunk(&c->tell, h, &c->last);
 	}
 	for (i = 0; !rc && i < c->n_sums; i++)
 		if (c->sums[i]->dirty)
@@ -924,19 +848,21 @@ static int write_all(struct commit *c, size_t n)
 		if (c->pace[i].dirty)
 			rc = write_pace(c, &c->pace[i]);
 	for (i = 0; !rc && i < c->n_note; i++) {
-		rc = write_note(c, &c->note[i]);
-		rc = rc ? rc : tell_note(c, &c->note[i]);
+		const struct note_row *x = &c->note[i];
+
+		rc = write_note(c, x);
+		rc = rc ? rc : tell_note(&c->tell, x->kind, x->text, x->layer, x->has_value ? x->value : 0,
+			x->seq, x->pos);
 	}
 	for (i = 0; !rc && i < c->n_seq; i++)
-		rc = tell_seq_end(c, &c->seq[i]);
+		rc = say_ended(c, &c->seq[i]);
 	if (!rc) {
 		sqlite3_bind_int64(c->st[ST_BEAT], 1, c->o.run);
 		sqlite3_bind_int64(c->st[ST_BEAT], 2, clock_wall());
 		sqlite3_bind_int64(c->st[ST_BEAT], 3, c->lag);
 		rc = run_stmt(c->st[ST_BEAT]);
 	}
-	if (!rc && c->o.sink)
-		rc = tell(c, c->o.sink->tick);
+	rc = rc ? rc : tell_tick(&c->tell);
 	return rc ? rc : sqlite3_exec(c->o.db, "COMMIT", NULL, NULL, NULL);
 }
 
@@ -1003,12 +929,11 @@ static int write_patiently(struct commit *c, size_t n, struct moe_err *e)
 		int rc = write_all(c, n), kind = rc & 0xff, closing;
 
 		if (!rc) {
-			if (c->o.sink && c->o.sink->settled)
-				c->o.sink->settled(c->o.sink->ctx);
+			tell_settled(&c->tell);
 			return 0;
 		}
 		err_set(e, MOE_ERR_SYS, "committing to %s: %s", sqlite3_db_filename(c->o.db, "main"),
-			c->sink_err.msg[0] ? c->sink_err.msg : sqlite3_errmsg(c->o.db));
+			c->tell.err.msg[0] ? c->tell.err.msg : sqlite3_errmsg(c->o.db));
 		if (!sqlite3_get_autocommit(c->o.db))
 			sqlite3_exec(c->o.db, "ROLLBACK", NULL, NULL, NULL);
 		closing = ring_closed(c->o.ring);
@@ -1150,7 +1075,7 @@ static void commit_free(struct commit *c)
 	free(c->sums);
 	free(c->prob);
 	free(c->packed);
-	free(c->rounded);
+	tell_free(&c->tell);
 	sums_free(c->group);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -1168,8 +1093,9 @@ static int packed_room(struct commit *c, struct moe_err *e)
 	c->at_before = c->at_flags + n * l->n;
 	bytes = c->at_before + ids;
 	c->packed = malloc(bytes);
-	c->rounded = c->o.sink ? malloc(n * (l->k_row + l->n) * sizeof *c->rounded) : NULL;
-	return c->packed && (c->rounded || !c->o.sink) ? 0 : err_nomem(e, bytes, "a packed chunk");
+	if (!c->packed)
+		return err_nomem(e, bytes, "a packed chunk");
+	return tell_init(&c->tell, c->o.sink, c->o.db, c->o.shape, c->o.detail, c->o.weights, e);
 }
 
 struct commit *commit_start(const struct commit_opt *o, struct moe_err *e)
@@ -1230,30 +1156,24 @@ int commit_failed(struct commit *c, struct moe_err *e)
 /* The run's last row, together with what the sink has to say. -1 with e filled in. */
 static int end_run(struct commit *c, const char *state, struct moe_err *e)
 {
-	const struct moe_trace_sink *s = c->o.sink;
 	sqlite3 *db = c->o.db;
 	int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 
-	c->sink_err.msg[0] = 0;
-	if (!rc && s)
-		rc = tell(c, s->begin);
+	c->tell.err.msg[0] = 0;
+	rc = rc ? rc : tell_begin(&c->tell);
 	sqlite3_bind_int64(c->st[ST_END], 1, c->o.run);
 	sqlite3_bind_text(c->st[ST_END], 2, state, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(c->st[ST_END], 3, clock_wall());
-	if (!rc)
-		rc = run_stmt(c->st[ST_END]);
-	if (!rc && s && s->finish)
-		rc = told(c, s->finish(s->ctx, state, &c->sink_err));
-	if (!rc)
-		rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+	rc = rc ? rc : run_stmt(c->st[ST_END]);
+	rc = rc ? rc : tell_finish(&c->tell, state);
+	rc = rc ? rc : sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
 	if (rc) {
-		err_set(e, MOE_ERR_SYS, "ending the run: %s", c->sink_err.msg[0] ? c->sink_err.msg :
+		err_set(e, MOE_ERR_SYS, "ending the run: %s", c->tell.err.msg[0] ? c->tell.err.msg :
 			sqlite3_errmsg(db));
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
 	}
-	if (s && s->settled)
-		s->settled(s->ctx);
+	tell_settled(&c->tell);
 	return 0;
 }
 

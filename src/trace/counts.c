@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "trace/dbfile.h"
+#include "trace/sink.h"
 #include "trace/writer.h"
 
 static int fail(sqlite3 *db, const char *what, struct moe_err *e)
@@ -81,11 +82,28 @@ static int end_run(sqlite3 *db, int64_t run, struct moe_err *e)
 	return sqlite3_finalize(st) ? fail(db, "ending the run", e) : 0;
 }
 
+/* The sequence and its sums, as a sink gets them from a writer. */
+static int tell(const struct commit_opt *o, const char *domain, uint64_t tokens, const struct layout *l,
+	const uint64_t *const *counts, struct moe_err *e)
+{
+	const struct moe_trace_sink *s = o->sink;
+	struct sink_seq q = { .seq = 1, .domain = domain, .n_prompt = tokens };
+
+	if (!s)
+		return 0;
+	if ((s->seq_begin && s->seq_begin(s->ctx, &q, e)) ||
+		(s->counts && s->counts(s->ctx, 1, tokens, l->layer, l->n, counts, e)) ||
+		(s->seq_end && s->seq_end(s->ctx, &q, e)))
+		return -1;
+	return s->finish ? s->finish(s->ctx, "imported", e) : 0;
+}
+
 int64_t writer_add_counts(const char *path, const struct moe_run_desc *d, const char *domain,
-	const uint64_t *tokens, const uint64_t *const *counts, struct moe_err *e)
+	const uint64_t *tokens, const uint64_t *const *counts, const struct moe_trace_sink *sink,
+	struct moe_err *e)
 {
 	struct commit_opt o = { .detail = MOE_DETAIL_COUNTS, .bucket_ns = INT64_C(10000000000),
-		.started = clock_wall() };
+		.started = clock_wall(), .sink = sink };
 	struct layout l = { 0 };
 	sqlite3 *db = NULL;
 	int64_t id = -1, dom;
@@ -96,18 +114,22 @@ int64_t writer_add_counts(const char *path, const struct moe_run_desc *d, const 
 		goto out;
 	for (size_t i = 0; i < l.n; i++)
 		most = tokens[i] > most ? tokens[i] : most;
-	if (sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL)) {
+	if ((sink && sqlite3_exec(db, "PRAGMA synchronous = FULL", NULL, NULL, NULL)) ||
+		sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL)) {
 		fail(db, path, e);
 		goto out;
 	}
 	if (writer_begin_run(db, d, &l, &o, e) || add_sequence(db, &o, domain, most, &dom, e) ||
-		add_load(db, &o, dom, &l, tokens, counts, e) || end_run(db, o.run, e))
+		add_load(db, &o, dom, &l, tokens, counts, e) || end_run(db, o.run, e) ||
+		tell(&o, domain, most, &l, counts, e))
 		goto undo;
 	if (sqlite3_exec(db, "COMMIT", NULL, NULL, NULL)) {
 		fail(db, path, e);
 		goto undo;
 	}
 	id = o.run;
+	if (sink && sink->settled)
+		sink->settled(sink->ctx);
 	sqlite3_exec(db, "PRAGMA journal_mode = DELETE", NULL, NULL, NULL); /* one plain file again */
 	goto out;
 undo:

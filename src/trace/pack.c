@@ -506,6 +506,25 @@ static int weights_u8(const struct layout *l, size_t n, const unsigned char *in,
 	return in == end ? 0 : -1;
 }
 
+/* n rows of k numbers of 2 or 4 bytes each; returns what follows them. */
+static const unsigned char *plain_rows(const unsigned char *p, enum pack_form form, size_t n, unsigned k,
+	size_t stride, float *rows)
+{
+	uint16_t h;
+
+	for (size_t t = 0; t < n; t++, rows += stride) {
+		for (unsigned j = 0; form == PACK_F16 && j < k; j++, p += 2) {
+			memcpy(&h, p, 2);
+			rows[j] = float_of(h);
+		}
+		if (form == PACK_F32) {
+			memcpy(rows, p, k * 4);
+			p += k * 4;
+		}
+	}
+	return p;
+}
+
 int unpack_weights(const struct layout *l, size_t n, const unsigned char *in, size_t len,
 	float *rows)
 {
@@ -515,24 +534,40 @@ int unpack_weights(const struct layout *l, size_t n, const unsigned char *in, si
 		return -1;
 	if (*in == PACK_U8)
 		return weights_u8(l, n, p, len - 1, rows);
-	if (len != 1 + n * l->k_row * (*in == PACK_F32 ? 4 : 2))
+	if (len != 1 + n * l->k_row * (4u >> *in))
 		return -1;
 	for (size_t i = 0; i < l->n; i++)
-		for (size_t t = 0; t < n; t++) {
-			float *to = rows + t * l->k_row + l->k_at[i];
-			unsigned k = l->layer[i].k;
-			uint16_t h;
-
-			for (unsigned j = 0; *in == PACK_F16 && j < k; j++, p += 2) {
-				memcpy(&h, p, 2);
-				to[j] = float_of(h);
-			}
-			if (*in == PACK_F32) {
-				memcpy(to, p, k * 4);
-				p += k * 4;
-			}
-		}
+		p = plain_rows(p, (enum pack_form)*in, n, l->layer[i].k, l->k_row, rows + l->k_at[i]);
 	return 0;
+}
+
+int unpack_weights_layer(const struct layout *l, size_t i, size_t n, const unsigned char *in,
+	size_t len, float *out)
+{
+	const unsigned char *p = in + 1, *end = in + len;
+	unsigned k = l->layer[i].k;
+
+	if (!len || *in > PACK_U8)
+		return -1;
+	if (*in != PACK_U8) {
+		if (len != 1 + n * l->k_row * (4u >> *in))
+			return -1;
+		plain_rows(p + n * l->k_at[i] * (4u >> *in), (enum pack_form)*in, n, k, k, out);
+		return 0;
+	}
+	for (size_t x = 0;; x++) {
+		uint16_t part;
+
+		if (end - p < 2)
+			return -1;
+		memcpy(&part, p, 2);
+		p += 2;
+		if (part > (size_t)(end - p))
+			return -1;
+		if (x == i)
+			return unpack_layer(p, part, n, k, k, out);
+		p += part;
+	}
 }
 
 /* ---- margins ---- */
@@ -668,4 +703,25 @@ int unpack_margins(const struct layout *l, size_t n, const unsigned char *in, si
 			p += 4 >> *in;
 		}
 	return p == end ? 0 : -1;
+}
+
+int unpack_margins_layer(const struct layout *l, size_t i, size_t n, const unsigned char *in,
+	size_t len, float *out)
+{
+	const unsigned char *p = in + 1, *end = in + len;
+
+	if (!len || *in > PACK_U8)
+		return -1;
+	if (*in != PACK_U8) {
+		if (len != 1 + n * l->n * (4u >> *in))
+			return -1;
+		plain_rows(p + n * i * (4u >> *in), (enum pack_form)*in, n, 1, 1, out);
+		return 0;
+	}
+	for (size_t x = 0; x < i; x++) {
+		if (end - p < 3 || end - p - 3 < p[2])
+			return -1;
+		p += 3 + p[2];
+	}
+	return unpack_margin_layer(p, end, n, 1, out) ? 0 : -1;
 }

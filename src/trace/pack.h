@@ -49,11 +49,16 @@ size_t pack_weights(const struct layout *l, size_t n, const float *rows, enum pa
 	unsigned char *out);
 int unpack_weights(const struct layout *l, size_t n, const unsigned char *in, size_t len,
 	float *rows);
+/* Layer i alone: out [n][k]. What lies before and behind it is only looked at as far as it takes. */
+int unpack_weights_layer(const struct layout *l, size_t i, size_t n, const unsigned char *in,
+	size_t len, float *out);
 
 size_t pack_margins_most(const struct layout *l, size_t n);
 size_t pack_margins(const struct layout *l, size_t n, const float *rows, enum pack_form form,
 	unsigned char *out);
 int unpack_margins(const struct layout *l, size_t n, const unsigned char *in, size_t len,
 	float *rows);
+int unpack_margins_layer(const struct layout *l, size_t i, size_t n, const unsigned char *in,
+	size_t len, float *out); /* layer i alone: out [n] */
 
 #endif

@@ -49,6 +49,11 @@ void reader_close(struct reader *r)
 	free(r);
 }
 
+int reader_version(const struct reader *r)
+{
+	return r->version;
+}
+
 sqlite3 *reader_db(struct reader *r)
 {
 	return r->db;

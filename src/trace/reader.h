@@ -18,6 +18,8 @@ struct reader;
 struct reader *reader_open(const char *path, struct moe_err *e);
 void reader_close(struct reader *r);
 sqlite3 *reader_db(struct reader *r); /* for `sql`; read-only, `routing` is registered */
+/* Of its schema, as it was when it was opened: older ones lack columns and tables. */
+int reader_version(const struct reader *r);
 
 /* ---- identities ---- */
 
@@ -69,6 +71,7 @@ struct load_filter {
 	int64_t bucket0, bucket1; /* buckets bucket0 <= b < bucket1; 0,0 = all */
 	/* A sample of the single decisions; sums of load know nothing of it. */
 	uint64_t every;  /* whole sequences: the first and then every n-th; 0 and 1 = all */
+	int half;        /* of these every second, 1 = from the first, 2 = from the second; 0 = both halves */
 	uint64_t most;   /* stop with the chunk that reaches so many tokens; 0 = never */
 };
 

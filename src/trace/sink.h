@@ -6,6 +6,7 @@
  *	start                  in the transaction that adds the run
  *	begin                  a transaction has begun; what an earlier one that failed said is void
  *	seq_begin  chunk  gap  note  seq_end      what that transaction stores
+ *	counts                 instead of chunks: a run of which only sums are known
  *	tick                   before its COMMIT, also when there was nothing else (once a second)
  *	settled                it is committed
  *	finish                 in the transaction that ends the run; settled follows
@@ -24,7 +25,8 @@
 struct sink_seq {
 	uint64_t seq;
 	const char *domain, *name; /* NULL = none; seq_begin only */
-	uint32_t n_prompt, n_generated, n_scored; /* seq_end only */
+	uint64_t n_prompt;         /* seq_end only, like the rest */
+	uint32_t n_generated, n_scored;
 	uint64_t n_bytes;
 	double nll;
 };
@@ -38,6 +40,9 @@ struct moe_trace_sink {
 	/* The decisions as a reader of the database will get them; id 0 where they are not stored. Of
 	 * the chunk's fields domain, document and sequence are not set. */
 	int (*chunk)(void *ctx, int64_t id, const struct cursor_chunk *c, struct moe_err *e);
+	/* counts: [n] arrays of layers[i].n_expert picks; tokens: the most that a layer had. */
+	int (*counts)(void *ctx, uint64_t seq, uint64_t tokens, const struct moe_layer_desc *layers,
+		size_t n, const uint64_t *const *counts, struct moe_err *e);
 	int (*gap)(void *ctx, uint64_t seq, uint32_t pos, uint64_t tokens, struct moe_err *e);
 	int (*note)(void *ctx, const char *kind, const char *text, int layer, double value,
 		struct moe_err *e);

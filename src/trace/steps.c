@@ -125,6 +125,14 @@ static int check_row(struct steps *s, struct moe_err *e)
 	return 0;
 }
 
+/* Does the filter's sample skip the sequence that begins? Counts it. */
+static int left_out(struct steps *s)
+{
+	uint64_t every = s->f.every > 1 ? s->f.every : 1, n = s->nth++;
+
+	return n % every || (s->f.half && n / every % 2 != (uint64_t)s->f.half - 1);
+}
+
 int steps_next(struct steps *s, int (*take)(void *ctx, struct moe_err *e), void *ctx,
 	struct moe_err *e)
 {
@@ -135,7 +143,7 @@ int steps_next(struct steps *s, int (*take)(void *ctx, struct moe_err *e), void 
 			return 0;
 		if (!s->in_seq && (rc = step_seq(s, e)) <= 0)
 			return rc;
-		if (s->f.every > 1 && s->pos == INT64_MIN && s->nth++ % s->f.every) {
+		if (s->pos == INT64_MIN && left_out(s)) {
 			s->in_seq = 0;
 			continue;
 		}

@@ -715,7 +715,7 @@ int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct lay
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
 	}
-	if (o->sink && o->sink->settled)
+	if (own && o->sink && o->sink->settled)
 		o->sink->settled(o->sink->ctx);
 	return 0;
 }
@@ -803,13 +803,19 @@ struct moe_trace *moe_trace_open(const char *path, const struct moe_trace_opt *o
 /* Everything that is whole goes out; an open batch does not. */
 static int drain(struct moe_trace *t, struct moe_err *e)
 {
-	forget_batch(t);
+	if (t->next_layer)
+		forget_batch(t);
 	for (size_t i = 0; i < t->n_stage; i++)
 		if (t->stage[i].used && push(t, &t->stage[i], e))
 			return -1;
 	if (add_gap(t, e) || add_pace(t, e))
 		return -1;
 	return ship(t, 1, e) < 0 ? -1 : 0;
+}
+
+int moe_trace_flush(struct moe_trace *t, struct moe_err *e)
+{
+	return check(t, e) || drain(t, e) ? -1 : 0;
 }
 
 int moe_trace_close(struct moe_trace *t, enum moe_run_state state, struct moe_err *e)

@@ -1,10 +1,10 @@
 /*
  * main.c - moescope-verify: checks a log or an exported proof, and can do nothing else.
  *
- * A program of its own for those who check and do not run models: it links SQLite and libsodium only,
- * opens databases read-only and writes no file. The public key comes from whoever calls it, never from
- * the database. Exit status: 0 valid, 1 tampered (or a proof that does not hold), 2 incomplete or
- * unanchored, 3 error.
+ * A program of its own for those who check and do not run models: it links SQLite and libsodium
+ * only, opens databases read-only and writes no file. The public key comes from whoever calls it,
+ * never from the database. Exit status: 0 valid, 1 tampered (or a proof that does not hold), 2
+ * incomplete or unanchored, 3 error.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -23,10 +23,11 @@ static struct opt_list pubkeys;
 static int deep, json, headers;
 
 static const struct opt opts[] = {
-	{ "pubkey", 'p', OPT_LIST, &pubkeys, "FILE", "a public key that you trust; may be given again", 0, 0 },
+	{ "pubkey", 'p', OPT_LIST, &pubkeys, "FILE", "a public key that you trust; may be given again",
+		0, 0 },
 	{ "anchor", 0, OPT_TEXT, &anchor, "FILE", "checkpoints that were kept elsewhere", 0, 0 },
-	{ "proof", 0, OPT_TEXT, &proof, "FILE", "check a proof instead of a database; - is standard input", 0,
-	  0 },
+	{ "proof", 0, OPT_TEXT, &proof, "FILE",
+		"check a proof instead of a database; - is standard input", 0, 0 },
 	{ "deep", 0, OPT_FLAG, &deep, NULL, "compare every row with what was logged", 0, 0 },
 	{ "headers", 0, OPT_FLAG, &headers, NULL, "only the tree, signatures and order", 0, 0 },
 	{ "json", 0, OPT_FLAG, &json, NULL, "print JSON", 0, 0 },
@@ -45,6 +46,15 @@ static void put(const char *s, size_t n, FILE *f)
 
 static int complain(const struct moe_err *e)
 {
+	if (json) {
+		struct buf why;
+
+		buf_init(&why, LARGEST);
+		proof_string(&why, e->msg, strlen(e->msg));
+		printf("{\"verdict\": \"ERROR\", \"status\": 3, \"error\": %s}\n",
+			why.data ? why.data : "\"\"");
+		buf_free(&why);
+	}
 	fputs("moescope-verify: ", stderr);
 	put(e->msg, strlen(e->msg), stderr);
 	fputc('\n', stderr);
@@ -66,7 +76,8 @@ static char *read_all(const char *path, size_t *n, struct moe_err *e)
 	while ((got = fread(part, 1, sizeof part, f)) > 0)
 		buf_add(&b, part, got);
 	if (ferror(f) || b.failed || !b.len) {
-		err_set(e, MOE_ERR_INPUT, "%s: %s", path, b.failed ? "larger than 1 GiB" : "nothing can be read");
+		err_set(e, MOE_ERR_INPUT, "%s: %s", path,
+			b.failed ? "larger than 1 GiB" : "nothing can be read");
 		buf_free(&b);
 	}
 	if (f != stdin)
@@ -155,6 +166,8 @@ static int check_log(const char *path, const struct note_key *keys, size_t n_key
 			verify_print_json(&v, found.data ? found.data : "", stdout);
 		else
 			verify_print(&v, stdout);
+		if (v.fork && !json)
+			puts("the two notes that prove the fork are part of what --json prints");
 		status = verify_status(&v);
 		free(v.fork);
 	}
@@ -167,7 +180,8 @@ static int check_log(const char *path, const struct note_key *keys, size_t n_key
 /* A database that is cut while it is read is an error, not a crash. */
 static void on_bus(int sig)
 {
-	static const char text[] = "moescope-verify: the file was cut, or its disk failed, while it was read\n";
+	static const char text[] =
+		"moescope-verify: the file was cut, or its disk failed, while it was read\n";
 
 	(void)sig;
 	if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
@@ -184,7 +198,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++)
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			puts("usage: moescope-verify --pubkey FILE [OPTIONS] DB\n"
-			     "       moescope-verify --pubkey FILE --proof FILE\n");
+					"       moescope-verify --pubkey FILE --proof FILE\n");
 			opt_help(opts, stdout);
 			puts("\nExit status: 0 valid, 1 tampered, 2 incomplete or unanchored, 3 error.");
 			return 0;
@@ -196,7 +210,8 @@ int main(int argc, char **argv)
 	if (opt_parse(opts, argc, argv, &n, &e))
 		return complain(&e);
 	if (sodium_init() < 0 || n != (proof ? 0 : 1) || !pubkeys.n) {
-		err_set(&e, MOE_ERR_USAGE, "expected: --pubkey FILE and a database, or --proof FILE (see --help)");
+		err_set(&e, MOE_ERR_USAGE,
+			"expected: --pubkey FILE and a database, or --proof FILE (see --help)");
 		return complain(&e);
 	}
 	for (size_t i = 0; i < pubkeys.n; i++)

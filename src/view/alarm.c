@@ -62,6 +62,7 @@ struct scene {
 	uint64_t scanned;                /* tokens read; 0 = no single decisions */
 	uint64_t same;                   /* rows from the first one on that repeat it */
 	double (*tenth)[2];              /* [load.n] share of picks dropped in the first, last tenth */
+	uint64_t *late;                  /* [load.n] tokens of the last tenths */
 };
 
 /* One candidate. `layer` is an index into scene.load, -1 for rules about the run. */
@@ -128,8 +129,10 @@ static double again_nan(const struct figures *);
  * information: by how much of itself MI(token; expert) fell from the first third to the last. Router
  *   collapse shows here before it shows in the load.
  * tail: share of picks that a capacity of 1.25 drops in the last tenth of a batch less that in the
- *   first (batches of 512, first come first served). A batch of one text reaches .2 to .45 with a
- *   balanced model (our sample), and an engine without capacity drops nothing: off, unless set.
+ *   first (batches of 512, first come first served). Some of that is in the rule itself: the last come
+ *   find the experts full. A batch of one text reaches .2 to .65 with a balanced model (our sample), so
+ *   a note from one half on, a warning from three quarters; never an alarm, since an engine without
+ *   capacity drops nothing.
  * warmup: rows at the start of the log that repeat the first one: same token id, same experts in all
  *   layers. An engine's warm-up or padding was counted as content.
  * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.
@@ -141,7 +144,7 @@ static const struct rule rules[] = {
 	{ "cold",     1,        INFINITY, INFINITY, 1, cold,    say_cold,     NULL },
 	{ "rising",   INFINITY, .25,     INFINITY, 1, rising,   say_rising,   NULL },
 	{ "information", INFINITY, .25,  .5,       1, information, say_information, NULL },
-	{ "tail",     INFINITY, INFINITY, INFINITY, 1, tail,    say_tail,     NULL },
+	{ "tail",     .5,       .75,     INFINITY, 1, tail,    say_tail,     NULL },
 	{ "warmup",   INFINITY, 8,       64,       0, warmup,   say_warmup,   NULL },
 	{ "nan",      INFINITY, INFINITY, 1,       1, nan_seen, say_nan,      again_nan },
 	{ "gap",      INFINITY, 1e-6,    .01,      0, gap,      say_gap,      NULL },
@@ -631,6 +634,15 @@ static void say_information(struct finding *x)
 
 /* ---- rules about single decisions: the first tokens of the log ---- */
 
+/* Of what the last tenths drop, under uniform routing. */
+static double late_chance(const struct finding *x)
+{
+	const struct layer_load *l = x->s->load.layer + x->layer;
+
+	return metrics_late_chance(x->s->tenth[x->layer][1], x->s->late[x->layer], BATCH, l->n_expert, l->k,
+		CAPACITY);
+}
+
 static int tail(struct finding *x)
 {
 	const struct scene *s = x->s;
@@ -638,16 +650,18 @@ static int tail(struct finding *x)
 	if (s->scanned < BATCH)
 		return 0;
 	x->value = s->tenth[x->layer][1] - s->tenth[x->layer][0];
-	return 1;
+	return late_chance(x) <= CHANCE;
 }
 
 static void say_tail(struct finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
+	char p[40];
 
+	chance_words(late_chance(x), p, sizeof p);
 	say(x, "layer %u: a capacity factor of %.2f drops %.0f %% of the picks in the last tenth of a batch of "
-		"%d tokens, %.0f %% in the first", l->layer, CAPACITY, 100 * x->s->tenth[x->layer][1], BATCH,
-		100 * x->s->tenth[x->layer][0]);
+		"%d tokens, %.0f %% in the first (by chance: %s)", l->layer, CAPACITY,
+		100 * x->s->tenth[x->layer][1], BATCH, 100 * x->s->tenth[x->layer][0], p);
 	sql(x, "WITH d AS (SELECT rank, expert, dense_rank() OVER (ORDER BY seq,pos)-1 AS i FROM routing "
 		"WHERE run=%lld AND layer=%u%s), q AS (SELECT i%%%d*10/%d AS tenth, row_number() OVER "
 		"(PARTITION BY i/%d,expert ORDER BY i,rank)>%llu AS lost FROM d) SELECT tenth, avg(lost) AS "
@@ -677,85 +691,120 @@ static void say_warmup(struct finding *x)
 
 struct pass {
 	struct scene *s;
-	struct sim_room room;
-	uint8_t *fate;
-	uint16_t *to;
-	uint64_t *lost, *of; /* [load.n][2] picks dropped, picks, of the first and the last tenth */
+	struct sim_room *room; /* [workers] */
+	int workers;
+	struct pass_layer {
+		uint64_t lost[2], of[2]; /* picks dropped, picks, of the first and the last tenth */
+		uint64_t tokens, same;   /* rows from the start on that repeat the first: token id, choices */
+		int32_t token;           /* of the first row */
+		uint16_t *first;         /* [k] its choices */
+		int more;                /* 1 while rows repeat it */
+	} *layer; /* [load.n] */
 };
 
-static void drop_tenths(struct pass *p, size_t layer, const struct walk_layer *l)
+static void drop_tenths(struct pass_layer *y, struct sim_room *room, const struct walk_layer *l)
 {
 	struct sim_batch b = { .n = l->n, .k = l->k, .n_expert = l->n_expert, .experts = l->experts };
+	uint64_t cap = metrics_capacity(l->n, l->n_expert, l->k, CAPACITY);
 
-	sim_capacity(&b, metrics_capacity(l->n, l->n_expert, l->k, CAPACITY), SIM_DROP_POSITION, &p->room,
-		p->fate, p->to);
+	sim_queue(&b, SIM_DROP_POSITION, room);
 	for (size_t i = 0; i < (size_t)l->n * l->k; i++) {
 		uint64_t t = i / l->k * 10 / l->n;
 
 		if (t == 0 || t == 9) {
-			p->of[2 * layer + (t == 9)]++;
-			p->lost[2 * layer + (t == 9)] += p->fate[i] == SIM_DROPPED;
+			y->of[t == 9]++;
+			y->lost[t == 9] += room->place[i] >= cap;
 		}
 	}
 }
 
-/* Rows from the start on that repeat the first; `more` stays 1 while they do. */
-static void count_same(struct scene *s, const struct walk_batch *b, int *more)
+static void count_same(struct pass_layer *y, const struct walk_layer *l)
 {
-	for (uint32_t t = 0; t < b->n && *more; t++) {
-		*more = b->token[t] == b->token[0] && !memcmp(b->experts + t * b->k_row, b->experts,
-			b->k_row * sizeof *b->experts);
-		s->same += (uint64_t)*more;
+	if (!y->tokens && l->n) {
+		y->token = l->token[0];
+		memcpy(y->first, l->experts, l->k * sizeof *y->first);
+	}
+	y->more &= l->n == l->of; /* a row without a choice is not alike */
+	for (uint32_t t = 0; t < l->n && y->more; t++) {
+		y->more = l->token[t] == y->token && !memcmp(l->experts + (size_t)t * l->k, y->first,
+			l->k * sizeof *y->first);
+		y->same += (uint64_t)y->more;
 	}
 }
 
 /* Full batches only: in a short one the tenths mean little. */
+static int pass_batch(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
+{
+	struct pass *p = ctx;
+	struct pass_layer *y = p->layer + layer;
+
+	(void)e;
+	if (!y->tokens || y->more)
+		count_same(y, l);
+	if (l->of == BATCH && l->n >= BATCH / 2)
+		drop_tenths(y, &p->room[worker], l);
+	y->tokens += l->of;
+	return 0;
+}
+
+static int pass_init(struct pass *p, struct moe_err *e)
+{
+	const struct load_set *load = &p->s->load;
+	size_t k = 1, n_expert = 1;
+
+	for (size_t i = 0; i < load->n; i++) {
+		k = load->layer[i].k > k ? load->layer[i].k : k;
+		n_expert = load->layer[i].n_expert > n_expert ? load->layer[i].n_expert : n_expert;
+	}
+	p->workers = scan_threads(0);
+	p->room = calloc((size_t)p->workers, sizeof *p->room);
+	p->layer = calloc(load->n + 1, sizeof *p->layer);
+	p->s->tenth = calloc(load->n + 1, sizeof *p->s->tenth);
+	p->s->late = calloc(load->n + 1, sizeof *p->s->late);
+	if (!p->room || !p->layer || !p->s->tenth || !p->s->late)
+		return err_nomem(e, load->n * sizeof *p->layer, "drops by position");
+	for (int i = 0; i < p->workers; i++)
+		if (sim_room_init(&p->room[i], BATCH, (unsigned)k, n_expert, e))
+			return -1;
+	for (size_t i = 0; i < load->n; i++) {
+		p->layer[i].more = 1;
+		p->layer[i].first = calloc(load->layer[i].k, sizeof *p->layer[i].first);
+		if (!p->layer[i].first)
+			return err_nomem(e, load->layer[i].k * 2, "a token's choices");
+	}
+	return 0;
+}
+
 static int scan(struct scene *s, uint64_t most, struct moe_err *e)
 {
+	const struct walk_opt o = { .batch = BATCH };
 	struct pass p = { .s = s };
-	struct walk_layer l = { 0 };
-	struct walk *w = NULL;
-	const struct walk_batch *b;
-	size_t k = 1, n_expert = 1;
-	int got = -1, more = 1;
+	struct load_filter f = *s->f;
+	int status = -1;
 
+	f.most = most;
+	if (pass_init(&p, e) || walk_each(s->r, &f, s->run, &o, pass_batch, &p, e))
+		goto out;
+	s->scanned = p.layer[0].tokens;
+	s->same = s->scanned;
 	for (size_t i = 0; i < s->load.n; i++) {
-		k = s->load.layer[i].k > k ? s->load.layer[i].k : k;
-		n_expert = s->load.layer[i].n_expert > n_expert ? s->load.layer[i].n_expert : n_expert;
+		const struct pass_layer *y = p.layer + i;
+
+		s->same = y->same < s->same ? y->same : s->same;
+		for (int t = 0; t < 2; t++)
+			s->tenth[i][t] = y->of[t] ? (double)y->lost[t] / (double)y->of[t] : NAN;
+		s->late[i] = y->of[1] / s->load.layer[i].k;
 	}
-	p.fate = malloc(BATCH * k);
-	p.to = malloc(BATCH * k * sizeof *p.to);
-	p.lost = calloc(2 * s->load.n + 1, sizeof *p.lost);
-	p.of = calloc(2 * s->load.n + 1, sizeof *p.of);
-	s->tenth = calloc(s->load.n + 1, sizeof *s->tenth);
-	if (!p.fate || !p.to || !p.lost || !p.of || !s->tenth) {
-		err_nomem(e, s->load.n * 2 * sizeof *p.lost, "drops by position");
-		goto out;
-	}
-	if (sim_room_init(&p.room, BATCH, (unsigned)k, n_expert, e) ||
-	    walk_layer_init(&l, s->run, BATCH, 0, e) || !(w = walk_open(s->r, s->f, BATCH, 0, e)))
-		goto out;
-	while (s->scanned < most && (got = walk_next(w, &b, e)) > 0) {
-		if (!s->scanned || more)
-			count_same(s, b, &more);
-		for (size_t i = 0; i < b->n_layer && i < s->load.n && b->n == BATCH; i++) {
-			walk_layer_get(&l, b, i);
-			if (l.n >= BATCH / 2)
-				drop_tenths(&p, i, &l);
-		}
-		s->scanned += b->n;
-	}
-	for (size_t i = 0; i < 2 * s->load.n; i++)
-		s->tenth[i / 2][i % 2] = p.of[i] ? (double)p.lost[i] / (double)p.of[i] : NAN;
+	status = 0;
 out:
-	walk_close(w);
-	walk_layer_free(&l);
-	sim_room_free(&p.room);
-	free(p.fate);
-	free(p.to);
-	free(p.lost);
-	free(p.of);
-	return got < 0 ? -1 : 0;
+	for (int i = 0; p.room && i < p.workers; i++)
+		sim_room_free(&p.room[i]);
+	for (size_t i = 0; p.layer && i < s->load.n; i++)
+		free(p.layer[i].first);
+	free(p.room);
+	free(p.layer);
+	return status;
 }
 
 /* ---- putting it together ---- */
@@ -826,6 +875,7 @@ static void scene_free(struct scene *s)
 	load_set_free(&s->load);
 	free(s->balance);
 	free(s->tenth);
+	free(s->late);
 	free(s->notes);
 	free(s->run);
 }

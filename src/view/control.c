@@ -51,6 +51,7 @@ struct sums {
 	double *matched, *tokens; /* [n_domain] tokens with ids that others have; all tokens */
 	double *observed, *expected; /* [n_layer][n_domain] picks of the cell's expert */
 	uint64_t *shared;         /* [n_vocab] bit d = others have tokens of this id, d has some too */
+	double *all;              /* [n_vocab] tokens of this id */
 };
 
 static void sums_free(struct sums *s, size_t n_layer)
@@ -63,6 +64,7 @@ static void sums_free(struct sums *s, size_t n_layer)
 	free(s->observed);
 	free(s->expected);
 	free(s->shared);
+	free(s->all);
 }
 
 static int sums_init(struct sums *s, const struct view_control *c, const struct view_spec *v,
@@ -76,7 +78,8 @@ static int sums_init(struct sums *s, const struct view_control *c, const struct 
 	s->observed = calloc(cells, sizeof *s->observed);
 	s->expected = calloc(cells, sizeof *s->expected);
 	s->shared = calloc(c->n_vocab, sizeof *s->shared);
-	if (!s->star || !s->matched || !s->tokens || !s->observed || !s->expected || !s->shared)
+	s->all = calloc(c->n_vocab, sizeof *s->all);
+	if (!s->star || !s->matched || !s->tokens || !s->observed || !s->expected || !s->shared || !s->all)
 		return err_nomem(e, bytes, "the token-matched control");
 	for (size_t l = 0; l < v->n_layer; l++) {
 		s->star[l] = calloc(v->layer[l].n_expert, sizeof **s->star);
@@ -91,6 +94,7 @@ static int sums_init(struct sums *s, const struct view_control *c, const struct 
 
 		for (size_t d = 0; d < v->n_domain; d++)
 			all += n[d];
+		s->all[x] = all;
 		for (size_t d = 0; d < v->n_domain; d++) {
 			int both = n[d] && all > n[d];
 
@@ -102,21 +106,18 @@ static int sums_init(struct sums *s, const struct view_control *c, const struct 
 	return 0;
 }
 
-/* One token of domain `own` picks expert set[i]: every cell whose expert that is takes note. */
-static void note(struct sums *s, const uint32_t *n, size_t n_domain, uint64_t shared, size_t own,
-	uint64_t star, size_t layer)
+/* One token of domain `own` picks an expert of the cells `which`, a bit for each domain: they take note.
+ * n [n_domain]: tokens of the same id by domain, `all` their sum. */
+static void note(double *observed, double *expected, const uint32_t *n, double all, size_t own,
+	uint64_t which)
 {
-	double all = 0;
-
-	for (size_t d = 0; d < n_domain; d++)
-		all += n[d];
-	for (size_t d = 0; d < n_domain; d++) {
-		if (!(star & shared & UINT64_C(1) << d))
+	for (size_t d = 0; which; d++, which >>= 1) {
+		if (!(which & 1))
 			continue;
 		if (d == own)
-			s->observed[layer * n_domain + d]++;
+			observed[d]++;
 		else
-			s->expected[layer * n_domain + d] += n[d] / (all - n[d]);
+			expected[d] += n[d] / (all - n[d]);
 	}
 }
 
@@ -140,6 +141,8 @@ static void second_block(void *ctx, const struct scan_block *b)
 	const struct second *x = ctx;
 	const struct view_control *c = x->c;
 	const uint64_t *star = x->s->star[b->li];
+	double *observed = x->s->observed + b->li * c->n_domain;
+	double *expected = x->s->expected + b->li * c->n_domain;
 	const uint16_t *set = b->experts;
 	size_t k = b->layer.k;
 
@@ -152,8 +155,8 @@ static void second_block(void *ctx, const struct scan_block *b)
 			continue;
 		for (size_t i = 0; i < k; i++)
 			if (star[set[i]] & shared)
-				note(x->s, c->count + id * c->n_domain, c->n_domain, shared, b->chunk->tag,
-					star[set[i]], b->li);
+				note(observed, expected, c->count + id * c->n_domain, x->s->all[id],
+					b->chunk->tag, star[set[i]] & shared);
 	}
 }
 

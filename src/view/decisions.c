@@ -46,23 +46,39 @@ struct locality {
 	int nan;          /* were those no choices? */
 };
 
-static void locality_block(void *ctx, const struct scan_block *b)
+/* A chunk in which some decision is none: token by token. */
+static void locality_gaps(struct locality *s, const struct scan_block *b, int next)
 {
-	struct locality *s = (struct locality *)ctx + b->li;
-	const struct scan_chunk *c = b->chunk;
 	const uint16_t *last = s->last, *set = b->experts;
 	unsigned k = b->layer.k;
 
-	for (uint32_t t = 0; t < c->n; t++, set += k) {
-		int nan = b->flags && b->flags[t] & MOE_EV_NAN;
-		int next = t || (s->sequence == c->sequence && c->pos == s->pos + 1);
+	for (uint32_t t = 0; t < b->chunk->n; t++, set += k) {
+		int nan = b->flags[t] & MOE_EV_NAN;
 
-		if (next && !nan && !s->nan)
+		if ((t || next) && !nan && !s->nan)
 			metrics_locality_add(&s->sum, last, set, k);
 		s->nan = nan;
 		last = set;
 	}
-	memcpy(s->last, last, k * sizeof *last);
+}
+
+static void locality_block(void *ctx, const struct scan_block *b)
+{
+	struct locality *s = (struct locality *)ctx + b->li;
+	const struct scan_chunk *c = b->chunk;
+	unsigned k = b->layer.k;
+	int next = s->sequence == c->sequence && c->pos == s->pos + 1, nan = 0;
+
+	for (uint32_t t = 0; b->flags && t < c->n; t++)
+		nan |= b->flags[t] & MOE_EV_NAN;
+	if (nan)
+		locality_gaps(s, b, next);
+	else {
+		metrics_locality_run(&s->sum, next && !s->nan ? s->last : NULL, b->experts, c->n,
+			b->layer.n_expert, k);
+		s->nan = 0;
+	}
+	memcpy(s->last, b->experts + (size_t)(c->n - 1) * k, k * sizeof *s->last);
 	s->sequence = c->sequence;
 	s->pos = c->pos + c->n - 1;
 }

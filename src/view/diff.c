@@ -1,34 +1,38 @@
 /*
- * diff.c - see diff.h. One pass over both logs at once, as a merge of two sorted streams; memory is
- * that of the counts by document, which is bounded by putting documents together.
+ * diff.c - see diff.h. One pass over both logs at once, as a merge of two sorted streams: the caller's
+ * thread pairs up the tokens of the chunks at hand (steps), then all threads count, a layer each. Memory
+ * is that of the counts by document, which is bounded by putting documents together.
  */
 #include "view/diff.h"
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/pool.h"
 #include "base/rng.h"
 #include "metrics/domain.h"
 #include "metrics/sets.h"
+#include "trace/scan.h"
 #include "view/decisions.h"
 #include "view/table.h"
-#include "view/walk.h"
 
 #define N_COLS(a) (sizeof(a) / sizeof *(a))
 #define DOC_MOST 2048
 #define DOC_CELLS ((size_t)4 << 20) /* documents x experts of all layers, for each run */
 #define RESAMPLES 200
-enum { BATCH = 256 };
+enum { STEPS = 2 * SCAN_GROUP * 128 }; /* a token of every chunk of both groups */
+#define NO_LAYER UINT16_MAX
 
 /* One side of the merge. */
 struct side {
-	struct walk *w;
-	const struct walk_batch *b;
-	uint32_t at;
+	struct scan *scan;
+	size_t chunk;       /* of the group: where the merge stands */
+	uint32_t at;        /* token of it */
 	int end;
 	int64_t document;   /* the last one seen */
 	uint64_t n_doc;     /* documents begun so far */
@@ -37,15 +41,27 @@ struct side {
 	uint32_t *n_tok;    /* [n_slot][n_layer] tokens */
 };
 
+/* One token of either run, or the same one of both. */
+struct step {
+	int16_t chunk[2];   /* of the side's group; -1 = not there */
+	uint8_t at[2];
+	uint16_t slot[2];   /* where its document is counted */
+	uint8_t same;       /* both there, and the same token id */
+	_Atomic uint16_t first; /* lowest layer at which the sets differ, NO_LAYER = none */
+};
+
 struct work {
 	struct side side[2];
+	struct step *step;  /* [STEPS] */
+	size_t n_step;
 	size_t n_slot, n_layer, width, *at; /* at [n_layer]: where a layer begins in a row */
 	uint32_t *cmp, *dif;       /* [n_slot][n_layer] decisions compared, differing */
 	struct metrics_diff *sum;  /* [n_layer] */
 	double *m_flip, *m_all;    /* [n_layer] sums of finite margins */
 	uint64_t *n_flip, *n_all, *close;
 	uint64_t first_sum;
-	double *table, *row[2];    /* scratch [width] */
+	struct resample *room;     /* [workers] */
+	struct pool *pool;
 	struct diff *out;
 };
 
@@ -136,111 +152,170 @@ out:
 
 /* ---- the merge ---- */
 
-/* Is there a token; step to it. */
-static int peek(struct side *s, struct moe_err *e)
+static const struct scan_chunk *chunk_of(const struct side *s)
 {
-	int got;
-
-	while (!s->end && (!s->b || s->at == s->b->n)) {
-		got = walk_next(s->w, &s->b, e);
-		if (got < 0)
-			return -1;
-		s->end = !got;
-		s->at = 0;
-	}
-	return !s->end;
+	return scan_at(s->scan, s->chunk);
 }
 
-/* Count the picks of the token that `s` stands on, into its document. */
-static size_t take(struct work *w, struct side *s)
+/* Does the side's group have a token left? */
+static int left(const struct side *s)
 {
-	const struct walk_batch *b = s->b;
-	uint32_t t = s->at;
-	size_t slot;
+	return !s->end && s->chunk < scan_n(s->scan);
+}
 
-	if (!s->n_doc || b->document[t] != s->document) {
-		s->document = b->document[t];
+/* The token that a side stands on becomes a part of the step; on to the next one. */
+static void take(const struct work *w, int which, struct side *s, struct step *p)
+{
+	const struct scan_chunk *c = chunk_of(s);
+
+	if (!s->n_doc || c->document != s->document) {
+		s->document = c->document;
 		s->n_doc++;
 	}
-	slot = (s->n_doc - 1) % w->n_slot;
-	for (size_t l = 0; l < w->n_layer; l++) {
-		if (b->flags[t * b->n_layer + l] & MOE_EV_NAN)
-			continue;
-		s->n_tok[slot * w->n_layer + l]++;
-		for (unsigned i = 0; i < b->layers[l].k; i++)
-			s->count[slot * w->width + w->at[l] + b->experts[t * b->k_row + b->k_at[l] + i]]++;
-	}
+	p->chunk[which] = (int16_t)s->chunk;
+	p->at[which] = (uint8_t)s->at;
+	p->slot[which] = (uint16_t)((s->n_doc - 1) % w->n_slot);
 	s->tokens++;
-	s->at++;
-	return slot;
+	if (++s->at == c->n) {
+		s->at = 0;
+		s->chunk++;
+	}
 }
 
-/* Both stand on the same token. */
-static void compare(struct work *w, const struct side *a, const struct side *b, size_t slot)
+/* Steps as far as both groups reach. */
+static void pair_up(struct work *w)
 {
-	const struct walk_batch *x = a->b, *y = b->b;
-	uint32_t s = a->at - 1, t = b->at - 1;
-	int first = -1;
+	struct side *a = w->side, *b = w->side + 1;
 
-	for (size_t l = 0; l < w->n_layer; l++) {
-		float margin = x->margins[s * x->n_layer + l];
-		int differs;
+	w->n_step = 0;
+	while ((left(a) || a->end) && (left(b) || b->end) && (left(a) || left(b))) {
+		struct step *p = &w->step[w->n_step++];
+		int order = !left(a) - !left(b); /* -1 = a first, 1 = b first */
 
-		if ((x->flags[s * x->n_layer + l] | y->flags[t * y->n_layer + l]) & MOE_EV_NAN)
-			continue;
-		differs = metrics_diff_add(w->sum + l, x->experts + s * x->k_row + x->k_at[l],
-			y->experts + t * y->k_row + y->k_at[l], x->layers[l].k);
-		w->cmp[slot * w->n_layer + l]++;
-		w->dif[slot * w->n_layer + l] += (uint32_t)differs;
-		if (differs && first < 0)
-			first = x->layers[l].layer;
-		if (!isfinite(margin))
-			continue;
-		w->m_all[l] += margin;
-		w->n_all[l]++;
-		if (differs) {
-			w->m_flip[l] += margin;
-			w->n_flip[l]++;
-			w->close[l] += margin < w->out->epsilon;
+		p->chunk[0] = p->chunk[1] = -1;
+		p->same = 0;
+		atomic_init(&p->first, NO_LAYER);
+		if (!order) {
+			const struct scan_chunk *x = chunk_of(a), *y = chunk_of(b);
+			uint64_t pos = (uint64_t)x->pos + a->at, other = (uint64_t)y->pos + b->at;
+
+			order = (x->seq > y->seq) - (x->seq < y->seq);
+			order = order ? order : (pos > other) - (pos < other);
+			p->same = !order && x->tokens[a->at] == y->tokens[b->at];
 		}
+		if (order <= 0)
+			take(w, 0, a, p);
+		if (order >= 0)
+			take(w, 1, b, p);
 	}
-	w->out->matched++;
-	if (first >= 0) {
-		w->out->first = w->out->first < 0 || first < w->out->first ? first : w->out->first;
-		w->out->touched++;
+}
+
+/* Count the picks of one token of one run; 0 = it has no choice. */
+static int count(struct work *w, int which, const struct step *p, const struct scan_block *b)
+{
+	struct side *s = &w->side[which];
+	size_t t = p->at[which], slot = p->slot[which];
+	uint32_t *c = s->count + slot * w->width + w->at[b->li];
+	const uint16_t *set = b->experts + t * b->layer.k;
+
+	if (b->flags && b->flags[t] & MOE_EV_NAN)
+		return 0;
+	s->n_tok[slot * w->n_layer + b->li]++;
+	for (unsigned i = 0; i < b->layer.k; i++)
+		c[set[i]]++;
+	return 1;
+}
+
+static void compare(struct work *w, struct step *p, const struct scan_block *a,
+	const struct scan_block *b)
+{
+	size_t s = p->at[0], t = p->at[1], l = a->li, cell = p->slot[0] * w->n_layer + l;
+	float margin = a->margins ? a->margins[s] : NAN;
+	int differs = metrics_diff_add(w->sum + l, a->experts + s * a->layer.k, b->experts + t * b->layer.k,
+		a->layer.k);
+
+	w->cmp[cell]++;
+	w->dif[cell] += (uint32_t)differs;
+	if (differs) { /* the lowest of all layers, in whatever order they come */
+		uint16_t have = atomic_load_explicit(&p->first, memory_order_relaxed);
+
+		while (a->layer.layer < have && !atomic_compare_exchange_weak(&p->first, &have, a->layer.layer))
+			;
+	}
+	if (!isfinite(margin))
+		return;
+	w->m_all[l] += margin;
+	w->n_all[l]++;
+	if (differs) {
+		w->m_flip[l] += margin;
+		w->n_flip[l]++;
+		w->close[l] += margin < w->out->epsilon;
+	}
+}
+
+/* Unit of work: one layer of all steps. */
+static void step_layer(void *ctx, size_t li, int worker)
+{
+	struct work *w = ctx;
+	struct scan_block b[2];
+	int chunk[2] = { -1, -1 };
+
+	for (size_t i = 0; i < w->n_step; i++) {
+		struct step *p = &w->step[i];
+		int good = p->same;
+
+		for (int s = 0; s < 2; s++) {
+			if (p->chunk[s] < 0)
+				continue;
+			if (p->chunk[s] != chunk[s] &&
+			    scan_unpack(w->side[s].scan, (size_t)p->chunk[s], li, worker, &b[s]))
+				return; /* the merge says so */
+			chunk[s] = p->chunk[s];
+			good &= count(w, s, p, &b[s]);
+		}
+		if (good)
+			compare(w, p, &b[0], &b[1]);
+	}
+}
+
+static void add_up(struct work *w)
+{
+	struct diff *d = w->out;
+
+	for (size_t i = 0; i < w->n_step; i++) {
+		int first = w->step[i].first;
+
+		d->matched += w->step[i].same;
+		if (first == NO_LAYER)
+			continue;
+		d->first = d->first < 0 || first < d->first ? first : d->first;
+		d->touched++;
 		w->first_sum += (uint64_t)first;
 	}
 }
 
 static int merge(struct work *w, struct moe_err *e)
 {
-	struct side *a = w->side, *b = w->side + 1;
+	while (!w->side[0].end || !w->side[1].end) {
+		for (int s = 0; s < 2; s++) {
+			struct side *x = &w->side[s];
+			int got;
 
-	for (;;) {
-		int more_a = peek(a, e), more_b = more_a < 0 ? -1 : peek(b, e), order;
-
-		if (more_a < 0 || more_b < 0)
+			if (x->end || left(x))
+				continue;
+			got = scan_fill(x->scan, e);
+			if (got < 0)
+				return -1;
+			x->end = !got;
+			x->chunk = x->at = 0;
+		}
+		pair_up(w);
+		pool_run(w->pool, step_layer, w, w->n_layer);
+		if (scan_bad(w->side[0].scan, e) || scan_bad(w->side[1].scan, e))
 			return -1;
-		if (!more_a && !more_b)
-			return 0;
-		if (!more_a || !more_b) {
-			take(w, more_a ? a : b);
-			continue;
-		}
-		order = (a->b->seq[a->at] > b->b->seq[b->at]) - (a->b->seq[a->at] < b->b->seq[b->at]);
-		if (!order)
-			order = (a->b->pos[a->at] > b->b->pos[b->at]) - (a->b->pos[a->at] < b->b->pos[b->at]);
-		if (order) {
-			take(w, order < 0 ? a : b);
-		} else {
-			int same = a->b->token[a->at] == b->b->token[b->at];
-			size_t slot = take(w, a);
-
-			take(w, b);
-			if (same)
-				compare(w, a, b, slot);
-		}
+		add_up(w);
 	}
+	return 0;
 }
 
 /* ---- evidence by document ---- */
@@ -251,6 +326,14 @@ static int by_value(const void *a, const void *b)
 
 	return (x > y) - (x < y);
 }
+
+/* What one worker needs to draw documents anew. */
+struct resample {
+	double *jsd, *mis, *rate;  /* [RESAMPLES], rate [n_expert][RESAMPLES] */
+	double row[2][MOE_MAX_EXPERT];
+	uint8_t *swap;             /* [n_slot][2] */
+	uint32_t *weight;          /* [n_slot] */
+};
 
 /* Share of differing decisions at layer l (n_layer = all) under weights of the documents. */
 static double mismatch_of(const struct work *w, const uint32_t *weight, size_t l)
@@ -266,19 +349,19 @@ static double mismatch_of(const struct work *w, const uint32_t *weight, size_t l
 }
 
 /* JSD of layer l with the documents' runs as swap says (1 = exchanged). */
-static double jsd_of(const struct work *w, const uint8_t *swap, size_t l, size_t n)
+static double jsd_of(const struct work *w, struct resample *x, size_t l, size_t n)
 {
-	memset(w->row[0], 0, n * sizeof **w->row);
-	memset(w->row[1], 0, n * sizeof **w->row);
+	memset(x->row[0], 0, n * sizeof *x->row[0]);
+	memset(x->row[1], 0, n * sizeof *x->row[1]);
 	for (size_t s = 0; s < w->out->documents; s++)
 		for (int r = 0; r < 2; r++) {
 			const uint32_t *c = w->side[r].count + s * w->width + w->at[l];
-			double *to = w->row[r ^ swap[2 * s + (size_t)r]];
+			double *to = x->row[r ^ x->swap[2 * s + (size_t)r]];
 
 			for (size_t i = 0; i < n; i++)
 				to[i] += c[i];
 		}
-	return metrics_jsd(w->row[0], w->row[1], n);
+	return metrics_jsd(x->row[0], x->row[1], n);
 }
 
 /* Which documents go to the other run. Paired: both sides of a document together. Else every
@@ -304,10 +387,31 @@ static void deal(const struct work *w, struct rng *r, uint8_t *swap)
 		}
 }
 
-struct resample { double *jsd, *mis, *rate; uint8_t *swap; uint32_t *weight; };
-
-static void layer_evidence(struct work *w, size_t l, const struct resample *x)
+/* Rates of layer l, run B less run A, under the weights: into column i of x->rate. */
+static void rates_of(const struct work *w, struct resample *x, size_t l, size_t i)
 {
+	size_t n_expert = w->out->layer[l].n_expert;
+	double t[2] = { 0 };
+
+	memset(x->row[0], 0, n_expert * sizeof *x->row[0]);
+	memset(x->row[1], 0, n_expert * sizeof *x->row[1]);
+	for (size_t s = 0; s < w->out->documents; s++)
+		for (int k = 0; k < 2 && x->weight[s]; k++) {
+			const uint32_t *c = w->side[k].count + s * w->width + w->at[l];
+
+			for (size_t e = 0; e < n_expert; e++)
+				x->row[k][e] += (double)x->weight[s] * c[e];
+			t[k] += (double)x->weight[s] * w->side[k].n_tok[s * w->n_layer + l];
+		}
+	for (size_t e = 0; e < n_expert; e++)
+		x->rate[e * RESAMPLES + i] = x->row[1][e] / t[1] - x->row[0][e] / t[0];
+}
+
+/* Unit of work: one layer. */
+static void layer_evidence(void *ctx, size_t l, int worker)
+{
+	struct work *w = ctx;
+	struct resample *x = &w->room[worker];
 	struct diff_layer *o = w->out->layer + l;
 	size_t n = 0, m = 0, above = 0;
 	struct rng r;
@@ -315,7 +419,7 @@ static void layer_evidence(struct work *w, size_t l, const struct resample *x)
 	rng_seed(&r, 1000 + l);
 	for (int i = 0; i < RESAMPLES; i++) {
 		deal(w, &r, x->swap);
-		x->jsd[n] = jsd_of(w, x->swap, l, o->n_expert);
+		x->jsd[n] = jsd_of(w, x, l, o->n_expert);
 		above += x->jsd[n] >= o->jsd * (1 - 1e-12);
 		n += !isnan(x->jsd[n]);
 	}
@@ -328,16 +432,7 @@ static void layer_evidence(struct work *w, size_t l, const struct resample *x)
 			x->weight[rng_below(&r, w->out->documents)]++;
 		x->mis[m] = mismatch_of(w, x->weight, l);
 		m += !isnan(x->mis[m]);
-		for (unsigned e = 0; e < o->n_expert; e++) {
-			double c[2] = { 0 }, t[2] = { 0 };
-
-			for (size_t s = 0; s < w->out->documents; s++)
-				for (int k = 0; k < 2 && x->weight[s]; k++) {
-					c[k] += (double)x->weight[s] * w->side[k].count[s * w->width + w->at[l] + e];
-					t[k] += (double)x->weight[s] * w->side[k].n_tok[s * w->n_layer + l];
-				}
-			x->rate[e * RESAMPLES + (size_t)i] = c[1] / t[1] - c[0] / t[0];
-		}
+		rates_of(w, x, l, (size_t)i);
 	}
 	qsort(x->mis, m, sizeof *x->mis, by_value);
 	o->lo = metrics_quantile(x->mis, m, .025);
@@ -357,7 +452,7 @@ static void layer_evidence(struct work *w, size_t l, const struct resample *x)
 }
 
 /* Pooled mismatch with its interval. */
-static void pooled_evidence(struct work *w, const struct resample *x)
+static void pooled_evidence(struct work *w, struct resample *x)
 {
 	struct diff_layer *o = w->out->layer + w->n_layer;
 	struct rng r;
@@ -376,11 +471,20 @@ static void pooled_evidence(struct work *w, const struct resample *x)
 	o->hi = metrics_quantile(x->mis, m, .975);
 }
 
+static int resample_init(struct resample *x, size_t n_slot, struct moe_err *e)
+{
+	x->jsd = malloc(RESAMPLES * sizeof *x->jsd);
+	x->mis = malloc(RESAMPLES * sizeof *x->mis);
+	x->rate = malloc(RESAMPLES * MOE_MAX_EXPERT * sizeof *x->rate);
+	x->swap = calloc(2 * n_slot, 1);
+	x->weight = calloc(n_slot, sizeof *x->weight);
+	return x->jsd && x->mis && x->rate && x->swap && x->weight ? 0 : err_nomem(e,
+		RESAMPLES * MOE_MAX_EXPERT * sizeof *x->rate, "resamples");
+}
+
 static int evidence(struct work *w, struct moe_err *e)
 {
-	struct resample x = { 0 };
 	uint64_t a = w->side[0].n_doc, b = w->side[1].n_doc, most = a > b ? a : b;
-	int status = -1;
 
 	w->out->documents = most < w->n_slot ? (size_t)most : w->n_slot;
 	if ((a < b ? a : b) < 2) {
@@ -390,26 +494,12 @@ static int evidence(struct work *w, struct moe_err *e)
 	if (most > w->n_slot)
 		remark(w->out->why, sizeof w->out->why, "%llu documents are put together in %zu groups",
 			(unsigned long long)most, w->n_slot);
-	x.jsd = malloc(RESAMPLES * sizeof *x.jsd);
-	x.mis = malloc(RESAMPLES * sizeof *x.mis);
-	x.rate = malloc(RESAMPLES * MOE_MAX_EXPERT * sizeof *x.rate);
-	x.swap = calloc(2 * w->n_slot, 1);
-	x.weight = calloc(w->n_slot, sizeof *x.weight);
-	if (!x.jsd || !x.mis || !x.rate || !x.swap || !x.weight) {
-		err_nomem(e, RESAMPLES * MOE_MAX_EXPERT * sizeof *x.rate, "resamples");
-		goto out;
-	}
-	for (size_t l = 0; l < w->n_layer; l++)
-		layer_evidence(w, l, &x);
-	pooled_evidence(w, &x);
-	status = 0;
-out:
-	free(x.jsd);
-	free(x.mis);
-	free(x.rate);
-	free(x.swap);
-	free(x.weight);
-	return status;
+	for (int i = 0; i < pool_threads(w->pool); i++)
+		if (resample_init(&w->room[i], w->n_slot, e))
+			return -1;
+	pool_run(w->pool, layer_evidence, w, w->n_layer);
+	pooled_evidence(w, w->room);
+	return 0;
 }
 
 /* ---- putting it together ---- */
@@ -418,6 +508,7 @@ static int work_init(struct work *w, struct reader *ra, const struct load_filter
 	struct reader *rb, const struct load_filter *fb, struct moe_err *e)
 {
 	const struct run_info *u = &w->out->a;
+	int workers = scan_threads(0);
 	size_t n, cells;
 
 	w->n_layer = u->n_moe_layer;
@@ -439,8 +530,8 @@ static int work_init(struct work *w, struct reader *ra, const struct load_filter
 	w->n_flip = calloc(n, sizeof *w->n_flip);
 	w->n_all = calloc(n, sizeof *w->n_all);
 	w->close = calloc(n, sizeof *w->close);
-	w->row[0] = malloc(MOE_MAX_EXPERT * sizeof **w->row);
-	w->row[1] = malloc(MOE_MAX_EXPERT * sizeof **w->row);
+	w->step = malloc(STEPS * sizeof *w->step);
+	w->room = calloc((size_t)workers, sizeof *w->room);
 	for (int i = 0; i < 2; i++) {
 		w->side[i].count = calloc(w->n_slot * w->width, sizeof *w->side[i].count);
 		w->side[i].n_tok = calloc(cells, sizeof *w->side[i].n_tok);
@@ -448,21 +539,31 @@ static int work_init(struct work *w, struct reader *ra, const struct load_filter
 			return err_nomem(e, w->n_slot * w->width * 4, "counts by document");
 	}
 	if (!w->cmp || !w->dif || !w->sum || !w->m_flip || !w->m_all || !w->n_flip || !w->n_all ||
-	    !w->close || !w->row[0] || !w->row[1])
+	    !w->close || !w->step || !w->room)
 		return err_nomem(e, cells * 4, "differences by document");
-	w->side[0].w = walk_open(ra, fa, BATCH, 0, e);
-	w->side[1].w = w->side[0].w ? walk_open(rb, fb, BATCH, 0, e) : NULL;
-	return w->side[1].w ? 0 : -1;
+	w->pool = pool_new(workers, e);
+	w->side[0].scan = w->pool ? scan_open(ra, fa, SCAN_MARGINS, workers, e) : NULL;
+	w->side[1].scan = w->side[0].scan ? scan_open(rb, fb, 0, workers, e) : NULL;
+	return w->side[1].scan ? 0 : -1;
 }
 
 static void work_free(struct work *w)
 {
 	for (int i = 0; i < 2; i++) {
-		walk_close(w->side[i].w);
+		scan_close(w->side[i].scan);
 		free(w->side[i].count);
 		free(w->side[i].n_tok);
-		free(w->row[i]);
 	}
+	for (int i = 0; w->room && w->pool && i < pool_threads(w->pool); i++) {
+		free(w->room[i].jsd);
+		free(w->room[i].mis);
+		free(w->room[i].rate);
+		free(w->room[i].swap);
+		free(w->room[i].weight);
+	}
+	pool_free(w->pool);
+	free(w->room);
+	free(w->step);
 	free(w->at);
 	free(w->cmp);
 	free(w->dif);

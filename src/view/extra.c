@@ -10,9 +10,9 @@
 #include "base/err.h"
 #include "metrics/domain.h"
 #include "metrics/sets.h"
+#include "trace/scan.h"
 #include "view/decisions.h"
 #include "view/table.h"
-#include "view/walk.h"
 #include "view/whatif.h"
 
 #define N_COLS(a) (sizeof(a) / sizeof *(a))
@@ -20,7 +20,6 @@
 #define VOCAB_CELLS ((size_t)16 << 20) /* token ids x experts of all layers */
 #define VOCAB_LEAST 8                  /* occurrences of an id that say something about it */
 #define VOCAB_MOST ((size_t)1 << 20)   /* ids counted where the vocabulary is unknown */
-enum { BATCH = 256 };
 
 /* ---- cross-layer ---- */
 
@@ -32,26 +31,31 @@ static const struct view_col cross_cols[] = {
 	{ "p_j", "P(j)", VIEW_REAL, 4 },
 };
 
-struct cross { uint64_t *pair, *a, *b, tokens; }; /* [n_a][n_b]; tokens with i, with j */
+/* A layer with the next: pair [n_a][n_b]; tokens with i, with j. */
+struct cross { uint64_t *pair, *a, *b, tokens; size_t n_b, k_b; };
 
-static void cross_batch(struct cross *c, size_t n, const struct walk_batch *b)
+struct crosses { struct cross *c; size_t n; };
+
+static void cross_block(void *ctx, const struct scan_block *b)
 {
-	for (uint32_t t = 0; t < b->n; t++)
-		for (size_t l = 0; l < n; l++) {
-			const uint16_t *x = b->experts + t * b->k_row + b->k_at[l];
-			const uint16_t *y = b->experts + t * b->k_row + b->k_at[l + 1];
-			const uint8_t *flag = b->flags + t * b->n_layer + l;
+	const struct crosses *s = ctx;
+	struct cross *c = s->c + b->li;
+	const uint16_t *x = b->experts, *y = b->next;
+	size_t k, n_expert;
 
-			if ((flag[0] | flag[1]) & MOE_EV_NAN)
-				continue;
-			metrics_cross_add(c[l].pair, b->layers[l + 1].n_expert, x, b->layers[l].k, y,
-				b->layers[l + 1].k);
-			for (unsigned i = 0; i < b->layers[l].k; i++)
-				c[l].a[x[i]]++;
-			for (unsigned i = 0; i < b->layers[l + 1].k; i++)
-				c[l].b[y[i]]++;
-			c[l].tokens++;
-		}
+	if (b->li >= s->n)
+		return;
+	k = c->k_b, n_expert = c->n_b;
+	for (uint32_t t = 0; t < b->chunk->n; t++, x += b->layer.k, y += k) {
+		if ((b->flags && b->flags[t] & MOE_EV_NAN) || (b->next_flags && b->next_flags[t] & MOE_EV_NAN))
+			continue;
+		metrics_cross_add(c->pair, n_expert, x, b->layer.k, y, (unsigned)k);
+		for (unsigned i = 0; i < b->layer.k; i++)
+			c->a[x[i]]++;
+		for (size_t i = 0; i < k; i++)
+			c->b[y[i]]++;
+		c->tokens++;
+	}
 }
 
 /* The pair that stands out most: the largest P(j|i) over P(j) of those with enough tokens. */
@@ -97,10 +101,10 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 {
 	struct run_info *u = NULL;
 	struct cross *c = NULL;
-	struct walk *w = NULL;
-	const struct walk_batch *b;
+	struct crosses s = { 0 };
+	struct scan_calls calls = { .ctx = &s, .block = cross_block, .want = SCAN_NEXT };
 	size_t n = 0, bytes = 0;
-	int can, status = -1, got = 0;
+	int can, status = -1;
 	char name[64];
 	const char *domain;
 
@@ -116,11 +120,10 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 		goto out;
 	}
 	c = calloc(u->n_moe_layer, sizeof *c);
-	w = c ? walk_open(r, f, BATCH, 0, e) : NULL;
-	if (!c)
+	if (!c) {
 		err_nomem(e, u->n_moe_layer * sizeof *c, "layers");
-	if (!w)
 		goto out;
+	}
 	for (; n + 1 < u->n_moe_layer; n++) {
 		size_t cells = (size_t)u->layers[n].n_expert * u->layers[n + 1].n_expert;
 
@@ -130,15 +133,15 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 		c[n].pair = calloc(cells, 8);
 		c[n].a = calloc(u->layers[n].n_expert, 8);
 		c[n].b = calloc(u->layers[n + 1].n_expert, 8);
+		c[n].n_b = u->layers[n + 1].n_expert, c[n].k_b = u->layers[n + 1].k;
 		if (!c[n].pair || !c[n].a || !c[n].b) {
 			n++;
 			err_nomem(e, bytes, "routes from layer to layer");
 			goto out;
 		}
 	}
-	while ((got = walk_next(w, &b, e)) > 0)
-		cross_batch(c, n, b);
-	if (got < 0)
+	s.c = c, s.n = n;
+	if (scan_run(r, f, 0, &calls, e))
 		goto out;
 	domain = view_domain_name(r, f, name, sizeof name);
 	for (size_t l = 0; l < n && c[0].tokens; l++)
@@ -151,7 +154,6 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 			"%zu MiB", n, u->n_moe_layer - 1, CROSS_BYTES >> 20);
 	status = 0;
 out:
-	walk_close(w);
 	for (size_t l = 0; c && l < n; l++) {
 		free(c[l].pair);
 		free(c[l].a);
@@ -170,11 +172,19 @@ static const struct view_col vocab_cols[] = {
 	VIEW_HEAD, { "layer", "layer", VIEW_INT, 0 }, { "ids", "token ids", VIEW_INT, 0 },
 	{ "tokens", "tokens", VIEW_INT, 0 }, { "first", "first choice", VIEW_REAL, 4 },
 	{ "first_all", "(all ids)", VIEW_REAL, 4 }, { "any", "any choice", VIEW_REAL, 4 },
-	{ "any_all", "(all ids)", VIEW_REAL, 4 },
+	{ "any_all", "(all ids)", VIEW_REAL, 4 }, { "next_ids", NULL, VIEW_INT, 0 },
+	{ "next_tokens", NULL, VIEW_INT, 0 }, { "next_first", "next: first", VIEW_REAL, 4 },
+	{ "next_first_all", "(all ids)", VIEW_REAL, 4 }, { "next_any", "next: any", VIEW_REAL, 4 },
+	{ "next_any_all", "(all ids)", VIEW_REAL, 4 },
 };
 
+/* One layer's token before, whose choices belong to the id that follows it. */
+struct before { uint16_t *set; uint64_t seq; uint32_t pos; int there; };
+
 struct vocab {
-	size_t n_id, n_kept, width, *at;
+	int next;                 /* 1 = by the id that follows a token, 0 = by its own */
+	struct before *before;    /* [n_layer] */
+	size_t n_id, n_kept, n_layer, width, *at;
 	uint32_t *seen;           /* [n_id] occurrences */
 	int32_t *slot;            /* [n_id] -1 = not kept */
 	uint32_t *first, *any;    /* [n_kept][width] */
@@ -225,39 +235,61 @@ static int vocab_choose(struct vocab *v, size_t n_layer, size_t *enough, struct 
 		"choices by token id");
 }
 
-static void vocab_batch(struct vocab *v, const struct walk_batch *b)
+/* First pass: how often an id occurs. */
+static int vocab_count(void *ctx, struct scan_chunk *c)
 {
-	for (uint32_t t = 0; t < b->n; t++) {
-		size_t x = (size_t)b->token[t];
+	struct vocab *v = ctx;
 
-		if (b->token[t] < 0 || x >= v->n_id || v->slot[x] < 0)
-			continue;
-		for (size_t l = 0; l < b->n_layer; l++) {
-			const uint16_t *set = b->experts + t * b->k_row + b->k_at[l];
-			size_t row = (size_t)v->slot[x] * v->width + v->at[l];
+	for (uint32_t t = 0; t < c->n; t++)
+		if (c->tokens[t] >= 0 && (size_t)c->tokens[t] < v->n_id)
+			v->seen[c->tokens[t]]++;
+	return 0;
+}
 
-			if (b->flags[t * b->n_layer + l] & MOE_EV_NAN)
-				continue;
-			v->decisions[(size_t)v->slot[x] * b->n_layer + l]++;
-			v->first[row + set[0]]++;
-			for (unsigned i = 0; i < b->layers[l].k; i++)
-				v->any[row + set[i]]++;
-		}
+static void vocab_add(struct vocab *v, size_t li, int32_t id, const uint16_t *set, unsigned k)
+{
+	size_t row;
+
+	if (id < 0 || (size_t)id >= v->n_id || v->slot[id] < 0)
+		return;
+	row = (size_t)v->slot[id] * v->width + v->at[li];
+	v->decisions[(size_t)v->slot[id] * v->n_layer + li]++;
+	v->first[row + set[0]]++;
+	for (unsigned i = 0; i < k; i++)
+		v->any[row + set[i]]++;
+}
+
+/* Then: what the kept ones choose. Each layer has cells of its own. */
+static void vocab_block(void *ctx, const struct scan_block *b)
+{
+	struct vocab *v = ctx;
+	const struct scan_chunk *c = b->chunk;
+	struct before *y = v->before + b->li;
+	const uint16_t *set = b->experts, *last = y->set;
+	unsigned k = b->layer.k;
+	int there = y->there && y->seq == c->seq && y->pos + 1 == c->pos;
+
+	for (uint32_t t = 0; t < c->n; t++, set += k) {
+		int choice = !(b->flags && b->flags[t] & MOE_EV_NAN);
+
+		if (v->next ? there : choice)
+			vocab_add(v, b->li, c->tokens[t], v->next ? last : set, k);
+		there = choice;
+		last = set;
 	}
+	memcpy(y->set, last, k * sizeof *last);
+	y->seq = c->seq, y->pos = c->pos + c->n - 1, y->there = there;
 }
 
 /* Mean over the ids of the share of their tokens that go to their favourite expert, and the same
  * for all these tokens taken as one id. */
-static int vocab_row(const struct load_filter *f, const char *domain, const struct run_info *u,
-	const struct vocab *v, size_t l, struct view_table *out, struct moe_err *e)
+static void vocab_figures(const struct run_info *u, const struct vocab *v, size_t l,
+	struct view_cell *c)
 {
 	double sum[2] = { 0 }, all[2][MOE_MAX_EXPERT] = { { 0 } }, most[2] = { 0 };
-	struct view_cell *c = view_table_row(out, e);
 	uint64_t tokens = 0;
 	size_t ids = 0;
 
-	if (!c || view_table_head(c, f->run, domain, f->phase, e))
-		return -1;
 	for (size_t i = 0; i < v->n_kept; i++) {
 		const uint32_t *row[2] = { v->first + i * v->width + v->at[l], v->any + i * v->width + v->at[l] };
 		uint32_t n = v->decisions[i * u->n_moe_layer + l];
@@ -279,34 +311,53 @@ static int vocab_row(const struct load_filter *f, const char *domain, const stru
 	for (int k = 0; k < 2; k++)
 		for (unsigned x = 0; x < u->layers[l].n_expert; x++)
 			most[k] = fmax(most[k], all[k][x]);
-	c += VIEW_N_HEAD;
-	view_set_int(c, u->layers[l].layer);
-	view_set_int(c + 1, (int64_t)ids);
-	view_set_int(c + 2, (int64_t)tokens);
-	view_set_real(c + 3, ids ? sum[0] / (double)ids : NAN);
-	view_set_real(c + 4, tokens ? most[0] / (double)tokens : NAN);
-	view_set_real(c + 5, ids ? sum[1] / (double)ids : NAN);
-	view_set_real(c + 6, tokens ? most[1] / (double)tokens : NAN);
+	view_set_int(c, (int64_t)ids);
+	view_set_int(c + 1, (int64_t)tokens);
+	view_set_real(c + 2, ids ? sum[0] / (double)ids : NAN);
+	view_set_real(c + 3, tokens ? most[0] / (double)tokens : NAN);
+	view_set_real(c + 4, ids ? sum[1] / (double)ids : NAN);
+	view_set_real(c + 5, tokens ? most[1] / (double)tokens : NAN);
+}
+
+/* One pass by input or by next id, into its columns of every layer's row. */
+static int vocab_pass(struct vocab *v, struct reader *r, const struct load_filter *f,
+	const struct run_info *u, int next, struct view_table *out, struct moe_err *e)
+{
+	struct scan_calls choices = { .ctx = v, .block = vocab_block };
+
+	v->next = next;
+	memset(v->first, 0, v->n_kept * v->width * sizeof *v->first);
+	memset(v->any, 0, v->n_kept * v->width * sizeof *v->any);
+	memset(v->decisions, 0, v->n_kept * v->n_layer * sizeof *v->decisions);
+	for (size_t l = 0; l < v->n_layer; l++)
+		v->before[l].there = 0;
+	if (scan_run(r, f, 0, &choices, e))
+		return -1;
+	for (size_t l = 0; l < v->n_layer; l++)
+		vocab_figures(u, v, l, out->cells + l * out->n_col + VIEW_N_HEAD + (next ? 7 : 1));
 	return 0;
 }
 
-/* One pass: count ids (choices = 0) or their choices. */
-static int vocab_pass(struct vocab *v, struct reader *r, const struct load_filter *f, int choices,
-	struct moe_err *e)
+static int vocab_rows(struct vocab *v, struct reader *r, const struct load_filter *f,
+	const struct run_info *u, struct view_table *out, struct moe_err *e)
 {
-	struct walk *w = walk_open(r, f, BATCH, 0, e);
-	const struct walk_batch *b;
-	int got = -1;
+	char name[64];
+	const char *domain = view_domain_name(r, f, name, sizeof name);
 
-	while (w && (got = walk_next(w, &b, e)) > 0) {
-		if (choices)
-			vocab_batch(v, b);
-		for (uint32_t t = 0; t < b->n && !choices; t++)
-			if (b->token[t] >= 0 && (size_t)b->token[t] < v->n_id)
-				v->seen[b->token[t]]++;
+	v->before = calloc(v->n_layer, sizeof *v->before);
+	if (!v->before)
+		return err_nomem(e, v->n_layer * sizeof *v->before, "layers");
+	for (size_t l = 0; l < v->n_layer; l++) {
+		struct view_cell *c = view_table_row(out, e);
+
+		v->before[l].set = calloc(u->layers[l].k, sizeof *v->before[l].set);
+		if (!c || view_table_head(c, f->run, domain, f->phase, e))
+			return -1;
+		if (!v->before[l].set)
+			return err_nomem(e, u->layers[l].k * sizeof *v->before[l].set, "a token's choices");
+		view_set_int(c + VIEW_N_HEAD, u->layers[l].layer);
 	}
-	walk_close(w);
-	return got < 0 ? -1 : 0;
+	return vocab_pass(v, r, f, u, 0, out, e) || vocab_pass(v, r, f, u, 1, out, e) ? -1 : 0;
 }
 
 int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct view_table *out,
@@ -314,10 +365,9 @@ int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct v
 {
 	struct run_info *u = NULL;
 	struct vocab v = { 0 };
+	struct scan_calls count = { .ctx = &v, .chunk = vocab_count };
 	size_t enough = 0;
 	int can, status = -1;
-	char name[64];
-	const char *domain;
 
 	view_table_init(out, vocab_cols, N_COLS(vocab_cols));
 	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
@@ -336,13 +386,10 @@ int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct v
 		v.at[l] = v.width;
 		v.width += u->layers[l].n_expert;
 	}
-	if (vocab_pass(&v, r, f, 0, e) || vocab_choose(&v, u->n_moe_layer, &enough, e) ||
-	    (v.n_kept && vocab_pass(&v, r, f, 1, e)))
+	v.n_layer = u->n_moe_layer;
+	if (scan_run(r, f, 0, &count, e) || vocab_choose(&v, u->n_moe_layer, &enough, e) ||
+	    (v.n_kept && vocab_rows(&v, r, f, u, out, e)))
 		goto out;
-	domain = view_domain_name(r, f, name, sizeof name);
-	for (uint32_t l = 0; l < u->n_moe_layer && v.n_kept; l++)
-		if (vocab_row(f, domain, u, &v, l, out, e))
-			goto out;
 	if (!v.n_kept)
 		snprintf(out->why, sizeof out->why, "no token id occurs %d times in this selection",
 			VOCAB_LEAST);
@@ -356,6 +403,9 @@ out:
 	free(v.first);
 	free(v.any);
 	free(v.decisions);
+	for (size_t l = 0; v.before && l < v.n_layer; l++)
+		free(v.before[l].set);
+	free(v.before);
 	free(u);
 	if (status)
 		view_table_free(out);

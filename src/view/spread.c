@@ -66,14 +66,14 @@ static double entropy_norm(const float *logits, unsigned n)
 	return n > 1 ? h / log(n) : NAN;
 }
 
-static int add(void *ctx, size_t layer, const struct walk_layer *l, const struct walk_batch *b,
-	struct moe_err *e)
+static int add(void *ctx, size_t layer, int worker, const struct walk_layer *l, struct moe_err *e)
 {
 	struct spread *s = ctx;
 
+	(void)worker;
 	(void)e;
 	for (uint32_t i = 0; i < l->n; i++) {
-		float m = b->margins[l->at[i] * b->n_layer + layer];
+		float m = l->margins[i];
 		double h = l->logits ? entropy_norm(l->logits + (size_t)i * l->n_expert, l->n_expert) : NAN;
 
 		if (isfinite(m)) {
@@ -131,6 +131,7 @@ int view_spread(struct reader *r, const struct load_filter *f, struct view_table
 {
 	struct run_info *u = NULL;
 	struct spread s = { 0 };
+	struct walk_opt w = { .batch = BATCH };
 	const char *domain;
 	char name[64];
 	int can, status = -1, full;
@@ -152,7 +153,8 @@ int view_spread(struct reader *r, const struct load_filter *f, struct view_table
 		goto out;
 	}
 	full = !strcmp(u->detail, "full");
-	if (walk_each(r, f, u, BATCH, full, add, &s, e))
+	w.want = SCAN_MARGINS | (full ? SCAN_LOGITS : 0);
+	if (walk_each(r, f, u, &w, add, &s, e))
 		goto out;
 	for (uint32_t l = 0; l < u->n_moe_layer; l++)
 		any += s.n[l] + s.n_entropy[l];

@@ -57,7 +57,7 @@ static void balance(struct words *w, const struct view_summary *s, const struct 
 	const struct view_alarms *a)
 {
 	const struct view_layer *v = worst_layer(l);
-	size_t alarms = 0, warnings = 0;
+	size_t alarms = 0, warnings = 0, n;
 	unsigned dead = 0, experts = 0;
 	const char *state;
 	char tokens[32];
@@ -71,13 +71,18 @@ static void balance(struct words *w, const struct view_summary *s, const struct 
 		dead += l->layer[i].n_dead;
 		experts += l->layer[i].n_expert;
 	}
-	state = alarms ? "has collapsed in part" : warnings ? "is uneven" : v->max_mean < 1.5 ?
+	state = alarms && alarms >= l->n ? "has collapsed" : alarms ? "has collapsed in part" : warnings ? "is uneven" : v->max_mean < 1.5 ?
 		"is balanced" : v->max_mean < 2 ? "shows no collapse" :
 		"cannot be judged yet, on so few tokens"; /* else there would be a warning */
 	add(w, "Routing %s: ", state);
-	if (alarms + warnings)
-		add(w, "%zu of %zu MoE layers load single experts far above their fair share; ",
-			alarms + warnings, l->n);
+	n = alarms ? alarms : warnings;
+	if (n && l->n == 1)
+		add(w, "the one MoE layer loads single experts far above their fair share; ");
+	else if (n && n >= l->n)
+		add(w, "all %zu MoE layers load single experts far above their fair share; ", l->n);
+	else if (n)
+		add(w, "%zu of %zu MoE layers load%s single experts far above their fair share%s; ", n, l->n,
+			n == 1 ? "s" : "", alarms && warnings ? ", others are uneven" : "");
 	add(w, "the busiest expert of the worst layer (expert %u of layer %u) takes %.2f times its fair "
 		"share over %s tokens", v->top_expert, v->layer, v->max_mean, grouped(v->tokens, tokens));
 	if (dead)

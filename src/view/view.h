@@ -76,6 +76,11 @@ int view_stat_settings(struct reader *r, const struct load_filter *f, struct vie
 int view_stat_cache(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e); /* a row per phase; ignores the domain */
 
+/* Energy per token, a row per phase: of the machine's processor packages, all that it did meanwhile
+ * counted; ignores all of f but run and phase. Without a measurement no rows, and `why`. */
+int view_stat_energy(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e);
+
 /* ---- tables that the report draws; keys in docs/METRICS.md, "In the report" ---- */
 
 /* Balance over time: a row per layer and window, at most `windows` of equal length. */

@@ -58,6 +58,46 @@ int whatif_begin(struct reader *r, const struct load_filter *f, int logits, stru
 	return 1;
 }
 
+static void describe(struct whatif_case *c)
+{
+	c->n_layer = c->u->n_moe_layer;
+	for (size_t l = 0; l < c->n_layer; l++) {
+		c->k = c->u->layers[l].k > c->k ? c->u->layers[l].k : c->k;
+		c->n_expert = c->u->layers[l].n_expert > c->n_expert ? c->u->layers[l].n_expert : c->n_expert;
+	}
+	c->full = !strcmp(c->u->detail, "full");
+	c->weights = strcmp(c->u->weights, "none") != 0;
+	c->workers = scan_threads(c->o->threads);
+}
+
+int whatif_answer(const struct whatif_kind *kind, void *s, struct reader *r, const struct load_filter *f,
+	const struct whatif_opt *o, char *why, size_t size, struct moe_err *e)
+{
+	struct whatif_case c = { .r = r, .f = f, .o = o, .why = why, .why_size = size };
+	struct walk_opt w = { .batch = o->batch, .want = kind->want, .threads = o->threads };
+	int status = whatif_begin(r, f, kind->scores, &c.u, why, size, e);
+
+	if (status < 0 || (!status && !(kind->counts && c.u->n_moe_layer)))
+		goto out;
+	c.singles = status;
+	describe(&c);
+	if (!c.full)
+		w.want &= ~(unsigned)SCAN_LOGITS;
+	status = -1;
+	if (kind->open && kind->open(s, &c, e))
+		goto out;
+	if (kind->layer && c.singles && walk_each(r, f, c.u, &w, kind->layer, s, e))
+		goto out;
+	if (kind->finish)
+		kind->finish(s, &c);
+	status = 0;
+out:
+	if (kind->close)
+		kind->close(s);
+	free(c.u);
+	return status;
+}
+
 /* Of all parameters, what one token leaves untouched are the experts that it did not pick: with L
  * layers alike, total - active = L (E - k) * parameters of an expert. */
 double whatif_expert_bytes(const struct run_info *u, const struct whatif_opt *o)

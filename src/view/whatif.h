@@ -15,6 +15,7 @@
 #include "sim/capacity.h"
 #include "sim/place.h"
 #include "view/view.h"
+#include "view/walk.h"
 
 enum { WHATIF_LIST = 16, WHATIF_REROUTE = 16 };
 
@@ -36,6 +37,7 @@ struct whatif_opt {
 	double capacity;                 /* factor of presets that have a capacity; 0 = the preset's */
 	uint64_t seed;                   /* of routers that draw */
 	int layers;                      /* 1 = tables list every layer, 0 = only pooled rows */
+	int threads;                     /* as for scan_run(); the figures do not depend on it */
 };
 /* Defaults of everything that has one. */
 void whatif_opt_init(struct whatif_opt *o);
@@ -176,6 +178,34 @@ void whatif_routes_free(struct whatif_routes *v);
 /* The run, and whether its single decisions can answer: 1 yes, 0 no (why), -1. *u is malloced. */
 int whatif_begin(struct reader *r, const struct load_filter *f, int logits, struct run_info **u,
 	char *why, size_t size, struct moe_err *e);
+
+/* What a question is asked of. */
+struct whatif_case {
+	struct reader *r;
+	const struct load_filter *f;
+	const struct whatif_opt *o;
+	struct run_info *u;
+	size_t n_layer;
+	unsigned k, n_expert;            /* the largest of any layer */
+	int singles, full, weights;      /* does the run keep single decisions, scores, gate weights */
+	int workers;                     /* threads that call `layer`: each needs its own scratch */
+	char *why;
+	size_t why_size;
+};
+/* A question, of figures s that begin as zeros: open() makes room, layer() sees every batch of every
+ * layer (NULL = none), finish() concludes. Each may be missing; close() is called in any case. */
+struct whatif_kind {
+	int scores;                      /* 1 = no answer without router scores */
+	int counts;                      /* 1 = some answer without single decisions */
+	unsigned want;                   /* enum scan_want; SCAN_LOGITS only where the run has them */
+	int (*open)(void *s, const struct whatif_case *c, struct moe_err *e);
+	walk_fn *layer;
+	void (*finish)(void *s, const struct whatif_case *c);
+	void (*close)(void *s);
+};
+int whatif_answer(const struct whatif_kind *kind, void *s, struct reader *r, const struct load_filter *f,
+	const struct whatif_opt *o, char *why, size_t size, struct moe_err *e);
+
 /* Bytes of one routed expert, from the options or from the model's size; NAN if unknown. */
 double whatif_expert_bytes(const struct run_info *u, const struct whatif_opt *o);
 /* Experts of a layer that are not in its choice, best logit first, behind the choice: rank

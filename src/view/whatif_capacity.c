@@ -21,67 +21,139 @@ enum { N_DROP = 3 };
 struct drops {
 	const struct whatif_opt *o;
 	size_t n_layer;
-	int no_weights;            /* the run keeps none: weights are NAN */
+	int weights;               /* does the run keep them: else they are NAN */
+	struct whatif_drops *out;
 	struct whatif_drop *row;   /* [factor][policy][n_layer + 1], the last is pooled */
-	double *weight, *lost;     /* as row: gate weight of all picks, of the dropped */
-	double (*of)[10];          /* as row: picks by decile */
-	struct sim_room room;
-	uint8_t *fate;
-	uint16_t *to;
+	double *lost;              /* as row: gate weight of the dropped */
+	double *weight, (*of)[10]; /* [n_layer + 1]: gate weight of all picks, picks by decile */
+	int workers;
+	struct drops_room { struct sim_room sim; uint8_t *fate; uint16_t *to; } *room; /* [workers] */
 };
 
-static void drop_add(struct drops *s, size_t at, const struct walk_layer *l)
+static size_t drop_at(const struct drops *s, size_t factor, enum sim_drop p, size_t layer)
 {
-	struct whatif_drop *d = s->row + at;
+	return (factor * N_DROP + (size_t)p) * (s->n_layer + 1) + layer;
+}
 
+/* One token lost some of its picks. */
+static void drop_token(struct whatif_drop *d, const struct walk_layer *l, uint32_t t, unsigned lost)
+{
+	d->dropped += lost;
+	d->tokens_lost += lost == l->k;
+	d->decile[(uint64_t)t * 10 / l->n] += lost;
+}
+
+/* What all limits drop, from the places in the queues; no place below `least` is. */
+static void drop_places(struct drops *s, enum sim_drop p, size_t layer, const struct walk_layer *l,
+	const uint32_t *place, const uint64_t *cap, uint64_t least)
+{
 	for (uint32_t t = 0; t < l->n; t++) {
-		unsigned lost = 0, tenth = (unsigned)((uint64_t)t * 10 / l->n);
+		unsigned lost[WHATIF_LIST], any = 0;
 
 		for (unsigned r = 0; r < l->k; r++) {
 			size_t i = (size_t)t * l->k + r;
 
-			s->weight[at] += l->weights[i];
-			d->moved += s->fate[i] == SIM_MOVED;
-			if (s->fate[i] == SIM_DROPPED) {
+			if (place[i] < least)
+				continue;
+			if (!any++)
+				memset(lost, 0, sizeof lost);
+			for (size_t c = 0; c < s->o->n_factor; c++)
+				if (place[i] >= cap[c]) {
+					lost[c]++;
+					s->lost[drop_at(s, c, p, layer)] += l->weights[i];
+				}
+		}
+		for (size_t c = 0; any && c < s->o->n_factor; c++)
+			drop_token(s->row + drop_at(s, c, p, layer), l, t, lost[c]);
+	}
+}
+
+static void drop_fates(struct drops *s, size_t at, const struct walk_layer *l, const uint8_t *fate)
+{
+	struct whatif_drop *d = s->row + at;
+
+	for (uint32_t t = 0; t < l->n; t++) {
+		unsigned lost = 0;
+
+		for (unsigned r = 0; r < l->k; r++) {
+			size_t i = (size_t)t * l->k + r;
+
+			d->moved += fate[i] == SIM_MOVED;
+			if (fate[i] == SIM_DROPPED) {
 				s->lost[at] += l->weights[i];
 				lost++;
 			}
 		}
-		d->dropped += lost;
-		d->tokens_lost += lost == l->k;
-		d->decile[tenth] += lost;
-		s->of[at][tenth] += l->k;
+		if (lost)
+			drop_token(d, l, t, lost);
 	}
-	d->tokens += l->n;
-	d->picks += (uint64_t)l->n * l->k;
 }
 
-static int drop_layer(void *ctx, size_t layer, const struct walk_layer *l,
-	const struct walk_batch *b, struct moe_err *e)
+static void drop_total(struct drops *s, size_t layer, const struct walk_layer *l)
+{
+	for (uint32_t t = 0; t < l->n; t++)
+		s->of[layer][(uint64_t)t * 10 / l->n] += l->k;
+	for (size_t i = 0; i < (size_t)l->n * l->k; i++)
+		s->weight[layer] += l->weights[i];
+	for (size_t c = 0; c < s->o->n_factor; c++)
+		for (int p = 0; p < N_DROP; p++) {
+			struct whatif_drop *d = s->row + drop_at(s, c, (enum sim_drop)p, layer);
+
+			if (p == SIM_DROP_WEIGHT && !s->weights)
+				continue;
+			d->tokens += l->n;
+			d->picks += (uint64_t)l->n * l->k;
+		}
+}
+
+static int drop_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
 {
 	struct drops *s = ctx;
+	struct drops_room *m = &s->room[worker];
 	struct sim_batch one = { .n = l->n, .k = l->k, .n_expert = l->n_expert, .experts = l->experts,
 		.weights = l->weights, .logits = l->logits };
+	uint64_t cap[WHATIF_LIST], least = UINT64_MAX;
+	uint32_t all[MOE_MAX_EXPERT], most = 0;
 
-	(void)b;
 	(void)e;
-	for (size_t c = 0; c < s->o->n_factor; c++)
-		for (size_t p = 0; p < N_DROP; p++) {
-			if (p == SIM_DROP_WEIGHT && s->no_weights)
-				continue;
-			sim_capacity(&one, metrics_capacity(l->n, l->n_expert, l->k, s->o->factor[c]),
-				(enum sim_drop)p, &s->room, s->fate, s->to);
-			drop_add(s, (c * N_DROP + p) * (s->n_layer + 1) + layer, l);
-		}
+	for (size_t c = 0; c < s->o->n_factor; c++) {
+		cap[c] = metrics_capacity(l->n, l->n_expert, l->k, s->o->factor[c]);
+		least = cap[c] < least ? cap[c] : least;
+	}
+	drop_total(s, layer, l);
+	sim_queue(&one, SIM_DROP_POSITION, &m->sim);
+	memcpy(all, m->sim.used, l->n_expert * sizeof *all);
+	for (unsigned x = 0; x < l->n_expert; x++)
+		most = all[x] > most ? all[x] : most;
+	if (most <= least)
+		return 0;
+	drop_places(s, SIM_DROP_POSITION, layer, l, m->sim.place, cap, least);
+	for (size_t c = 0; c < s->o->n_factor; c++) {
+		if (most <= cap[c])
+			continue;
+		for (unsigned x = 0; x < l->n_expert; x++)
+			m->sim.used[x] = all[x] < cap[c] ? all[x] : (uint32_t)cap[c];
+		sim_reroute(&one, cap[c], &m->sim, m->fate, m->to);
+		drop_fates(s, drop_at(s, c, SIM_DROP_REROUTE, layer), l, m->fate);
+	}
+	if (s->weights) {
+		sim_queue(&one, SIM_DROP_WEIGHT, &m->sim);
+		drop_places(s, SIM_DROP_WEIGHT, layer, l, m->sim.place, cap, least);
+	}
 	return 0;
 }
 
-static void drop_pool(struct drops *s, struct whatif_drops *out)
+static void drop_pool(struct drops *s)
 {
-	for (size_t i = 0; i < out->n; i++) {
-		struct whatif_drop *d = out->row + i, *all = out->row + i / (s->n_layer + 1) *
-			(s->n_layer + 1) + s->n_layer;
-		size_t pooled = (size_t)(all - out->row);
+	for (size_t l = 0; l < s->n_layer; l++) {
+		s->weight[s->n_layer] += s->weight[l];
+		for (int t = 0; t < 10; t++)
+			s->of[s->n_layer][t] += s->of[l][t];
+	}
+	for (size_t i = 0; i < s->out->n; i++) {
+		size_t l = i % (s->n_layer + 1), pooled = i - l + s->n_layer;
+		struct whatif_drop *d = s->row + i, *all = s->row + pooled;
 		double share = d->picks ? (double)d->dropped / (double)d->picks : 0;
 
 		if (d == all)
@@ -89,93 +161,104 @@ static void drop_pool(struct drops *s, struct whatif_drops *out)
 		all->tokens = d->tokens > all->tokens ? d->tokens : all->tokens;
 		all->picks += d->picks, all->dropped += d->dropped, all->moved += d->moved;
 		all->tokens_lost += d->tokens_lost;
-		s->weight[pooled] += s->weight[i], s->lost[pooled] += s->lost[i];
+		s->lost[pooled] += s->lost[i];
 		if (all->worst < 0 || share > all->worst_share)
 			all->worst = d->layer, all->worst_share = share;
-		for (int t = 0; t < 10; t++) {
-			all->decile[t] += d->decile[t];
-			s->of[pooled][t] += s->of[i][t];
-		}
-	}
-	for (size_t i = 0; i < out->n; i++) {
-		struct whatif_drop *d = out->row + i;
-
-		d->lost_weight = s->weight[i] > 0 ? s->lost[i] / s->weight[i] : NAN;
 		for (int t = 0; t < 10; t++)
-			d->decile[t] = s->of[i][t] > 0 ? d->decile[t] / s->of[i][t] : NAN;
+			all->decile[t] += d->decile[t];
+	}
+	for (size_t i = 0; i < s->out->n; i++) {
+		size_t l = i % (s->n_layer + 1);
+		struct whatif_drop *d = s->row + i;
+
+		d->lost_weight = d->picks && s->weight[l] > 0 ? s->lost[i] / s->weight[l] : NAN;
+		for (int t = 0; t < 10; t++)
+			d->decile[t] = d->picks && s->of[l][t] > 0 ? d->decile[t] / s->of[l][t] : NAN;
 	}
 }
 
-static int drops_init(struct drops *s, const struct run_info *u, struct whatif_drops *out,
-	struct moe_err *e)
+static int drop_open(void *ctx, const struct whatif_case *c, struct moe_err *e)
 {
-	size_t n = s->o->n_factor * N_DROP * (s->n_layer + 1), k = 1, n_expert = 1;
+	struct drops *s = ctx;
+	size_t n = c->o->n_factor * N_DROP * (c->n_layer + 1), picks = (size_t)c->o->batch * c->k;
 
-	for (size_t l = 0; l < s->n_layer; l++) {
-		k = u->layers[l].k > k ? u->layers[l].k : k;
-		n_expert = u->layers[l].n_expert > n_expert ? u->layers[l].n_expert : n_expert;
-	}
-	out->row = s->row = calloc(n, sizeof *s->row);
-	s->weight = calloc(n, sizeof *s->weight);
+	s->o = c->o;
+	s->n_layer = c->n_layer;
+	s->weights = c->weights;
+	s->workers = c->workers;
+	s->out->row = s->row = calloc(n, sizeof *s->row);
 	s->lost = calloc(n, sizeof *s->lost);
-	s->of = calloc(n, sizeof *s->of);
-	s->fate = malloc(s->o->batch * k);
-	s->to = malloc(s->o->batch * k * sizeof *s->to);
-	if (!s->row || !s->weight || !s->lost || !s->of || !s->fate || !s->to)
+	s->weight = calloc(c->n_layer + 1, sizeof *s->weight);
+	s->of = calloc(c->n_layer + 1, sizeof *s->of);
+	s->room = calloc((size_t)c->workers, sizeof *s->room);
+	if (!s->row || !s->weight || !s->lost || !s->of || !s->room)
 		return err_nomem(e, n * sizeof *s->row, "figures of capacity");
+	for (int i = 0; i < c->workers; i++) {
+		struct drops_room *m = &s->room[i];
+
+		m->fate = malloc(picks);
+		m->to = malloc(picks * sizeof *m->to);
+		if (!m->fate || !m->to)
+			return err_nomem(e, picks * 3, "a batch's picks");
+		if (sim_room_init(&m->sim, c->o->batch, c->k, c->n_expert, e))
+			return -1;
+	}
 	for (size_t i = 0; i < n; i++) {
 		size_t l = i % (s->n_layer + 1), cell = i / (s->n_layer + 1);
 
-		s->row[i].layer = l < s->n_layer ? u->layers[l].layer : -1;
+		s->row[i].layer = l < s->n_layer ? c->u->layers[l].layer : -1;
 		s->row[i].factor = s->o->factor[cell / N_DROP];
 		s->row[i].policy = (enum sim_drop)(cell % N_DROP);
 		s->row[i].worst = -1;
 	}
-	out->n = n;
-	return sim_room_init(&s->room, s->o->batch, (unsigned)k, n_expert, e);
+	s->out->n = n;
+	return 0;
+}
+
+static void drop_finish(void *ctx, const struct whatif_case *c)
+{
+	struct drops *s = ctx;
+	int none = !c->weights, blind = !c->full;
+
+	drop_pool(s);
+	if (!s->row[s->n_layer].picks) {
+		snprintf(c->why, c->why_size, "no decisions in this selection");
+		whatif_drops_free(s->out);
+	} else if (none || blind) {
+		snprintf(c->why, c->why_size, "%s%s%s", none ? "the run keeps no gate weights: no `probs`, no "
+			"lost weight" : "", none && blind ? "; " : "", blind ? "without router scores (detail "
+			"`full`), `reroute` sends a pick to the emptiest expert instead of the next best" : "");
+	}
+}
+
+static void drop_close(void *ctx)
+{
+	struct drops *s = ctx;
+
+	for (int i = 0; s->room && i < s->workers; i++) {
+		sim_room_free(&s->room[i].sim);
+		free(s->room[i].fate);
+		free(s->room[i].to);
+	}
+	free(s->room);
+	free(s->weight);
+	free(s->lost);
+	free(s->of);
 }
 
 int whatif_capacity(struct reader *r, const struct load_filter *f, const struct whatif_opt *o,
 	struct whatif_drops *out, struct moe_err *e)
 {
-	struct drops s = { .o = o };
-	struct run_info *u = NULL;
-	int can, status = -1, full;
+	static const struct whatif_kind kind = { .want = SCAN_WEIGHTS | SCAN_LOGITS, .open = drop_open,
+		.layer = drop_layer, .finish = drop_finish, .close = drop_close };
+	struct drops s = { .out = out };
 
 	memset(out, 0, sizeof *out);
 	out->batch = o->batch;
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
-	if (can <= 0) {
-		status = can;
-		goto out;
-	}
-	full = !strcmp(u->detail, "full");
-	s.n_layer = u->n_moe_layer;
-	s.no_weights = !strcmp(u->weights, "none");
-	if (drops_init(&s, u, out, e) || walk_each(r, f, u, o->batch, full, drop_layer, &s, e))
-		goto out;
-	drop_pool(&s, out);
-	if (!out->row[s.n_layer].picks) {
-		snprintf(out->why, sizeof out->why, "no decisions in this selection");
-		whatif_drops_free(out);
-	} else if (s.no_weights || !full) {
-		snprintf(out->why, sizeof out->why, "%s%s%s", s.no_weights ? "the run keeps no gate weights: no "
-			"`probs`, no lost weight" : "", s.no_weights && !full ? "; " : "", full ? "" : "without "
-			"router scores (detail `full`), `reroute` sends a pick to the emptiest expert instead of the "
-			"next best");
-	}
-	status = 0;
-out:
-	sim_room_free(&s.room);
-	free(s.weight);
-	free(s.lost);
-	free(s.of);
-	free(s.fate);
-	free(s.to);
-	free(u);
-	if (status)
-		whatif_drops_free(out);
-	return status;
+	if (!whatif_answer(&kind, &s, r, f, o, out->why, sizeof out->why, e))
+		return 0;
+	whatif_drops_free(out);
+	return -1;
 }
 
 void whatif_drops_free(struct whatif_drops *v)
@@ -188,56 +271,56 @@ void whatif_drops_free(struct whatif_drops *v)
 /* ---- top-k ---- */
 
 struct ks {
+	struct whatif_ks *out;
 	struct whatif_k *row;      /* [n_new][n_layer + 1] */
-	unsigned k_new[WHATIF_LIST];
+	unsigned k_new[WHATIF_LIST], most; /* most: the largest */
 	size_t n_new, n_layer;
-	double *weight, *lost, *mass; /* as row */
+	double *weight;            /* [n_layer + 1] */
+	double *lost, *mass;       /* as row */
 	uint64_t *count;           /* [n_new][n_layer][MOE_MAX_EXPERT] */
 	uint64_t *scored;          /* as row: tokens behind mass */
 };
 
-static int k_layer(void *ctx, size_t layer, const struct walk_layer *l, const struct walk_batch *b,
-	struct moe_err *e)
+static void k_token(struct ks *s, size_t layer, const struct walk_layer *l, uint32_t t)
 {
-	struct ks *s = ctx;
+	const uint16_t *set = l->experts + (size_t)t * l->k;
+	const float *w = l->weights + (size_t)t * l->k;
 	uint16_t rank[MOE_MAX_EXPERT];
 	double p[MOE_MAX_EXPERT];
-	unsigned most = l->k;
 
-	(void)b;
-	(void)e;
-	for (size_t i = 0; i < s->n_new; i++)
-		most = s->k_new[i] > most ? s->k_new[i] : most;
-	for (uint32_t t = 0; t < l->n; t++) {
-		const uint16_t *set = l->experts + (size_t)t * l->k;
-		const float *w = l->weights + (size_t)t * l->k;
+	if (l->logits) {
+		const float *z = l->logits + (size_t)t * l->n_expert;
 
-		if (l->logits) {
-			const float *z = l->logits + (size_t)t * l->n_expert;
-
-			whatif_softmax(z, l->n_expert, p);
-			whatif_ranking(set, l->k, z, l->n_expert, most, rank);
-		} else {
-			memcpy(rank, set, l->k * sizeof *rank);
-		}
-		for (size_t i = 0; i < s->n_new; i++) {
-			size_t at = i * (s->n_layer + 1) + layer;
-			unsigned n = s->k_new[i] < l->n_expert ? s->k_new[i] : l->n_expert;
-
-			if (n > l->k && !l->logits)
-				continue;
-			for (unsigned j = 0; j < l->k; j++) {
-				s->weight[at] += w[j];
-				s->lost[at] += j >= n ? w[j] : 0;
-			}
-			for (unsigned j = 0; j < n; j++) {
-				s->count[(i * s->n_layer + layer) * MOE_MAX_EXPERT + rank[j]]++;
-				s->mass[at] += l->logits ? p[rank[j]] : 0;
-			}
-			s->scored[at] += l->logits != NULL;
-			s->row[at].tokens++;
-		}
+		whatif_softmax(z, l->n_expert, p);
+		whatif_ranking(set, l->k, z, l->n_expert, s->most > l->k ? s->most : l->k, rank);
 	}
+	for (unsigned j = 0; j < l->k; j++)
+		s->weight[layer] += w[j];
+	for (size_t i = 0; i < s->n_new; i++) {
+		size_t at = i * (s->n_layer + 1) + layer;
+		unsigned n = s->k_new[i] < l->n_expert ? s->k_new[i] : l->n_expert;
+		uint64_t *count = s->count + (i * s->n_layer + layer) * MOE_MAX_EXPERT;
+		const uint16_t *best = l->logits ? rank : set;
+
+		if (n > l->k && !l->logits)
+			continue;
+		for (unsigned j = n; j < l->k; j++)
+			s->lost[at] += w[j];
+		for (unsigned j = 0; j < n; j++) {
+			count[best[j]]++;
+			s->mass[at] += l->logits ? p[best[j]] : 0;
+		}
+		s->scored[at] += l->logits != NULL;
+		s->row[at].tokens++;
+	}
+}
+
+static int k_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l, struct moe_err *e)
+{
+	(void)worker;
+	(void)e;
+	for (uint32_t t = 0; t < l->n; t++)
+		k_token(ctx, layer, l, t);
 	return 0;
 }
 
@@ -260,11 +343,13 @@ static void choose_k(struct ks *s, const struct run_info *u, const struct whatif
 		s->k_new[s->n_new++] = 2 * k;
 }
 
-static void k_finish(struct ks *s, const struct run_info *u)
+static void k_pool(struct ks *s, const struct run_info *u)
 {
 	uint64_t sorted[MOE_MAX_EXPERT];
 	struct metrics_balance bal;
 
+	for (size_t l = 0; l < s->n_layer; l++)
+		s->weight[s->n_layer] += s->weight[l];
 	for (size_t i = 0; i < s->n_new; i++) {
 		size_t all = i * (s->n_layer + 1) + s->n_layer;
 
@@ -278,75 +363,88 @@ static void k_finish(struct ks *s, const struct run_info *u)
 				d->max_mean = bal.max_mean;
 				s->row[all].tokens = d->tokens > s->row[all].tokens ? d->tokens :
 					s->row[all].tokens;
-				s->weight[all] += s->weight[at], s->lost[all] += s->lost[at];
+				s->lost[all] += s->lost[at];
 				s->mass[all] += s->mass[at], s->scored[all] += s->scored[at];
 			} else {
 				d->max_mean = NAN;
 			}
-			d->lost_weight = s->weight[at] > 0 && d->k_new <= d->k ? s->lost[at] / s->weight[at] :
-				NAN;
+			d->lost_weight = d->tokens && s->weight[l] > 0 && d->k_new <= d->k ?
+				s->lost[at] / s->weight[l] : NAN;
 			d->mass = s->scored[at] ? s->mass[at] / (double)s->scored[at] : NAN;
 		}
 	}
 }
 
+static int k_open(void *ctx, const struct whatif_case *c, struct moe_err *e)
+{
+	struct ks *s = ctx;
+	struct whatif_ks *out = s->out;
+
+	choose_k(s, c->u, c->o, c->full);
+	for (size_t i = 0; i < s->n_new; i++)
+		s->most = s->k_new[i] > s->most ? s->k_new[i] : s->most;
+	s->n_layer = c->n_layer;
+	out->n = s->n_new * (s->n_layer + 1);
+	out->row = s->row = calloc(out->n + 1, sizeof *s->row);
+	s->weight = calloc(s->n_layer + 1, sizeof *s->weight);
+	s->lost = calloc(out->n + 1, sizeof *s->lost);
+	s->mass = calloc(out->n + 1, sizeof *s->mass);
+	s->scored = calloc(out->n + 1, sizeof *s->scored);
+	s->count = calloc(s->n_new * s->n_layer * MOE_MAX_EXPERT + 1, sizeof *s->count);
+	if (!s->row || !s->weight || !s->lost || !s->mass || !s->scored || !s->count)
+		return err_nomem(e, out->n * (sizeof *s->row + MOE_MAX_EXPERT * 8), "figures of top-k");
+	for (size_t i = 0; i < out->n; i++) {
+		size_t l = i % (s->n_layer + 1);
+
+		s->row[i].layer = l < s->n_layer ? c->u->layers[l].layer : -1;
+		s->row[i].k = c->u->layers[l < s->n_layer ? l : 0].k;
+		s->row[i].k_new = s->k_new[i / (s->n_layer + 1)];
+	}
+	return 0;
+}
+
+static void k_finish(void *ctx, const struct whatif_case *c)
+{
+	struct ks *s = ctx;
+	int any = 0;
+
+	k_pool(s, c->u);
+	for (size_t i = 0; i < s->n_new; i++)
+		any |= s->row[i * (s->n_layer + 1) + s->n_layer].tokens > 0;
+	if (!any) {
+		snprintf(c->why, c->why_size, "no decisions in this selection, or none of these k can "
+			"be answered without router scores");
+		whatif_ks_free(s->out);
+	} else if (!c->full) {
+		snprintf(c->why, c->why_size, "%swithout router scores (detail `full`) only a smaller k "
+			"can be answered, and `mass` not at all", c->weights ? "" : "the run keeps no gate weights: no "
+			"lost weight; ");
+	}
+}
+
+static void k_close(void *ctx)
+{
+	struct ks *s = ctx;
+
+	free(s->weight);
+	free(s->lost);
+	free(s->mass);
+	free(s->scored);
+	free(s->count);
+}
+
 int whatif_topk(struct reader *r, const struct load_filter *f, const struct whatif_opt *o,
 	struct whatif_ks *out, struct moe_err *e)
 {
-	struct ks s = { 0 };
-	struct run_info *u = NULL;
-	int can, status = -1, full;
+	static const struct whatif_kind kind = { .want = SCAN_WEIGHTS | SCAN_LOGITS, .open = k_open,
+		.layer = k_layer, .finish = k_finish, .close = k_close };
+	struct ks s = { .out = out };
 
 	memset(out, 0, sizeof *out);
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
-	if (can <= 0) {
-		status = can;
-		goto out;
-	}
-	full = !strcmp(u->detail, "full");
-	choose_k(&s, u, o, full);
-	s.n_layer = u->n_moe_layer;
-	out->n = s.n_new * (s.n_layer + 1);
-	out->row = s.row = calloc(out->n + 1, sizeof *s.row);
-	s.weight = calloc(out->n + 1, sizeof *s.weight);
-	s.lost = calloc(out->n + 1, sizeof *s.lost);
-	s.mass = calloc(out->n + 1, sizeof *s.mass);
-	s.scored = calloc(out->n + 1, sizeof *s.scored);
-	s.count = calloc(s.n_new * s.n_layer * MOE_MAX_EXPERT + 1, sizeof *s.count);
-	if (!s.row || !s.weight || !s.lost || !s.mass || !s.scored || !s.count) {
-		err_nomem(e, out->n * (sizeof *s.row + MOE_MAX_EXPERT * 8), "figures of top-k");
-		goto out;
-	}
-	for (size_t i = 0; i < out->n; i++) {
-		size_t l = i % (s.n_layer + 1);
-
-		s.row[i].layer = l < s.n_layer ? u->layers[l].layer : -1;
-		s.row[i].k = u->layers[l < s.n_layer ? l : 0].k;
-		s.row[i].k_new = s.k_new[i / (s.n_layer + 1)];
-	}
-	if (walk_each(r, f, u, o->batch, full, k_layer, &s, e))
-		goto out;
-	k_finish(&s, u);
-	if (!out->n || !s.row[s.n_layer].tokens) {
-		snprintf(out->why, sizeof out->why, "no decisions in this selection, or none of these k can "
-			"be answered without router scores");
-		whatif_ks_free(out);
-	} else if (!full) {
-		snprintf(out->why, sizeof out->why, "%swithout router scores (detail `full`) only a smaller k "
-			"can be answered, and `mass` not at all", strcmp(u->weights, "none") ? "" : "the run keeps no "
-			"gate weights: no lost weight; ");
-	}
-	status = 0;
-out:
-	free(s.weight);
-	free(s.lost);
-	free(s.mass);
-	free(s.scored);
-	free(s.count);
-	free(u);
-	if (status)
-		whatif_ks_free(out);
-	return status;
+	if (!whatif_answer(&kind, &s, r, f, o, out->why, sizeof out->why, e))
+		return 0;
+	whatif_ks_free(out);
+	return -1;
 }
 
 void whatif_ks_free(struct whatif_ks *v)
@@ -380,6 +478,7 @@ static double substitutes(const float *z, const double *p, const uint16_t *cold,
 }
 
 struct cuts {
+	struct whatif_cuts *out;
 	struct whatif_cut *row;    /* [n_n][n_layer + 1] */
 	unsigned n[WHATIF_LIST];
 	size_t n_n, n_layer;
@@ -389,14 +488,14 @@ struct cuts {
 	double *w_all, *w_lost;    /* as row */
 };
 
-static int cut_layer(void *ctx, size_t layer, const struct walk_layer *l,
-	const struct walk_batch *b, struct moe_err *e)
+static int cut_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
 {
 	struct cuts *s = ctx;
 	const uint16_t *cold = s->order + layer * MOE_MAX_EXPERT;
 	double p[MOE_MAX_EXPERT];
 
-	(void)b;
+	(void)worker;
 	(void)e;
 	for (uint32_t t = 0; t < l->n; t++) {
 		const uint16_t *set = l->experts + (size_t)t * l->k;
@@ -409,22 +508,22 @@ static int cut_layer(void *ctx, size_t layer, const struct walk_layer *l,
 			own += p[set[i]];
 		for (size_t i = 0; i < s->n_n; i++) {
 			size_t at = i * (s->n_layer + 1) + layer;
-			uint8_t mark[MOE_MAX_EXPERT] = { 0 };
+			uint8_t mark[MOE_MAX_EXPERT];
 			unsigned gone = 0;
 			double mass = 0;
 
-			for (unsigned j = 0; j < l->k; j++) {
-				int out = cold[set[j]] < s->n[i];
-
-				gone += (unsigned)out;
-				mark[set[j]] = 1;
-				mass += z && !out ? p[set[j]] : 0;
-			}
+			for (unsigned j = 0; j < l->k; j++)
+				gone += cold[set[j]] < s->n[i];
 			s->touched[at] += gone > 0;
 			s->lost[at] += gone == l->k;
 			s->tokens[at]++;
 			if (!z || !(own > 0))
 				continue;
+			memset(mark, 0, l->n_expert);
+			for (unsigned j = 0; j < l->k; j++) {
+				mark[set[j]] = 1;
+				mass += cold[set[j]] < s->n[i] ? 0 : p[set[j]];
+			}
 			mass += substitutes(z, p, cold, l->n_expert, s->n[i], gone, mark);
 			s->mass[at] += mass / own;
 			s->scored[at]++;
@@ -500,7 +599,7 @@ static int cut_loads(struct cuts *s, const struct load_set *set, struct moe_err 
 	return 0;
 }
 
-static void cut_finish(struct cuts *s)
+static void cut_pool(struct cuts *s)
 {
 	for (size_t i = 0; i < s->n_n * (s->n_layer + 1); i++) {
 		size_t all = i / (s->n_layer + 1) * (s->n_layer + 1) + s->n_layer;
@@ -516,21 +615,23 @@ static void cut_finish(struct cuts *s)
 	}
 }
 
-static int cuts_init(struct cuts *s, const struct run_info *u, const struct whatif_opt *o,
-	struct whatif_cuts *out, struct moe_err *e)
+static int cut_open(void *ctx, const struct whatif_case *c, struct moe_err *e)
 {
-	unsigned most = u->layers[0].n_expert;
+	struct cuts *s = ctx;
+	unsigned most = c->u->layers[0].n_expert;
+	struct load_set set = { 0 };
 	size_t n;
+	int bad;
 
-	s->n_layer = u->n_moe_layer;
-	s->n_n = o->n_prune;
-	memcpy(s->n, o->prune, sizeof s->n);
+	s->n_layer = c->u->n_moe_layer;
+	s->n_n = c->o->n_prune;
+	memcpy(s->n, c->o->prune, sizeof s->n);
 	if (!s->n_n)
 		for (unsigned d = 16; d >= 2; d /= 2)
 			if (most / d > (s->n_n ? s->n[s->n_n - 1] : 0))
 				s->n[s->n_n++] = most / d;
 	n = s->n_n * (s->n_layer + 1);
-	out->row = s->row = calloc(n + 1, sizeof *s->row);
+	s->out->row = s->row = calloc(n + 1, sizeof *s->row);
 	s->order = calloc(s->n_layer * MOE_MAX_EXPERT, sizeof *s->order);
 	s->mass = calloc(n + 1, sizeof *s->mass);
 	s->touched = calloc(n + 1, sizeof *s->touched);
@@ -545,58 +646,59 @@ static int cuts_init(struct cuts *s, const struct run_info *u, const struct what
 	for (size_t i = 0; i < n; i++) {
 		size_t l = i % (s->n_layer + 1);
 
-		s->row[i].layer = l < s->n_layer ? u->layers[l].layer : -1;
+		s->row[i].layer = l < s->n_layer ? c->u->layers[l].layer : -1;
 	}
-	out->n = n;
-	return 0;
+	s->out->n = n;
+	bad = reader_load(c->r, c->f, &set, e) || cut_loads(s, &set, e);
+	load_set_free(&set);
+	return bad ? -1 : 0;
+}
+
+static void cut_finish(void *ctx, const struct whatif_case *c)
+{
+	struct cuts *s = ctx;
+
+	cut_pool(s);
+	if (!s->out->n) {
+		snprintf(c->why, c->why_size, "one expert a layer: nothing can be pruned");
+	} else if (!s->row[s->n_layer].picks) {
+		snprintf(c->why, c->why_size, "no decisions in this selection");
+		whatif_cuts_free(s->out);
+	} else if (!c->singles) {
+		snprintf(c->why, c->why_size, "detail `counts`: shares of picks and weight only; which "
+			"tokens lose picks needs detail `routes`, what would take their place `full`");
+	} else if (!c->full) {
+		snprintf(c->why, c->why_size, "no router scores: `mass`, what the next best experts "
+			"would make up for, needs detail `full`");
+	}
+}
+
+static void cut_close(void *ctx)
+{
+	struct cuts *s = ctx;
+
+	free(s->order);
+	free(s->mass);
+	free(s->touched);
+	free(s->lost);
+	free(s->tokens);
+	free(s->scored);
+	free(s->w_all);
+	free(s->w_lost);
 }
 
 int whatif_prune(struct reader *r, const struct load_filter *f, const struct whatif_opt *o,
 	struct whatif_cuts *out, struct moe_err *e)
 {
-	struct cuts s = { 0 };
-	struct load_set set = { 0 };
-	struct run_info *u = NULL;
-	int can, status = -1;
+	static const struct whatif_kind kind = { .counts = 1, .want = SCAN_LOGITS, .open = cut_open,
+		.layer = cut_layer, .finish = cut_finish, .close = cut_close };
+	struct cuts s = { .out = out };
 
 	memset(out, 0, sizeof *out);
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
-	if (can < 0 || !u->n_moe_layer) {
-		status = can;
-		goto out;
-	}
-	if (cuts_init(&s, u, o, out, e) || reader_load(r, f, &set, e) || cut_loads(&s, &set, e))
-		goto out;
-	if (can && walk_each(r, f, u, o->batch, !strcmp(u->detail, "full"), cut_layer, &s, e))
-		goto out;
-	cut_finish(&s);
-	if (!out->n) {
-		snprintf(out->why, sizeof out->why, "one expert a layer: nothing can be pruned");
-	} else if (!s.row[s.n_layer].picks) {
-		snprintf(out->why, sizeof out->why, "no decisions in this selection");
-		whatif_cuts_free(out);
-	} else if (!can) {
-		snprintf(out->why, sizeof out->why, "detail `counts`: shares of picks and weight only; which "
-			"tokens lose picks needs detail `routes`, what would take their place `full`");
-	} else if (strcmp(u->detail, "full")) {
-		snprintf(out->why, sizeof out->why, "no router scores: `mass`, what the next best experts "
-			"would make up for, needs detail `full`");
-	}
-	status = 0;
-out:
-	load_set_free(&set);
-	free(s.order);
-	free(s.mass);
-	free(s.touched);
-	free(s.lost);
-	free(s.tokens);
-	free(s.scored);
-	free(s.w_all);
-	free(s.w_lost);
-	free(u);
-	if (status)
-		whatif_cuts_free(out);
-	return status;
+	if (!whatif_answer(&kind, &s, r, f, o, out->why, sizeof out->why, e))
+		return 0;
+	whatif_cuts_free(out);
+	return -1;
 }
 
 void whatif_cuts_free(struct whatif_cuts *v)

@@ -26,6 +26,7 @@
 #define PAIR_BYTES ((size_t)512 << 20) /* co-activation counts of all layers */
 
 struct places {
+	struct whatif_places *out;
 	struct whatif_place *row;   /* [SIM_N_PLACE][n_layer + 1] */
 	struct sim_where *where;    /* as row, of layers */
 	size_t n_layer;
@@ -34,28 +35,28 @@ struct places {
 	uint64_t *ranks, *nodes;    /* as row */
 	double *load;               /* [SIM_N_PLACE][n_layer][ranks] */
 	size_t n_rank;
+	uint64_t tokens;            /* of all layers */
 };
 
-static int pair_layer(void *ctx, size_t layer, const struct walk_layer *l,
-	const struct walk_batch *b, struct moe_err *e)
+static int pair_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
 {
 	struct places *s = ctx;
 
-	(void)b;
+	(void)worker;
 	(void)e;
 	for (uint32_t t = 0; t < l->n; t++)
-		metrics_coact_add(s->pairs[layer], l->n_expert, l->experts + (size_t)t * l->k, l->k);
+		metrics_coact_add_half(s->pairs[layer], NULL, l->n_expert, l->experts + (size_t)t * l->k, l->k);
 	return 0;
 }
 
-static int reach_layer(void *ctx, size_t layer, const struct walk_layer *l,
-	const struct walk_batch *b, struct moe_err *e)
+static int reach_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
 {
 	struct places *s = ctx;
-	uint32_t seen[MOE_MAX_EXPERT];
 	unsigned ranks, nodes;
 
-	(void)b;
+	(void)worker;
 	(void)e;
 	for (int p = 0; p < SIM_N_PLACE; p++) {
 		size_t at = (size_t)p * (s->n_layer + 1) + layer;
@@ -63,7 +64,7 @@ static int reach_layer(void *ctx, size_t layer, const struct walk_layer *l,
 		if (!s->where[at].start)
 			continue;
 		for (uint32_t t = 0; t < l->n; t++) {
-			sim_reach(s->where + at, l->experts + (size_t)t * l->k, l->k, s->turn[layer] + t, seen,
+			sim_reach(s->where + at, l->experts + (size_t)t * l->k, l->k, s->turn[layer] + t,
 				&ranks, &nodes);
 			s->ranks[at] += ranks;
 			s->nodes[at] += nodes;
@@ -81,9 +82,10 @@ static struct sim_cluster cluster_of(const struct whatif_opt *o, size_t n_expert
 }
 
 /* Pair counts, where they fit and decisions are there. Sets pairs to NULL otherwise. */
-static int count_pairs(struct places *s, struct reader *r, const struct load_filter *f,
-	const struct run_info *u, uint32_t batch, struct moe_err *e)
+static int count_pairs(struct places *s, const struct whatif_case *c, struct moe_err *e)
 {
+	const struct walk_opt w = { .batch = c->o->batch, .threads = c->o->threads };
+	const struct run_info *u = c->u;
 	size_t bytes = 0;
 
 	for (size_t l = 0; l < s->n_layer; l++)
@@ -98,7 +100,11 @@ static int count_pairs(struct places *s, struct reader *r, const struct load_fil
 		if (!s->pairs[l])
 			return err_nomem(e, bytes, "pairs of experts");
 	}
-	return walk_each(r, f, u, batch, 0, pair_layer, s, e);
+	if (walk_each(c->r, c->f, u, &w, pair_layer, s, e))
+		return -1;
+	for (size_t l = 0; l < s->n_layer; l++)
+		metrics_coact_mirror(s->pairs[l], u->layers[l].n_expert);
+	return 0;
 }
 
 /* Place one layer under one policy and weigh its ranks. */
@@ -197,31 +203,6 @@ static void pool(struct places *s, const struct whatif_opt *o, int p)
 	all->mean = sum / (double)n;
 }
 
-static int places_init(struct places *s, const struct run_info *u, const struct whatif_opt *o,
-	struct whatif_places *out, struct moe_err *e)
-{
-	size_t n = SIM_N_PLACE * (u->n_moe_layer + (size_t)1);
-
-	s->n_layer = u->n_moe_layer;
-	s->n_rank = o->ranks;
-	out->row = s->row = calloc(n, sizeof *s->row);
-	s->where = calloc(n, sizeof *s->where);
-	s->ranks = calloc(n, sizeof *s->ranks);
-	s->nodes = calloc(n, sizeof *s->nodes);
-	s->turn = calloc(s->n_layer, sizeof *s->turn);
-	s->load = calloc(SIM_N_PLACE * s->n_layer * s->n_rank, sizeof *s->load);
-	if (!s->row || !s->where || !s->ranks || !s->nodes || !s->turn || !s->load)
-		return err_nomem(e, n * sizeof *s->row, "placements");
-	out->n = n;
-	for (size_t i = 0; i < n; i++) {
-		size_t l = i % (s->n_layer + 1);
-
-		s->row[i].layer = l < s->n_layer ? u->layers[l].layer : -1;
-		s->row[i].policy = (enum sim_place)(i / (s->n_layer + 1));
-	}
-	return 0;
-}
-
 /* The shape of the cluster must suit every layer before anything is computed. */
 static int check_cluster(const struct run_info *u, const struct whatif_opt *o, struct moe_err *e)
 {
@@ -254,57 +235,90 @@ static void places_why(const struct places *s, const struct whatif_opt *o, int c
 			"pJ a bit: assumptions", o->act_bytes, o->link, o->net, o->link_pj, o->net_pj);
 }
 
-int whatif_placement(struct reader *r, const struct load_filter *f, const struct whatif_opt *o,
-	struct whatif_places *out, struct moe_err *e)
+static int places_open(void *ctx, const struct whatif_case *c, struct moe_err *e)
 {
-	struct places s = { 0 };
+	struct places *s = ctx;
+	const struct run_info *u = c->u;
+	const struct whatif_opt *o = c->o;
 	struct load_set set = { 0 };
-	struct run_info *u = NULL;
-	uint64_t tokens = 0;
-	int can, status = -1;
+	int status = -1;
+	size_t n = SIM_N_PLACE * (u->n_moe_layer + (size_t)1);
 
-	memset(out, 0, sizeof *out);
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
-	if (can < 0 || !u->n_moe_layer) {
-		status = can;
-		goto out;
+	if (check_cluster(u, o, e))
+		return -1;
+	s->n_layer = u->n_moe_layer;
+	s->n_rank = o->ranks;
+	s->out->row = s->row = calloc(n, sizeof *s->row);
+	s->where = calloc(n, sizeof *s->where);
+	s->ranks = calloc(n, sizeof *s->ranks);
+	s->nodes = calloc(n, sizeof *s->nodes);
+	s->turn = calloc(s->n_layer, sizeof *s->turn);
+	s->load = calloc(SIM_N_PLACE * s->n_layer * s->n_rank, sizeof *s->load);
+	if (!s->row || !s->where || !s->ranks || !s->nodes || !s->turn || !s->load)
+		return err_nomem(e, n * sizeof *s->row, "placements");
+	s->out->n = n;
+	for (size_t i = 0; i < n; i++) {
+		size_t l = i % (s->n_layer + 1);
+
+		s->row[i].layer = l < s->n_layer ? u->layers[l].layer : -1;
+		s->row[i].policy = (enum sim_place)(i / (s->n_layer + 1));
 	}
-	if (check_cluster(u, o, e) || places_init(&s, u, o, out, e) || reader_load(r, f, &set, e) ||
-	    (can && count_pairs(&s, r, f, u, o->batch, e)))
+	if (reader_load(c->r, c->f, &set, e) || (c->singles && count_pairs(s, c, e)))
 		goto out;
-	for (size_t l = 0; l < s.n_layer; l++) {
-		tokens += set.layer[l].tokens;
+	for (size_t l = 0; l < s->n_layer; l++) {
+		s->tokens += set.layer[l].tokens;
 		for (int p = 0; p < SIM_N_PLACE; p++)
-			if (place_layer(&s, o, set.layer + l, l, (enum sim_place)p, e))
+			if (place_layer(s, o, set.layer + l, l, (enum sim_place)p, e))
 				goto out;
-	}
-	if (can && walk_each(r, f, u, o->batch, 0, reach_layer, &s, e))
-		goto out;
-	for (int p = 0; p < SIM_N_PLACE; p++)
-		pool(&s, o, p);
-	if (tokens) {
-		places_why(&s, o, can, out->why, sizeof out->why);
-	} else {
-		snprintf(out->why, sizeof out->why, "no decisions in this selection");
-		whatif_places_free(out);
 	}
 	status = 0;
 out:
-	for (size_t i = 0; s.where && i < SIM_N_PLACE * (s.n_layer + 1); i++)
-		sim_where_free(s.where + i);
-	for (size_t l = 0; s.pairs && l < s.n_layer; l++)
-		free(s.pairs[l]);
-	free(s.pairs);
-	free(s.where);
-	free(s.ranks);
-	free(s.nodes);
-	free(s.turn);
-	free(s.load);
 	load_set_free(&set);
-	free(u);
-	if (status)
-		whatif_places_free(out);
 	return status;
+}
+
+static void places_finish(void *ctx, const struct whatif_case *c)
+{
+	struct places *s = ctx;
+
+	for (int p = 0; p < SIM_N_PLACE; p++)
+		pool(s, c->o, p);
+	if (s->tokens) {
+		places_why(s, c->o, c->singles, c->why, c->why_size);
+	} else {
+		snprintf(c->why, c->why_size, "no decisions in this selection");
+		whatif_places_free(s->out);
+	}
+}
+
+static void places_close(void *ctx)
+{
+	struct places *s = ctx;
+
+	for (size_t i = 0; s->where && i < SIM_N_PLACE * (s->n_layer + 1); i++)
+		sim_where_free(s->where + i);
+	for (size_t l = 0; s->pairs && l < s->n_layer; l++)
+		free(s->pairs[l]);
+	free(s->pairs);
+	free(s->where);
+	free(s->ranks);
+	free(s->nodes);
+	free(s->turn);
+	free(s->load);
+}
+
+int whatif_placement(struct reader *r, const struct load_filter *f, const struct whatif_opt *o,
+	struct whatif_places *out, struct moe_err *e)
+{
+	static const struct whatif_kind kind = { .counts = 1, .open = places_open, .layer = reach_layer,
+		.finish = places_finish, .close = places_close };
+	struct places s = { .out = out };
+
+	memset(out, 0, sizeof *out);
+	if (!whatif_answer(&kind, &s, r, f, o, out->why, sizeof out->why, e))
+		return 0;
+	whatif_places_free(out);
+	return -1;
 }
 
 void whatif_places_free(struct whatif_places *v)

@@ -27,11 +27,12 @@ struct one {
 };
 
 struct routes {
+	struct whatif_routes *out;
 	struct whatif_route *row;    /* [n_preset][n_layer + 1] */
 	struct one *one;             /* [n_preset][n_layer] */
 	size_t n_preset, n_layer;
-	struct moe_batch_out out;
-	int32_t *token;
+	struct moe_batch_out *picks; /* [workers] scratch */
+	int workers;
 };
 
 static void count_token(struct one *s, struct whatif_route *d, const struct moe_batch_out *out,
@@ -70,27 +71,26 @@ static void count_token(struct one *s, struct whatif_route *d, const struct moe_
 	d->tokens++;
 }
 
-static int route_layer(void *ctx, size_t layer, const struct walk_layer *l,
-	const struct walk_batch *b, struct moe_err *e)
+static int route_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
 {
 	struct routes *s = ctx;
-	struct moe_batch_in in = { .n = l->n, .logits = l->logits, .token = s->token };
+	struct moe_batch_out *out = &s->picks[worker];
+	struct moe_batch_in in = { .n = l->n, .logits = l->logits, .token = l->token };
 	double p[MOE_MAX_EXPERT];
 
 	if (!l->logits)
 		return 0;
-	for (uint32_t t = 0; t < l->n; t++)
-		s->token[t] = b->token[l->at[t]];
 	for (size_t i = 0; i < s->n_preset; i++) {
 		struct one *o = s->one + i * s->n_layer + layer;
 		struct whatif_route *d = s->row + i * (s->n_layer + 1) + layer;
 
 		in.number = o->batches++;
-		if (moe_route_batch(&o->spec, &in, o->bias, &s->out, e))
+		if (moe_route_batch(&o->spec, &in, o->bias, out, e))
 			return -1;
 		for (uint32_t t = 0; t < l->n; t++) {
 			whatif_softmax(l->logits + (size_t)t * l->n_expert, l->n_expert, p);
-			count_token(o, d, &s->out, moe_batch_slots(&o->spec), l, t, p);
+			count_token(o, d, out, moe_batch_slots(&o->spec), l, t, p);
 		}
 		o->want += (uint64_t)l->n * l->k;
 	}
@@ -104,15 +104,17 @@ static const char *preset_at(const struct whatif_opt *o, size_t i)
 
 /* Without a list of presets: all that suit the model's shape. A preset that was asked for and does
  * not suit is an error. */
-static int routes_init(struct routes *s, const struct run_info *u, const struct whatif_opt *o,
-	struct whatif_routes *out, struct moe_err *e)
+static int routes_open(void *ctx, const struct whatif_case *c, struct moe_err *e)
 {
+	struct routes *s = ctx;
+	const struct run_info *u = c->u;
+	const struct whatif_opt *o = c->o;
 	size_t slots = 1, most = 0;
 
 	while (preset_at(o, most))
 		most++;
 	s->n_layer = u->n_moe_layer;
-	out->row = s->row = calloc(most * (s->n_layer + 1) + 1, sizeof *s->row);
+	s->out->row = s->row = calloc(most * (s->n_layer + 1) + 1, sizeof *s->row);
 	s->one = calloc(most * s->n_layer + 1, sizeof *s->one);
 	if (!s->row || !s->one)
 		return err_nomem(e, most * s->n_layer * sizeof *s->one, "routers");
@@ -140,15 +142,20 @@ static int routes_init(struct routes *s, const struct run_info *u, const struct 
 			.preset = preset_at(o, i), .k = s->one[s->n_preset * s->n_layer].spec.route.k };
 		s->n_preset++;
 	}
-	out->n = s->n_preset * (s->n_layer + 1);
-	s->token = malloc(o->batch * sizeof *s->token);
-	s->out.n_pick = malloc(o->batch * sizeof *s->out.n_pick);
-	s->out.experts = malloc(o->batch * slots * sizeof *s->out.experts);
-	s->out.weights = malloc(o->batch * slots * sizeof *s->out.weights);
-	s->out.fate = malloc(o->batch * slots);
-	if (!s->token || !s->out.n_pick || !s->out.experts || !s->out.weights || !s->out.fate)
-		return err_nomem(e, o->batch * slots * 7, "a batch's picks");
-	return 0;
+	s->out->n = s->n_preset * (s->n_layer + 1);
+	s->workers = c->workers;
+	s->picks = calloc((size_t)s->workers, sizeof *s->picks);
+	for (int i = 0; s->picks && i < s->workers; i++) {
+		struct moe_batch_out *p = &s->picks[i];
+
+		p->n_pick = malloc(o->batch * sizeof *p->n_pick);
+		p->experts = malloc(o->batch * slots * sizeof *p->experts);
+		p->weights = malloc(o->batch * slots * sizeof *p->weights);
+		p->fate = malloc(o->batch * slots);
+		if (!p->n_pick || !p->experts || !p->weights || !p->fate)
+			return err_nomem(e, o->batch * slots * 7, "a batch's picks");
+	}
+	return s->picks ? 0 : err_nomem(e, (size_t)s->workers * sizeof *s->picks, "batches of picks");
 }
 
 static void figures(struct whatif_route *d, const struct one *o, uint64_t decisions)
@@ -162,7 +169,7 @@ static void figures(struct whatif_route *d, const struct one *o, uint64_t decisi
 	d->mass = o->mass / n;
 }
 
-static void routes_finish(struct routes *s)
+static void routes_pool(struct routes *s)
 {
 	uint64_t sorted[MOE_MAX_EXPERT];
 	struct metrics_balance bal;
@@ -191,44 +198,49 @@ static void routes_finish(struct routes *s)
 	}
 }
 
+static void routes_finish(void *ctx, const struct whatif_case *c)
+{
+	struct routes *s = ctx;
+
+	routes_pool(s);
+	if (!s->n_preset) {
+		snprintf(c->why, c->why_size, "no router suits this model's shape");
+		whatif_routes_free(s->out);
+	} else if (!s->row[s->n_layer].tokens) {
+		snprintf(c->why, c->why_size, "no decisions with scores in this selection");
+		whatif_routes_free(s->out);
+	} else {
+		snprintf(c->why, c->why_size, "the scores come from a model trained with its own router "
+			"(%.100s); another rule on them is no model trained with that rule", c->u->router);
+	}
+}
+
+static void routes_close(void *ctx)
+{
+	struct routes *s = ctx;
+
+	for (int i = 0; s->picks && i < s->workers; i++) {
+		free(s->picks[i].n_pick);
+		free(s->picks[i].experts);
+		free(s->picks[i].weights);
+		free(s->picks[i].fate);
+	}
+	free(s->picks);
+	free(s->one);
+}
+
 int whatif_reroute(struct reader *r, const struct load_filter *f, const struct whatif_opt *o,
 	struct whatif_routes *out, struct moe_err *e)
 {
-	struct routes s = { 0 };
-	struct run_info *u = NULL;
-	int can, status = -1;
+	static const struct whatif_kind kind = { .scores = 1, .want = SCAN_LOGITS, .open = routes_open,
+		.layer = route_layer, .finish = routes_finish, .close = routes_close };
+	struct routes s = { .out = out };
 
 	memset(out, 0, sizeof *out);
-	can = whatif_begin(r, f, 1, &u, out->why, sizeof out->why, e);
-	if (can <= 0) {
-		status = can;
-		goto out;
-	}
-	if (routes_init(&s, u, o, out, e) || walk_each(r, f, u, o->batch, 1, route_layer, &s, e))
-		goto out;
-	routes_finish(&s);
-	if (!s.n_preset) {
-		snprintf(out->why, sizeof out->why, "no router suits this model's shape");
-		whatif_routes_free(out);
-	} else if (!s.row[s.n_layer].tokens) {
-		snprintf(out->why, sizeof out->why, "no decisions with scores in this selection");
-		whatif_routes_free(out);
-	} else {
-		snprintf(out->why, sizeof out->why, "the scores come from a model trained with its own router "
-			"(%.100s); another rule on them is no model trained with that rule", u->router);
-	}
-	status = 0;
-out:
-	free(s.one);
-	free(s.token);
-	free(s.out.n_pick);
-	free(s.out.experts);
-	free(s.out.weights);
-	free(s.out.fate);
-	free(u);
-	if (status)
-		whatif_routes_free(out);
-	return status;
+	if (!whatif_answer(&kind, &s, r, f, o, out->why, sizeof out->why, e))
+		return 0;
+	whatif_routes_free(out);
+	return -1;
 }
 
 void whatif_routes_free(struct whatif_routes *v)

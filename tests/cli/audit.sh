@@ -33,9 +33,6 @@ refuse 3 'has an audit log already' audit init a.db --origin example.org/a --key
 gen "a run" "$tiny" -d a.db -n 20 -s 1 --domain code --name '=1+1' "Once upon"
 ok "a profile" profile "$tiny" "$root/models/texts/c.txt" -d a.db -q --max-tokens 300
 [ "$(leaf a.db 6)" -gt 3 ] || no "no batches in the log"
-printf 'layer_id,expert_id,count\n0,0,5\n0,1,7\n' >counts.csv
-refuse 2 'audit log|another --db' import counts.csv --top-k 1 -d a.db
-refuse 2 'audit log|conversation' run --chat "$tiny" --chat-template chatml -d a.db
 
 # ---- verdicts ----
 v 2 -p keys/k.pub a.db --deep
@@ -98,6 +95,15 @@ says fork 'FORK|signed two different' out
 v 0 -p keys/k.pub --proof fork.json
 says "fork evidence" 'FORK: of log' out
 v 0 -p keys/k.pub a.db --anchor fork_anchors
+v 1 -p keys/k.pub b.db --anchor fork_anchors --json
+says "fork as JSON" '"verdict": "TAMPERED"|"fork": {"format": "moescope-proof/1", "kind": "fork"' out
+sqlite3 :memory: "SELECT json_extract(CAST(readfile('out') AS TEXT), '\$.fork')" >fork2.json
+v 0 -p keys/k.pub --proof fork2.json
+v 3 -p keys/k.pub nothing.db --json
+says "an error as JSON" '"verdict": "ERROR", "status": 3, "error": "' out
+run_it audit verify nothing.db --pubkey keys/k.pub --json
+[ $got = 3 ] || no "audit verify of nothing: exit $got"
+says "the same error" '"verdict": "ERROR", "status": 3, "error": "' out
 
 # ---- keys ----
 ok rotate audit rotate a.db --new-key keys/k2
@@ -123,14 +129,6 @@ says redacted 'VALID|REDACTED(' out
 refuse 3 'redacted or pruned' audit prove a.db 1 7 --run 1
 refuse 2 'promised' audit retain a.db --days 5
 ok retain audit retain a.db
-ok "short retention" audit init short.db --origin example.org/s --key keys/s --retain 1
-gen "a run in it" "$tiny" -d short.db -n 4 -s 1 Hello
-sqlite3 short.db "UPDATE run SET ended = 1" # long ago; a table of the projection
-ok prune audit retain short.db
-says prune 'pruned 4 payloads|1 days' out
-v 2 -p keys/s.pub short.db
-says pruned 'pruned 4' out
-
 # ---- what is logged: sums only, encrypted ----
 ok "sums" audit init sums.db --origin example.org/sums --key keys/sums --detail sums
 gen "a run of sums" "$tiny" -d sums.db -n 20 -s 1 Hello
@@ -148,8 +146,23 @@ says sealed 'VALID|sealed ' out
 refuse 3 'encrypted' audit explain sealed.db 1 3
 ok "unsealing" audit unseal sealed.db 1 3 --seal keys/seal
 says unsealed 'position 3|layer 2' out
+ok "replaying what is encrypted" audit replay sealed.db 1 --model "$tiny" --seal keys/seal -t 2 -b 3
+says "replaying what is encrypted" '1 BIT_EXACT' out
+run_it audit replay sealed.db 1 --model "$tiny"
+[ $got = 2 ] || no "replay without the key: exit $got: $(cat out err)"
+says "replay without the key" 'NOT_COMPARABLE|encrypted (--seal)' out
 ok "forgetting" audit redact sealed.db 1 1 --basis "asked for"
 same "the subject's key" "$(sqlite3 sealed.db 'SELECT count(*) FROM audit_subject WHERE key IS NOT NULL')" 0
+grep -aq 'patient 12' sealed.db && no "the name of an erased subject is still in the file"
+gen "the subject comes back" "$tiny" -d sealed.db -n 5 -s 1 --name "patient 12" Hello
+ok "unsealing what came after" audit unseal sealed.db 1 1 --seal keys/seal
+gen "and again" "$tiny" -d sealed.db -n 5 -s 1 --name "patient 12" Hello
+ok "holding one of them" audit hold sealed.db 2 1 --basis "case 9"
+refuse 2 "key also opens run 2, sequence 1|legal hold" audit redact sealed.db 3 1 --basis "asked for"
+ok "what is held still opens" audit unseal sealed.db 1 1 --run 2 --seal keys/seal
+ok "releasing it" audit hold sealed.db 2 1 --release --basis "over"
+ok "forgetting both" audit redact sealed.db 3 1 --basis "asked for"
+refuse 3 '' audit unseal sealed.db 1 1 --run 2 --seal keys/seal
 v 2 -p keys/sealed.pub sealed.db --deep
 refuse 3 '' audit unseal sealed.db 1 3 --seal keys/seal
 ok "best effort" audit init effort.db --origin example.org/e --key keys/e --loss best-effort
@@ -170,6 +183,11 @@ done
 grep -q "\"'=cmd|1\"" bundle/records.csv || no "a formula is not disarmed: $(grep cmd bundle/records.csv)"
 same "rows of decisions" "$(sed 1d bundle/decisions.csv | wc -l)" \
 	"$(q a.db "SELECT count(*) FROM routing WHERE run = $last")"
+sed 1d bundle/records.csv | cut -d, -f4 | tr -d '"\r' | sed 's/^setting_.*/setting_/' | sort -u >keys_used
+[ "$(wc -l <keys_used)" -gt 30 ] || no "only $(wc -l <keys_used) keys in the bundle's records"
+while read -r key; do
+	grep -q "[ ,]$key\([ ,*]\|\$\)" bundle/FIELDS.txt || no "the field dictionary does not say what '$key' is"
+done <keys_used
 grep -q 'moescope-verify' bundle/VERIFY.txt || no "no instructions"
 refuse 4 'bundle' audit export a.db "$last" -o bundle
 same "exports in the log" "$(leaf a.db 16)" 1

@@ -153,19 +153,27 @@ refuse 3 'nothere.db|no such file' export nothere.db
 python=${PYTHON:-/usr/bin/python3}
 if "$python" -c 'import numpy' 2>/dev/null; then
 	for args in '' '--experts 20'; do # all scores, then a few experts nobody picks
-		rm -f n.db n.npz
+		rm -rf n.db m.db n
+		mkdir n
 		# shellcheck disable=SC2086
-		"$feed" n.db --full --tokens 700 --experts 11 --k 3 --layers 2 $args >/dev/null
-		ok "npz" export n.db --format npz -o n.npz
-		"$MOESCOPE" stat n.db --json >1.json 2>/dev/null
-		"$MOESCOPE" stat n.db --by expert --json >2.json
-		"$MOESCOPE" stat n.db --locality --json >3.json
-		"$MOESCOPE" stat n.db --coactivation --json >4.json
-		"$MOESCOPE" sql n.db --csv 'SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2' >5.csv
-		PYTHONDONTWRITEBYTECODE=1 "$python" "$root/tests/ref/npz_stat.py" n.npz 1.json 2.json 3.json 4.json \
-			5.csv >npz.out 2>&1 || no "npz: $(head -5 npz.out)"
+		"$feed" n.db --full --tokens 900 --prompt 30 --generate 15 --vocab 60 --experts 11 --k 3 --layers 2 $args >/dev/null
+		# shellcheck disable=SC2086
+		"$feed" m.db --full --tokens 900 --prompt 30 --generate 15 --vocab 60 --experts 11 --k 3 --layers 2 --noise 0.2 $args >/dev/null
+		ok "npz" export n.db --format npz -o n/a.npz
+		ok "npz" export m.db --format npz -o n/b.npz
+		for what in layers: experts:--by=expert domains:--by=domain locality:--locality \
+			coactivation:--coactivation cross:--cross-layer vocabulary:--vocabulary npmi:--npmi \
+			specialisation:--specialisation; do
+			# shellcheck disable=SC2086
+			"$MOESCOPE" stat n.db ${what#*:} --json >"n/${what%%:*}.json" 2>/dev/null
+		done
+		"$MOESCOPE" diff n.db m.db --json >n/diff.json 2>/dev/null
+		"$MOESCOPE" sql n.db --csv 'SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2' >n/routing.csv
+		"$MOESCOPE" sql n.db --csv 'SELECT id, name FROM domain' >n/names.csv
+		PYTHONDONTWRITEBYTECODE=1 "$python" "$root/tests/ref/npz_stat.py" n >npz.out 2>&1 ||
+			no "npz: $(head -5 npz.out)"
 	done
-	[ "$(cut -d' ' -f1 npz.out)" -gt 300 ] || no "npz: only $(cat npz.out)"
+	[ "$(cut -d' ' -f1 npz.out)" -gt 900 ] || no "npz: only $(cat npz.out)"
 else
 	echo "NumPy is not installed: npz was not read back"
 fi

@@ -117,7 +117,15 @@ for ranks in (2, 4, 8):
     want = [x for x in ask("whatif", "run.db", "--placement", "--ranks", str(ranks), "--json")
             if x["layer"] is None]
     assert [x for x in r["placement"] if x["ranks"] == ranks] == want and want, ranks
+assert r["cache_routing"] == ask("whatif", "run.db", "--cache-routing", "--json")
+assert r["energy"] == ask("stat", "run.db", "--energy", "--json")
+assert r["cache"] == ask("stat", "run.db", "--cache", "--json")
 b = r["baseline"]
+for key, cmd in same.items():
+    if key in ("layers", "experts", "domains", "specialisation"):
+        continue
+    want = ask(cmd[0], "run.db", "--run", "1", *cmd[1:], "--json")
+    assert b[key] == want and (want or key == "settings"), key
 assert b["run"] == 1 and b["layers"] == ask("stat", "run.db", "--run", "1", "--json")
 page = open("report.html", encoding="utf-8").read()
 figure = lambda i: float(re.search('<data id="%s" value="([^"]*)"' % i, page).group(1))

@@ -31,11 +31,11 @@ compare() { # label, reference
 }
 
 isas=
-for isa in plain avx2 avx512; do
+for isa in plain avx2 avx512 neon dotprod; do
 	if "$MOESCOPE" run "$tiny" x -n 0 --no-log --isa $isa >/dev/null 2>err; then
 		isas="$isas $isa"
 	else
-		grep -q 'does not have' err || no "--isa $isa: $(cat err)"
+		grep -q 'does not have\|no kernels' err || no "--isa $isa: $(cat err)"
 	fi
 done
 

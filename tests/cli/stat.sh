@@ -86,7 +86,7 @@ alike "$(json "j.value->>'mi'" "$tmp/cross.json" "WHERE j.key = 0")" "$(sql "WIT
 	SELECT sum(n.c/t * log2(n.c*t/(x.c*y.c))) AS mi FROM n JOIN x USING (i) JOIN y USING (j), s")" \
 	"information between layers 0 and 1"
 run vocab --vocabulary
-expect "$(keys "$tmp/vocab.json")" "run domain phase layer ids tokens first first_all any any_all" \
+expect "$(keys "$tmp/vocab.json")" "run domain phase layer ids tokens first first_all any any_all next_ids next_tokens next_first next_first_all next_any next_any_all" \
 	"keys of --vocabulary"
 alike "$(json "j.value->>'first'" "$tmp/vocab.json" "WHERE j.key = 0")" "$(sql "WITH x AS (SELECT token,
 	expert, count(*) AS c FROM routing WHERE run = 1 AND layer = 0 AND rank = 0 GROUP BY 1, 2),

@@ -145,6 +145,13 @@ wrong 2 "--k: 1.5 is not a whole number" whatif "$db" --topk --k 1.5
 wrong 2 "one database is needed" whatif
 wrong 2 "no domain 'x'" whatif "$db" --domain x
 
+# The same figures from one thread as from all. (One processor: the same thing twice.)
+for q in --capacity --topk --prune --cache --cache-routing --placement --reroute; do
+	"$M" whatif "$db" $q --json --batch 77 >"$tmp/all.json" 2>&1
+	taskset -c "$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')" "$M" whatif "$db" $q --json --batch 77 >"$tmp/one.json" 2>&1
+	cmp -s "$tmp/all.json" "$tmp/one.json" || fail "$q: the number of threads changes the figures"
+done
+
 # plan: the page of the sample model with a trace, and refusals.
 "$M" plan --preset mixtral-8x7b --json >"$tmp/plan.json" 2>/dev/null
 alike "$(json "j.value->>'value'" "$tmp/plan.json" "WHERE j.value->>'item' = 'parameters_total' AND

@@ -25,6 +25,7 @@ The file is text, tokens separated by white space, numbers as C's %a:
 No vector depends on how a sum was rounded: scores that decide something are either equal by
 construction (equal logits and biases) or apart by 1e-5 of their size.
 """
+import itertools
 import math
 import os
 import sys
@@ -301,6 +302,44 @@ def sinkhorn(z, k, tol=1e-4, eps=1e-8):
     return picks, [p[t][row] for t, row in enumerate(picks)], [[0] * k for _ in z]
 
 
+def assign(cost):
+    """Column of each row [n][m], n <= m, for the least sum: Kuhn's Hungarian method with potentials."""
+    n, m = cost.shape
+    u, v, row_of, way = np.zeros(n + 1), np.zeros(m + 1), np.zeros(m + 1, int), np.zeros(m + 1, int)
+    for i in range(1, n + 1):
+        row_of[0], j0 = i, 0
+        least, used = np.full(m + 1, np.inf), np.zeros(m + 1, bool)
+        while True:
+            used[j0] = True
+            here = cost[row_of[j0] - 1] - u[row_of[j0]] - v[1:]
+            better = ~used[1:] & (here < least[1:])
+            least[1:][better], way[1:][better] = here[better], j0
+            j1 = 1 + int(np.argmin(np.where(used[1:], np.inf, least[1:])))
+            delta = least[j1]
+            np.add.at(u, row_of[used], delta)
+            v[used] -= delta
+            least[~used] -= delta
+            j0 = j1
+            if row_of[j0] == 0:
+                break
+        while j0:
+            row_of[j0], j0 = row_of[way[j0]], way[j0]
+    out = np.zeros(n, int)
+    for j in range(1, m + 1):
+        if row_of[j]:
+            out[row_of[j] - 1] = j - 1
+    return out
+
+
+def base(z):
+    """BASE: at most ceil(T/E) tokens for each expert, the largest sum of logits."""
+    T, E = z.shape
+    room = math.ceil(T / E)
+    picks = assign(np.repeat(-z, room, axis=1)) // room
+    return ([[int(e)] for e in picks], [[1 / (1 + math.exp(-z[t, e]))] for t, e in enumerate(picks)],
+            [[0] for _ in z])
+
+
 def expert_choice(z, k, cf=1.0):
     p, (T, E) = softmax_rows(z), z.shape
     cap = min(T, math.ceil(T * k / E * cf - 1e-9))
@@ -347,7 +386,7 @@ def make_batch_cases():
             cases = {
                 "switch": switch(z, E, 1), "gshard": top2(z, E, 1.0, True, draws()),
                 "glam": top2(z, E, 2.0, False, None), "noisy": noisy(z, k, math.log(2), draws()),
-                "sinkhorn": sinkhorn(z, k), "expert-choice": expert_choice(z, k),
+                "base": base(z), "sinkhorn": sinkhorn(z, k), "expert-choice": expert_choice(z, k),
                 "hash": hashed(tokens.tolist(), E, seed),
                 "loss-free": sigmoid_top(z, k, np.zeros(E)),
                 "two-level": two_level(z, k, groups, 1 if k % 2 else 2),
@@ -374,6 +413,11 @@ def batch_self_check():
     picks, _, _ = expert_choice(z, 2)
     assert np.bincount(sum(picks, []), minlength=8).tolist() == [16] * 8    # balanced by construction
     skewed = z + np.linspace(0, 3, 8)
+    assert np.bincount(np.ravel(base(skewed)[0]), minlength=8).tolist() == [8] * 8
+    few = np.random.default_rng(3).standard_normal((6, 3))
+    best_sum = max(sum(few[t, e] for t, e in enumerate(p)) for p in itertools.product(range(3), repeat=6)
+                   if max(np.bincount(p)) <= 2)
+    assert math.isclose(sum(few[t, e[0]] for t, e in enumerate(base(few)[0])), best_sum)
     plain = np.bincount(np.argmax(skewed, axis=1), minlength=8).max()
     assert np.bincount(np.ravel(sinkhorn(skewed, 1)[0]), minlength=8).max() < plain / 2
     # splitmix64's published first outputs for seed 1234567

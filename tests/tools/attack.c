@@ -117,7 +117,9 @@ static void one_run(const char *path, int documents, int with_gap)
 {
 	static const struct moe_layer_desc layers[LAYERS] = { { 0, EXPERTS, K }, { 1, EXPERTS, K },
 		{ 2, EXPERTS, K } };
+	static const struct moe_setting made_with[] = { { "adapter 1", "1 abc one" }, { "kv type", "f16" } };
 	struct moe_run_desc d = { .command = "attack", .model_name = "fake", .layers = layers,
+		.settings = made_with, .n_setting = 2,
 		.n_moe_layer = LAYERS, .n_layer = LAYERS, .router = "random", .score = "softmax",
 		.engine = "attack" };
 	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES, .commit_ms = 20 };
@@ -135,6 +137,13 @@ static void one_run(const char *path, int documents, int with_gap)
 	record_text(&desc, "command", "attack");
 	record_text(&desc, "model", "fake");
 	record_text(&desc, "engine", "attack");
+	record_text(&desc, "weights", "exact");
+	for (int i = 0; i < 2; i++) {
+		char name[80];
+
+		record_setting_key(name, sizeof name, made_with[i].key);
+		record_text(&desc, name, made_with[i].value);
+	}
 	what.descriptor = &desc;
 	read = reader_open(path, &err);
 	if (!read || log_policy_read(reader_db(read), &policy, vkey, &epoch, &err))
@@ -483,7 +492,7 @@ static void fork_log(void)
 
 static void edit_projection(void)
 {
-	switch (rng_below(&rng, 7)) {
+	switch (rng_below(&rng, 10)) {
 	case 0:
 		sql("UPDATE load SET tokens = tokens + 1 WHERE (run, domain, phase, bucket, layer) IN (SELECT run, "
 			"domain, phase, bucket, layer FROM load WHERE run > 1 ORDER BY 1, 2, 3, 4, 5 LIMIT 1 OFFSET %u)",
@@ -498,6 +507,10 @@ static void edit_projection(void)
 	case 4: sql("UPDATE run SET engine = 'another' WHERE id = %" PRId64, some("run", "id", "1")); break;
 	case 5: sql("UPDATE event SET text = 'nothing happened' WHERE id = %" PRId64, some("event", "id",
 			"kind = 'alarm'")); break;
+	case 6: sql("UPDATE setting SET value = '0.5 abc one' WHERE key = 'adapter 1' AND run = %" PRId64,
+			some("run", "id", "1")); break;
+	case 7: sql("DELETE FROM setting WHERE key = 'kv type' AND run = %" PRId64, some("run", "id", "1")); break;
+	case 8: sql("UPDATE run SET weights = 'none' WHERE id = %" PRId64, some("run", "id", "1")); break;
 	default: sql("DELETE FROM event WHERE id = %" PRId64, some("event", "id", "kind = 'alarm'")); break;
 	}
 }
@@ -627,6 +640,22 @@ static void edit_policy(void)
 	sql("UPDATE audit_log SET %s", set[rng_below(&rng, 7)]);
 }
 
+/* Somebody with the key lets retention take what the log promised to keep. */
+static void prune_early(void)
+{
+	struct admin_range range = { .seq = -1, .before = (uint64_t)clock_wall() + 1000000000 };
+	struct admin a;
+	uint64_t n = 0;
+	int bad;
+
+	sqlite3_close(db);
+	bad = admin_open(&a, copy, NULL, 0, &err) || admin_destroy(&a, LEAF_PRUNE, &range, "retention", "test",
+		&n, &err);
+	if (bad || admin_close(&a, bad, &err) || !n)
+		die("pruning: %s", err.msg);
+	sqlite3_open(copy, &db);
+}
+
 static void pause_logging(void)
 {
 	sqlite3_close(db);
@@ -717,6 +746,7 @@ static const struct attack {
 	{ "look-up columns of a leaf edited", edit_columns, YES, YES, 0 },
 	{ "rows that were never logged", unlogged_rows, YES, YES, 0 },
 	{ "policy edited", edit_policy, YES, YES, 0 },
+	{ "payloads pruned before their time", prune_early, YES, YES, 1 },
 	{ "logging stopped, then resumed", pause_logging, YES, YES, 1 },
 	{ "clock set back without a record", roll_clock, YES, YES, 0 },
 	{ "raw bytes of the file flipped", flip_raw, EITHER, EITHER, 0 },

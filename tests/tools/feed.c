@@ -32,7 +32,8 @@ enum { BATCH = 128, DOMAINS_MAX = 64 };
 static const char *const domain_name[] = { "code", "finance", "law", "medicine", "poetry" };
 
 static long long layers = 4, experts = 16, k = 2, domains = 5, tokens = 100000, collapse = -1,
-	seed = 1, prompt = 300, generate = 100, first_layer, ring_kib, commit_ms, bucket_ms;
+	seed = 1, prompt = 300, generate = 100, first_layer, ring_kib, commit_ms, bucket_ms,
+	vocab = 1000;
 static double skew = 1.0, rate, noise = 1.0;
 static int detail = 1, full, drop, text;
 static const struct opt opts[] = {
@@ -55,6 +56,7 @@ static const struct opt opts[] = {
 	{ "ring", 0, OPT_INT, &ring_kib, "KIB", "size of the ring", 0, 1 << 24 },
 	{ "commit", 0, OPT_INT, &commit_ms, "MS", "longest time before a commit", 0, 1e6 },
 	{ "bucket", 0, OPT_INT, &bucket_ms, "MS", "width of a time bucket", 0, 1e9 },
+	{ "vocab", 0, OPT_INT, &vocab, "N", "token ids", 1, 1000 },
 	{ "seed", 0, OPT_INT, &seed, "N", "seed", 0, 0 },
 	{ 0 }
 };
@@ -125,7 +127,7 @@ static int batch(uint64_t seq, uint32_t pos, uint32_t n, int phase, long long do
 	for (uint32_t t = 0; t < n; t++) {
 		seqs[t] = seq;
 		poss[t] = pos + t;
-		toks[t] = (int32_t)rng_below(&rng, 1000);
+		toks[t] = (int32_t)rng_below(&rng, (uint64_t)vocab);
 	}
 	for (long long l = 0; l < layers; l++) {
 		const float *p = pref + (domain * layers + l) * experts;

@@ -212,7 +212,7 @@ static void tail(void **state)
 	end();
 	/* half of the batches have one expert everywhere: 512 picks against 160 places */
 	x = alarm_of("tail", NULL, 0);
-	assert_null(x); /* off by default */
+	assert_null(x); /* a quarter is not a half */
 	OK(view_limits_parse("tail warning 0.2 # mine\n\n# a comment\ntail note off\n", "test", &l, &err));
 	assert_int_equal(l.n, 2);
 	x = alarm_of("tail", &l, 0);
@@ -220,6 +220,13 @@ static void tail(void **state)
 	assert_int_equal(x->severity, VIEW_WARNING);
 	assert_true(fabs(x->value - .25) < .03);
 	assert_null(alarm_of("tail", &l, 1024)); /* the first two batches are even */
+	view_limits_free(&l);
+	begin();
+	for (int i = 0; i < 6; i++)
+		doc("a", 512, 1, 0, 0);
+	end();
+	OK(view_limits_parse("tail note 0.0001", "test", &l, &err));
+	assert_null(alarm_of("tail", &l, 0)); /* even routing: chance does as much */
 	view_limits_free(&l);
 }
 

@@ -339,36 +339,9 @@ static void kernels_are_chosen_by_name(void **state)
 	assert_false(kern_type_ok(QT_Q8_K, 256)); /* never in a model: a type of activations */
 }
 
-/* mix is axpy, row by row. */
-static void mixing_is_axpy_in_turn(void **state)
-{
-	enum { Q = 7, N = 37, DIM = 100 };
-	static float p[Q * N], v[N * DIM], o[Q * DIM], want[Q * DIM];
-	struct rng r;
-
-	(void)state;
-	rng_seed(&r, 21);
-	for (size_t k = 0; kern_at(k); k++)
-		for (size_t dim = 1; dim <= DIM && kern_at(k)->supported(); dim += 3) {
-			for (size_t i = 0; i < Q * N; i++)
-				p[i] = uniform(&r);
-			for (size_t i = 0; i < N * DIM; i++)
-				v[i] = uniform(&r);
-			for (size_t i = 0; i < Q * DIM; i++)
-				o[i] = want[i] = uniform(&r);
-			kern_at(k)->mix(p, N, Q, v, DIM, N, o, DIM, dim);
-			for (size_t q = 0; q < Q; q++)
-				for (size_t i = 0; i < N; i++)
-					for (size_t d = 0; d < dim; d++)
-						want[q * DIM + d] = fmaf(p[q * N + i], v[i * DIM + d], want[q * DIM + d]);
-			assert_memory_equal(o, want, sizeof o);
-		}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(mixing_is_axpy_in_turn),
 		cmocka_unit_test(dequantisation_is_exact),
 		cmocka_unit_test(grids_are_those_of_the_format),
 		cmocka_unit_test(every_isa_and_shape_gives_the_same_bits),

@@ -42,10 +42,9 @@ static void value_at(const struct kv *c, size_t head, uint32_t pos, float out[DI
 {
 	const float one = 1;
 	const struct kv_query q = { 0, 1, out };
-	float scratch[KV_VALUES * DIM];
 
 	memset(out, 0, DIM * sizeof *out);
-	kv_mix(c, 1, head, pos, &q, 1, DIM, &one, 1, scratch);
+	kv_mix(c, 1, head, pos, &q, 1, DIM, &one, 1);
 }
 
 /* The nearest half by search, ties to the even one: the definition, not an algorithm. */
@@ -125,7 +124,6 @@ static void products_are_the_kernels(void **state)
 	const struct kern *k = kern_pick(NULL, NULL);
 	struct kv *c = make(KV_F32, 5);
 	float keys[5 * WIDTH], values[5 * WIDTH], q[DIM], p[5], o[DIM] = { 0 }, want[DIM] = { 0 };
-	float scratch[KV_VALUES * DIM];
 	const struct kv_query all = { 0, 4, o };
 	struct rng r;
 
@@ -139,8 +137,8 @@ static void products_are_the_kernels(void **state)
 		q[i] = (float)rng_unit(&r) - 0.5f;
 	kv_write(c, 0, 0, 2, keys, values);
 	kv_write(c, 0, 2, 3, keys + 2 * WIDTH, values + 2 * WIDTH);
-	kv_dot(c, 0, 2, 1, 4, q, 1, p, 4, scratch);
-	kv_mix(c, 0, 2, 1, &all, 1, DIM, p, 4, scratch);
+	kv_dot(c, 0, 2, 1, 4, q, 1, p, 4);
+	kv_mix(c, 0, 2, 1, &all, 1, DIM, p, 4);
 	for (size_t i = 0; i < 4; i++) {
 		float dot = k->dot(q, keys + (i + 1) * WIDTH + 2 * DIM, DIM);
 
@@ -157,7 +155,6 @@ static void queries_do_not_meet(void **state)
 	enum { N = 100, Q = 11 };
 	struct kv *c = make(KV_F16, N);
 	static float rows[2 * N * WIDTH], q[Q * DIM], p[Q * N], alone[N], o[Q * DIM], want[DIM];
-	static float scratch[KV_VALUES * DIM + 4 * DIM];
 	struct kv_query see[Q];
 	struct rng r;
 
@@ -175,11 +172,11 @@ static void queries_do_not_meet(void **state)
 			see[j].hi = see[j].lo + 1 + (size_t)rng_below(&r, N - see[j].lo);
 			see[j].o = o + j * DIM;
 		}
-		kv_dot(c, 1, 1, 0, N, q, Q, p, N, scratch);
-		kv_mix(c, 1, 1, 0, see, Q, DIM, p, N, scratch);
+		kv_dot(c, 1, 1, 0, N, q, Q, p, N);
+		kv_mix(c, 1, 1, 0, see, Q, DIM, p, N);
 		for (size_t j = 0; j < Q; j++) {
 			memset(want, 0, sizeof want);
-			kv_dot(c, 1, 1, 0, N, q + j * DIM, 1, alone, N, scratch);
+			kv_dot(c, 1, 1, 0, N, q + j * DIM, 1, alone, N);
 			assert_memory_equal(alone, p + j * N, sizeof alone);
 			for (size_t i = see[j].lo; i < see[j].hi; i++) {
 				float v[DIM];
@@ -211,7 +208,7 @@ static void a_window_is_a_ring(void **state)
 			row[i] = (float)(pos + i / WIDTH) + (float)(i % WIDTH) / 1024;
 		kv_write(c, 1, pos, 2, row, row);
 		for (uint32_t t = pos; t < pos + 2 && pos >= 4; t++) {
-			kv_dot(c, 1, 2, t - 3, 4, q, 1, p, 4, NULL);
+			kv_dot(c, 1, 2, t - 3, 4, q, 1, p, 4);
 			for (uint32_t i = 0; i < 4; i++)
 				assert_true(p[i] == (float)(t - 3 + i) + 2 * DIM / 1024.0f);
 			value_at(c, 1, t - 3, got);

@@ -329,6 +329,42 @@ static void test_locality_enumerated(void **state)
 	assert_true(isnan(got.first) && isnan(got.any) && isnan(got.overlap) && isnan(got.jaccard));
 }
 
+/* Many sets at once: the sums of one pair after another, for sets of one, two and many words. */
+static void test_locality_run(void **state)
+{
+	static const struct { size_t e; unsigned k; } shape[] = { { 2, 1 }, { 5, 5 }, { 64, 8 }, { 65, 6 },
+		{ 128, 8 }, { 129, 3 }, { 256, 8 }, { 1024, 16 } };
+	uint16_t set[50 * 16];
+	uint32_t x = 12345;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
+		struct metrics_locality one = { 0 }, many = { 0 };
+		unsigned k = shape[i].k;
+
+		for (size_t t = 0; t < 50; t++)
+			for (unsigned j = 0; j < k;) {
+				unsigned seen = 0;
+
+				x = x * 1664525 + 1013904223;
+				set[t * k + j] = (uint16_t)((x >> 16) % (t % 3 ? shape[i].e : k + k / 2 < shape[i].e ?
+					k + k / 2 : shape[i].e)); /* some sets from few experts, so that they meet */
+				for (unsigned h = 0; h < j; h++)
+					seen |= set[t * k + h] == set[t * k + j];
+				j += !seen;
+			}
+		for (size_t t = 1; t < 50; t++)
+			metrics_locality_add(&one, set + (t - 1) * k, set + t * k, k);
+		metrics_locality_run(&many, NULL, set, 20, shape[i].e, k);
+		metrics_locality_run(&many, set + 19 * k, set + 20 * k, 30, shape[i].e, k);
+		assert_int_equal(many.pairs, 49);
+		assert_int_equal(many.first, one.first);
+		assert_int_equal(many.any, one.any);
+		near(many.overlap, one.overlap, 1e-12 * 49);
+		near(many.jaccard, one.jaccard, 1e-12 * 49);
+	}
+}
+
 static void test_overlap(void **state)
 {
 	const uint16_t a[4] = { 0, 63, 64, 1023 }, b[4] = { 1023, 5, 0, 65 }, c[4] = { 5, 5, 5, 5 };
@@ -376,6 +412,14 @@ static void test_capacity(void **state)
 	near(metrics_dropped(even, 4, 16, 2, 1), 0, 0);
 	near(metrics_dropped(skew, 4, 16, 2, 1), 12 / 32.0, 1e-12);
 	near(metrics_dropped(skew, 4, 16, 2, 1.25), 10 / 32.0, 1e-12);
+	/* C = 160 of 1024 picks: KL = .15625 ln 1.25 + .84375 ln (.84375/.875) = .004180980, q = .01382435;
+	 * KL(.5 || q) = .5 ln(.5/q) + .5 ln(.5/(1-q)) = 1.4544750 */
+	near(metrics_late_chance(.5, 1, 512, 8, 2, 1.25), exp(-1.4544750), 1e-7);
+	near(metrics_late_chance(.5, 4, 512, 8, 2, 1.25), exp(-4 * 1.4544750), 1e-9);
+	near(metrics_late_chance(.0138, 1000, 512, 8, 2, 1.25), 1, 0); /* chance alone may do that */
+	near(metrics_late_chance(.5, 10, 512, 8, 2, 1), 1, 0); /* factor 1: half of the experts are full */
+	near(metrics_late_chance(.1, 10, 512, 2, 2, 2.5), 0, 0); /* room for more picks than there are */
+	near(metrics_late_chance(.5, 10, 512, 1, 1, 1.25), 1, 0);
 	assert_true(isnan(metrics_dropped(none, 4, 0, 2, 1.25)));
 }
 
@@ -545,6 +589,7 @@ int main(void)
 		cmocka_unit_test(test_router_without_scores),
 		cmocka_unit_test(test_uniform_table),
 		cmocka_unit_test(test_locality_enumerated),
+		cmocka_unit_test(test_locality_run),
 		cmocka_unit_test(test_overlap),
 		cmocka_unit_test(test_coactivation),
 		cmocka_unit_test(test_capacity),

@@ -274,6 +274,7 @@ static void same_bits_kv(const char *name, int kv_type)
 		{ 1, 512, 0, NULL }, { 2, 512, 0, NULL }, { 3, 512, 0, NULL }, { 1, 1, 0, NULL },
 		{ 2, 7, 0, NULL }, { 3, 1, 0, NULL }, { 2, 512, 9, NULL }, { 8, 7, 23, NULL },
 		{ 2, 512, 3, "plain" }, { 1, 7, 0, "avx2" }, { 3, 7, 0, "avx512" },
+		{ 1, 7, 0, "neon" }, { 3, 7, 0, "dotprod" },
 	};
 	struct model *m;
 	struct gguf *f = open_model(name, &m);

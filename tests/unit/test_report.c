@@ -368,7 +368,7 @@ static void test_shapes(void **state)
 		assert_null(strstr(b.data, "nan"));
 		assert_null(strstr(b.data, "inf<"));
 		assert_null(strstr(b.data, "LABEL0"));
-		if (pictures && cases[i].s.n_layer)
+		if (pictures && report_has_load(&d))
 			assert_non_null(strstr(b.data, "<svg"));
 		buf_free(&b);
 		report_data_free(&d);
@@ -406,8 +406,8 @@ static void test_svg_keeps_what_it_knows(void **state)
 	assert_non_null(strstr(b.data, "<circle r=\"1\" stroke=\"none\" transform=\"translate(1,2)\" "
 		"class=\"f6\"/>"));
 	assert_non_null(strstr(b.data, "aria-label=\"a &#34;picture&#34;\""));
-	assert_non_null(strstr(b.data, ">&#60;script&#62;ale…<"));
-	assert_non_null(strstr(b.data, ">a name that…<"));
+	assert_non_null(strstr(b.data, ">&#60;script&#62;al…<"));
+	assert_non_null(strstr(b.data, ">a name tha…<"));
 	assert_non_null(strstr(b.data, ">0.5<"));
 	assert_null(strstr(b.data, "Gnuplot"));
 	assert_null(strstr(b.data, "id="));
@@ -734,7 +734,7 @@ static void test_hostile_names(void **state)
 	assert_non_null(strstr(b.data, "\\x1b]0;x\\x07`reboot`"));
 	assert_true(access("/tmp/moescope-owned", F_OK) != 0);
 	if (have_gnuplot()) /* names inside the pictures as well, cut */
-		assert_non_null(strstr(b.data, ">&#60;script&#62;alert(1)&#60;…</text>"));
+		assert_non_null(strstr(b.data, ">&#60;script&#62;alert(1)…</text>"));
 	buf_free(&b);
 	report_data_free(&d);
 	remove_db(db_path);
@@ -886,12 +886,77 @@ static void test_spread(void **state)
 	assert_int_equal(view_spread(r, &f, &t, &e), 0);
 	assert_true(report_at(&t, 0, "tokens") == 8 * W_TOK);
 	view_table_free(&t);
-	f.every = 0, f.most = 100; /* a document's chunk has at most 48 tokens: three of them */
+	f.every = 0, f.half = 1; /* documents 1, 3, ...: half of 30 */
+	assert_int_equal(view_spread(r, &f, &t, &e), 0);
+	assert_true(report_at(&t, 0, "tokens") == 15 * W_TOK);
+	view_table_free(&t);
+	f.every = 4, f.half = 2; /* of 1, 5, 9, ... every second: 5, 13, 21, 29 */
+	assert_int_equal(view_spread(r, &f, &t, &e), 0);
+	assert_true(report_at(&t, 0, "tokens") == 4 * W_TOK);
+	view_table_free(&t);
+	f.every = 0, f.half = 0, f.most = 100; /* a document's chunk has at most 48 tokens: three of them */
 	assert_int_equal(view_spread(r, &f, &t, &e), 0);
 	assert_in_range((unsigned)report_at(&t, 0, "tokens"), 100, 100 + 128);
 	view_table_free(&t);
 	reader_close(r);
 	remove_db(db_path);
+}
+
+/* Rows "layer first overlap" of a locality table. */
+static void locality_rows(struct view_table *t, const double (*v)[2], size_t n)
+{
+	static const struct view_col cols[] = { { "layer", "layer", VIEW_INT, 0 },
+		{ "first", "first", VIEW_REAL, 4 }, { "overlap", "overlap", VIEW_REAL, 4 } };
+
+	*t = (struct view_table){ .cols = cols, .n_col = 3, .n_row = n, .cap = n,
+		.cells = calloc(n * 3, sizeof *t->cells) };
+	assert_non_null(t->cells);
+	for (size_t i = 0; i < n; i++) {
+		t->cells[i * 3] = (struct view_cell){ .set = 1, .i = (int64_t)i };
+		for (int k = 0; k < 2; k++)
+			t->cells[i * 3 + 1 + (size_t)k] = (struct view_cell){ .set = !isnan(v[i][k]), .r = v[i][k] };
+	}
+}
+
+/* Noise from halves, worked out by hand. `first`: squared differences of the halves over four are
+ * (.04^2 + .02^2)/4 = .0005 and (.02^2 + 0)/4 = .0001, their mean .0003, its root .017321; four degrees of freedom,
+ * t = 2.776: 4.8 %. The changes are +10 % and 0. `overlap` has halves that never differ: not tested. */
+static void test_beside(void **state)
+{
+	static const double a[2][2] = { { .50, .2 }, { .40, .2 } }, b[2][2] = { { .60, .3 }, { .40, .3 } };
+	static const double a1[2][2] = { { .48, .2 }, { .39, .2 } }, a2[2][2] = { { .52, .2 }, { .41, .2 } };
+	static const double b1[2][2] = { { .59, .3 }, { .40, .3 } }, b2[2][2] = { { .61, .3 }, { .40, .3 } };
+	static struct report_data d;
+	struct report_page p = { .d = &d };
+	struct buf out;
+
+	(void)state;
+	memset(&d, 0, sizeof d);
+	buf_init(&out, 1 << 20);
+	p.b = &out;
+	report_beside(&p, "neighbours");
+	assert_int_equal(out.len, 0); /* no baseline, nothing beside it */
+	d.base.on = d.base.tested = 1;
+	locality_rows(&d.table[REPORT_LOCALITY], b, 2);
+	locality_rows(&d.base.table_of[REPORT_LOCALITY], a, 2);
+	locality_rows(&d.base.half[0][0][REPORT_LOCALITY], a1, 2);
+	locality_rows(&d.base.half[0][1][REPORT_LOCALITY], a2, 2);
+	locality_rows(&d.base.half[1][0][REPORT_LOCALITY], b1, 2);
+	locality_rows(&d.base.half[1][1][REPORT_LOCALITY], b2, 2);
+	report_beside(&p, "neighbours");
+	assert_non_null(strstr(out.data, "1 of 2 moved more than noise, which stays within ±4.8"));
+	assert_non_null(strstr(out.data, "2 figures beside the baseline; whether they moved more than noise was not"));
+	assert_non_null(strstr(out.data, "<b>more than noise</b>"));
+	assert_non_null(strstr(out.data, "within noise"));
+	buf_clear(&out);
+	d.base.tested = 0; /* too few documents */
+	report_beside(&p, "neighbours");
+	assert_null(strstr(out.data, "within ±"));
+	buf_clear(&out);
+	report_beside(&p, "flow"); /* neither run has any */
+	assert_non_null(strstr(out.data, "no figure here that both runs have"));
+	buf_free(&out);
+	report_data_free(&d);
 }
 
 static void test_pace_and_course(void **state)
@@ -1105,6 +1170,7 @@ int main(void)
 		cmocka_unit_test(test_databases),
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_spread),
+		cmocka_unit_test(test_beside),
 		cmocka_unit_test(test_pace_and_course),
 		cmocka_unit_test(test_markdown),
 		cmocka_unit_test(test_same_bytes),

@@ -13,6 +13,7 @@
 #include "sim/cache.h"
 #include "sim/capacity.h"
 #include "sim/place.h"
+#include "sim/stack.h"
 
 static struct moe_err err;
 
@@ -106,17 +107,76 @@ static void vectors_cache(FILE *f)
 	size_t T = (size_t)number(f), E = (size_t)number(f), k = (size_t)number(f);
 	size_t slots = (size_t)number(f);
 	uint32_t *keys = malloc(T * k * sizeof *keys);
+	uint16_t *same = malloc(T * k * sizeof *same);
+	unsigned sizes[] = { 1, (unsigned)slots };
+	struct sim_stack *all = sim_stack_new(E, sizes, 2, &err);
 	uint64_t hits;
 
+	assert_non_null(all);
 	word(f, "choices");
 	for (size_t i = 0; i < T * k; i++)
-		keys[i] = (uint32_t)number(f);
+		same[i] = (uint16_t)(keys[i] = (uint32_t)number(f));
+	sim_stack_add(all, same, T * k);
 	word(f, "hits");
 	for (int p = 0; p < 4; p++) {
+		double want = number(f);
+
 		OK(sim_cache_run(order[p], keys, T * k, E, slots, &hits, &err));
-		assert_int_equal(hits, number(f));
+		assert_int_equal(hits, want);
+		assert_int_equal(sim_stack_hits(all, order[p], 1), want);
 	}
+	sim_stack_free(all);
+	free(same);
 	free(keys);
+}
+
+/* One pass for all sizes gives the hits of simulating each cache by itself, however the accesses are
+ * cut into pieces; long enough for last accesses to be numbered anew. */
+static void check_stack(size_t n_key, size_t n, double skew, uint64_t seed)
+{
+	static const unsigned slots[] = { 1, 2, 3, 7, 12, 40, 90, 2000 };
+	const size_t n_size = sizeof slots / sizeof *slots;
+	uint32_t *keys = malloc(n * sizeof *keys);
+	uint16_t *same = malloc(n * sizeof *same);
+	struct sim_stack *all = sim_stack_new(n_key, slots, n_size, &err);
+	struct rng r;
+	uint64_t hits;
+
+	assert_non_null(all);
+	rng_seed(&r, seed);
+	for (size_t i = 0; i < n; i++) { /* bursts of what was there before, else by popularity */
+		double u = (double)rng_below(&r, 1 << 20) / (1 << 20);
+
+		keys[i] = i > 20 && !rng_below(&r, 3) ? keys[i - 1 - rng_below(&r, 20)] :
+			(uint32_t)(pow(u, skew) * (double)n_key);
+		same[i] = (uint16_t)keys[i];
+	}
+	for (size_t i = 0, m; i < n; i += m) {
+		m = 1 + rng_below(&r, 1000);
+		m = m < n - i ? m : n - i;
+		sim_stack_add(all, same + i, m);
+	}
+	assert_int_equal(sim_stack_accesses(all), n);
+	for (size_t s = 0; s < n_size; s++)
+		for (int p = 0; p < SIM_N_CACHE; p++) {
+			OK(sim_cache_run((enum sim_cache_policy)p, keys, n, n_key, slots[s], &hits, &err));
+			assert_int_equal(sim_stack_hits(all, (enum sim_cache_policy)p, s), hits);
+		}
+	sim_stack_free(all);
+	free(same);
+	free(keys);
+}
+
+static void caches_of_all_sizes(void **state)
+{
+	(void)state;
+	check_stack(1, 50, 1, 1);
+	check_stack(2, 500, 1, 2);
+	check_stack(8, 3000, 2, 3);
+	check_stack(61, 20000, 1, 4);
+	check_stack(128, 30000, 3, 5);
+	check_stack(1000, 20000, 2, 6);
+	check_stack(16, (1 << 20) + 200000, 2, 7);
 }
 
 static double balance(const struct sim_cluster *c, const uint16_t *map, size_t n, const double *load)
@@ -283,13 +343,12 @@ static void check_reach(const struct sim_cluster *cl, const uint16_t *map, const
 	size_t T, size_t k, const double *want)
 {
 	struct sim_where w;
-	uint32_t seen[64];
 	double sum[2] = { 0 };
 	unsigned r, n;
 
 	OK(sim_where_init(&w, cl, map, cl->physical, &err));
 	for (size_t t = 0; t < T; t++) {
-		sim_reach(&w, ids + t * k, (unsigned)k, t, seen, &r, &n);
+		sim_reach(&w, ids + t * k, (unsigned)k, t, &r, &n);
 		sum[0] += r;
 		sum[1] += n;
 	}
@@ -442,6 +501,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sim_vectors),
+		cmocka_unit_test(caches_of_all_sizes),
 		cmocka_unit_test(whatif_vectors),
 		cmocka_unit_test(uniform_cache),
 		cmocka_unit_test(one_expert),

@@ -1282,7 +1282,15 @@ static void test_groups(void **state)
 }
 
 /* What a scan hands out is what a cursor does, for any number of threads. */
-struct seen { uint64_t *hash; size_t n_layer; uint64_t chunks; };
+struct seen { uint64_t *hash; size_t k[4]; uint64_t chunks; };
+
+static uint64_t see_float(uint64_t h, float x)
+{
+	uint32_t u;
+
+	memcpy(&u, &x, sizeof u);
+	return (h ^ u) * UINT64_C(1099511628211);
+}
 
 static void see_block(void *ctx, const struct scan_block *b)
 {
@@ -1293,8 +1301,16 @@ static void see_block(void *ctx, const struct scan_block *b)
 		*h = (*h ^ b->chunk->seq ^ (b->chunk->pos + t) << 8 ^ (uint64_t)b->chunk->tokens[t] << 32 ^
 			b->chunk->tag << 50) * UINT64_C(1099511628211);
 		*h += b->flags ? b->flags[t] : 0;
-		for (size_t i = 0; i < b->layer.k; i++)
+		for (size_t i = 0; i < b->layer.k; i++) {
 			*h = (*h ^ b->experts[t * b->layer.k + i]) * UINT64_C(1099511628211);
+			*h = see_float(*h, b->weights[t * b->layer.k + i]);
+		}
+		*h = see_float(*h, b->margins[t]);
+		for (size_t i = 0; b->logits && i < b->layer.n_expert; i++)
+			*h = see_float(*h, b->logits[t * b->layer.n_expert + i]);
+		for (size_t i = 0; b->next && i < s->k[b->li + 1]; i++)
+			*h = (*h ^ b->next[t * s->k[b->li + 1] + i] ^ (b->next_flags ? b->next_flags[t] : 0) << 16) *
+				UINT64_C(1099511628211);
 	}
 }
 
@@ -1310,8 +1326,9 @@ static void see_cursor(struct reader *r, const struct load_filter *f, struct see
 	struct moe_err e;
 	struct cursor *cur = cursor_open(r, f, &e);
 	struct cursor_chunk c;
-	uint16_t set[128 * MOE_MAX_EXPERT / 8];
-	uint8_t flags[128];
+	static uint16_t set[2][128 * MOE_MAX_EXPERT / 8];
+	static float weights[128 * MOE_MAX_EXPERT / 8], margins[128], logits[128 * MOE_MAX_EXPERT];
+	uint8_t flags[2][128];
 
 	assert_non_null(cur);
 	while (cursor_next(cur, &c, &e) == 1) {
@@ -1320,12 +1337,23 @@ static void see_cursor(struct reader *r, const struct load_filter *f, struct see
 
 		s->chunks++;
 		for (size_t l = 0; l < c.n_layer && c.seq % 5 != 4; l++) {
-			struct scan_block b = { .chunk = &x, .li = l, .layer = c.layers[l], .experts = set,
-				.flags = flags };
+			struct scan_block b = { .chunk = &x, .li = l, .layer = c.layers[l], .experts = set[0],
+				.flags = flags[0], .weights = weights, .margins = margins,
+				.logits = c.logits ? logits : NULL, .next = l + 1 < c.n_layer ? set[1] : NULL,
+				.next_flags = flags[1] };
 
 			for (uint32_t t = 0; t < c.n; t++) {
-				memcpy(set + t * b.layer.k, c.experts + t * c.k_row + c.k_at[l], b.layer.k * 2);
-				flags[t] = c.flags ? c.flags[t * c.n_layer + l] : 0;
+				for (size_t y = l; y < l + 2 && y < c.n_layer; y++) {
+					size_t k = c.layers[y].k;
+
+					memcpy(set[y - l] + t * k, c.experts + t * c.k_row + c.k_at[y], k * 2);
+					flags[y - l][t] = c.flags ? c.flags[t * c.n_layer + y] : 0;
+				}
+				memcpy(weights + t * b.layer.k, c.weights + t * c.k_row + c.k_at[l], b.layer.k * 4);
+				margins[t] = c.margins[t * c.n_layer + l];
+				if (c.logits)
+					memcpy(logits + t * b.layer.n_expert, c.logits + t * c.e_row + c.e_at[l],
+						b.layer.n_expert * 4);
 			}
 			see_block(s, &b);
 		}
@@ -1333,15 +1361,15 @@ static void see_cursor(struct reader *r, const struct load_filter *f, struct see
 	cursor_close(cur);
 }
 
-static void test_scan(void **state)
+static void check_scan(enum moe_detail detail, enum moe_weights weights)
 {
-	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES };
+	struct moe_trace_opt o = { .detail = detail, .weights = weights };
 	const char *path = path_of("scan.db");
 	struct engine g;
 	struct reader *r;
 	struct moe_err e;
 
-	(void)state;
+	unlink(path);
 	engine_open(&g, path, model_a, 3, &o, 4);
 	drive(&g, 1, 23, 5);
 	engine_close(&g);
@@ -1353,10 +1381,13 @@ static void test_scan(void **state)
 		uint64_t want[3] = { 0 }, got[3];
 		struct seen a = { .hash = want }, b = { .hash = got };
 
+		for (int l = 0; l < 3; l++)
+			a.k[l] = b.k[l] = model_a[l].k;
 		see_cursor(r, &f, &a);
 		assert_true(a.chunks > 5);
 		for (int threads = 0; threads < 5; threads++) {
-			struct scan_calls calls = { &b, see_chunk, see_block };
+			struct scan_calls calls = { .ctx = &b, .chunk = see_chunk, .block = see_block,
+				.want = SCAN_WEIGHTS | SCAN_MARGINS | SCAN_LOGITS | SCAN_NEXT };
 
 			memset(got, 0, sizeof got);
 			b.chunks = 0;
@@ -1366,6 +1397,14 @@ static void test_scan(void **state)
 		}
 	}
 	reader_close(r);
+}
+
+static void test_scan(void **state)
+{
+	(void)state;
+	check_scan(MOE_DETAIL_ROUTES, MOE_WEIGHTS_EXACT);
+	check_scan(MOE_DETAIL_ROUTES, MOE_WEIGHTS_16BIT);
+	check_scan(MOE_DETAIL_FULL, MOE_WEIGHTS_8BIT);
 }
 
 /* Every precision: the same experts and sums; weights within what trace.h promises. */
