@@ -68,6 +68,8 @@ static inline void transpose(__m256i v[8])
 }
 
 #include "kern/int8_avx2_decode.h"
+#include "kern/int8_avx2_fill.h"
+#define FILL_RAW
 
 #include "kern/int8_body.h"
 

@@ -73,6 +73,12 @@ ALWAYS size_t bytes256(enum kind kind)
 	}
 }
 
+/* Where the codes of the first block of 32 begin, for those whose blocks have bytes of their own. */
+ALWAYS size_t codes_at(enum kind kind)
+{
+	return kind == MXFP4 ? 1 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : kind == Q5_1 || kind == IQ4_XS ? 8 : 2;
+}
+
 static inline __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
 static inline __m128i load128(const void *p) { return _mm_loadu_si128(p); }
 
@@ -206,12 +212,11 @@ ALWAYS void scales_at(enum kind kind, const uint8_t *p, struct scales f[2])
 	}
 }
 
-/* What is not read as it lies: all for a tile (which has no end) or an unpacked kind, or else what is
- * behind the last 256 elements. */
+/* What is not read as it lies: all, or what is behind the last 256 elements. */
 ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part)
 {
-	size_t whole = kind > B32_MIN && part.end ? len / 256 * 256 : 0, b = whole / blk_of(kind);
+	size_t whole = kind > B32_MIN ? len / 256 * 256 : 0, b = whole / blk_of(kind);
 
 	if (whole < len)
 		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b, part.mn + b);
@@ -249,8 +254,7 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 {
 	const __m256i low4 = _mm256_set1_epi8(15), bit5 = _mm256_set1_epi8(16);
 	const size_t step = kind == IQ4_XS ? 16 : bytes256(kind) / 8;
-	const size_t at = kind == Q4_0 || kind == IQ4_NL ? 2 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 :
-		kind == Q5_1 || kind == IQ4_XS ? 8 : 1;
+	const size_t at = codes_at(kind);
 
 	if (kind == Q4_K || kind == Q5_K) { /* nibbles of two blocks in 32 bytes */
 		const uint8_t *q = p + (kind == Q4_K ? 16 : 48);
