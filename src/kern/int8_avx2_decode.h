@@ -92,35 +92,27 @@ static inline int32_t rd32(const uint8_t *p)
 
 /* ---- scales ---- */
 
-/* The 16-bit words of eight blocks of that many bytes. */
+/* The 16-bit words at p, p + bytes, ... of eight blocks: each is loaded to where it belongs. */
 ALWAYS __m128i block_words(const uint8_t *p, size_t bytes)
 {
-	__m128i a = _mm_cvtsi32_si128(rd16(p)), b = _mm_cvtsi32_si128(rd16(p + 4 * bytes));
+	__m128i v = load128(p);
 
-	a = _mm_insert_epi16(a, rd16(p + bytes), 1);
-	b = _mm_insert_epi16(b, rd16(p + 5 * bytes), 1);
-	a = _mm_insert_epi16(a, rd16(p + 2 * bytes), 2);
-	b = _mm_insert_epi16(b, rd16(p + 6 * bytes), 2);
-	a = _mm_insert_epi16(a, rd16(p + 3 * bytes), 3);
-	b = _mm_insert_epi16(b, rd16(p + 7 * bytes), 3);
-	return _mm_unpacklo_epi64(a, b);
+	v = _mm_blend_epi16(v, load128(p + bytes - 2), 2);
+	v = _mm_blend_epi16(v, load128(p + 2 * (bytes - 2)), 4);
+	v = _mm_blend_epi16(v, load128(p + 3 * (bytes - 2)), 8);
+	v = _mm_blend_epi16(v, load128(p + 4 * (bytes - 2)), 16);
+	v = _mm_blend_epi16(v, load128(p + 5 * (bytes - 2)), 32);
+	v = _mm_blend_epi16(v, load128(p + 6 * (bytes - 2)), 64);
+	return _mm_blend_epi16(v, load128(p + 7 * (bytes - 2)), 128);
 }
 
-/* Eight exponents of MXFP4, 17 bytes apart. */
+/* Eight exponents of MXFP4. */
 ALWAYS __m256 mxfp4_scales(const uint8_t *p)
 {
 	const __m256i one = _mm256_set1_epi32(1);
-	__m128i a = _mm_cvtsi32_si128(p[0]), b = _mm_cvtsi32_si128(p[4 * 17]);
-	__m256i e, small;
+	__m256i e = _mm256_cvtepu16_epi32(_mm_and_si128(block_words(p, 17), _mm_set1_epi16(255)));
+	__m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x200000), e);
 
-	a = _mm_insert_epi8(a, p[17], 1);
-	b = _mm_insert_epi8(b, p[5 * 17], 1);
-	a = _mm_insert_epi8(a, p[2 * 17], 2);
-	b = _mm_insert_epi8(b, p[6 * 17], 2);
-	a = _mm_insert_epi8(a, p[3 * 17], 3);
-	b = _mm_insert_epi8(b, p[7 * 17], 3);
-	e = _mm256_cvtepu8_epi32(_mm_unpacklo_epi32(a, b));
-	small = _mm256_sllv_epi32(_mm256_set1_epi32(0x200000), e);
 	return _mm256_blendv_ps(_mm256_castsi256_ps(small),
 		_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_sub_epi32(e, one), 23)),
 		_mm256_castsi256_ps(_mm256_cmpgt_epi32(e, one)));
@@ -259,21 +251,20 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 	if (kind == Q4_K || kind == Q5_K) { /* nibbles of two blocks in 32 bytes */
 		const uint8_t *q = p + (kind == Q4_K ? 16 : 48);
 
-		for (size_t c = 0; c < 2; c++)
-			for (size_t j = 0; j < 2; j++) {
-				__m256i v = two16(q + 32 * c + 16 * j, q + 32 * (c + 2) + 16 * j);
+#pragma GCC unroll 4
+		for (size_t i = 0; i < 4; i++) {
+			size_t half = 32 * (i / 2) + 16 * (i % 2), k = 4 * (i / 2) + i % 2;
+			__m256i v = two16(q + half, q + half + 64);
 
-				w[4 * c + j] = _mm256_and_si256(v, low4);
-				w[4 * c + 2 + j] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low4);
+			w[k] = _mm256_and_si256(v, low4);
+			w[k + 2] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low4);
+			if (kind == Q5_K) { /* bit b of a byte is block b's */
+				__m256i h = _mm256_broadcastsi128_si256(load128(p + 16 + 16 * (i % 2)));
+
+				h = _mm256_srlv_epi32(h, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
+				w[k] = and_or(_mm256_slli_epi16(h, i / 2 ? 2 : 4), bit5, w[k]);
+				w[k + 2] = and_or(_mm256_slli_epi16(h, i / 2 ? 1 : 3), bit5, w[k + 2]);
 			}
-		for (size_t j = 0; j < 2 && kind == Q5_K; j++) { /* bit b of a byte is block b's */
-			__m256i h = _mm256_broadcastsi128_si256(load128(p + 16 + 16 * j));
-
-			h = _mm256_srlv_epi32(h, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
-			w[j] = and_or(_mm256_slli_epi16(h, 4), bit5, w[j]);
-			w[2 + j] = and_or(_mm256_slli_epi16(h, 3), bit5, w[2 + j]);
-			w[4 + j] = and_or(_mm256_slli_epi16(h, 2), bit5, w[4 + j]);
-			w[6 + j] = and_or(_mm256_slli_epi16(h, 1), bit5, w[6 + j]);
 		}
 		return;
 	}
@@ -445,6 +436,15 @@ ALWAYS void eight_products(enum kind kind, const struct codes *c, __m256i s, con
 	_mm256_storeu_ps(out, y);
 }
 
+/* Codes of eight blocks: those of 256 elements at p, or of half h of them. */
+ALWAYS void read_eight(enum kind kind, const uint8_t *p, size_t h, __m256i w[8])
+{
+	if (HALVES(kind))
+		read_halves(kind, p, w);
+	else
+		read_in_order(kind, p, NULL, h, w);
+}
+
 /* The whole 256s of a row of a kind that is read as it lies. */
 ALWAYS void whole_products(enum kind kind, const struct codes *c, const uint8_t *p, size_t n256,
 	const uint8_t *end, const struct gv_in *in, size_t n_tok, float *out, size_t os)
@@ -460,14 +460,34 @@ ALWAYS void whole_products(enum kind kind, const struct codes *c, const uint8_t 
 		for (size_t h = 0; h < 256 / eight; h++) {
 			size_t at = 256 * i + h * eight;
 
-			if (HALVES(kind))
-				read_halves(kind, p, w);
-			else
-				read_in_order(kind, p, NULL, h, w);
+			read_eight(kind, p, h, w);
 			for (size_t t = 0; t < n_tok; t++)
 				eight_products(kind, c, sums_of(kind, c, w, in->x + t * np + at), &f[h],
 					in->d + (t * np + at) / 32, in->sum + (t * np + at) / blk, out + t * os + at / blk);
 		}
+	}
+}
+
+/* The same for one token, the commonest: codes need not be kept until the scales are known. */
+ALWAYS void whole_of_one(enum kind kind, const struct codes *c, const uint8_t *p, size_t n256,
+	const uint8_t *end, const struct gv_in *in, float *out)
+{
+	const size_t blk = blk_of(kind), n_eight = 32 / blk;
+	struct scales f[2];
+	__m256i w[8], s[2];
+
+	for (size_t i = 0; i < n256; i++, p += bytes256(kind)) {
+		ahead(p, bytes256(kind), end);
+#pragma GCC unroll 2
+		for (size_t h = 0; h < n_eight; h++) {
+			read_eight(kind, p, h, w);
+			s[h] = sums_of(kind, c, w, in->x + 256 * i + 128 * h);
+		}
+		scales_at(kind, p, f);
+#pragma GCC unroll 2
+		for (size_t h = 0; h < n_eight; h++)
+			eight_products(kind, c, s[h], &f[h], in->d + 8 * i + 4 * h, in->sum + 256 / blk * i + 8 * h,
+				out + 256 / blk * i + 8 * h);
 	}
 }
 
@@ -480,8 +500,8 @@ ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *ro
 	const enum kind rest = min_of(kind) ? B32_MIN : B32;
 	size_t i = kind > B32_MIN ? len / 256 * 256 : 0;
 
-	if (n_tok == 1) /* the commonest, and the compiler then knows all */
-		whole_products(kind, c, row, i / 256, part.end, in, 1, out, os);
+	if (n_tok == 1)
+		whole_of_one(kind, c, row, i / 256, part.end, in, out);
 	else
 		whole_products(kind, c, row, i / 256, part.end, in, n_tok, out, os);
 	for (; i < act8_pad(len); i += 256) { /* unpacked, then zeros */
