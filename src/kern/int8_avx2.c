@@ -75,6 +75,9 @@ static inline void transpose(__m256i v[8])
 
 /* ---- prefill ---- */
 
+/* Keeps the compiler from adding up later, when it would have to keep all terms until then. */
+#define IN_ORDER(v) __asm__("" : "+x"(v))
+
 /* nt tokens against group k, `steps` pair sums added in 16 bits (1: signed codes of 8 bits):
  * y[t][0..7] continues its sum (from 0 if first). */
 ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t steps,
@@ -112,6 +115,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 					x = _mm256_set1_epi32(four);
 					p = _mm256_maddubs_epi16(wa, steps == 1 ? _mm256_sign_epi8(x, wv) : x);
 					pair[t] = i ? _mm256_add_epi16(pair[t], p) : p;
+					IN_ORDER(pair[t]);
 				}
 			}
 			for (size_t t = 0; t < nt; t++)
