@@ -31,6 +31,11 @@ LIBS := $(shell $(PC) --libs $(DEPS))
 else ifeq ($(filter deps demo check lint clean,$(MAKECMDGOALS)),)
 $(error libraries are missing. `./install-deps.sh` installs them; `make demo` and `make check` call it)
 endif
+# Optional: pictures of the dashboard's screens.
+ifeq ($(shell $(PC) --exists cairo 2>/dev/null && echo yes),yes)
+$(BUILD)/tui/picture.o: BASE_CFLAGS += -DMOE_CAIRO $(shell $(PC) --cflags cairo)
+LIBS += $(shell $(PC) --libs cairo)
+endif
 LIBS += -lm -pthread
 ALL_CFLAGS = $(BASE_CFLAGS) $(CFLAGS)
 # A file of kernels gets the instructions that it is named after, where the compiler knows them; on
@@ -101,6 +106,7 @@ FORCE:
 $(BUILD)/src/kern/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/src/kern/%_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(BUILD)/src/kern/int8_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+$(BUILD)/src/kern/bf16_avx512.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16
 # Nobody looks at the exceptions of floating point: with that said, exp and rounding become vectors on AVX2.
 $(BUILD)/src/kern/%.o $(BUILD)/src/quant/%.o $(BUILD)/src/model/%.o $(BUILD)/src/sim/%.o: OPT_KERN := $(if $(SAN),,-O3 -fno-trapping-math)
 

@@ -8,6 +8,34 @@
 
 enum { FIRST, PAGE }; /* in mem */
 
+/* Does the list have an alarm of the same kind about the same layer? */
+static int holds(const struct view_alarms *list, const struct view_alarm *a)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (list->alarm[i].layer == a->layer && !strcmp(list->alarm[i].kind, a->kind))
+			return 1;
+	return 0;
+}
+
+/* One line about the baseline: how many are new, and which of its alarms are gone. */
+static void draw_gone(struct tui_ctx *c, struct tui_rect r)
+{
+	const struct view_alarms *b = c->base_alarms;
+	size_t fresh = 0, gone = 0;
+	int x = r.x;
+
+	for (size_t i = 0; i < c->alarms->n; i++)
+		fresh += !holds(b, &c->alarms->alarm[i]);
+	for (size_t i = 0; i < b->n; i++)
+		gone += !holds(c->alarms, &b->alarm[i]);
+	x += tui_textf(c->g, x, r.y, r.w, TUI_STRONG, "against the baseline: %zu new, %zu gone", fresh, gone);
+	for (size_t i = 0, n = 0; i < b->n && x + 14 < r.x + r.w; i++)
+		if (!holds(c->alarms, &b->alarm[i]))
+			x += b->alarm[i].layer < 0 ? tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_DIM, "%s%s",
+				n++ ? ", " : ": ", b->alarm[i].kind) : tui_textf(c->g, x, r.y, r.x + r.w - x,
+				TUI_DIM, "%s%s L%d", n++ ? ", " : ": ", b->alarm[i].kind, b->alarm[i].layer);
+}
+
 static void draw_row(struct tui_ctx *c, struct tui_rect r, const struct view_alarm *a, int here)
 {
 	uint32_t sign;
@@ -21,6 +49,11 @@ static void draw_row(struct tui_ctx *c, struct tui_rect r, const struct view_ala
 	x += 1 + tui_text(c->g, x + 1, r.y, 19, TUI_DIM, t);
 	x += 1;
 	tui_textf(c->g, x + 1, r.y, 10, st, "%s", a->kind);
+	if (c->base_alarms) {
+		tui_text(c->g, x + 12, r.y, 4, holds(c->base_alarms, a) ? TUI_DIM : TUI_WARN,
+			holds(c->base_alarms, a) ? "same" : "new");
+		x += 5;
+	}
 	tui_text(c->g, x + 12, r.y, r.x + r.w - x - 12, here ? TUI_STRONG : TUI_TEXT, a->text);
 }
 
@@ -42,11 +75,15 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 {
 	const struct view_alarms *a = c->alarms;
 	struct tui_rect in = { r.x + 1, r.y, r.w - 2, r.h };
-	int detail = r.h >= 10 ? (r.h >= 18 ? 8 : 6) : 0, rows = r.h - detail;
+	int detail, rows;
 
 	if (!a) {
 		tui_say(c->g, r, TUI_DIM, "looking for alarms \xe2\x80\xa6");
 		return;
+	}
+	if (c->base_alarms && r.h > 4) {
+		draw_gone(c, (struct tui_rect){ in.x + 1, in.y, in.w - 1, 1 });
+		in.y++, in.h--, r.y++, r.h--;
 	}
 	if (!a->n) {
 		char t[96], n[TUI_FMT];
@@ -56,6 +93,8 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 		tui_say(c->g, r, TUI_GOOD, t);
 		return;
 	}
+	detail = r.h >= 10 ? (r.h >= 18 ? 8 : 6) : 0;
+	rows = r.h - detail;
 	mem[PAGE] = rows;
 	mem[FIRST] = tui_scroll(mem[FIRST], (int)c->s->alarm, rows, (int)a->n);
 	for (int i = 0; i < rows && (size_t)(mem[FIRST] + i) < a->n; i++) {
@@ -93,6 +132,8 @@ const struct tui_panel tui_panel_alarms = {
 	.name = "Alarms",
 	.question = "What needs me?",
 	.min_w = 40, .min_h = 6,
+	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE | TUI_BY_WINDOW,
+	.instead = "the rules look at all requests",
 	.empty = 1,
 	.hints = { { "\xe2\x86\x91\xe2\x86\x93", "choose" }, { "Enter", "its layer" }, { 0 } },
 	.draw = draw,

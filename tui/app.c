@@ -188,6 +188,8 @@ static struct tui_ctx context(struct app *a)
 	struct tui_ctx c = { .g = &a->grid, .s = &a->state, .d = a->data, .alarms = fitting_alarms(a),
 		.spec = fitting_spec(a) };
 
+	if (c.alarms && a->alarms->with_base)
+		c.base_alarms = &a->alarms->base;
 	for (int i = 0; i < TUI_N_PART; i++)
 		c.snap[i] = a->snap[i];
 	return c;
@@ -206,6 +208,9 @@ static int frame(struct app *a)
 		if (tui_grid_init(&a->grid, w, h, tui_draw_look()))
 			return -1;
 	}
+	if (a->state.repaint)
+		tui_draw_palette((enum tui_palette)a->state.palette, a->state.light);
+	a->state.repaint = 0;
 	a->state.now = clock_wall();
 	c = context(a);
 	tui_render(&c);
@@ -305,13 +310,14 @@ static int probe(const char *path, struct moe_err *e)
 int tui_run(const char *path, const struct tui_opt *opt, struct moe_err *e)
 {
 	struct app a = { .opt = opt, .state = { .path = path, .want = opt->want, .pos = -1,
-		.base = opt->want.base } };
+		.base = opt->want.base, .base_path = opt->base_path, .palette = opt->palette,
+		.light = opt->light, .repaint = 1 } };
 	int rc = -1;
 
-	if (open_pipe(e) || (!opt->wait && probe(path, e)) || tui_draw_open(!opt->no_mouse, opt->light, e))
+	if (open_pipe(e) || (!opt->wait && probe(path, e)) || tui_draw_open(!opt->no_mouse, e))
 		goto out;
 	catch_signals();
-	a.feed = tui_feed_start(path, opt->wait, &opt->want, wake_pipe[1], e);
+	a.feed = tui_feed_start(path, opt->base_path, opt->wait, opt->after, &opt->want, wake_pipe[1], e);
 	if (a.feed)
 		rc = loop(&a, e);
 	tui_draw_close();

@@ -6,6 +6,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tui/fmt.h"
@@ -16,11 +17,55 @@
 #define NAME_W 18
 #define CELL_W 11
 
-enum { FIRST_ROW, FIRST_COL, PAGE }; /* in mem */
+enum { FIRST_ROW, FIRST_COL, PAGE, SORT }; /* in mem */
+/* SORT: to add one, a row here and in tui_domain_order(). */
+static const char *const sort_name[] = { "by name", "clearest first", "strongest in this layer first",
+	"most text first" };
+enum { BY_NAME, BY_CLEAREST = TUI_CLEAREST, BY_LAYER, BY_TEXT, N_SORT };
 
 static const char *name_of(const struct view_spec *sp, size_t d)
 {
 	return sp->domain[d].name[0] ? sp->domain[d].name : "(none)";
+}
+
+static double sort_key(const struct view_spec *sp, size_t d, int sort, size_t layer)
+{
+	int best = view_spec_clearest(sp, d);
+	const struct view_spec_cell *k;
+
+	if (sort == BY_NAME)
+		return 0; /* as they come */
+	if (sort == BY_TEXT)
+		return (double)sp->domain[d].n_tokens;
+	if (sort == BY_LAYER)
+		best = layer < sp->n_layer ? (int)layer : -1;
+	if (best < 0)
+		return -1;
+	k = &sp->layer[best].cell[d];
+	if (sort == BY_LAYER)
+		return isnan(k->rel) ? -1 : k->rel + (k->proven ? 1e6 : 0);
+	return k->proven ? 1 + view_spec_lead(k) : 0;
+}
+
+size_t *tui_domain_order(const struct view_spec *sp, int sort, size_t layer)
+{
+	size_t *row = malloc((sp->n_domain + 1) * sizeof *row);
+	double *key = malloc((sp->n_domain + 1) * sizeof *key);
+
+	for (size_t i = 0; row && key && i < sp->n_domain; i++) {
+		size_t j = i;
+
+		key[i] = sort_key(sp, i, sort, layer);
+		while (j && key[row[j - 1]] < key[i])
+			row[j] = row[j - 1], j--;
+		row[j] = i;
+	}
+	if (!key) {
+		free(row);
+		row = NULL;
+	}
+	free(key);
+	return row;
 }
 
 static void draw_cell(struct tui_grid *g, int x, int y, const struct view_spec_cell *k, int cursor)
@@ -46,12 +91,12 @@ static void base_clause(const struct tui_ctx *c, char *t, size_t size, size_t la
 	unsigned expert = l->cell[c->s->domain].expert;
 	size_t n = strlen(t);
 
-	if (!c->spec->base)
+	if (!c->spec->base || !c->d->base.n)
 		return;
 	for (size_t i = 0; i < b->n_layer; i++)
 		for (size_t d = 0; d < b->n_domain && b->layer[i].rel; d++)
 			if (b->layer[i].layer == l->layer && expert < b->layer[i].n_expert &&
-			    b->domain[d].id == sp->domain[c->s->domain].id) {
+			    !strcmp(b->domain[d].name, sp->domain[c->s->domain].name)) {
 				snprintf(t + n, size - n, " In the baseline it takes %.2f.",
 					b->layer[i].rel[d * b->layer[i].n_expert + expert]);
 				return;
@@ -119,14 +164,19 @@ static size_t spec_layer(const struct tui_ctx *c, const struct view_spec *sp)
 static void draw_matrix(struct tui_ctx *c, struct tui_rect r, const struct view_spec *sp,
 	int *mem)
 {
-	size_t at = spec_layer(c, sp);
+	size_t at = spec_layer(c, sp), *order, here = 0;
 	int rows = r.h - 7, visible = (r.w - NAME_W) / CELL_W, shown;
 
 	visible = visible < (int)sp->n_layer ? visible : (int)sp->n_layer;
 	if (rows < 1 || visible < 1)
 		return;
+	order = tui_domain_order(sp, mem[SORT], at);
+	if (!order)
+		return;
+	while (here + 1 < sp->n_domain && order[here] != c->s->domain)
+		here++;
 	mem[PAGE] = rows;
-	mem[FIRST_ROW] = tui_scroll(mem[FIRST_ROW], (int)c->s->domain, rows, (int)sp->n_domain);
+	mem[FIRST_ROW] = tui_scroll(mem[FIRST_ROW], (int)here, rows, (int)sp->n_domain);
 	mem[FIRST_COL] = tui_scroll(mem[FIRST_COL], (int)at, visible, (int)sp->n_layer);
 	tui_textf(c->g, r.x, r.y, NAME_W - 1, TUI_DIM, "%zu domains", sp->n_domain);
 	for (int i = 0; i < visible; i++)
@@ -135,7 +185,7 @@ static void draw_matrix(struct tui_ctx *c, struct tui_rect r, const struct view_
 	if (mem[FIRST_COL] + visible < (int)sp->n_layer)
 		tui_put(c->g, r.x + r.w - 1, r.y, TUI_KEY, '>');
 	for (shown = 0; shown < rows && (size_t)(mem[FIRST_ROW] + shown) < sp->n_domain; shown++) {
-		size_t d = (size_t)(mem[FIRST_ROW] + shown);
+		size_t d = order[mem[FIRST_ROW] + shown];
 
 		tui_text(c->g, r.x, r.y + 1 + shown, NAME_W - 1,
 			d == c->s->domain ? TUI_STRONG : TUI_TEXT, name_of(sp, d));
@@ -146,6 +196,7 @@ static void draw_matrix(struct tui_ctx *c, struct tui_rect r, const struct view_
 		tui_hit(c, &(struct tui_hit){ { r.x + NAME_W, r.y + 1 + shown, visible * CELL_W, 1 },
 			TUI_HIT_DOMAIN, d, (size_t)mem[FIRST_COL], CELL_W, 1 });
 	}
+	free(order);
 	if (mem[FIRST_ROW] + shown < (int)sp->n_domain)
 		tui_textf(c->g, r.x + NAME_W - 3, r.y + shown, 2, TUI_KEY, "\xe2\x86\x93");
 	draw_information(c->g, (struct tui_rect){ r.x, r.y + 2 + shown, r.w, 2 }, sp, mem[FIRST_COL],
@@ -157,7 +208,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 {
 	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
 	struct tui_rect in = { r.x + 1, r.y, r.w - 2, r.h };
-	char t[160];
+	char t[160], at[TUI_FMT];
 	int n;
 
 	if (!sp || !sp->n_layer || !sp->n_domain) {
@@ -167,22 +218,36 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 		return;
 	}
 	n = tui_text(c->g, in.x, in.y, in.w, TUI_TITLE, "Strongest expert of each domain");
-	snprintf(t, sizeof t, "\xc3\x97 fair share; ? could be chance%s",
-		c->s->spec_busy ? "; recomputing" : "");
+	tui_fmt_time(at, sizeof at, c->spec->loaded, c->s->now);
+	snprintf(t, sizeof t, "%s; \xc3\x97 fair share; ? could be chance%s%s", sort_name[mem[SORT]],
+		c->s->spec_busy ? "; recomputing" : c->d->sum.run.alive ? "; as of " : "",
+		c->s->spec_busy || !c->d->sum.run.alive ? "" : at);
 	tui_text(c->g, in.x + n + 2, in.y, in.w - n - 2, TUI_DIM, t);
 	draw_matrix(c, (struct tui_rect){ in.x, in.y + 1, in.w, in.h - 1 }, sp, mem);
 }
 
 static int key(struct tui_ctx *c, int k, int *mem)
 {
-	size_t n = c->spec ? c->spec->spec.n_domain : 0;
+	size_t n = c->spec ? c->spec->spec.n_domain : 0, *order, at = 0;
+	int done;
 
+	if (k == 'o') {
+		mem[SORT] = (mem[SORT] + 1) % N_SORT;
+		return 1;
+	}
 	if (k == TUI_KEY_ENTER && c->spec && n && c->spec->spec.n_layer) {
 		c->s->expert = c->spec->spec.layer[spec_layer(c, &c->spec->spec)].cell[c->s->domain].expert;
 		c->s->screen = TUI_SCREEN_EXPERT;
 		return 1;
 	}
-	return tui_move(k, &c->s->layer, c->d->layers.n, &c->s->domain, n, (size_t)mem[PAGE]);
+	order = n ? tui_domain_order(&c->spec->spec, mem[SORT], spec_layer(c, &c->spec->spec)) : NULL;
+	while (order && at + 1 < n && order[at] != c->s->domain)
+		at++;
+	done = tui_move(k, &c->s->layer, c->d->layers.n, &at, n, (size_t)mem[PAGE]);
+	if (done && order && k != TUI_KEY_LEFT && k != TUI_KEY_RIGHT && k != 'h' && k != 'l')
+		c->s->domain = order[at];
+	free(order);
+	return done;
 }
 
 static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
@@ -216,8 +281,10 @@ const struct tui_panel tui_panel_domains = {
 	.name = "Domains",
 	.question = "Does the model specialise, and is it real?",
 	.min_w = 50, .min_h = 13,
+	.applies = 0,
+	.instead = "all domains of the whole run are compared",
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "domain" },
-		{ "Enter", "expert" }, { 0 } },
+		{ "Enter", "expert" }, { "o", "sort" }, { 0 } },
 	.draw = draw,
 	.key = key,
 	.table = table,

@@ -1,8 +1,5 @@
 /*
- * draw.c - see draw.h. Meanings become colours here, in one table.
- *
- * The heat colours go from blue over a neutral light grey to red, chosen from the 256-colour cube
- * so that the two sides differ in hue for the colour-blind too; characters repeat the side.
+ * draw.c - see draw.h. Meanings become colours by palette.c.
  */
 #define NCURSES_WIDECHAR 1
 #ifndef _XOPEN_SOURCE
@@ -24,67 +21,11 @@
 #include "base/err.h"
 #include "tui/panel.h"
 
-/* To add a meaning: a name in style.h and a row here. -1 = the terminal's own colour. */
-struct look_row {
-	short fg, bg;     /* with 256 colours */
-	short fg8, bg8;   /* with 8 or 16 */
-	attr_t attr;      /* with colours */
-	attr_t mono;      /* without */
-};
-static const struct look_row rows[TUI_STYLE_MAX] = {
-	[TUI_TEXT] = { -1, -1, -1, -1, 0, 0 },
-	[TUI_DIM] = { 245, -1, -1, -1, 0, 0 },
-	[TUI_STRONG] = { -1, -1, -1, -1, A_BOLD, A_BOLD },
-	[TUI_FRAME] = { 240, -1, -1, -1, 0, 0 },
-	[TUI_TITLE] = { -1, -1, -1, -1, A_BOLD, A_BOLD },
-	[TUI_TAB] = { 245, -1, -1, -1, 0, 0 },
-	[TUI_TAB_ON] = { -1, -1, -1, -1, A_REVERSE | A_BOLD, A_REVERSE },
-	[TUI_KEY] = { 37, -1, COLOR_CYAN, -1, 0, A_BOLD },
-	[TUI_GOOD] = { 71, -1, COLOR_GREEN, -1, A_BOLD, A_BOLD },
-	[TUI_WARN] = { 178, -1, COLOR_YELLOW, -1, A_BOLD, A_BOLD },
-	[TUI_ALARM] = { 203, -1, COLOR_RED, -1, A_BOLD, A_BOLD | A_UNDERLINE },
-	[TUI_NODATA] = { 242, -1, -1, -1, 0, 0 },
-	[TUI_CURSOR] = { 16, 226, COLOR_BLACK, COLOR_YELLOW, 0, A_REVERSE },
-	[TUI_BAR] = { 248, -1, COLOR_WHITE, -1, 0, 0 },
-	[TUI_BAR_OVER] = { 209, -1, COLOR_RED, -1, 0, 0 },
-	[TUI_BAR_DROP] = { 160, -1, COLOR_MAGENTA, -1, 0, 0 },
-	[TUI_MARK] = { 245, -1, -1, -1, 0, 0 },
-	[TUI_ABOVE] = { 209, -1, COLOR_RED, -1, A_BOLD, A_BOLD },
-	[TUI_BELOW] = { 74, -1, COLOR_BLUE, -1, A_BOLD, 0 },
-	[TUI_HEAT + 0] = { 231, 25, COLOR_BLUE, -1, 0, 0 },
-	[TUI_HEAT + 1] = { 16, 68, COLOR_BLUE, -1, 0, 0 },
-	[TUI_HEAT + 2] = { 16, 110, COLOR_BLUE, -1, 0, 0 },
-	[TUI_HEAT + 3] = { 16, 153, COLOR_CYAN, -1, 0, 0 },
-	[TUI_HEAT + 4] = { 16, 254, -1, -1, 0, 0 },
-	[TUI_HEAT + 5] = { 16, 223, COLOR_YELLOW, -1, 0, 0 },
-	[TUI_HEAT + 6] = { 16, 216, COLOR_RED, -1, 0, 0 },
-	[TUI_HEAT + 7] = { 16, 209, COLOR_RED, -1, 0, 0 },
-	[TUI_EXPERT_COLOUR + 0] = { 75, -1, COLOR_BLUE, -1, 0, 0 },
-	[TUI_EXPERT_COLOUR + 1] = { 214, -1, COLOR_YELLOW, -1, 0, A_UNDERLINE },
-	[TUI_EXPERT_COLOUR + 2] = { 79, -1, COLOR_GREEN, -1, 0, A_BOLD },
-	[TUI_EXPERT_COLOUR + 3] = { 211, -1, COLOR_RED, -1, 0, A_REVERSE },
-	[TUI_EXPERT_COLOUR + 4] = { 141, -1, COLOR_MAGENTA, -1, 0, A_BOLD | A_UNDERLINE },
-	[TUI_EXPERT_COLOUR + 5] = { 117, -1, COLOR_CYAN, -1, 0, A_REVERSE | A_UNDERLINE },
-	[TUI_EXPERT_COLOUR + 6] = { 180, -1, COLOR_WHITE, -1, 0, A_REVERSE | A_BOLD },
-	[TUI_EXPERT_COLOUR + 7] = { 251, -1, -1, -1, A_UNDERLINE, A_REVERSE | A_BOLD | A_UNDERLINE },
-	[TUI_HEAT + 8] = { 231, 124, COLOR_RED, -1, A_BOLD, A_BOLD },
-};
-
-/* On a light background, with 256 colours: what would be too pale there. Heat cells and the cursor
- * bring their own background. */
-static const struct { enum tui_style style; short fg; } on_light[] = {
-	{ TUI_DIM, 241 }, { TUI_FRAME, 250 }, { TUI_TAB, 241 }, { TUI_KEY, 24 }, { TUI_GOOD, 28 },
-	{ TUI_WARN, 130 }, { TUI_ALARM, 160 }, { TUI_NODATA, 245 }, { TUI_BAR, 243 },
-	{ TUI_BAR_OVER, 166 }, { TUI_BAR_DROP, 124 }, { TUI_MARK, 243 }, { TUI_ABOVE, 166 },
-	{ TUI_BELOW, 25 }, { TUI_EXPERT_COLOUR + 0, 26 }, { TUI_EXPERT_COLOUR + 1, 130 },
-	{ TUI_EXPERT_COLOUR + 2, 29 }, { TUI_EXPERT_COLOUR + 3, 161 }, { TUI_EXPERT_COLOUR + 4, 91 },
-	{ TUI_EXPERT_COLOUR + 5, 31 }, { TUI_EXPERT_COLOUR + 6, 94 }, { TUI_EXPERT_COLOUR + 7, 239 },
-};
-
 static struct {
 	int open;
 	SCREEN *screen;
 	struct tui_look look;
+	attr_t attr[TUI_STYLE_MAX];
 	struct tui_cell *before; /* [h][w], what stands on the terminal */
 	cchar_t *row;            /* [w], scratch */
 	int w, h, mouse_x, mouse_y;
@@ -176,21 +117,27 @@ static int check_terminal(struct moe_err *e)
 	return 0;
 }
 
-static void set_colours(int light)
+static void set_colours(void)
 {
 	const char *no = getenv("NO_COLOR");
 
 	term.look.colours = 0;
-	if ((no && *no) || !has_colors() || start_color() != OK || use_default_colors() != OK)
-		return;
-	term.look.colours = COLORS >= 256 ? 256 : COLORS >= 16 ? 16 : COLORS >= 8 ? 8 : 0;
-	for (short i = 0; i < TUI_STYLE_MAX; i++)
-		if (term.look.colours >= 256)
-			init_pair((short)(i + 1), rows[i].fg, rows[i].bg);
-		else
-			init_pair((short)(i + 1), rows[i].fg8, rows[i].bg8);
-	for (size_t i = 0; light && term.look.colours >= 256 && i < sizeof on_light / sizeof *on_light; i++)
-		init_pair((short)(on_light[i].style + 1), on_light[i].fg, -1);
+	if (!(no && *no) && has_colors() && start_color() == OK && use_default_colors() == OK)
+		term.look.colours = COLORS >= 256 ? 256 : COLORS >= 16 ? 16 : COLORS >= 8 ? 8 : 0;
+}
+
+void tui_draw_palette(enum tui_palette palette, int light)
+{
+	for (short i = 0; i < TUI_STYLE_MAX; i++) {
+		struct tui_paint p = tui_paint(palette, light, term.look.colours, i);
+
+		if (term.look.colours)
+			init_pair((short)(i + 1), p.fg, p.bg);
+		term.attr[i] = (p.attr & TUI_BOLD ? A_BOLD : 0) | (p.attr & TUI_UNDERLINE ? A_UNDERLINE : 0) |
+			(p.attr & TUI_REVERSE ? A_REVERSE : 0);
+	}
+	free(term.before); /* attributes may differ, too: every cell is set again */
+	term.before = NULL;
 }
 
 static void terminal_size(int *w, int *h)
@@ -207,7 +154,7 @@ static void terminal_size(int *w, int *h)
 	*h = *h > TUI_MAX_H ? TUI_MAX_H : *h;
 }
 
-int tui_draw_open(int mouse, int light, struct moe_err *e)
+int tui_draw_open(int mouse, struct moe_err *e)
 {
 	char w[16], h[16];
 	int n_col, n_row;
@@ -234,7 +181,8 @@ int tui_draw_open(int mouse, int light, struct moe_err *e)
 	catch_fatal();
 	term.open = 1;
 	term.look.utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
-	set_colours(light);
+	set_colours();
+	tui_draw_palette(TUI_BLUE_RED, 0);
 	cbreak();
 	noecho();
 	nonl();
@@ -276,11 +224,6 @@ void tui_draw_size(int *w, int *h)
 
 /* ---- cells ---- */
 
-static attr_t attributes(int style)
-{
-	return term.look.colours ? rows[style].attr : rows[style].mono;
-}
-
 /* The C library and utf8proc may disagree on a width; then the layout would slide. */
 static wchar_t shown(const struct tui_cell *c, int wide)
 {
@@ -303,10 +246,10 @@ static int convert(const struct tui_cell *c, int w, cchar_t *out)
 			continue;
 		if (c[x].mark && wcwidth((wchar_t)c[x].mark) == 0)
 			s[1] = (wchar_t)c[x].mark;
-		setcchar(&out[n++], s, attributes(c[x].style), pair, NULL);
+		setcchar(&out[n++], s, term.attr[c[x].style], pair, NULL);
 		if (wide && s[0] == L'?') {
 			s[1] = 0;
-			setcchar(&out[n++], s, attributes(c[x].style), pair, NULL);
+			setcchar(&out[n++], s, term.attr[c[x].style], pair, NULL);
 		}
 	}
 	return n;

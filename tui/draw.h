@@ -11,10 +11,13 @@
 #include <moescope/err.h>
 
 #include "tui/grid.h"
+#include "tui/palette.h"
 
 /* -1 with one clear line if there is no terminal that could show the dashboard. */
-/* mouse: 1 = take clicks and the wheel. light: colours for a light background. */
-int tui_draw_open(int mouse, int light, struct moe_err *e);
+/* mouse: 1 = take clicks and the wheel. */
+int tui_draw_open(int mouse, struct moe_err *e);
+/* Colours from now on; light = for a light background. */
+void tui_draw_palette(enum tui_palette palette, int light);
 void tui_draw_close(void);
 
 struct tui_look tui_draw_look(void);

@@ -170,6 +170,9 @@ static void draw_head(struct tui_ctx *c, struct tui_rect r, const struct view_ex
 		x += tui_textf(c->g, x, r.y, r.x + r.w - x, level > TUI_HEAT_FAIR ? TUI_ABOVE :
 			level < TUI_HEAT_FAIR ? TUI_BELOW : TUI_STRONG, "%s\xc3\x97 its fair share",
 			tui_fmt_rel(rel, sizeof rel, l->rel[e]));
+	if (l->tokens && !isnan(tui_base_ratio(c->d, c->s->layer, e)))
+		x += tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_STRONG, ", %s\xc3\x97 the baseline",
+			tui_fmt_rel(rel, sizeof rel, tui_base_ratio(c->d, c->s->layer, e)));
 	if (l->tokens)
 		tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_DIM, ", %s of picks (fair %s), %s picks",
 			tui_fmt_percent(share, sizeof share, (double)l->counts[e] / ((double)l->tokens * l->k)),
@@ -266,6 +269,8 @@ const struct tui_panel tui_panel_expert = {
 	.name = "Expert",
 	.question = "Who is this expert?",
 	.min_w = 44, .min_h = 14,
+	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE,
+	.instead = "but for the first line the card is of the whole run",
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "expert" }, { "\xe2\x86\x91\xe2\x86\x93", "layer" }, { 0 } },
 	.draw = draw,
 	.key = key,

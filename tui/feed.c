@@ -22,6 +22,8 @@
 #define MS INT64_C(1000000)
 #define POLL_NS (500 * MS)       /* how often each thread looks whether something changed */
 #define SPEC_MIN_NS (5000 * MS)  /* between two computations of the specialisation */
+#define CREDIT_MOST (50.0 * MS)  /* CPU time that can be saved up */
+#define SILENT_NS (6000 * MS)    /* without a commit: does the run still live? */
 #define STOP_NS (300 * MS)       /* how long stopping waits for a computation */
 
 struct worker {
@@ -35,21 +37,42 @@ struct worker {
 	struct reader *reader;
 	dev_t dev;
 	ino_t ino;
+	struct tui_source source;
 	int64_t version;        /* PRAGMA data_version of the last result, -1 = none */
 	struct tui_want last;   /* selection of the last result */
-	int64_t run, base, cost_ns, finished;
-	struct tui_query key;     /* of the last snapshot of a part */
+	int64_t run, base, finished;
+	int alive;              /* the run of the last result was being written */
+	double credit;          /* ns of CPU time that it may spend, see pay() */
+	int64_t credited, cpu;  /* when it last grew; clock at the begin of a step */
+	struct tui_query key;   /* of the last snapshot of a part */
+	int more;               /* that was only a first look at it */
 };
 enum { FIGURES, ALARMS, SPEC, PARTS, N_WORKER = PARTS + TUI_N_PART };
 
+/* Share of one core that each may take for following a run, and whether the work is done by threads
+ * of its own. Together with the drawing they stay below a hundredth: figures and alarms always work,
+ * the specialisation rarely, and no screen asks for more than two parts. */
+static const struct { double share; int threads; } budget[N_WORKER] = {
+	[FIGURES] = { .004, 0 },
+	[ALARMS] = { .001, 0 },
+	[SPEC] = { .0008, 1 },
+	[PARTS + TUI_TIMELINE] = { .0005, 0 },
+	[PARTS + TUI_EXPERT] = { .001, 1 },
+	[PARTS + TUI_STREAM] = { .0015, 0 },
+	[PARTS + TUI_WHATIF] = { .0008, 1 },
+};
+
 struct tui_feed {
-	const char *path;
+	const char *path, *base_path; /* base_path: see tui_source */
 	int wait, wake_fd;
+	int64_t after; /* no run up to this one is shown; of the figures' thread */
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	struct tui_want want;
 	int stop, busy;
 	int64_t run; /* that the figures are of; 0 = none yet */
+	int alive;   /* it is being written */
+	int judged;  /* there were alarms to look at, or an error */
 	struct tui_data *data;
 	struct tui_alarms *alarms;
 	struct tui_spec *spec;
@@ -91,8 +114,9 @@ static void close_reader(struct worker *w)
 	if (!w->reader)
 		return;
 	set_db(w, NULL);
+	tui_source_forget(&w->source);
 	reader_close(w->reader);
-	w->reader = NULL;
+	w->reader = w->source.r = NULL;
 	w->version = -1;
 }
 
@@ -112,7 +136,7 @@ static int open_reader(struct worker *w, struct moe_err *e)
 		close_reader(w);
 	if (w->reader)
 		return 0;
-	w->reader = reader_open(f->path, e);
+	w->reader = w->source.r = reader_open(f->path, e);
 	if (!w->reader)
 		return -1;
 	w->dev = st.st_dev;
@@ -135,23 +159,71 @@ static int64_t data_version(struct reader *r)
 	return v;
 }
 
-/* Is there something new to read, and has the thread rested long enough since it last read? */
-static int due(struct worker *w, const struct tui_want *want, int64_t version)
+static int64_t cpu_clock(const struct worker *w)
 {
-	if (w->version < 0 || !tui_same_want(want, &w->last))
-		return 1;
-	/* A window of a live run moves on even when nothing is written. */
-	return (version != w->version || want->window_ns) &&
-		clock_mono() - w->finished >= w->cost_ns * 4;
+	struct timespec t;
+
+	clock_gettime(budget[w - w->feed->worker].threads ? CLOCK_PROCESS_CPUTIME_ID :
+		CLOCK_THREAD_CPUTIME_ID, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void note_done(struct worker *w, const struct tui_want *want, int64_t version,
-	int64_t cost_ns)
+/* The credit grows with time; a result that only follows the run is paid from it, one that the user
+ * asked for is not. Without credit a worker waits. */
+static int can_pay(struct worker *w)
 {
+	int64_t now = clock_mono();
+
+	w->credit += budget[w - w->feed->worker].share * (double)(w->credited ? now - w->credited : 0);
+	w->credit = w->credit > CREDIT_MOST ? CREDIT_MOST : w->credit;
+	w->credited = now;
+	return w->credit >= 0;
+}
+
+/* Is there something new to read? */
+static int news(const struct worker *w, const struct tui_want *want, int64_t version)
+{
+	/* A window of a live run moves on even when nothing is written; one that falls silent is said. */
+	return version != w->version || (w->alive && (want->window_ns ||
+		clock_mono() - w->finished > SILENT_NS));
+}
+
+/* Begin a step if it is due; *follow = it is only because the database has changed. */
+static int due(struct worker *w, const struct tui_want *want, int64_t version, int *follow)
+{
+	*follow = w->version >= 0 && tui_same_want(want, &w->last);
+	if (*follow && !(news(w, want, version) && can_pay(w)))
+		return 0;
+	w->cpu = cpu_clock(w);
+	return 1;
+}
+
+static void note_done(struct worker *w, const struct tui_want *want, int64_t version, int follow)
+{
+	if (follow)
+		w->credit -= (double)(cpu_clock(w) - w->cpu);
 	w->version = version;
 	w->last = *want;
-	w->cost_ns = cost_ns;
 	w->finished = clock_mono();
+}
+
+/* Is there a run that may be shown? Looked for until the first one is. */
+static int begun(struct worker *w)
+{
+	struct tui_feed *f = w->feed;
+	sqlite3_stmt *s = NULL;
+	int64_t newest = 0;
+
+	if (!f->after)
+		return 1;
+	if (sqlite3_prepare_v2(reader_db(w->reader), "SELECT max(id) FROM run", -1, &s, NULL) == SQLITE_OK &&
+	    sqlite3_step(s) == SQLITE_ROW)
+		newest = sqlite3_column_int64(s, 0);
+	sqlite3_finalize(s);
+	if (newest <= f->after)
+		return 0;
+	f->after = 0;
+	return 1;
 }
 
 static void step_figures(struct worker *w, const struct tui_want *want)
@@ -160,23 +232,30 @@ static void step_figures(struct worker *w, const struct tui_want *want)
 	struct moe_err e = { 0 };
 	struct tui_data *d, *old;
 	int64_t version;
+	int follow;
 
 	if (open_reader(w, &e)) {
 		say(f, e.msg);
 		return;
 	}
 	version = data_version(w->reader);
-	if (!due(w, want, version))
+	if (!begun(w)) {
+		say(f, "waiting for the run to begin \xe2\x80\xa6");
+		return;
+	}
+	if (!due(w, want, version, &follow))
 		return;
 	d = calloc(1, sizeof *d);
-	if (!d || tui_data_load(w->reader, want, d, &e)) {
+	if (!d || tui_data_load(&w->source, want, d, &e)) {
 		free(d);
 		say(f, d ? e.msg : "out of memory");
 		w->version = -1;
 		return;
 	}
-	note_done(w, want, version, d->cost_ns);
+	w->alive = d->sum.run.alive;
+	note_done(w, want, version, follow);
 	pthread_mutex_lock(&f->lock);
+	f->alive = w->alive;
 	old = f->data;
 	f->data = d;
 	if (f->run != d->sum.run.id) /* the others wait for the first figures, or for a new run */
@@ -194,12 +273,14 @@ static void step_figures(struct worker *w, const struct tui_want *want)
 }
 
 /* The run that the figures are of; 0 before the first. */
-static int64_t shown_run(struct tui_feed *f)
+static int64_t shown_run(struct worker *w)
 {
+	struct tui_feed *f = w->feed;
 	int64_t run;
 
 	pthread_mutex_lock(&f->lock);
 	run = f->run;
+	w->alive = f->alive;
 	pthread_mutex_unlock(&f->lock);
 	return run;
 }
@@ -210,22 +291,32 @@ static void step_alarms(struct worker *w, const struct tui_want *want)
 	struct moe_err e = { 0 };
 	struct tui_alarms *a, *old;
 	int64_t version;
+	int follow, was = w->alive;
 
-	if (!shown_run(f) || open_reader(w, &e))
+	if (!shown_run(w) || open_reader(w, &e))
 		return; /* the figures' thread says why */
 	version = data_version(w->reader);
-	if (!due(w, want, version))
+	if (was != w->alive)
+		w->version = -1; /* ended, or silent: that is an alarm */
+	if (!due(w, want, version, &follow))
 		return;
 	a = calloc(1, sizeof *a);
-	if (!a || tui_alarms_load(w->reader, want, a, &e)) {
+	if (!a || tui_alarms_load(&w->source, want, a, &e)) {
 		free(a);
 		w->version = -1;
+		pthread_mutex_lock(&f->lock);
+		f->judged = 1;
+		pthread_mutex_unlock(&f->lock);
 		return;
 	}
-	note_done(w, want, version, a->cost_ns);
+	note_done(w, want, version, follow);
 	pthread_mutex_lock(&f->lock);
 	old = f->alarms;
 	f->alarms = a;
+	if (!f->judged)
+		f->worker[SPEC].next = 0;
+	f->judged = 1;
+	pthread_cond_broadcast(&f->cond);
 	pthread_mutex_unlock(&f->lock);
 	if (old) {
 		tui_alarms_free(old);
@@ -241,28 +332,42 @@ static void set_busy(struct tui_feed *f, int busy)
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* The alarms come first: they take less, and are asked for sooner. */
+static int judged(struct tui_feed *f)
+{
+	int done;
+
+	pthread_mutex_lock(&f->lock);
+	done = f->judged;
+	pthread_mutex_unlock(&f->lock);
+	return done;
+}
+
 static void step_spec(struct worker *w, const struct tui_want *want)
 {
 	struct tui_feed *f = w->feed;
 	struct moe_err e = { 0 };
 	struct tui_spec *s, *old;
-	int64_t run, version, pause = w->cost_ns * 9 > SPEC_MIN_NS ? w->cost_ns * 9 : SPEC_MIN_NS;
+	int64_t run, version;
+	int follow;
 
-	run = shown_run(f);
-	if (!run || open_reader(w, &e))
+	run = shown_run(w);
+	if (!run || !judged(f) || open_reader(w, &e))
 		return;
 	version = data_version(w->reader);
-	if (run == w->run && want->base == w->base && (version == w->version || clock_mono() - w->finished < pause))
+	follow = w->version >= 0 && run == w->run && want->base == w->base;
+	if (follow && (version == w->version || clock_mono() - w->finished < SPEC_MIN_NS || !can_pay(w)))
 		return;
 	s = calloc(1, sizeof *s);
 	if (!s)
 		return;
 	set_busy(f, 1);
-	if (tui_spec_load(w->reader, run, want->base, s, &e)) {
+	w->cpu = cpu_clock(w);
+	if (tui_spec_load(&w->source, run, want->base, s, &e)) {
 		s->run = run;
 		snprintf(s->spec.why, sizeof s->spec.why, "%.250s", e.msg);
 	}
-	note_done(w, want, version, s->cost_ns);
+	note_done(w, want, version, follow);
 	w->run = run;
 	w->base = want->base;
 	pthread_mutex_lock(&f->lock);
@@ -278,7 +383,7 @@ static void step_spec(struct worker *w, const struct tui_want *want)
 }
 
 /* What a screen asked for: again when it asks for another, or when the database has changed and the
- * thread has rested four times as long as it took (a tenth of the time for the what-if curves). */
+ * budget allows it. */
 static void step_part(struct worker *w, const struct tui_want *want)
 {
 	struct tui_feed *f = w->feed;
@@ -287,7 +392,8 @@ static void step_part(struct worker *w, const struct tui_want *want)
 	struct moe_err e = { 0 };
 	struct tui_ask ask;
 	struct tui_query key;
-	int64_t version, rest;
+	int64_t version;
+	int follow;
 
 	pthread_mutex_lock(&f->lock);
 	ask = f->ask;
@@ -297,14 +403,15 @@ static void step_part(struct worker *w, const struct tui_want *want)
 		return;
 	key = tui_query_for(part, &ask.key);
 	version = data_version(w->reader);
-	rest = w->cost_ns * (part == TUI_WHATIF ? 9 : 4);
-	if (w->version >= 0 && tui_query_same(&key, &w->key) &&
-	    (version == w->version || clock_mono() - w->finished < rest))
+	follow = w->version >= 0 && tui_query_same(&key, &w->key);
+	if (follow && !w->more && (version == w->version || !can_pay(w)))
 		return;
+	follow = follow && !w->more;
+	w->cpu = cpu_clock(w);
 	pthread_mutex_lock(&f->lock);
 	f->busy_key[part] = key;
 	pthread_mutex_unlock(&f->lock);
-	s = tui_snap_load(w->reader, part, &ask.key);
+	s = tui_snap_load(&w->source, part, &ask.key, !w->more && !follow);
 	pthread_mutex_lock(&f->lock);
 	f->busy_key[part].run = 0;
 	ask.key = f->ask.key;
@@ -315,8 +422,9 @@ static void step_part(struct worker *w, const struct tui_want *want)
 		tui_snap_free(s);
 		return;
 	}
-	note_done(w, want, version, s->cost_ns);
+	note_done(w, want, version, follow);
 	w->key = key;
+	w->more = s->more;
 	pthread_mutex_lock(&f->lock);
 	old = f->snap[part];
 	f->snap[part] = s;
@@ -331,7 +439,7 @@ static void *work(void *arg)
 	struct tui_feed *f = w->feed;
 	struct tui_want want;
 
-	if (w != &f->worker[FIGURES] && nice(10) < 0) /* of this thread: the engine first */
+	if (budget[w - f->worker].threads && nice(10) < 0) /* of this thread: the engine first */
 		errno = 0;
 	pthread_mutex_lock(&f->lock);
 	while (!f->stop) {
@@ -347,11 +455,12 @@ static void *work(void *arg)
 		w->step(w, &want);
 		pthread_mutex_lock(&f->lock);
 		if (w->next)
-			w->next = w < &f->worker[PARTS] || f->ask.parts & 1u << (w - &f->worker[PARTS]) ?
+			w->next = w->more ? 0 : w < &f->worker[PARTS] || f->ask.parts & 1u << (w - &f->worker[PARTS]) ?
 				clock_mono() + POLL_NS : INT64_MAX;
 	}
 	pthread_mutex_unlock(&f->lock);
 	close_reader(w);
+	tui_source_free(&w->source);
 	pthread_mutex_lock(&f->lock);
 	w->done = 1;
 	pthread_cond_broadcast(&f->cond);
@@ -368,6 +477,8 @@ static int start(struct tui_feed *f, struct worker *w,
 	w->feed = f;
 	w->step = step;
 	w->version = -1;
+	if (tui_source_init(&w->source, f->base_path, e))
+		return -1;
 	sigfillset(&all); /* signals are for the thread that draws */
 	sigdelset(&all, SIGSEGV);
 	sigdelset(&all, SIGBUS);
@@ -379,14 +490,15 @@ static int start(struct tui_feed *f, struct worker *w,
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	w->started = !rc;
 	if (rc) {
+		tui_source_free(&w->source);
 		errno = rc;
 		return err_errno(e, "starting a thread");
 	}
 	return 0;
 }
 
-struct tui_feed *tui_feed_start(const char *path, int wait, const struct tui_want *want,
-	int wake_fd, struct moe_err *e)
+struct tui_feed *tui_feed_start(const char *path, const char *base_path, int wait, int64_t after,
+	const struct tui_want *want, int wake_fd, struct moe_err *e)
 {
 	struct tui_feed *f = calloc(1, sizeof *f);
 	pthread_condattr_t a;
@@ -396,7 +508,9 @@ struct tui_feed *tui_feed_start(const char *path, int wait, const struct tui_wan
 		return NULL;
 	}
 	f->path = path;
+	f->base_path = base_path;
 	f->wait = wait;
+	f->after = after;
 	f->wake_fd = wake_fd;
 	f->want = *want;
 	pthread_mutex_init(&f->lock, NULL);

@@ -39,6 +39,22 @@ static int find_number(struct tui_ctx *c, const char *s)
 	return 1;
 }
 
+/* "#12": the request that the engine gave that number. */
+static int find_request(struct tui_ctx *c, const char *s)
+{
+	long long n;
+	char *end;
+
+	if (*s != '#' || !isdigit((unsigned char)s[1]))
+		return 0;
+	n = strtoll(s + 1, &end, 10);
+	if (*end || n < 0 || n > INT64_MAX - 2)
+		return 0;
+	c->s->want.sequence = TUI_NUMBERED(n);
+	c->s->want.domain = -1; /* it may be of another one */
+	return 1;
+}
+
 static int holds(const char *text, const char *part)
 {
 	size_t n = strlen(part);
@@ -60,6 +76,8 @@ int tui_find(struct tui_ctx *c)
 	const char *s = c->s->find;
 
 	if (!*s)
+		return 1;
+	if (find_request(c, s))
 		return 1;
 	if (find_number(c, s))
 		return 1;

@@ -149,6 +149,7 @@ const struct tui_panel tui_panel_heatmap = {
 	.name = "Heatmap",
 	.question = "Where is the load?",
 	.min_w = 40, .min_h = 10,
+	.applies = TUI_BY_ALL,
 	.hints = { { "\xe2\x86\x90\xe2\x86\x91\xe2\x86\x93\xe2\x86\x92", "move" }, { "+ -", "zoom" },
 		{ "Enter", "expert" }, { 0 } },
 	.draw = draw,

@@ -9,10 +9,12 @@ static const struct tui_hint keys[] = {
 	{ "p", "pause: the figures stand still, reading goes on" },
 	{ "t, F2", "timeline: left, right rewind, Space plays, Esc leaves" },
 	{ "w W, F8 F7", "window: whole run, 10 min, 1 min, 10 s" },
-	{ "d D, F4", "domain; f phase; r R run; n N request in Stream" },
+	{ "d D, F4", "domain; f phase; r R run" },
+	{ "a", "one request alone, or all; n N the next, the one before" },
 	{ "b, F5", "compare with the baseline run, on and off" },
-	{ "o, F6", "sort; / or F3 finds L3 E7, a domain, an alarm" },
-	{ "s, F9; S", "save the view as text; as CSV" },
+	{ "o, F6", "sort; / or F3 finds L3 E7, #12 (request), a domain, an alarm" },
+	{ "s, F9; S; P", "save the view as text; as CSV; as a picture (PNG)" },
+	{ "c", "colours: another palette, safe for the colour-blind" },
 	{ "q, F10", "quit" },
 	{ NULL, NULL },
 };
@@ -38,7 +40,7 @@ static int list(struct tui_grid *g, struct tui_rect r, const struct tui_hint *h)
 
 void tui_help(struct tui_ctx *c)
 {
-	int w = c->g->w < 74 ? c->g->w : 74, h = c->g->h < 28 ? c->g->h : 28, y;
+	int w = c->g->w < 78 ? c->g->w : 78, h = c->g->h < 30 ? c->g->h : 30, y, screens;
 	struct tui_rect r = { (c->g->w - w) / 2, (c->g->h - h) / 2, w, h }, in;
 
 	tui_fill(c->g, r, TUI_TEXT, ' ');
@@ -46,10 +48,18 @@ void tui_help(struct tui_ctx *c)
 	if (in.h < 1)
 		return;
 	in.x++, in.w -= 2;
-	for (y = 0; tui_panels[y] && y < in.h; y++) {
+	/* where not all fits, the keys are what was asked for; the tabs name the screens */
+	screens = in.h >= (int)(sizeof keys / sizeof *keys) + 8;
+	for (y = 0; screens && tui_panels[y] && y < in.h; y++) {
 		tui_textf(c->g, in.x, in.y + y, 13, TUI_KEY, "%d %s", y + 1, tui_panels[y]->name);
 		tui_text(c->g, in.x + 14, in.y + y, in.w - 14, TUI_TEXT, tui_panels[y]->question);
 	}
-	y += list(c->g, (struct tui_rect){ in.x, in.y + y + 1, in.w, in.h - y - 1 }, keys) + 1;
-	list(c->g, (struct tui_rect){ in.x, in.y + y + 1, in.w, in.h - y - 1 }, words);
+	y += screens;
+	y += list(c->g, (struct tui_rect){ in.x, in.y + y, in.w, in.h - y }, keys) + 1;
+	if (in.h - y < (int)(sizeof words / sizeof *words) - 1)
+		tui_text(c->g, in.x, in.y + in.h - 1, in.w, TUI_DIM, screens ?
+			"What the words mean: on a screen of 30 lines." :
+			"Screens and what the words mean: on a screen of 30 lines.");
+	else
+		list(c->g, (struct tui_rect){ in.x, in.y + y, in.w, in.h - y }, words);
 }

@@ -116,6 +116,8 @@ static void draw_titles(struct tui_grid *g, int y, const struct columns *k, doub
 		tui_right(g, k->bar, y, fair - k->bar + 1, TUI_MARK, "fair share \xe2\x94\x82");
 	if (CAPACITY < full && cap > fair + 1 && cap + 15 <= k->rel)
 		tui_text(g, cap, y, 15, TUI_MARK, "\xe2\x94\x8a capacity 1.25");
+	else if (CAPACITY < full && cap > fair + 1 && cap + 11 <= k->rel)
+		tui_text(g, cap, y, 11, TUI_MARK, "\xe2\x94\x8a cap. 1.25");
 	else if (CAPACITY < full && cap > fair + 1 && cap + 6 <= k->rel)
 		tui_text(g, cap, y, 6, TUI_MARK, "\xe2\x94\x8a 1.25");
 	if (k->base)
@@ -223,6 +225,7 @@ const struct tui_panel tui_panel_layer = {
 	.name = "Layer",
 	.question = "How uneven is this layer, and would it drop tokens?",
 	.min_w = 56, .min_h = 10,
+	.applies = TUI_BY_ALL,
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "expert" },
 		{ "Enter", "expert's card" }, { "o", "sort" }, { 0 } },
 	.draw = draw,

@@ -134,7 +134,7 @@ int tui_map_scale(struct tui_grid *g, int x, int y, int w, int base)
 {
 	static const char *const full[] = { "<.25", ".25", ".5", ".71", "fair", "1.15", "1.4", "2",
 		"4\xc3\x97" };
-	int x0 = x, names = w >= 54;
+	int x0 = x, names = w >= 54, air = g->look.colours < 256 && w >= 66; /* signs apart from numbers */
 
 	if (w < 26)
 		return 0;
@@ -148,6 +148,7 @@ int tui_map_scale(struct tui_grid *g, int x, int y, int w, int base)
 		tui_put(g, x + 1, y, st, glyph);
 		x += 2;
 		if (names) {
+			x += air;
 			x += tui_text(g, x, y, 8, st, base && i == TUI_HEAT_FAIR ? "same" : full[i]);
 			tui_put(g, x++, y, st, ' ');
 		}

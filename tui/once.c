@@ -15,6 +15,7 @@
 
 struct once {
 	struct reader *reader;
+	struct tui_source source;
 	struct tui_data data;
 	struct tui_alarms alarms;
 	struct tui_spec spec;
@@ -36,11 +37,12 @@ static int load(struct once *o, const char *path, const struct tui_opt *opt, str
 	if (opt->wait)
 		wait_for(path);
 	o->reader = reader_open(path, e);
-	if (!o->reader)
+	if (!o->reader || tui_source_init(&o->source, opt->base_path, e))
 		return -1;
-	if (tui_data_load(o->reader, &opt->want, &o->data, e) ||
-	    tui_alarms_load(o->reader, &opt->want, &o->alarms, e) ||
-	    tui_spec_load(o->reader, o->data.sum.run.id, opt->want.base, &o->spec, e))
+	o->source.r = o->reader;
+	if (tui_data_load(&o->source, &opt->want, &o->data, e) ||
+	    tui_alarms_load(&o->source, &opt->want, &o->alarms, e) ||
+	    tui_spec_load(&o->source, o->data.sum.run.id, opt->want.base, &o->spec, e))
 		return err_wrap(e, "%s", path);
 	o->state.path = path;
 	o->state.want = opt->want;
@@ -56,6 +58,7 @@ static void unload(struct once *o)
 	tui_spec_free(&o->spec);
 	tui_alarms_free(&o->alarms);
 	tui_data_free(&o->data);
+	tui_source_free(&o->source);
 	reader_close(o->reader);
 }
 
@@ -75,7 +78,8 @@ int tui_once_text(const char *path, const struct tui_opt *opt, int w, int h, voi
 		err_nomem(e, (unsigned long long)w * (unsigned long long)h, "the screen");
 		goto out;
 	}
-	tui_render(&(struct tui_ctx){ &g, &o.state, &o.data, &o.alarms.list, &o.spec, { NULL } });
+	tui_render(&(struct tui_ctx){ &g, &o.state, &o.data, &o.alarms.list,
+		o.alarms.with_base ? &o.alarms.base : NULL, &o.spec, { NULL } });
 	tui_grid_dump(&g, &text);
 	if (text.failed)
 		err_nomem(e, text.len, "the text");

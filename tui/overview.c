@@ -102,7 +102,7 @@ static void draw_alarms(struct tui_ctx *c, struct tui_rect r)
 	size_t i = 0;
 	char t[64];
 
-	in = tui_frame(c->g, r, "Alarms", NULL);
+	in = tui_frame(c->g, r, "Alarms", c->d->want.sequence ? "of all requests" : NULL);
 	if (in.h < 1 || in.w < 8)
 		return;
 	if (!a) {
@@ -155,14 +155,16 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 	m.tall = tui_map_tall(c->g, (int)room, m.n_row);
 	tui_map_draw(c, in, &fit, &m);
 	tui_map_scale(c->g, in.x, in.y + in.h - 1, in.w, c->d->base.n > 0);
-	if (l->n > room) {
-		snprintf(t, sizeof t, "%zu worst of %zu layers", m.n_row, l->n);
-		tui_right(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);
-	}
+	t[0] = 0;
+	if (l->n > room)
+		snprintf(t, sizeof t, " %zu worst of %zu layers ", m.n_row, l->n);
 	if (fit.group > 1) {
-		snprintf(t, sizeof t, "worst of %d experts a cell", fit.group);
-		tui_text(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);
+		size_t len = strlen(t);
+
+		snprintf(t + len, sizeof t - len, r.w < 56 ? "%s%d a cell " : "%sworst of %d experts a cell ",
+			len ? "" : " ", fit.group);
 	}
+	tui_right(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);
 	free(row);
 }
 
@@ -188,34 +190,13 @@ static void domain_row(struct tui_grid *g, struct tui_rect r, const struct view_
 	tui_right(g, x + (wide ? 26 : 21), r.y, wide ? 6 : 5, TUI_DIM, t);
 }
 
-/* Domains with the clearest first; [n_domain], the caller frees. */
-static size_t *clearest_first(const struct view_spec *sp)
-{
-	size_t *row = malloc((sp->n_domain ? sp->n_domain : 1) * sizeof *row);
-	double *key = malloc((sp->n_domain ? sp->n_domain : 1) * sizeof *key);
-
-	for (size_t i = 0; row && key && i < sp->n_domain; i++) {
-		int best = view_spec_clearest(sp, i);
-		const struct view_spec_cell *k = best < 0 ? NULL : &sp->layer[best].cell[i];
-		size_t j = i;
-
-		key[i] = !k ? -1 : k->proven ? 1 + view_spec_lead(k) : 0;
-		while (j && key[row[j - 1]] < key[i])
-			row[j] = row[j - 1], j--;
-		row[j] = i;
-	}
-	if (!key) {
-		free(row);
-		row = NULL;
-	}
-	free(key);
-	return row;
-}
-
 static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 {
 	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
-	struct tui_rect in = tui_frame(c->g, r, r.w >= 58 ? "Domains: strongest expert" : "Domains",
+	int all = c->d->want.sequence || c->d->want.phase || c->d->window_ns || c->d->want.until ||
+		c->d->want.domain >= 0; /* this is always of everything */
+	struct tui_rect in = tui_frame(c->g, r, all ? "Domains of the whole run" : r.w >= 58 ?
+		"Domains: strongest expert" : "Domains",
 		sp && sp->n_layer ? r.w >= 48 ? "strongest   95 %    null" : "strongest  95 %  null" :
 		NULL);
 	size_t shown, *row;
@@ -229,7 +210,7 @@ static void draw_domains(struct tui_ctx *c, struct tui_rect r)
 		return;
 	}
 	shown = sp->n_domain <= (size_t)in.h ? sp->n_domain : (size_t)in.h - 1;
-	row = clearest_first(sp);
+	row = tui_domain_order(sp, TUI_CLEAREST, 0);
 	for (size_t i = 0; row && i < shown; i++) {
 		int best = view_spec_clearest(sp, row[i]);
 
@@ -337,6 +318,7 @@ const struct tui_panel tui_panel_overview = {
 	.name = "Overview",
 	.question = "Is this model's routing healthy right now?",
 	.min_w = 36, .min_h = 6,
+	.applies = TUI_BY_ALL,
 	.hints = { { "o", "sort" }, { "Enter", "layer" }, { 0 } },
 	.draw = draw,
 	.key = key,

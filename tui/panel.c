@@ -154,7 +154,10 @@ static void head_run(struct tui_ctx *c, int y, int w)
 		add(&right, 0, TUI_WARN, "", "\xe2\x80\x96 paused");
 	if (c->d->want.until)
 		add(&right, 0, TUI_WARN, "", "\xe2\x97\x80 rewound");
-	add(&right, 3, TUI_TEXT, "run", "%lld", (long long)run->id);
+	if (c->d->n_runs > 1)
+		add(&right, 3, TUI_TEXT, "run", "%lld of %zu", (long long)run->id, c->d->n_runs);
+	else
+		add(&right, 3, TUI_TEXT, "run", "%lld", (long long)run->id);
 	run_state(c, &right);
 	line_fit(c->g, &right, w - 2, 2);
 	used = line_columns(c->g, &right, 2);
@@ -184,10 +187,24 @@ static const char *domain_name(const struct tui_data *d, int64_t id)
 	return id ? "unknown" : "without a domain";
 }
 
+/* "run 2", with the file's name where it is another. */
+static void add_baseline(struct tui_ctx *c, struct line *l)
+{
+	const char *file = c->s->base_path ? strrchr(c->s->base_path, '/') : NULL;
+
+	file = file ? file + 1 : c->s->base_path;
+	if (!c->d->base.n)
+		add(l, 1, TUI_WARN, "baseline", "none");
+	else if (file)
+		add(l, 1, TUI_WARN, "baseline", "%.40s run %lld", file, (long long)c->d->base_run);
+	else
+		add(l, 1, TUI_WARN, "baseline", "run %lld", (long long)c->d->base_run);
+}
+
 static void head_figures(struct tui_ctx *c, int y, int w)
 {
 	const struct view_summary *s = &c->d->sum;
-	char t[TUI_FMT];
+	char t[TUI_FMT], u[TUI_FMT];
 	struct line l = { 0 };
 
 	add(&l, 2, TUI_STRONG, "prefill", "%s%s", tui_fmt_rate(t, sizeof t, s->prefill_tps),
@@ -196,6 +213,14 @@ static void head_figures(struct tui_ctx *c, int y, int w)
 		isnan(s->decode_tps) ? "" : " t/s");
 	add(&l, 1, TUI_STRONG, "tokens", "%s", tui_fmt_count(t, sizeof t, s->tokens));
 	add(&l, 5, TUI_STRONG, "decisions", "%s", tui_fmt_count(t, sizeof t, s->decisions));
+	if (c->d->request.id)
+		add(&l, 1, TUI_WARN, "only request", "%llu%s", (unsigned long long)c->d->request.seq,
+			c->d->request.tokens < c->d->request.n_all ? " (its first tokens)" : "");
+	else if (s->run.n_seq_open)
+		add(&l, 3, TUI_STRONG, "in flight", "%s of %s requests", tui_fmt_count(t, sizeof t,
+			s->run.n_seq_open), tui_fmt_count(u, sizeof u, s->run.n_seq));
+	else
+		add(&l, 5, TUI_STRONG, "requests", "%s", tui_fmt_count(t, sizeof t, s->run.n_seq));
 	if (s->cache.hits + s->cache.misses)
 		add(&l, 1, TUI_STRONG, "cache hits", "%.1f %%", 100 * view_hit_rate(&s->cache));
 	if (s->edited)
@@ -215,8 +240,7 @@ static void head_figures(struct tui_ctx *c, int y, int w)
 	if (c->d->want.phase)
 		add(&l, 1, TUI_WARN, "phase", "%s", c->d->want.phase == 1 ? "prefill" : "decode");
 	if (c->d->want.base)
-		add(&l, 1, TUI_WARN, "baseline", c->d->base.n ? "run %lld" : "none fits run %lld",
-			(long long)c->d->want.base);
+		add_baseline(c, &l);
 	add(&l, c->d->want.domain < 0 ? 6 : 1, c->d->want.domain < 0 ? TUI_STRONG : TUI_WARN, "domain",
 		"%s", domain_name(c->d, c->d->want.domain));
 	line_fit(c->g, &l, w - 2, 2);
@@ -297,7 +321,7 @@ static void draw_foot(struct tui_ctx *c, struct tui_rect r)
 		n += tui_text(c->g, r.x + 1 + n, r.y, r.w - 2 - n, TUI_STRONG, c->s->find);
 		tui_put(c->g, r.x + 1 + n, r.y, TUI_CURSOR, ' ');
 		tui_text(c->g, r.x + 4 + n, r.y, r.w - 5 - n, TUI_DIM,
-			"L3, E7, L3 E7, or part of a name; Enter, Esc");
+			"L3, E7, L3 E7, #12 (request), or part of a name; Enter, Esc");
 		return;
 	}
 	if (c->s->note[0]) {
@@ -327,6 +351,7 @@ static void draw_foot(struct tui_ctx *c, struct tui_rect r)
 	hint(&l, 4, "/", "find");
 	hint(&l, 4, "r", "run");
 	hint(&l, 5, "f", "phase");
+	hint(&l, 6, "a", c->s->want.sequence ? "all requests" : "one request");
 	hint(&l, 5, "b", "baseline");
 	hint(&l, 5, "s", "save");
 	hint(&l, 1, "?", "help");
@@ -345,6 +370,8 @@ static void clamp_cursors(struct tui_ctx *c)
 	s->layer = n ? (s->layer < n ? s->layer : n - 1) : 0;
 	n = n ? c->d->layers.layer[s->layer].n_expert : 0;
 	s->expert = n ? (s->expert < n ? s->expert : n - 1) : 0;
+	if (n && !s->chosen && (s->screen == TUI_SCREEN_LAYER || s->screen == TUI_SCREEN_EXPERT))
+		s->expert = c->d->layers.layer[s->layer].top_expert; /* rather than the first by number */
 	n = c->alarms ? c->alarms->n : 0;
 	s->alarm = n ? (s->alarm < n ? s->alarm : n - 1) : 0;
 	n = c->spec ? c->spec->spec.n_domain : 0;
@@ -355,7 +382,10 @@ static void draw_empty(struct tui_ctx *c, struct tui_rect r)
 {
 	char text[256];
 
-	if (c->d->window_ns || c->d->want.domain >= 0)
+	if (c->d->want.sequence)
+		snprintf(text, sizeof text, "Request %llu has no decisions in this selection. Press n or N for "
+			"another, a for all.", (unsigned long long)c->d->request.seq);
+	else if (c->d->window_ns || c->d->want.domain >= 0)
 		snprintf(text, sizeof text, "No decisions in this selection (domain %s, window %s). "
 			"Press d or w for another.", domain_name(c->d, c->d->want.domain),
 			tui_windows[c->s->window].name);
@@ -365,10 +395,31 @@ static void draw_empty(struct tui_ctx *c, struct tui_rect r)
 	tui_say(c->g, r, TUI_DIM, text);
 }
 
+/* Which filters are on that this screen does not follow; the line that says so. Returns its height. */
+static int draw_ignored(struct tui_ctx *c, struct tui_rect r, const struct tui_panel *p)
+{
+	const struct tui_want *w = &c->d->want;
+	const struct { int on; unsigned bit; const char *name; } filter[] = {
+		{ c->d->window_ns || w->until, TUI_BY_WINDOW, "time" }, { w->domain >= 0, TUI_BY_DOMAIN, "domain" },
+		{ w->phase, TUI_BY_PHASE, "phase" }, { w->sequence != 0, TUI_BY_REQUEST, "request" } };
+	char text[64] = "", line[200];
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof filter / sizeof *filter; i++)
+		if (filter[i].on && !(p->applies & filter[i].bit))
+			n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? ", " : "", filter[i].name);
+	if (!n || r.h < 4)
+		return 0;
+	snprintf(line, sizeof line, "not filtered by %s here: %s", text, p->instead);
+	tui_text(c->g, r.x + 1, r.y, r.w - 2, TUI_WARN, line);
+	return 1;
+}
+
 static void draw_body(struct tui_ctx *c, struct tui_rect r)
 {
 	const struct tui_panel *p = tui_panels[c->s->screen];
 	char text[600];
+	int n;
 
 	if (!c->d) {
 		snprintf(text, sizeof text, "%s",
@@ -380,7 +431,8 @@ static void draw_body(struct tui_ctx *c, struct tui_rect r)
 	} else if (!c->d->sum.tokens && !p->empty) {
 		draw_empty(c, r);
 	} else {
-		p->draw(c, r, c->s->mem[c->s->screen]);
+		n = draw_ignored(c, r, p);
+		p->draw(c, (struct tui_rect){ r.x, r.y + n, r.w, r.h - n }, c->s->mem[c->s->screen]);
 	}
 }
 
@@ -423,6 +475,36 @@ static void next_domain(struct tui_ctx *c, int step)
 	at += step;
 	at = at < -1 ? n - 1 : at >= n ? -1 : at;
 	*want = at < 0 ? -1 : c->d->domain[at].id;
+	c->s->want.sequence = c->s->sequence = 0;
+}
+
+/* Only one request, or all again: the one in the stream, or the newest. */
+static void toggle_request(struct tui_ctx *c)
+{
+	const struct tui_snap *s = c->snap[TUI_STREAM];
+	struct tui_state *x = c->s;
+
+	if (x->want.sequence) {
+		x->sequence = x->want.sequence > 0 ? x->want.sequence : 0;
+		x->want.sequence = 0;
+		return;
+	}
+	if (s && s->key.run == c->d->sum.run.id && x->sequence && !s->error[0])
+		x->want.sequence = s->u.stream.sequence;
+	x->want.sequence = x->want.sequence ? x->want.sequence : x->sequence ? x->sequence : TUI_NEWEST;
+}
+
+/* The next or the previous one; beyond the last is the newest, whichever that becomes. */
+static void next_request(struct tui_ctx *c, int step)
+{
+	const struct view_request *q = &c->d->request;
+
+	if (!c->s->want.sequence)
+		toggle_request(c);
+	else if (step > 0)
+		c->s->want.sequence = q->after ? q->after : TUI_NEWEST;
+	else
+		c->s->want.sequence = q->before ? q->before : q->id ? q->id : TUI_NEWEST;
 }
 
 static void next_run(struct tui_ctx *c, int step)
@@ -436,6 +518,7 @@ static void next_run(struct tui_ctx *c, int step)
 			at = i;
 	c->s->want.run = c->d->runs[(at + n + (size_t)step) % n];
 	c->s->want.domain = -1;
+	c->s->want.sequence = c->s->sequence = 0;
 }
 
 static void next_window(struct tui_state *s, int step)
@@ -453,6 +536,8 @@ static void toggle_base(struct tui_ctx *c)
 {
 	struct tui_state *s = c->s;
 
+	if (!s->base && s->base_path)
+		s->base = TUI_NEWEST;
 	if (!s->base)
 		for (size_t i = 0; i < c->d->n_runs && c->d->runs[i] < c->d->sum.run.id; i++)
 			s->base = c->d->runs[i];
@@ -474,6 +559,10 @@ static int key_selection(struct tui_ctx *c, int key)
 		c->s->want.phase = (c->s->want.phase + (key == 'f' ? 1 : 2)) % 3;
 	if (c->d && (key == 'b' || key == TUI_KEY_F5))
 		toggle_base(c);
+	if (c->d && key == 'a')
+		toggle_request(c);
+	if (c->d && (key == 'n' || key == 'N'))
+		next_request(c, key == 'n' ? 1 : -1);
 	if (c->d && (key == 'd' || key == 'D' || key == TUI_KEY_F4))
 		next_domain(c, key == 'D' ? -1 : 1);
 	if (c->d && (key == 'r' || key == 'R'))
@@ -561,8 +650,9 @@ struct tui_ask tui_asking(const struct tui_ctx *c)
 {
 	const struct tui_state *s = c->s;
 
-	return (struct tui_ask){ s->asks, { 0, s->want.domain, s->want.phase, (uint32_t)s->layer,
-		(uint32_t)s->expert, s->sequence, s->pos } };
+	return (struct tui_ask){ s->asks, { .domain = s->want.domain, .phase = s->want.phase,
+		.layer = (uint32_t)s->layer, .expert = (uint32_t)s->expert, .pos = s->pos,
+		.sequence = s->want.sequence ? s->want.sequence : s->sequence, .base = s->want.base } };
 }
 
 const struct tui_snap *tui_part(struct tui_ctx *c, enum tui_part part, int any)
@@ -607,8 +697,10 @@ static int key_common(struct tui_ctx *c, int key)
 		s->screen = (s->screen + n_panels() - 1) % n_panels();
 	else if (key == 'p')
 		s->paused = !s->paused;
-	else if (key == 's' || key == 'S')
+	else if (key == 's' || key == 'S' || key == 'P')
 		s->save = key;
+	else if (key == 'c')
+		s->palette = (s->palette + 1) % TUI_PALETTES, s->repaint = 1;
 	else if (key == '/')
 		s->finding = 1, s->find[0] = 0;
 	else
@@ -616,7 +708,7 @@ static int key_common(struct tui_ctx *c, int key)
 	return 1;
 }
 
-int tui_key(struct tui_ctx *c, int key)
+static int act(struct tui_ctx *c, int key)
 {
 	struct tui_state *s = c->s;
 	const struct tui_panel *p = tui_panels[s->screen];
@@ -625,7 +717,7 @@ int tui_key(struct tui_ctx *c, int key)
 	s->note[0] = 0;
 	if (s->finding && key != TUI_KEY_CLICK) {
 		key_find(c, key);
-		return 0;
+		return !tui_same_want(&old, &s->want);
 	}
 	key = plain_key(key);
 	if (key == 'q') {
@@ -645,6 +737,15 @@ int tui_key(struct tui_ctx *c, int key)
 	if (c->d && p->key && p->key(c, key, s->mem[s->screen]))
 		return !tui_same_want(&old, &s->want);
 	return key_selection(c, key);
+}
+
+int tui_key(struct tui_ctx *c, int key)
+{
+	size_t layer = c->s->layer, expert = c->s->expert;
+	int changed = act(c, key);
+
+	c->s->chosen |= c->s->layer != layer || c->s->expert != expert;
+	return changed;
 }
 
 int tui_move(int key, size_t *x, size_t nx, size_t *y, size_t ny, size_t page)

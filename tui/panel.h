@@ -10,6 +10,7 @@
 
 #include "tui/data.h"
 #include "tui/grid.h"
+#include "tui/palette.h"
 #include "tui/snap.h"
 
 /* Keys: characters as themselves, the rest from here. */
@@ -43,19 +44,23 @@ enum { TUI_HITS = 640 };
  * is chosen on one screen is what the next one opens with. */
 struct tui_state {
 	const char *path;      /* the database, for messages */
+	const char *base_path; /* the file of the baseline, or NULL: the same */
 	int screen;            /* index in the panel table */
 	int help, paused, quit;
 	int window;            /* index in tui_windows */
 	struct tui_want want;
 	size_t layer, expert, domain, alarm; /* cursors; kept in range by tui_render */
+	int chosen;            /* the user has moved to a layer or an expert */
 	int64_t base;          /* the baseline that b switches on and off; 0 = none was named */
-	int64_t sequence, pos; /* that the stream shows: 0, -1 = the newest, its end */
+	int64_t sequence, pos; /* that the stream shows: 0, -1 = the newest, its end; see want.sequence */
 	unsigned asks;         /* 1 << enum tui_part: what the last frame would have liked to show */
 	int timing, playing;   /* on the timeline; moving along it */
 	size_t slot;           /* there */
 	int finding;           /* the search line is open */
 	char find[64];
-	int save;              /* asked for: 's' text, 'S' CSV */
+	int save;              /* asked for: 's' text, 'S' CSV, 'P' picture */
+	int palette, light;    /* enum tui_palette; for a light background */
+	int repaint;           /* they were changed */
 	char note[256];        /* for the last line until the next key */
 	int mouse_x, mouse_y;
 	struct tui_hit hit[TUI_HITS];
@@ -73,9 +78,13 @@ struct tui_ctx {
 	struct tui_state *s;
 	const struct tui_data *d;
 	const struct view_alarms *alarms;
+	const struct view_alarms *base_alarms; /* of the baseline, or NULL */
 	const struct tui_spec *spec;
 	const struct tui_snap *snap[TUI_N_PART]; /* newest, or NULL; see tui_part() */
 };
+
+enum tui_filter { TUI_BY_WINDOW = 1, TUI_BY_DOMAIN = 2, TUI_BY_PHASE = 4, TUI_BY_REQUEST = 8,
+	TUI_BY_ALL = 15 };
 
 struct tui_hint { const char *key, *what; };
 struct tui_panel {
@@ -83,6 +92,8 @@ struct tui_panel {
 	const char *question;   /* that it answers; for help */
 	int min_w, min_h;       /* of the terminal */
 	int empty;              /* 1: also drawn when the selection holds no decision */
+	unsigned applies;       /* which filters it follows: enum tui_filter; */
+	const char *instead;    /* what it shows where it does not */
 	struct tui_hint hints[6]; /* its own keys, for the last line; ends with an empty row */
 	void (*draw)(struct tui_ctx *c, struct tui_rect r, int *mem); /* d is there */
 	int (*key)(struct tui_ctx *c, int key, int *mem); /* 1 = understood; may be NULL */
@@ -130,6 +141,10 @@ enum tui_style tui_severity(enum view_severity s, uint32_t *sign);
 /* Draw one alarm: its text and when and by how much; returns the lines used. */
 int tui_alarm(struct tui_ctx *c, struct tui_rect r, const struct view_alarm *a);
 void tui_help(struct tui_ctx *c);
+/* Domains in an order of domains.c: [n_domain], the caller frees; layer: of
+ * the cursor, index into sp->layer. */
+enum { TUI_CLEAREST = 1 }; /* the clearest claim first */
+size_t *tui_domain_order(const struct view_spec *sp, int sort, size_t layer);
 /* The experts of the chosen layer, on other screens than that of all layers, as a table. */
 int tui_table_experts(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e);
 

@@ -1,6 +1,6 @@
 /*
- * save.c - the view as a file: the screen as text, or its figures as CSV. A new file each time, in
- * the working folder; nothing that exists is ever written over.
+ * save.c - the view as a file: the screen as text or as a picture, or its figures as CSV. A new file
+ * each time, in the working folder; nothing that exists is ever written over.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "tui/panel.h"
+#include "tui/picture.h"
 
 #define NUMBERS 10000
 
@@ -58,7 +59,7 @@ int tui_save(struct tui_ctx *c, int kind, char *note, size_t size)
 	struct view_table t = { 0 };
 	struct moe_err e = { 0 };
 	char name[64];
-	int bad, csv = kind == 'S';
+	int bad, csv = kind == 'S', png = kind == 'P';
 	FILE *f;
 
 	if (csv && (!c->d || !p->table)) {
@@ -70,13 +71,18 @@ int tui_save(struct tui_ctx *c, int kind, char *note, size_t size)
 		snprintf(note, size, "nothing to save: %.200s", e.msg);
 		return -1;
 	}
-	f = open_new(p->name, csv ? "csv" : "txt", name, sizeof name);
+	if (png && !tui_picture_can(&e)) {
+		snprintf(note, size, "%.250s", e.msg);
+		return -1;
+	}
+	f = open_new(p->name, csv ? "csv" : png ? "png" : "txt", name, sizeof name);
 	if (!f) {
 		snprintf(note, size, "could not save: %s", strerror(errno));
 		view_table_free(&t);
 		return -1;
 	}
-	bad = csv ? view_table_print(&t, VIEW_CSV, f, &e) : write_text(c->g, f);
+	bad = csv ? view_table_print(&t, VIEW_CSV, f, &e) : png ? tui_picture(c->g,
+		(enum tui_palette)c->s->palette, c->s->light, f, &e) : write_text(c->g, f);
 	bad |= fclose(f) != 0;
 	view_table_free(&t);
 	if (bad)

@@ -21,6 +21,7 @@ struct tui_query {
 	int phase;
 	uint32_t layer, expert; /* indexes */
 	int64_t sequence, pos; /* as view_stream */
+	int64_t base;          /* as struct tui_want */
 };
 
 /* What the screen wants now. */
@@ -32,8 +33,15 @@ struct tui_ask {
 enum { TUI_SLOTS = 60, TUI_DEGREES = 5, TUI_STREAM_MOST = 4096 };
 #define TUI_EXPERT_MOST UINT64_C(1000000) /* decisions of a layer that a card is made from */
 
+/* Picks that the what-if curves are made from: a first look, and the most that a screen waits for. On
+ * more, every n-th request is read, and the screen says so. */
+#define TUI_WHATIF_FIRST UINT64_C(400000)
+#define TUI_WHATIF_MOST UINT64_C(4000000)
+
 /* Curves over what the sliders of the what-if screen can be set to. */
 struct tui_whatif {
+	uint64_t tokens, n_all;      /* read, of how many; the same = no sample */
+	int64_t run;
 	struct whatif_drops drops;
 	struct whatif_hits hits;
 	struct whatif_places places[TUI_DEGREES];
@@ -43,6 +51,7 @@ struct tui_whatif {
 struct tui_snap {
 	enum tui_part part;
 	struct tui_query key;
+	int more;              /* a better one of the same key is being made */
 	int64_t cost_ns;
 	char error[256];       /* "" or why there is nothing */
 	union {
@@ -51,14 +60,23 @@ struct tui_snap {
 		struct view_stream stream;
 		struct tui_whatif whatif;
 	} u;
+	/* The baseline's answer to the same question, where the part has one; else its reason. */
+	int with_base;
+	char base_why[160];
+	union {
+		struct view_stream stream; /* the request of the same number, the same positions */
+		struct tui_whatif whatif;
+	} base;
 };
 
 /* The key with what the part does not look at set to zero. */
 struct tui_query tui_query_for(enum tui_part part, const struct tui_query *k);
 int tui_query_same(const struct tui_query *a, const struct tui_query *b);
 
-/* Read it; NULL only without memory. An error becomes the snapshot's `error`. */
-struct tui_snap *tui_snap_load(struct reader *r, enum tui_part part, const struct tui_query *k);
+/* Read it; NULL only without memory. An error becomes the snapshot's `error`. first: a part that takes
+ * long may take a first look and set `more`. */
+struct tui_snap *tui_snap_load(struct tui_source *src, enum tui_part part, const struct tui_query *k,
+	int first);
 void tui_snap_free(struct tui_snap *s);
 
 #endif

@@ -98,15 +98,38 @@ static int whole(const struct view_stream *v, size_t i, char *out, size_t size)
 	return n;
 }
 
-/* As the token stands on the screen: its text, with `margins` its expert and margin behind it. */
-static void spell(const struct view_stream *v, size_t i, int margins, char *out, size_t size)
+/* The top expert of the same token in the baseline: the same place and id there; -1 = it has none. Both
+ * are ordered by position. */
+static int base_expert(const struct view_stream *b, const struct view_stream_token *t)
+{
+	size_t lo = 0, hi = b ? b->n : 0;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (b->token[mid].pos < t->pos)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return b && lo < b->n && b->token[lo].pos == t->pos && b->token[lo].id == t->id ?
+		b->token[lo].expert : -1;
+}
+
+/* As the token stands on the screen: its text; with `margins` its expert and margin behind it; beside a
+ * baseline its expert where that had another. */
+static void spell(const struct view_stream *v, const struct view_stream *base, size_t i, int margins,
+	char *out, size_t size)
 {
 	const struct view_stream_token *t = &v->token[i];
+	int was = base_expert(base, t);
 	char text[96], bytes[VIEW_STREAM_BYTES + 4];
 	int len = t->len < 0 ? -1 : whole(v, i, bytes, sizeof bytes);
 
 	tui_token_text(text, sizeof text, t->id, bytes, len);
-	if (!margins)
+	if (was >= 0 && was != t->expert)
+		snprintf(out, size, "%s[E%u was E%d] ", text, t->expert, was);
+	else if (!margins)
 		snprintf(out, size, "%s", text);
 	else if (isnan(t->margin))
 		snprintf(out, size, "%s[E%u] ", text, t->expert);
@@ -119,29 +142,77 @@ static int breaks_line(const struct view_stream_token *t)
 	return t->len > 0 && memchr(t->bytes, '\n', (size_t)t->len) != NULL;
 }
 
-/* Lay the tokens first .. out, drawing them if g is there; returns the lines that they take. */
-static int flow(struct tui_ctx *c, struct tui_grid *g, struct tui_rect r, const struct view_stream *v,
-	size_t first, size_t end, const struct colours *k, int margins)
+/* Lay the tokens first .. end out in the rectangle. */
+static void flow(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s, size_t first,
+	size_t end, const struct colours *k, int margins)
 {
-	int x = 0, y = 0;
+	const struct view_stream *v = &s->u.stream;
+	int x = 0, y = 0, phase = c->s->want.phase;
 
 	for (size_t i = first; i < end; i++) {
 		const struct view_stream_token *t = &v->token[i];
 		char text[160];
 		int w;
 
-		spell(v, i, margins, text, sizeof text);
+		spell(v, s->with_base ? &s->base.stream : NULL, i, margins, text, sizeof text);
 		w = tui_columns(c->g, text);
 		if (x && x + w > r.w)
 			x = 0, y++;
-		if (g && y < r.h)
-			tui_text(g, r.x + x, r.y + y, r.w - x, k->of[t->expert] < 0 ? TUI_DIM :
-				(enum tui_style)(TUI_EXPERT_COLOUR + k->of[t->expert]), text);
+		if (y < r.h)
+			tui_text(c->g, r.x + x, r.y + y, r.w - x, phase && t->phase + 1 != phase ? TUI_FRAME :
+				k->of[t->expert] < 0 ? TUI_DIM : (enum tui_style)(TUI_EXPERT_COLOUR +
+				k->of[t->expert]), text);
 		x += w < r.w ? w : r.w;
 		if (breaks_line(t))
 			x = 0, y++;
 	}
+}
+
+/* Lines that tokens of these widths take; a negative one also ends its line. As flow() lays them out. */
+static int lines(const int *width, size_t n, int w)
+{
+	int x = 0, y = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int one = abs(width[i]);
+
+		if (x && x + one > w)
+			x = 0, y++;
+		x += one < w ? one : w;
+		if (width[i] < 0)
+			x = 0, y++;
+	}
 	return y + (x > 0);
+}
+
+/* The first token so that all from it to `end` fit on h lines. No more are looked at than could. */
+static size_t fitting(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s, size_t end,
+	int margins)
+{
+	const struct view_stream *v = &s->u.stream;
+	size_t most = (size_t)(r.w * r.h), lo = end > most ? end - most : 0, at = lo, first;
+	int *width = malloc((end - lo + 1) * sizeof *width), room = r.w * r.h;
+	char text[160];
+
+	if (!width)
+		return end ? end - 1 : 0;
+	for (at = end; at > lo && room > 0; at--) { /* from behind: what is wider than the screen ends it */
+		spell(v, s->with_base ? &s->base.stream : NULL, at - 1, margins, text, sizeof text);
+		width[at - 1 - lo] = tui_columns(c->g, text);
+		room -= width[at - 1 - lo] > 0 ? width[at - 1 - lo] : 1;
+		if (breaks_line(&v->token[at - 1]))
+			width[at - 1 - lo] = -width[at - 1 - lo];
+	}
+	first = at;
+	while (first + 1 < end && lines(width + (first - lo), end - first, r.w) > r.h) {
+		size_t cut = 1, line = 0; /* leave out the first line at a time */
+
+		while (first + cut + 1 < end && (int)line < r.w && width[first + cut - 1 - lo] >= 0)
+			line += (size_t)width[first + cut++ - lo];
+		first += cut;
+	}
+	free(width);
+	return first;
 }
 
 static void draw_legend(struct tui_ctx *c, struct tui_rect r, const struct view_stream *v,
@@ -177,11 +248,33 @@ static void draw_head(struct tui_ctx *c, struct tui_rect r, const struct view_st
 			tui_fmt_unit(m, sizeof m, margin / (double)k)) + 2;
 	if (v->domain[0])
 		x += tui_text(c->g, x, r.y, r.x + r.w - x, TUI_TEXT, v->domain) + 2;
-	if (!v->with_text && v->n)
-		tui_text(c->g, r.x, r.y + 2, r.w, TUI_WARN,
-			"token text was not logged, these are ids; log with --log-text");
 	if (v->name[0] && r.x + r.w - x > 6)
 		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_DIM, v->name);
+}
+
+/* The third line: how this text went in the baseline, and what was not logged. */
+static void draw_notes(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s)
+{
+	const struct view_stream *v = &s->u.stream;
+	size_t both = 0, other = 0;
+	int x = r.x;
+
+	for (size_t i = 0; i < v->n && s->with_base; i++) {
+		int was = base_expert(&s->base.stream, &v->token[i]);
+
+		both += was >= 0;
+		other += was >= 0 && was != v->token[i].expert;
+	}
+	if (s->key.base && !s->with_base)
+		x += tui_textf(c->g, x, r.y, r.w, TUI_WARN, "no baseline: %s", s->base_why) + 2;
+	else if (s->key.base && !both)
+		x += tui_text(c->g, x, r.y, r.w, TUI_WARN, "the baseline's request has other tokens") + 2;
+	else if (s->key.base)
+		x += tui_textf(c->g, x, r.y, r.w, TUI_STRONG, "baseline: another top expert for %zu of %zu tokens",
+			other, both) + 2;
+	if (!v->with_text && v->n && x < r.x + r.w)
+		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_WARN,
+			"token text was not logged, these are ids; log with --log-text");
 }
 
 static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
@@ -200,16 +293,13 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	}
 	mem[BACK] = mem[BACK] < 0 ? 0 : (size_t)mem[BACK] >= v->n ? (int)v->n - 1 : mem[BACK];
 	end = v->n - (size_t)mem[BACK];
-	for (first = end; first > 0 && end - first < (size_t)(in.w * in.h); first -= first > 16 ? 16 : first)
-		if (flow(c, NULL, in, v, first, end, k, mem[MARGINS]) > in.h)
-			break;
-	while (first + 1 < end && flow(c, NULL, in, v, first, end, k, mem[MARGINS]) > in.h)
-		first++;
+	first = fitting(c, in, s, end, mem[MARGINS]);
 	mem[ROOM] = (int)(end - first);
 	choose_colours(v, first, k);
 	draw_head(c, (struct tui_rect){ in.x, r.y, in.w, 1 }, v);
 	draw_legend(c, (struct tui_rect){ in.x, r.y + 1, in.w, 1 }, v, k);
-	flow(c, c->g, in, v, first, end, k, mem[MARGINS]);
+	draw_notes(c, (struct tui_rect){ in.x, r.y + 2, in.w, 1 }, s);
+	flow(c, in, s, first, end, k, mem[MARGINS]);
 	free(k);
 }
 
@@ -226,6 +316,10 @@ static int key(struct tui_ctx *c, int k, int *mem)
 	const struct view_stream *v = s ? &s->u.stream : NULL;
 	int page = mem[ROOM] > 4 ? mem[ROOM] / 2 : 2;
 
+	if ((k == 'n' || k == 'N') && c->s->want.sequence) {
+		mem[BACK] = 0;
+		return 0; /* the selection moves on all screens */
+	}
 	if (k == 'n')
 		go(c, v && v->after ? v->after : 0, mem);
 	else if (k == 'N')
@@ -248,7 +342,7 @@ static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct
 	static const struct view_col cols[] = { { "request", "", VIEW_INT, 0 }, { "pos", "", VIEW_INT, 0 },
 		{ "token", "", VIEW_INT, 0 }, { "text", "", VIEW_TEXT, 0 }, { "layer", "", VIEW_INT, 0 },
 		{ "expert", "", VIEW_INT, 0 }, { "weight", "", VIEW_REAL, 6 },
-		{ "margin", "", VIEW_REAL, 6 } };
+		{ "margin", "", VIEW_REAL, 6 }, { "baseline_expert", "", VIEW_INT, 0 } };
 	const struct tui_snap *s = tui_part(c, TUI_STREAM, 1);
 
 	(void)mem;
@@ -268,6 +362,8 @@ static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct
 		view_set_int(row + 5, k->expert);
 		view_set_real(row + 6, k->weight);
 		view_set_real(row + 7, k->margin);
+		if (base_expert(s->with_base ? &s->base.stream : NULL, k) >= 0)
+			view_set_int(row + 8, base_expert(&s->base.stream, k));
 	}
 	return 0;
 }
@@ -276,6 +372,8 @@ const struct tui_panel tui_panel_stream = {
 	.name = "Stream",
 	.question = "What is happening to this text?",
 	.min_w = 40, .min_h = 10,
+	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE | TUI_BY_REQUEST,
+	.instead = "a request is shown as a whole",
 	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "back, forth" },
 		{ "n N", "request" }, { "m", "margins" }, { 0 } },
 	.draw = draw,

@@ -11,9 +11,11 @@
 
 struct tui_opt {
 	struct tui_want want;
+	const char *base_path; /* another file that want.base is a run of, or NULL */
 	int wait;    /* wait for the file to appear */
+	int64_t after; /* and for a run newer than this one; 0 = show what there is */
 	int no_mouse;
-	int light;   /* colours for a light background */
+	int palette, light; /* enum tui_palette; colours for a light background */
 	/* The inference beside the dashboard, or NULL: 0 = still running, 1 = ended well, -1 = ended badly,
 	 * which closes the dashboard. Asked twice a second. */
 	int (*beside)(void *ctx);

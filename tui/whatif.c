@@ -125,24 +125,37 @@ static void draw_slider(struct tui_ctx *c, struct tui_rect r, const char *name, 
 	tui_text(c->g, x + w + 2, r.y, r.x + r.w - x - w - 2, TUI_STRONG, value);
 }
 
-/* A line of a small table: name, before, after. */
-static void line(struct tui_grid *g, struct tui_rect r, int y, enum tui_style st, const char *name,
-	const char *before, const char *after)
+/* A line of a small table: name, before, after, and after in the baseline ("" = none). Returns where
+ * more text may begin. */
+static int line(struct tui_grid *g, struct tui_rect r, int y, enum tui_style st, const char *name,
+	const char *before, const char *after, const char *base)
 {
 	if (y >= r.h)
-		return;
+		return r.x + r.w;
 	tui_text(g, r.x + 4, r.y + y, 24, st == TUI_TITLE ? TUI_DIM : TUI_TEXT, name);
-	tui_right(g, r.x + 28, r.y + y, 15, TUI_DIM, before);
-	tui_right(g, r.x + 44, r.y + y, r.w - 44 > 15 ? 15 : r.w - 44, st, after);
+	tui_right(g, r.x + 28, r.y + y, 13, TUI_DIM, before);
+	tui_right(g, r.x + 42, r.y + y, r.w - 42 > 10 ? 10 : r.w - 42, st, after);
+	if (!*base)
+		return r.x + 56;
+	tui_right(g, r.x + 53, r.y + y, r.w - 53 > 10 ? 10 : r.w - 53, TUI_DIM, base);
+	return r.x + 67;
 }
 
-static int draw_capacity(struct tui_ctx *c, struct tui_rect r, const struct tui_whatif *w, int *mem)
+/* What else there is to say, if it fits whole. */
+static void more(struct tui_grid *g, struct tui_rect r, int x, int y, const char *text)
+{
+	if (y < r.h && x + tui_columns(g, text) <= r.x + r.w)
+		tui_text(g, x, r.y + y, r.x + r.w - x, TUI_DIM, text);
+}
+
+static int draw_capacity(struct tui_ctx *c, struct tui_rect r, const struct tui_whatif *w,
+	const struct tui_whatif *base, int *mem)
 {
 	struct range k = range_of(w, CAPACITY);
 	double f[WHATIF_LIST];
 	size_t at = stand(&k, mem[AT + CAPACITY]);
-	char value[48], t[TUI_FMT], u[TUI_FMT], note[64];
-	int y = 1;
+	char value[48], t[TUI_FMT], u[TUI_FMT], note[96];
+	int y = 1, x;
 
 	factors(w, f);
 	snprintf(value, sizeof value, "%.2f\xc3\x97 the fair share", k.n ? f[at] : NAN);
@@ -151,31 +164,33 @@ static int draw_capacity(struct tui_ctx *c, struct tui_rect r, const struct tui_
 	if (!k.n)
 		return 1;
 	snprintf(note, sizeof note, "picks dropped, batch %u", w->drops.batch);
-	line(c->g, r, y++, TUI_TITLE, note, "as logged", "then");
+	line(c->g, r, y++, TUI_TITLE, note, "as logged", "then", base ? "baseline" : "");
 	for (size_t p = 0; p < N_OF(drop_name) && y < r.h; p++) {
 		const struct whatif_drop *d = drop_at(w, f[at], p);
+		const struct whatif_drop *b = base ? drop_at(base, f[at], p) : NULL;
 		double share = d && d->picks ? (double)d->dropped / (double)d->picks : NAN;
 
 		if (!d || isnan(share))
 			continue;
-		line(c->g, r, y, share > .05 ? TUI_ABOVE : TUI_STRONG, drop_name[p], "0 %",
-			tui_fmt_percent(t, sizeof t, share));
-		if (r.w >= 100)
-			tui_textf(c->g, r.x + 62, r.y + y, r.w - 62, TUI_DIM, "%s of gate weight; worst L%d: %s",
-				tui_fmt_percent(t, sizeof t, d->lost_weight), d->worst,
-				tui_fmt_percent(u, sizeof u, d->worst_share));
-		y++;
+		x = line(c->g, r, y, share > .05 ? TUI_ABOVE : TUI_STRONG, drop_name[p], "0 %",
+			tui_fmt_percent(t, sizeof t, share), !base ? "" : tui_fmt_percent(u, sizeof u,
+			b && b->picks ? (double)b->dropped / (double)b->picks : NAN));
+		snprintf(note, sizeof note, "%s of gate weight; worst L%d: %s",
+			tui_fmt_percent(t, sizeof t, d->lost_weight), d->worst,
+			tui_fmt_percent(u, sizeof u, d->worst_share));
+		more(c->g, r, x, y++, note);
 	}
 	return y;
 }
 
-static int draw_cache(struct tui_ctx *c, struct tui_rect r, const struct tui_whatif *w, int *mem)
+static int draw_cache(struct tui_ctx *c, struct tui_rect r, const struct tui_whatif *w,
+	const struct tui_whatif *base, int *mem)
 {
 	struct range k = range_of(w, CACHE);
 	size_t s[WHATIF_LIST], at = stand(&k, mem[AT + CACHE]);
-	const struct whatif_hit *h;
-	char value[64], t[TUI_FMT];
-	int y = 1;
+	const struct whatif_hit *h, *b;
+	char value[64], t[TUI_FMT], u[TUI_FMT], note[64];
+	int y = 1, x;
 
 	sizes(w, s);
 	h = k.n ? hit_with(w, s[at], 0) : NULL;
@@ -187,51 +202,58 @@ static int draw_cache(struct tui_ctx *c, struct tui_rect r, const struct tui_wha
 		w->hits.why, &k, at, mem[CHOSEN] == CACHE);
 	if (!h)
 		return 1;
-	line(c->g, r, y++, TUI_TITLE, "found in the cache", "all held", "then");
+	line(c->g, r, y++, TUI_TITLE, "found in the cache", "all held", "then", base ? "baseline" : "");
 	for (size_t p = 0; p < N_OF(cache_name) && y < r.h; p++) {
 		h = hit_with(w, s[at], p);
 		if (!h || !h->accesses)
 			continue;
-		line(c->g, r, y, TUI_STRONG, cache_name[p], "100 %", tui_fmt_percent(t, sizeof t,
-			(double)h->hits / (double)h->accesses));
-		if (r.w >= 100 && isfinite(h->bytes_per_token))
-			tui_textf(c->g, r.x + 62, r.y + y, r.w - 62, TUI_DIM, "%.2f MiB loaded a token",
-				h->bytes_per_token / 1048576);
+		b = base ? hit_with(base, s[at], p) : NULL;
+		x = line(c->g, r, y, TUI_STRONG, cache_name[p], "100 %", tui_fmt_percent(t, sizeof t,
+			(double)h->hits / (double)h->accesses), !base ? "" : tui_fmt_percent(u, sizeof u,
+			b && b->accesses ? (double)b->hits / (double)b->accesses : NAN));
+		snprintf(note, sizeof note, "%.2f MiB loaded a token", h->bytes_per_token / 1048576);
+		if (isfinite(h->bytes_per_token))
+			more(c->g, r, x, y, note);
 		y++;
 	}
 	return y;
 }
 
-static int draw_place(struct tui_ctx *c, struct tui_rect r, const struct tui_whatif *w, int *mem)
+static int draw_place(struct tui_ctx *c, struct tui_rect r, const struct tui_whatif *w,
+	const struct tui_whatif *other, int *mem)
 {
-	struct range k = range_of(w, PLACE);
-	size_t at = stand(&k, mem[AT + PLACE]);
+	struct range steps = range_of(w, PLACE);
+	size_t at = stand(&steps, mem[AT + PLACE]);
 	const struct whatif_place *base = place_with(w, at, SIM_CONTIGUOUS);
-	char value[48], before[TUI_FMT], t[TUI_FMT];
-	int y = 1;
+	char value[48], before[TUI_FMT], t[TUI_FMT], u[TUI_FMT], note[64];
+	int y = 1, x;
 
-	snprintf(value, sizeof value, "%zu devices", k.n ? w->ranks[at] : 0);
-	draw_slider(c, (struct tui_rect){ r.x, r.y, r.w, 1 }, "experts spread over", k.n ? value :
-		"no number of devices divides the experts", &k, at, mem[CHOSEN] == PLACE);
-	if (!k.n)
+	snprintf(value, sizeof value, "%zu devices", steps.n ? w->ranks[at] : 0);
+	draw_slider(c, (struct tui_rect){ r.x, r.y, r.w, 1 }, "experts spread over", steps.n ? value :
+		"no number of devices divides the experts", &steps, at, mem[CHOSEN] == PLACE);
+	if (!steps.n)
 		return 1;
 	if (!w->places[at].n) {
 		tui_text(c->g, r.x + 4, r.y + 1, r.w - 4, TUI_DIM, w->places[at].why);
 		return 2;
 	}
-	line(c->g, r, y++, TUI_TITLE, "busiest device / mean", "contiguous", "then");
+	line(c->g, r, y++, TUI_TITLE, "busiest device / mean", "contiguous", "then",
+		other ? "baseline" : "");
 	snprintf(before, sizeof before, "%.2f\xc3\x97", base ? base->max_mean : NAN);
 	for (size_t p = 0; p < N_OF(place_name) && y < r.h; p++) {
-		const struct whatif_place *x = place_with(w, at, p);
+		const struct whatif_place *k = place_with(w, at, p);
+		const struct whatif_place *b = other ? place_with(other, at, p) : NULL;
 
-		if (!x || isnan(x->max_mean) || p == SIM_CONTIGUOUS)
+		if (!k || isnan(k->max_mean) || p == SIM_CONTIGUOUS)
 			continue;
-		snprintf(t, sizeof t, "%.2f\xc3\x97", x->max_mean);
-		line(c->g, r, y, x->max_mean > 1.15 ? TUI_ABOVE : TUI_STRONG, place_name[p],
-			base ? before : "", t);
-		if (r.w >= 100 && isfinite(x->ranks_per_token))
-			tui_textf(c->g, r.x + 62, r.y + y, r.w - 62, TUI_DIM, "a token reaches %.1f devices, "
-				"summed over the layers", x->ranks_per_token);
+		snprintf(t, sizeof t, "%.2f\xc3\x97", k->max_mean);
+		snprintf(u, sizeof u, b && !isnan(b->max_mean) ? "%.2f\xc3\x97" : "\xe2\x80\x93",
+			b ? b->max_mean : NAN);
+		x = line(c->g, r, y, k->max_mean > 1.15 ? TUI_ABOVE : TUI_STRONG, place_name[p],
+			base ? before : "", t, other ? u : "");
+		snprintf(note, sizeof note, "a token visits %.1f devices in all layers", k->ranks_per_token);
+		if (isfinite(k->ranks_per_token))
+			more(c->g, r, x, y, note);
 		y++;
 	}
 	return y;
@@ -243,26 +265,45 @@ static const struct tui_whatif *curves(struct tui_ctx *c, const struct tui_snap 
 	return *s && !(*s)->error[0] ? &(*s)->u.whatif : NULL;
 }
 
+/* What the curves are made from, where that is not everything, and why there is no baseline; lines used. */
+static int draw_sample(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s)
+{
+	const struct tui_whatif *w = &s->u.whatif;
+	char some[TUI_FMT], all[TUI_FMT];
+	int n = 0;
+
+	if (w->tokens < w->n_all)
+		tui_textf(c->g, r.x, r.y + n++, r.w, TUI_WARN, "A sample: %s of %s tokens, whole requests from "
+			"all of the run%s", tui_fmt_count(some, sizeof some, w->tokens), tui_fmt_count(all,
+			sizeof all, w->n_all), s->more ? "; reading a larger one \xe2\x80\xa6" : ".");
+	if (s->base_why[0])
+		tui_textf(c->g, r.x, r.y + n++, r.w, TUI_WARN, "no baseline: %s", s->base_why);
+	return n;
+}
+
 static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 {
 	static int (*const part[N_SLIDER])(struct tui_ctx *, struct tui_rect, const struct tui_whatif *,
-		int *) = { draw_capacity, draw_cache, draw_place };
+		const struct tui_whatif *, int *) = { draw_capacity, draw_cache, draw_place };
 	const struct tui_snap *s;
 	const struct tui_whatif *w = curves(c, &s);
 	struct tui_rect in = { r.x + 1, r.y, r.w - 2, r.h };
-	int air = r.h >= 22;
+	int air = r.h >= 24, n;
 
 	if (!w) {
 		tui_say(c->g, r, TUI_DIM, s ? s->error : "replaying the logged decisions with other "
 			"capacities, caches and placements; on a large run this takes a while \xe2\x80\xa6");
 		return;
 	}
+	n = draw_sample(c, (struct tui_rect){ in.x, in.y, in.w, in.h }, s);
+	in.y += n;
+	in.h -= n;
 	for (int i = 0; i < N_SLIDER && in.h > 0; i++) {
 		/* leave at least two lines for each that follows */
-		int left = (N_SLIDER - 1 - i) * 2, n;
+		int left = (N_SLIDER - 1 - i) * 2;
 		struct tui_rect one = { in.x, in.y, in.w, in.h - left > 1 ? in.h - left : 1 };
 
-		n = part[i](c, one, w, mem) + air;
+		n = part[i](c, one, w, s->with_base ? &s->base.whatif : NULL, mem) + air;
 		in.y += n;
 		in.h -= n;
 	}
@@ -341,6 +382,8 @@ const struct tui_panel tui_panel_whatif = {
 	.name = "What-if",
 	.question = "What would a change do?",
 	.min_w = 62, .min_h = 14,
+	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE,
+	.instead = "the whole run is replayed",
 	.hints = { { "\xe2\x86\x91\xe2\x86\x93", "choose" }, { "\xe2\x86\x90\xe2\x86\x92", "change" }, { 0 } },
 	.draw = draw,
 	.key = key,

@@ -99,6 +99,21 @@ static void wait_for(struct beside *b)
 	sigaction(SIGINT, &old, NULL);
 }
 
+/* The newest run that is in the database already; 0 = none, or no database yet. */
+static int64_t newest_run(const char *db)
+{
+	struct moe_err ignored;
+	struct reader *r = access(db, F_OK) ? NULL : reader_open(db, &ignored);
+	int64_t *id = NULL, newest = 0;
+	size_t n = 0;
+
+	if (r && !reader_runs(r, &id, &n, &ignored) && n)
+		newest = id[n - 1];
+	free(id);
+	reader_close(r);
+	return newest;
+}
+
 int live_run(const char *db, int (*work)(int argc, char **argv, struct moe_err *e), int argc,
 	char **argv, struct moe_err *e)
 {
@@ -116,6 +131,7 @@ int live_run(const char *db, int (*work)(int argc, char **argv, struct moe_err *
 		err_errno(e, "making a temporary file");
 		goto fail;
 	}
+	o.after = newest_run(db);
 	fflush(NULL);
 	b.pid = fork();
 	if (b.pid < 0) {

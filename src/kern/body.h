@@ -8,21 +8,42 @@
  *	vlo vhi(const uint8_t *): low, high nibbles of 16 bytes to floats
  *	vlotab vhitab(const uint8_t *, const int8_t[16]): the table's numbers that they name
  *	vf16(const void *): 16 half floats; half(uint16_t): one
- *	TILE_R, TILE_T: rows and tokens of the register tile
- * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Block layouts are those of GGUF: offsets below.
+ *	TILE_R, TILE_T: rows (at most 4) and tokens of the register tile
+ * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Where it can do better than the portable code below, it
+ * defines HAVE_VBF16 and vbf16(const void *), HAVE_VSUM8 and vsum8(v, out) = the trees of eight vectors
+ * in memory, what tile.h and dot16.h name, and KERN_GEMM_BF16, the whole of dot16.h. Block layouts are those of GGUF: offsets below.
  */
 #include <string.h>
 
 #include "base/num.h"
 #include "kern/kern.h"
 
-#define CHUNK 256     /* elements unpacked at a time when a row is used once */
-#define TOK_BLOCK 64  /* tokens that share an unpacked row: their activations stay in the L2 cache */
-
 static inline uint16_t rd16(const uint8_t *p)
 {
 	return (uint16_t)(p[0] | p[1] << 8);
 }
+
+#ifndef HAVE_VBF16
+static inline V vbf16(const uint8_t *p)
+{
+	float f[16];
+
+	for (int i = 0; i < 16; i++) {
+		uint32_t u = (uint32_t)rd16(p + 2 * i) << 16;
+
+		memcpy(f + i, &u, 4);
+	}
+	return vload(f);
+}
+#endif
+
+#ifndef HAVE_VSUM8
+static inline void vsum8(const float (*v)[16], float out[8])
+{
+	for (int i = 0; i < 8; i++)
+		out[i] = vsum(vload(v[i]));
+}
+#endif
 
 /* The last n < 16 elements of a row, zeros behind them: a fused 0*0 changes no lane. */
 static inline V vtail(const float *p, size_t n)
@@ -52,7 +73,11 @@ static void unpack_f16(const uint8_t *p, float *out, size_t n)
 
 static void unpack_bf16(const uint8_t *p, float *out, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
+	size_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		vstore(out + i, vbf16(p + 2 * i));
+	for (; i < n; i++) {
 		uint32_t u = (uint32_t)rd16(p + 2 * i) << 16;
 
 		memcpy(out + i, &u, 4);
@@ -249,131 +274,15 @@ static void body_to_float(uint32_t type, const void *row, float *out, size_t n)
 
 /* ---- products ---- */
 
-/* nr rows (ws floats apart) times nt tokens over the whole length. The tile sizes are constants at
- * every call, so the loops unroll into registers. */
-static inline __attribute__((always_inline)) void tile(const float *w, size_t ws, const float *x,
-	size_t xs, size_t n, size_t nr, size_t nt, float *y, size_t ys)
-{
-	V acc[TILE_R][TILE_T];
-	size_t i = 0;
-
-	for (size_t r = 0; r < nr; r++)
-		for (size_t t = 0; t < nt; t++)
-			acc[r][t] = vzero();
-	for (; i + 16 <= n; i += 16) {
-		V wv[TILE_R];
-
-		for (size_t r = 0; r < nr; r++)
-			wv[r] = vload(w + r * ws + i);
-		for (size_t t = 0; t < nt; t++) {
-			V xv = vload(x + t * xs + i);
-
-			for (size_t r = 0; r < nr; r++)
-				acc[r][t] = vfma(wv[r], xv, acc[r][t]);
-		}
-	}
-	if (i < n)
-		for (size_t r = 0; r < nr; r++)
-			for (size_t t = 0; t < nt; t++)
-				acc[r][t] = vfma(vtail(w + r * ws + i, n - i), vtail(x + t * xs + i, n - i),
-					acc[r][t]);
-	for (size_t r = 0; r < nr; r++)
-		for (size_t t = 0; t < nt; t++)
-			y[t * ys + r] = vsum(acc[r][t]);
-}
-
-/* nr rows against all tokens of a block. */
-static inline __attribute__((always_inline)) void row_group(const float *w, size_t ws,
-	const float *x, size_t xs, size_t n, size_t nr, size_t n_tok, float *y, size_t ys)
-{
-	size_t t = 0;
-
-	for (; t + TILE_T <= n_tok; t += TILE_T)
-		tile(w, ws, x + t * xs, xs, n, nr, TILE_T, y + t * ys, ys);
-	for (; t < n_tok; t++)
-		tile(w, ws, x + t * xs, xs, n, nr, 1, y + t * ys, ys);
-}
-
-/* One token: rows are unpacked a chunk at a time and used while they are in the L1 cache. */
-static inline __attribute__((always_inline)) void gemv_group(uint32_t type, const uint8_t *rows,
-	size_t row_bytes, size_t chunk_bytes, size_t n, size_t nr, const float *x, float *y)
-{
-	V acc[TILE_R];
-	float w[TILE_R][CHUNK] __attribute__((aligned(64)));
-
-	for (size_t r = 0; r < nr; r++)
-		acc[r] = vzero();
-	for (size_t i = 0; i < n; i += CHUNK) {
-		size_t len = n - i < CHUNK ? n - i : CHUNK, at = i / CHUNK * chunk_bytes, j = 0;
-
-		for (size_t r = 0; r < nr; r++)
-			unpack[type](rows + r * row_bytes + at, w[r], len);
-		for (; j + 16 <= len; j += 16) {
-			V xv = vload(x + i + j);
-
-			for (size_t r = 0; r < nr; r++)
-				acc[r] = vfma(vload(w[r] + j), xv, acc[r]);
-		}
-		if (j < len)
-			for (size_t r = 0; r < nr; r++)
-				acc[r] = vfma(vtail(w[r] + j, len - j), vtail(x + i + j, len - j), acc[r]);
-	}
-	for (size_t r = 0; r < nr; r++)
-		y[r] = vsum(acc[r]);
-}
-
-static void body_gemv(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
-	size_t r1, const float *x, float *y)
-{
-	size_t r = r0, chunk_bytes = qtype_row_bytes(type, CHUNK);
-
-	if (type == QT_F32) {
-		const float *w = (const float *)(const void *)rows;
-		size_t ws = row_bytes / 4;
-
-		for (; r + TILE_R <= r1; r += TILE_R)
-			tile(w + r * ws, ws, x, 0, n, TILE_R, 1, y + r, 0);
-		for (; r < r1; r++)
-			tile(w + r * ws, ws, x, 0, n, 1, 1, y + r, 0);
-		return;
-	}
-	for (; r + TILE_R <= r1; r += TILE_R)
-		gemv_group(type, rows + r * row_bytes, row_bytes, chunk_bytes, n, TILE_R, x, y + r);
-	for (; r < r1; r++)
-		gemv_group(type, rows + r * row_bytes, row_bytes, chunk_bytes, n, 1, x, y + r);
-}
-
-static void body_gemm(uint32_t type, const void *rows_, size_t row_bytes, size_t n, size_t r0,
-	size_t r1, const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
-{
-	const uint8_t *rows = rows_;
-
-	if (n_tok == 1) {
-		body_gemv(type, rows, row_bytes, n, r0, r1, x, y);
-		return;
-	}
-	for (size_t t = 0; t < n_tok; t += TOK_BLOCK) {
-		size_t nt = n_tok - t < TOK_BLOCK ? n_tok - t : TOK_BLOCK, nr;
-
-		for (size_t r = r0; r < r1; r += nr) {
-			const float *w = scratch;
-			size_t ws = n;
-
-			nr = r1 - r < TILE_R ? 1 : TILE_R;
-			if (type == QT_F32) {
-				w = (const float *)(const void *)(rows + r * row_bytes);
-				ws = row_bytes / 4;
-			} else {
-				for (size_t i = 0; i < nr; i++)
-					unpack[type](rows + (r + i) * row_bytes, scratch + i * n, n);
-			}
-			if (nr == TILE_R)
-				row_group(w, ws, x + t * xs, xs, n, TILE_R, nt, y + t * ys + r, ys);
-			else
-				row_group(w, ws, x + t * xs, xs, n, 1, nt, y + t * ys + r, ys);
-		}
-	}
-}
+#include "kern/tile.h"
+#ifndef KERN_GEMM_BF16
+#ifndef DOT_R
+#define DOT_R TILE_R
+#define DOT_T TILE_T
+#endif
+#include "kern/dot16.h"
+#define KERN_GEMM_BF16 dot_gemm
+#endif
 
 /* ---- vectors ---- */
 
@@ -432,6 +341,6 @@ static void body_exp_shift(float *x, float shift, size_t n)
 #include "kern/attn.h"
 
 const struct kern KERN_TABLE = {
-	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, body_dot, body_axpy, body_silu_mul,
+	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, KERN_GEMM_BF16, body_dot, body_axpy, body_silu_mul,
 	body_exp_shift, body_sum, body_att_dot, body_att_mix, body_max, body_to_f16, body_to_q8_0,
 };

@@ -1,4 +1,4 @@
-/* half.h - IEEE half precision to single, exactly, and back, rounded. */
+/* half.h - IEEE half precision to single, exactly, and back, rounded; E4M3 to single. */
 #ifndef KERN_HALF_H
 #define KERN_HALF_H
 
@@ -46,6 +46,17 @@ static inline uint16_t half_from_float(float f)
 	man = (bits & 0x7fffff) | 0x800000;
 	odd = man >> shift & 1;
 	return (uint16_t)(sign | ((man + (1u << (shift - 1)) - 1 + odd) >> shift));
+}
+
+/* Half of an E4M3 number without sign; the format's NaN stands for 0. Bit 7 is ignored, but in the
+ * test for NaN. */
+static inline float ue4m3_half(uint8_t b)
+{
+	int e = b >> 3 & 15, m = b & 7;
+
+	if (b == 0x7f)
+		return 0;
+	return e ? (float)(8 + m) * (float)(1u << e) * 0x1p-11f : (float)m * 0x1p-10f;
 }
 
 #endif

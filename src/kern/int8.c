@@ -37,7 +37,9 @@ const struct int8_kern *int8_for(const struct kern *k)
 int int8_type_ok(uint32_t type, size_t n)
 {
 	static const uint32_t have[] = { QT_Q8_0, QT_Q4_0, QT_Q4_1, QT_Q5_0, QT_Q5_1, QT_Q2_K, QT_Q3_K,
-		QT_Q4_K, QT_Q5_K, QT_Q6_K, QT_MXFP4, QT_IQ4_NL, QT_IQ4_XS };
+		QT_Q4_K, QT_Q5_K, QT_Q6_K, QT_MXFP4, QT_IQ4_NL, QT_IQ4_XS,
+		QT_IQ2_XXS, QT_IQ2_XS, QT_IQ2_S, QT_IQ3_XXS, QT_IQ3_S, QT_IQ1_S, QT_IQ1_M, QT_TQ1_0,
+		QT_TQ2_0, QT_Q1_0, QT_Q2_0, QT_NVFP4 };
 
 	for (size_t i = 0; i < sizeof have / sizeof have[0]; i++)
 		if (have[i] == type)

@@ -142,8 +142,10 @@ ALWAYS void groups(const size_t ng, const size_t nt, const struct codes *c, cons
 	size_t n_block, const int8_t *q, const float *d, const float *sx, size_t sxs, size_t np, float *y,
 	size_t ys, size_t nr, int first)
 {
-	if (c->bits == 8)
+	if (c->bits == 8 && c->blk == 32)
 		T(nt, 32, 0, 1);
+	else if (c->bits == 8)
+		T(nt, 16, 0, 1);
 	else if (c->blk == 16 && !c->has_min)
 		T(nt, 16, 0, 2);
 	else if (c->blk == 16)

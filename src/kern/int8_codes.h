@@ -351,6 +351,8 @@ static void codes_iq4_xs(const uint8_t *restrict p, size_t n, uint8_t *restrict 
 	}
 }
 
+#include "kern/int8_low.h"
+
 /* To add a type: its function above, its row here, its name in int8_type_ok (int8.c). */
 static const struct codes {
 	codes_fn *fn;
@@ -365,5 +367,11 @@ static const struct codes {
 	[QT_Q5_K] = { codes_q5_k, 32, 5, 0, 1 }, [QT_Q6_K] = { codes_q6_k, 16, 6, 5, 0 },
 	[QT_Q2_K] = { codes_q2_k, 16, 2, 0, 1 }, [QT_Q3_K] = { codes_q3_k, 16, 3, 2, 0 },
 	[QT_MXFP4] = { codes_mxfp4, 32, 5, 4, 0 }, [QT_IQ4_NL] = { codes_iq4_nl, 32, 8, 7, 0 },
-	[QT_IQ4_XS] = { codes_iq4_xs, 32, 8, 7, 0 },
+	[QT_IQ4_XS] = { codes_iq4_xs, 32, 8, 7, 0 }, [QT_IQ2_XXS] = { codes_iq2_xxs, 32, 8, 7, 0 },
+	[QT_IQ2_XS] = { codes_iq2_xs, 16, 8, 7, 0 }, [QT_IQ2_S] = { codes_iq2_s, 16, 8, 7, 0 },
+	[QT_IQ3_XXS] = { codes_iq3_xxs, 32, 8, 7, 0 }, [QT_IQ3_S] = { codes_iq3_s, 32, 5, 4, 0 },
+	[QT_IQ1_S] = { codes_iq1_s, 32, 5, 4, 0 }, [QT_IQ1_M] = { codes_iq1_m, 16, 5, 4, 0 },
+	[QT_TQ1_0] = { codes_tq1_0, 32, 3, 1, 0 }, [QT_TQ2_0] = { codes_tq2_0, 32, 3, 1, 0 },
+	[QT_Q1_0] = { codes_q1_0, 32, 3, 1, 0 }, [QT_Q2_0] = { codes_q2_0, 32, 3, 1, 0 },
+	[QT_NVFP4] = { codes_nvfp4, 16, 5, 4, 0 },
 };

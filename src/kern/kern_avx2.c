@@ -4,7 +4,27 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kern/tree8.h"
+
 typedef struct { __m256 a, b; } V;
+
+/* A half of it, for the tiles of products. */
+#define HAVE_LANES
+#define LANES 8
+typedef __m256 L;
+
+static inline L lzero(void) { return _mm256_setzero_ps(); }
+static inline L lload(const float *p) { return _mm256_loadu_ps(p); }
+static inline void lstore(float *p, L v) { _mm256_storeu_ps(p, v); }
+static inline L lfma(L x, L y, L z) { return _mm256_fmadd_ps(x, y, z); }
+static inline L lf16(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+
+static inline L lbf16(const uint8_t *p)
+{
+	__m256i v = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+
+	return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
+}
 
 static inline V vzero(void) { return (V){ _mm256_setzero_ps(), _mm256_setzero_ps() }; }
 static inline V vset(float f) { return (V){ _mm256_set1_ps(f), _mm256_set1_ps(f) }; }
@@ -74,6 +94,8 @@ static inline V vf16(const uint8_t *p)
 		_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16))) };
 }
 
+static inline V vbf16(const uint8_t *p) { return (V){ lbf16(p), lbf16(p + 16) }; }
+
 static inline float half(uint16_t h) { return _cvtsh_ss(h); }
 
 /* Lanes l and l+8 sit in the two registers: their sum is one addition. */
@@ -87,6 +109,37 @@ static inline float vsum(V v)
 	return _mm_cvtss_f32(q);
 }
 
+static inline void vsum8(const float (*v)[16], float out[8])
+{
+	__m256 s[8];
+
+	for (int i = 0; i < 8; i++)
+		s[i] = _mm256_add_ps(_mm256_loadu_ps(v[i]), _mm256_loadu_ps(v[i] + 8));
+	tree8(s, out);
+}
+
+#define HAVE_FTZ
+static inline unsigned ftz_on(void)
+{
+	unsigned was = _mm_getcsr();
+
+	_mm_setcsr(was | 0x8040);
+	return was;
+}
+
+static inline void ftz_off(unsigned was) { _mm_setcsr(was); }
+
+#define HAVE_DOT_W
+typedef struct { L odd, even; } W;
+
+static inline W dot_w(const uint8_t *p)
+{
+	__m256i v = _mm256_loadu_si256((const __m256i *)p);
+
+	return (W){ _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000))),
+		_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)) };
+}
+
 static int supported(void)
 {
 	unsigned a, b, c, d; /* older clang cannot be asked for "f16c" by name */
@@ -95,8 +148,14 @@ static int supported(void)
 		__get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
-#define TILE_R 2
-#define TILE_T 2
+#define HAVE_VBF16
+#define HAVE_VSUM8
+#define TILE_R 4
+#define TILE_T 3
+#define DOT_R 3
+#define DOT_T 3
+#define PART 512 /* both halves of a part should find the activations in the L1 cache */
+#define PART_16BIT 512
 #define KERN_NAME "avx2"
 #define KERN_TABLE kern_avx2
 #define KERN_SUPPORTED supported

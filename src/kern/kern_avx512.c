@@ -3,6 +3,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kern/tree8.h"
+
 typedef __m512 V;
 
 static inline V vzero(void) { return _mm512_setzero_ps(); }
@@ -57,6 +59,13 @@ static inline V vf16(const uint8_t *p)
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+static inline V vbf16(const void *p)
+{
+	__m512i v = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+
+	return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
+}
+
 static inline float half(uint16_t h) { return _cvtsh_ss(h); }
 
 static inline float vsum(V v)
@@ -97,19 +106,41 @@ static inline V vsum16(const V a[16])
 	return _mm512_permutexvar_ps(order, two(two(c[0], c[1], 2), two(c[2], c[3], 2), 1));
 }
 
+static inline void vsum8(const float (*v)[16], float out[8])
+{
+	__m256 s[8];
+
+	for (int i = 0; i < 8; i++)
+		s[i] = _mm256_add_ps(_mm256_loadu_ps(v[i]), _mm256_loadu_ps(v[i] + 8));
+	tree8(s, out);
+}
+
 static int supported(void)
 {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+#include "kern/table.h"
+
+static void gemm_bf16(const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1, const float *x,
+	size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
+{
+	void (*best)(const void *, size_t, size_t, size_t, size_t, const float *, size_t, size_t, float *, size_t,
+		float *) = __builtin_cpu_supports("avx512bf16") ? bf16_avx512 : kern_avx2.gemm_bf16;
+
+	best(rows, row_bytes, n, r0, r1, x, xs, n_tok, y, ys, scratch);
+}
+
+#define KERN_GEMM_BF16 gemm_bf16
+#define HAVE_VBF16
+#define HAVE_VSUM8
 #define ATT_ACC 16
 #define TILE_R 4
 #define TILE_T 4
 #define KERN_NAME "avx512"
 #define KERN_TABLE kern_avx512
 #define KERN_SUPPORTED supported
-#include "kern/table.h"
 #include "kern/body.h"
 #else
 typedef int kern_avx512_unused; /* ISO C wants a translation unit to declare something */

@@ -9,6 +9,22 @@
 
 typedef struct { float32x4_t a, b, c, d; } V; /* four lanes each */
 
+/* A quarter of it, for the tiles of products. */
+#define HAVE_LANES
+#define LANES 4
+typedef float32x4_t L;
+
+static inline L lzero(void) { return vdupq_n_f32(0); }
+static inline L lload(const float *p) { return vld1q_f32(p); }
+static inline void lstore(float *p, L v) { vst1q_f32(p, v); }
+static inline L lfma(L x, L y, L z) { return vfmaq_f32(z, x, y); }
+static inline L lf16(const uint8_t *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
+
+static inline L lbf16(const uint8_t *p)
+{
+	return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
+}
+
 static inline V vset(float f) { float32x4_t q = vdupq_n_f32(f); return (V){ q, q, q, q }; }
 static inline V vzero(void) { return vset(0); }
 
@@ -74,6 +90,8 @@ static inline V vf16(const uint8_t *p)
 		vcvt_high_f32_f16(b) };
 }
 
+static inline V vbf16(const uint8_t *p) { return (V){ lbf16(p), lbf16(p + 8), lbf16(p + 16), lbf16(p + 24) }; }
+
 static inline float half(uint16_t h)
 {
 	__fp16 f;
@@ -91,7 +109,34 @@ static inline float vsum(V v)
 	return vget_lane_f32(d, 0) + vget_lane_f32(d, 1);
 }
 
-#define TILE_R 2
-#define TILE_T 2
+/* The same of eight in memory, two and two in a register for the last steps. */
+static inline void vsum8(const float (*v)[16], float out[8])
+{
+	float32x4_t two[4];
+
+	for (int i = 0; i < 4; i++) {
+		float32x4_t q[2];
+		float64x2_t x, y;
+
+		for (int j = 0; j < 2; j++) {
+			const float *p = v[2 * i + j];
+
+			q[j] = vaddq_f32(vaddq_f32(vld1q_f32(p), vld1q_f32(p + 8)),
+				vaddq_f32(vld1q_f32(p + 4), vld1q_f32(p + 12)));
+		}
+		x = vreinterpretq_f64_f32(q[0]);
+		y = vreinterpretq_f64_f32(q[1]);
+		two[i] = vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(x, y)), vreinterpretq_f32_f64(vzip2q_f64(x, y)));
+	}
+	vst1q_f32(out, vpaddq_f32(two[0], two[1]));
+	vst1q_f32(out + 4, vpaddq_f32(two[2], two[3]));
+}
+
+#define HAVE_VBF16
+#define HAVE_VSUM8
+#define TILE_R 4
+#define TILE_T 5
+#define DOT_R 2
+#define DOT_T 4
 #include "kern/table.h"
 #include "kern/body.h"

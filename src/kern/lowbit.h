@@ -7,6 +7,7 @@
  * a small integer, so it is rounded once at most, as in the definition of the type.
  */
 #include "kern/grid.h"
+#include "kern/half.h"
 
 static inline uint32_t rd32(const uint8_t *p)
 {
@@ -329,17 +330,6 @@ static void unpack_q2_0(const uint8_t *p, float *out, size_t n)
 
 /* An E2M1 float per nibble, held doubled. */
 static const int8_t e2m1_twice[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
-
-/* Half of an E4M3 number without sign; the format's NaN stands for 0. Bit 7 is ignored, but in the
- * test for NaN. */
-static inline float ue4m3_half(uint8_t b)
-{
-	int e = b >> 3 & 15, m = b & 7;
-
-	if (b == 0x7f)
-		return 0;
-	return e ? (float)(8 + m) * (float)(1u << e) * 0x1p-11f : (float)m * 0x1p-10f;
-}
 
 /* d u8[4] (E4M3), q u8[32] of 64 elements: groups of 16 share a scale and eight bytes, low nibbles
  * first */

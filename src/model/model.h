@@ -75,7 +75,7 @@ struct session_opt {
 	uint32_t n_threads; /* 0 = one per processor */
 	const char *isa;   /* kernel row by name; NULL = best */
 	int kv_type;       /* enum session_kv: what keys and values are kept in */
-	int activations;   /* enum session_act: what quantised weights are multiplied with */
+	int activations;   /* enum session_act: what quantised and BF16 weights are multiplied with */
 	const struct session_cache *cache; /* NULL = experts are used where they are mapped */
 };
 
@@ -95,8 +95,8 @@ struct session_cache_stat {
 };
 
 /* INT8: activations are rounded to 8 bits per block of 32 before they meet quantised weights, which
- * then is integer arithmetic (kern/int8.h); F32: they stay as they are. Weights of F32, F16 and BF16,
- * routers and attention are not concerned. */
+ * then is integer arithmetic (kern/int8.h), and to BF16 before they meet BF16 weights (kern/kern.h); F32:
+ * they stay as they are. Weights of F32 and F16 and attention are not concerned. */
 enum session_act { SESSION_ACT_INT8, SESSION_ACT_F32 };
 
 /* F16 and Q8_0 round each key and value once; F32 keeps them as they are. */

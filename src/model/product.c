@@ -15,7 +15,15 @@
 #define UNIT_MAX (1 << 18)
 #define UNIT_STREAM (1 << 21) /* and for one token, where a unit is a stream from memory */
 
+#define SHORT_ROW 256 /* activations of rows below it, as of a head, stay single precision */
+
 struct job_run { struct session *s; struct job *jobs; size_t n; };
+
+/* Weights of BF16 meet activations rounded to it: products that some CPUs do twice as fast. */
+static int rounded_bf16(const struct session *s, const struct weight *w)
+{
+	return s->int8 && w->type == QT_BF16 && w->n_in >= SHORT_ROW;
+}
 
 static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r1, int worker)
 {
@@ -24,6 +32,9 @@ static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r
 	if (j->eight)
 		s->int8->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->a8, j->n_tok, j->y, j->ys,
 			s->scratch8 + (size_t)worker * INT8_SCRATCH);
+	else if (rounded_bf16(s, w))
+		s->kern->gemm_bf16(j->data, w->row_bytes, w->n_in, r0, r1, j->x, j->xs, j->n_tok, j->y, j->ys,
+			s->scratch + (size_t)worker * s->scratch_n);
 	else
 		s->kern->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->x, j->xs, j->n_tok,
 			j->y, j->ys, s->scratch + (size_t)worker * s->scratch_n);
@@ -57,12 +68,12 @@ static size_t unit_rows(const struct job *j, size_t unit)
 	if (j->eight)
 		return rows < INT8_ROWS ? INT8_ROWS : rows - rows % INT8_ROWS;
 	rows = rows < 4 ? 4 : (rows + 3) & ~(size_t)3;
+	if (j->w->type == QT_BF16 && j->n_tok > 8) /* each unit rounds the activations */
+		return rows < 128 ? 128 : rows;
 	return j->n_tok > 8 && rows < 32 ? 32 : rows;
 }
 
 /* ---- activations of 8 bits ---- */
-
-#define SHORT_ROW 256 /* rows below it, as of a head, stay single precision: they would be padded to 512 */
 
 static size_t act8_room(uint64_t n, uint64_t rows)
 {

@@ -22,6 +22,7 @@
 #include "metrics/capacity.h"
 #include "metrics/router.h"
 #include "sim/capacity.h"
+#include "view/live.h"
 #include "view/table.h"
 #include "view/walk.h"
 
@@ -42,12 +43,43 @@ struct figures {
 struct window {
 	int64_t a, b;           /* buckets a <= x < b */
 	int scores;             /* were the sums of scores read, too? */
+	int used;               /* by this call */
 	struct figures *layer;  /* [n_layer] */
+};
+
+struct rule;
+
+/* When an alarm's present spell began. */
+struct began { const struct rule *rule; int layer; int64_t bucket; };
+
+/*
+ * What a live screen keeps between two calls: load that follows the writer (view/live.h), the notes
+ * and first tokens that were read, windows of time that are over, and since when alarms have fired,
+ * so that a call reads what is new. A window that reaches to the end of the run is kept until another
+ * bucket begins: a trend lags by at most that. Another filter forgets all.
+ */
+struct view_alarm_memory {
+	struct view_live *live;
+	struct load_filter f;
+	int64_t run, n_buckets;
+	struct note *notes;
+	size_t n_notes;
+	int scan_done;
+	uint64_t scanned, same;
+	double (*tenth)[2];
+	struct window window[WINDOWS];
+	int n_windows;
+	struct began *began;
+	size_t n_began;
 };
 
 struct scene {
 	struct reader *r;
 	const struct load_filter *f;
+	struct view_alarm_memory *memory; /* or NULL */
+	int64_t n_buckets;
+	struct began *began;             /* of this call, for the memory */
+	size_t n_began;
 	struct run_info *run;
 	struct load_set load;
 	struct metrics_balance *balance; /* [load.n] */
@@ -114,7 +146,7 @@ static double again_nan(const struct figures *);
 
 /*
  * The rules. To add one, do this: write measure() and describe() below, add a row here, a line in
- * docs/METRICS.md and a case to tests/unit/test_view.c, which runs the SQL of every alarm.
+ * docs/METRICS.md and a case to tests/unit/test_view_alarm.c, which runs the SQL of every alarm.
  *
  * collapse: max/mean, the busiest expert against its fair share. Models trained with a working
  *   balancing loss stay below 1.5 on mixed text (our balanced sample model: 1.13-1.18), so 2 is
@@ -483,14 +515,16 @@ static const struct figures *look(struct scene *s, int64_t a, int64_t b, int sco
 	struct window *w;
 
 	for (int i = 0; i < s->n_windows; i++)
-		if (s->window[i].a == a && s->window[i].b == b && s->window[i].scores >= scores)
+		if (s->window[i].a == a && s->window[i].b == b && s->window[i].scores >= scores) {
+			s->window[i].used = 1;
 			return s->window[i].layer;
+		}
 	f.bucket0 = a, f.bucket1 = b;
 	if (s->n_windows == WINDOWS ||
 	    (scores ? reader_load : reader_load_counts)(s->r, &f, &set, &ignored))
 		return NULL;
 	w = s->window + s->n_windows;
-	w->a = a, w->b = b, w->scores = scores;
+	w->a = a, w->b = b, w->scores = scores, w->used = 1;
 	w->layer = calloc(set.n + 1, sizeof *w->layer);
 	for (size_t i = 0; w->layer && i < set.n && i < s->load.n; i++) {
 		metrics_balance(set.layer[i].counts, set.layer[i].n_expert, sorted, &bal);
@@ -503,6 +537,15 @@ static const struct figures *look(struct scene *s, int64_t a, int64_t b, int sco
 	return w->layer;
 }
 
+/* What the last call found out about the same alarm, or NULL. */
+static const struct began *remembered(const struct scene *s, const struct rule *rule, int layer)
+{
+	for (size_t i = 0; s->memory && i < s->memory->n_began; i++)
+		if (s->memory->began[i].rule == rule && s->memory->began[i].layer == layer)
+			return &s->memory->began[i];
+	return NULL;
+}
+
 /* The bucket in which the present spell began: walk back in windows that double while the value
  * holds and halve after the first that does not. Buckets without tokens do not end a spell. If the
  * latest bucket does not show it, there is no present spell: first. */
@@ -511,9 +554,16 @@ static int64_t spell(struct scene *s, const struct rule *rule, int layer, int64_
 {
 	double least = fmin(rule->note, fmin(rule->warning, rule->alarm));
 	int64_t lo = end, found = first, width = 1, a;
+	const struct began *was = remembered(s, rule, layer);
 	const struct figures *w;
 	int shrinking = 0;
 
+	if (was && was->bucket >= first) { /* does it go on in the buckets since the last call? */
+		a = s->memory->n_buckets - 1;
+		w = a >= s->n_buckets - 1 ? NULL : look(s, a > first ? a : first, end, 0);
+		if (a >= s->n_buckets - 1 || (w && (!w[layer].tokens || rule->again(w + layer) >= least)))
+			return was->bucket;
+	}
 	while (lo > first && width > 0) {
 		a = lo - width > first ? lo - width : first;
 		w = look(s, a, lo, 0);
@@ -542,16 +592,15 @@ static int64_t bucket_time(const struct run_info *u, int64_t bucket)
 
 static int64_t since(struct scene *s, const struct rule *rule, int layer)
 {
-	int64_t first = s->f->bucket0, end = s->f->bucket1, n = 0;
-	struct moe_err ignored;
+	int64_t first = s->f->bucket0, end = s->f->bucket1, n = s->n_buckets;
 
-	if (reader_n_buckets(s->r, s->run->id, &n, &ignored))
-		return s->run->started;
 	if (first >= end) /* all buckets */
 		first = 0, end = n;
 	end = end < n ? end : n;
 	if (rule->again && end > first)
 		first = spell(s, rule, layer, first, end);
+	if (s->began)
+		s->began[s->n_began++] = (struct began){ rule, layer, first };
 	return bucket_time(s->run, first);
 }
 
@@ -560,12 +609,9 @@ static int64_t since(struct scene *s, const struct rule *rule, int layer)
 /* NULL where there are too few tokens or too few buckets for a trend. */
 static const struct figures *third(const struct scene *s, int last, int layer)
 {
-	int64_t first = s->f->bucket0, end = s->f->bucket1, n = 0, span;
+	int64_t first = s->f->bucket0, end = s->f->bucket1, n = s->n_buckets, span;
 	const struct figures *w;
-	struct moe_err ignored;
 
-	if (reader_n_buckets(s->r, s->run->id, &n, &ignored))
-		return NULL;
 	if (first >= end)
 		first = 0, end = n;
 	end = end < n ? end : n;
@@ -841,6 +887,141 @@ static void select_notes(struct scene *s)
 	s->n_notes = keep;
 }
 
+/* ---- what is kept between two calls ---- */
+
+static void forget(struct view_alarm_memory *m)
+{
+	for (int i = 0; i < m->n_windows; i++)
+		free(m->window[i].layer);
+	free(m->notes);
+	free(m->tenth);
+	free(m->began);
+	*m = (struct view_alarm_memory){ .live = m->live };
+}
+
+struct view_alarm_memory *view_alarm_memory_new(struct moe_err *e)
+{
+	struct view_alarm_memory *m = calloc(1, sizeof *m);
+
+	if (!m)
+		err_nomem(e, sizeof *m, "alarms");
+	else if (!(m->live = view_live_new(e))) {
+		free(m);
+		m = NULL;
+	}
+	return m;
+}
+
+void view_alarm_memory_forget(struct view_alarm_memory *m)
+{
+	forget(m);
+	view_live_forget(m->live);
+}
+
+void view_alarm_memory_free(struct view_alarm_memory *m)
+{
+	if (!m)
+		return;
+	forget(m);
+	view_live_free(m->live);
+	free(m);
+}
+
+/* Run, load and notes, as far as they are known already. */
+static int remember(struct scene *s, struct moe_err *e)
+{
+	struct view_alarm_memory *m = s->memory;
+	const struct load_filter *f = s->f;
+	const struct domain_info *d;
+	const struct run_info *u;
+	struct note *notes = NULL, *all;
+	size_t n;
+
+	if (view_live_run(m->live, s->r, f->run, .0005, &u, &d, &n, e))
+		return -1;
+	*s->run = *u;
+	if (m->run != u->id || m->f.domain != f->domain || m->f.phase != f->phase ||
+	    m->f.bucket0 != f->bucket0 || m->f.bucket1 != f->bucket1)
+		forget(m);
+	m->run = u->id;
+	m->f = *f;
+	if (view_live_load(m->live, s->r, f, &s->load, e) ||
+	    reader_notes(s->r, u->id, m->n_notes ? m->notes[m->n_notes - 1].id : 0, &notes, &n, e))
+		return -1;
+	all = realloc(m->notes, (m->n_notes + n + 1) * sizeof *all);
+	if (all) {
+		m->notes = all;
+		if (n)
+			memcpy(all + m->n_notes, notes, n * sizeof *all);
+		m->n_notes += n;
+	}
+	free(notes);
+	s->notes = malloc((m->n_notes + 1) * sizeof *s->notes); /* select_notes() drops some */
+	if (!all || !s->notes)
+		return err_nomem(e, (m->n_notes + n) * sizeof *all, "notes");
+	s->n_notes = m->n_notes;
+	memcpy(s->notes, m->notes, m->n_notes * sizeof *s->notes);
+	return 0;
+}
+
+/* Windows that still say what they said. */
+static void recall_windows(struct scene *s)
+{
+	struct view_alarm_memory *m = s->memory;
+
+	for (int i = 0; i < m->n_windows; i++)
+		if (m->n_buckets == s->n_buckets || m->window[i].b < m->n_buckets)
+			s->window[s->n_windows++] = m->window[i];
+		else
+			free(m->window[i].layer);
+	for (int i = 0; i < s->n_windows; i++)
+		s->window[i].used = 0;
+	m->n_windows = 0;
+}
+
+/* After the rules: windows that were looked at, and since when alarms fire. */
+static void keep(struct scene *s)
+{
+	struct view_alarm_memory *m = s->memory;
+
+	for (int i = 0; i < s->n_windows; i++)
+		if (s->window[i].used)
+			m->window[m->n_windows++] = s->window[i];
+		else
+			free(s->window[i].layer);
+	s->n_windows = 0;
+	free(m->began);
+	m->began = s->began;
+	m->n_began = s->n_began;
+	s->began = NULL;
+	m->n_buckets = s->n_buckets;
+}
+
+/* The first tokens do not change once there are enough of them. */
+static int scan_once(struct scene *s, uint64_t most, struct moe_err *e)
+{
+	struct view_alarm_memory *m = s->memory;
+
+	if (!m || !m->scan_done) {
+		if (scan(s, most, e))
+			return -1;
+		if (!m || s->scanned < most)
+			return 0;
+		m->tenth = malloc((s->load.n + 1) * sizeof *m->tenth);
+		if (!m->tenth)
+			return 0;
+		memcpy(m->tenth, s->tenth, s->load.n * sizeof *m->tenth);
+		m->scanned = s->scanned, m->same = s->same, m->scan_done = 1;
+		return 0;
+	}
+	s->tenth = malloc((s->load.n + 1) * sizeof *s->tenth);
+	if (!s->tenth)
+		return err_nomem(e, s->load.n * sizeof *s->tenth, "drops by position");
+	memcpy(s->tenth, m->tenth, s->load.n * sizeof *s->tenth);
+	s->scanned = m->scanned, s->same = m->same;
+	return 0;
+}
+
 static int scene_init(struct scene *s, struct reader *r, const struct load_filter *f,
 	struct moe_err *e)
 {
@@ -851,9 +1032,14 @@ static int scene_init(struct scene *s, struct reader *r, const struct load_filte
 	s->run = malloc(sizeof *s->run);
 	if (!s->run)
 		return err_nomem(e, sizeof *s->run, "a run");
-	if (reader_run(r, f->run, s->run, e) || reader_load(r, f, &s->load, e) ||
+	if (s->memory ? remember(s, e) : reader_run(r, f->run, s->run, e) ||
+	    reader_load(r, f, &s->load, e) ||
 	    reader_notes(r, s->run->id, 0, &s->notes, &s->n_notes, e))
 		return -1;
+	if (reader_n_buckets(r, s->run->id, &s->n_buckets, e))
+		return -1;
+	if (s->memory)
+		recall_windows(s);
 	s->balance = calloc(s->load.n + 1, sizeof *s->balance);
 	if (!s->balance)
 		return err_nomem(e, s->load.n * sizeof *s->balance, "the layers' balance");
@@ -874,6 +1060,7 @@ static void scene_free(struct scene *s)
 		free(s->window[i].layer);
 	load_set_free(&s->load);
 	free(s->balance);
+	free(s->began);
 	free(s->tenth);
 	free(s->late);
 	free(s->notes);
@@ -941,21 +1128,23 @@ static void with_limits(const struct view_limits *l, struct rule *out)
 			}
 }
 
-int view_alarms_with(struct reader *r, const struct load_filter *f, const struct view_limits *limits,
-	uint64_t most, struct view_alarms *out, struct moe_err *e)
+/* mine: [n_rules]. */
+static int judge(struct reader *r, const struct load_filter *f, const struct rule *mine, uint64_t most,
+	struct view_alarm_memory *memory, struct view_alarms *out, struct moe_err *e)
 {
 	struct scene *s = calloc(1, sizeof *s);
-	struct rule mine[sizeof rules / sizeof *rules];
 	int status = -1;
 
 	memset(out, 0, sizeof *out);
 	if (!s)
 		return err_nomem(e, sizeof *s, "alarms");
-	with_limits(limits, mine);
+	s->memory = memory;
 	if (scene_init(s, r, f, e))
 		goto out;
-	if (s->routing && s->tokens && scan(s, most ? most : SCAN, e))
+	if (s->routing && s->tokens && scan_once(s, most ? most : SCAN, e))
 		goto out;
+	if (memory)
+		s->began = malloc(n_rules * (s->load.n + 1) * sizeof *s->began);
 	out->alarm = calloc(n_rules * (s->load.n + 1), sizeof *out->alarm);
 	if (!out->alarm) {
 		err_nomem(e, n_rules * (s->load.n + 1) * sizeof *out->alarm, "alarms");
@@ -969,6 +1158,8 @@ int view_alarms_with(struct reader *r, const struct load_filter *f, const struct
 				out->n += (size_t)apply(s, mine + i, (int)l, out->alarm + out->n);
 	}
 	qsort(out->alarm, out->n, sizeof *out->alarm, worse);
+	if (memory)
+		keep(s);
 	status = 0;
 out:
 	if (status)
@@ -976,6 +1167,21 @@ out:
 	scene_free(s);
 	free(s);
 	return status;
+}
+
+int view_alarms_with(struct reader *r, const struct load_filter *f, const struct view_limits *limits,
+	uint64_t most, struct view_alarms *out, struct moe_err *e)
+{
+	struct rule mine[sizeof rules / sizeof *rules];
+
+	with_limits(limits, mine);
+	return judge(r, f, mine, most, NULL, out, e);
+}
+
+int view_alarms_follow(struct reader *r, const struct load_filter *f, struct view_alarm_memory *m,
+	struct view_alarms *out, struct moe_err *e)
+{
+	return judge(r, f, rules, 0, m, out, e);
 }
 
 int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarms *out,

@@ -43,35 +43,40 @@ static int fill(struct view_layer *v, struct layer_load *l, uint64_t *sorted, st
 	return 0;
 }
 
-int view_layers(struct reader *r, const struct load_filter *f, struct view_layers *out,
-	struct moe_err *e)
+int view_layers_of(struct load_set *s, struct view_layers *out, struct moe_err *e)
 {
 	static const size_t most = MOE_MAX_EXPERT;
-	struct load_set s = { 0 };
 	uint64_t *sorted = NULL;
 	int status = -1;
 
 	memset(out, 0, sizeof *out);
-	if (reader_load(r, f, &s, e))
-		goto out;
 	sorted = malloc(most * sizeof *sorted);
-	out->layer = calloc(s.n + 1, sizeof *out->layer);
+	out->layer = calloc(s->n + 1, sizeof *out->layer);
 	if (!sorted || !out->layer) {
-		err_nomem(e, s.n * sizeof *out->layer, "the layers' figures");
+		err_nomem(e, s->n * sizeof *out->layer, "the layers' figures");
 		goto out;
 	}
-	for (size_t i = 0; i < s.n; i++) {
+	for (size_t i = 0; i < s->n; i++) {
 		out->n++;
-		if (fill(out->layer + i, s.layer + i, sorted, e))
+		if (fill(out->layer + i, s->layer + i, sorted, e))
 			goto out;
 	}
 	status = 0;
 out:
 	free(sorted);
-	load_set_free(&s);
+	load_set_free(s);
 	if (status)
 		view_layers_free(out);
 	return status;
+}
+
+int view_layers(struct reader *r, const struct load_filter *f, struct view_layers *out,
+	struct moe_err *e)
+{
+	struct load_set s = { 0 };
+
+	memset(out, 0, sizeof *out);
+	return reader_load(r, f, &s, e) ? -1 : view_layers_of(&s, out, e);
 }
 
 void view_layers_free(struct view_layers *v)
@@ -125,20 +130,14 @@ static int domains(struct reader *r, const struct load_filter *f, struct view_su
 	return 0;
 }
 
-int view_summary(struct reader *r, const struct load_filter *f, struct view_summary *out,
-	struct moe_err *e)
+void view_summary_load(const struct load_set *s, struct view_summary *out)
 {
-	struct load_set s = { 0 };
 	int64_t end;
 
-	memset(out, 0, sizeof *out);
-	if (reader_run(r, f->run, &out->run, e) || domains(r, f, out, e) ||
-	    speed(r, f, MOE_PREFILL, &out->prefill_tps, e) ||
-	    speed(r, f, MOE_DECODE, &out->decode_tps, e) || reader_cache(r, f, &out->cache, e) || reader_load(r, f, &s, e))
-		return -1;
+	out->tokens = out->decisions = out->edited = 0;
 	out->dropped_at_cf125 = NAN;
-	for (size_t i = 0; i < s.n; i++) {
-		const struct layer_load *l = s.layer + i;
+	for (size_t i = 0; i < s->n; i++) {
+		const struct layer_load *l = s->layer + i;
 
 		out->tokens = l->tokens > out->tokens ? l->tokens : out->tokens;
 		out->decisions += l->tokens;
@@ -146,9 +145,22 @@ int view_summary(struct reader *r, const struct load_filter *f, struct view_summ
 		out->dropped_at_cf125 = fmax(out->dropped_at_cf125, /* fmax skips NAN */
 			metrics_dropped(l->counts, l->n_expert, l->tokens, l->k, 1.25));
 	}
-	load_set_free(&s);
 	out->lag_ms = (double)out->run.lag_ns / 1e6;
 	end = out->run.ended ? out->run.ended : out->run.alive ? clock_wall() : out->run.heartbeat;
 	out->elapsed_s = fmax(0, ((double)end - (double)out->run.started) / 1e9);
+}
+
+int view_summary(struct reader *r, const struct load_filter *f, struct view_summary *out,
+	struct moe_err *e)
+{
+	struct load_set s = { 0 };
+
+	memset(out, 0, sizeof *out);
+	if (reader_run(r, f->run, &out->run, e) || domains(r, f, out, e) ||
+	    speed(r, f, MOE_PREFILL, &out->prefill_tps, e) ||
+	    speed(r, f, MOE_DECODE, &out->decode_tps, e) || reader_cache(r, f, &out->cache, e) || reader_load(r, f, &s, e))
+		return -1;
+	view_summary_load(&s, out);
+	load_set_free(&s);
 	return 0;
 }

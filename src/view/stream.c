@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "view/decisions.h"
+#include "view/request.h"
 
 static int sql_error(struct reader *r, struct moe_err *e)
 {
@@ -28,45 +29,21 @@ static sqlite3_stmt *prepare(struct reader *r, const char *sql, struct moe_err *
 	return st;
 }
 
-static void copy(char *dst, size_t size, sqlite3_stmt *st, int col)
-{
-	const unsigned char *s = sqlite3_column_text(st, col);
-
-	snprintf(dst, size, "%s", s ? (const char *)s : "");
-}
-
 /* Which sequence, and who its neighbours are: 1, 0 = the selection has none, -1. */
 static int find_sequence(struct reader *r, const struct load_filter *f, int64_t id,
 	struct view_stream *v, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "WITH s AS (SELECT id, seq, name, domain, ended FROM sequence "
-		"WHERE run = ?1 AND (?2 < 0 OR coalesce(domain, 0) = ?2)) "
-		"SELECT s.id, s.seq, s.name, d.name, s.ended IS NULL, "
-		"(SELECT max(id) FROM s AS b WHERE b.id < s.id), (SELECT min(id) FROM s AS b WHERE b.id > s.id), "
-		"(SELECT count(*) FROM s) FROM s LEFT JOIN domain AS d ON d.id = s.domain "
-		"WHERE ?3 = 0 OR s.id = ?3 ORDER BY s.id DESC LIMIT 1", e);
-	int rc;
+	struct view_request q;
+	int got = view_request_find(r, f, id, &q, e);
 
-	if (!st)
-		return -1;
-	sqlite3_bind_int64(st, 1, f->run);
-	sqlite3_bind_int64(st, 2, f->domain);
-	sqlite3_bind_int64(st, 3, id);
-	rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW) {
-		v->sequence = sqlite3_column_int64(st, 0);
-		v->seq = (uint64_t)sqlite3_column_int64(st, 1);
-		copy(v->name, sizeof v->name, st, 2);
-		copy(v->domain, sizeof v->domain, st, 3);
-		v->open = sqlite3_column_int(st, 4);
-		v->before = sqlite3_column_int64(st, 5);
-		v->after = sqlite3_column_int64(st, 6);
-		v->n_seq = (uint64_t)sqlite3_column_int64(st, 7);
-	} else if (rc != SQLITE_DONE) {
-		sql_error(r, e);
-	}
-	sqlite3_finalize(st);
-	return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : -1;
+	if (got <= 0)
+		return got;
+	v->sequence = q.id, v->before = q.before, v->after = q.after;
+	v->seq = q.seq, v->n_seq = q.n_seq;
+	v->open = q.open;
+	snprintf(v->name, sizeof v->name, "%s", q.name);
+	snprintf(v->domain, sizeof v->domain, "%s", q.domain);
+	return 1;
 }
 
 /* Where the tokens to show begin and end. */

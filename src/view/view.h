@@ -119,6 +119,8 @@ struct view_layer {
 struct view_layers { size_t n; struct view_layer *layer; };
 int view_layers(struct reader *r, const struct load_filter *f, struct view_layers *out,
 	struct moe_err *e);
+/* The same from load that was read already; takes over what is in s, also on -1. */
+int view_layers_of(struct load_set *s, struct view_layers *out, struct moe_err *e);
 void view_layers_free(struct view_layers *v);
 
 /* Does the model specialise, and is it real? One per (MoE layer); needs detail >= routes and at
@@ -172,6 +174,14 @@ struct view_alarm {
 struct view_alarms { size_t n; struct view_alarm *alarm; }; /* worst first */
 int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarms *out,
 	struct moe_err *e);
+/* The same for a screen that asks again and again: what is known is not read again. One thread uses a
+ * memory, with readers of one file; _forget when that was replaced. */
+struct view_alarm_memory;
+struct view_alarm_memory *view_alarm_memory_new(struct moe_err *e);
+void view_alarm_memory_forget(struct view_alarm_memory *m);
+void view_alarm_memory_free(struct view_alarm_memory *m);
+int view_alarms_follow(struct reader *r, const struct load_filter *f, struct view_alarm_memory *m,
+	struct view_alarms *out, struct moe_err *e);
 void view_alarms_free(struct view_alarms *v);
 
 /* The same with other thresholds, and with more tokens read by the rules that look at single
@@ -204,6 +214,8 @@ struct view_summary {
 };
 int view_summary(struct reader *r, const struct load_filter *f, struct view_summary *out,
 	struct moe_err *e);
+/* The fields that follow from the run and its load. */
+void view_summary_load(const struct load_set *s, struct view_summary *out);
 
 /* The sentence that a report opens with, from the same figures: "Routing is balanced ...". */
 int view_verdict(const struct view_summary *s, const struct view_layers *l,

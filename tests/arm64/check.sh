@@ -72,7 +72,7 @@ check() { # label, words of the command line; native first, then each kind of ke
 	rm -f "$W"/*.db
 	$native "$@" --db "$W/here.db" >"$W/text" 2>"$W/err" || { no "$label: $(tail -1 "$W/err")"; return; }
 	dump "$W/here.db" "$W/text" >"$W/here"
-	[ "$(wc -l <"$W/here")" -gt 400 ] || no "$label: only $(wc -l <"$W/here") lines to compare"
+	[ "$(wc -l <"$W/here")" -gt 300 ] || no "$label: only $(wc -l <"$W/here") lines to compare"
 	for row in $with:dotprod $with:neon $without:neon $without:plain; do
 		rm -f "$W/there.db"
 		on "${row%:*}" $dir/moescope "$@" --isa "${row#*:}" --db "$W/there.db" >"$W/text" 2>"$W/err" ||

@@ -79,6 +79,15 @@ see() { # wait for a text on the screen
 	done
 	fail "'$1' did not appear"
 }
+leave() { # quit, and wait until the shell is back: what is typed before is lost
+	tm send-keys q
+	for _ in $(seq 50); do
+		grab
+		grep -qE 'help|quit' "$tmp/screen" || return 0
+		sleep 0.1
+	done
+	fail "q does not quit"
+}
 tell() { # a text on the first line that holds another
 	grep -F -- "$1" "$tmp/screen" | head -1
 }
@@ -171,6 +180,23 @@ see 'over=2'
 tm kill-server
 n=$((n + 1))
 
+# A second run beside an earlier one in the same file: the earlier one is never shown.
+"$MOESCOPE" run sample:balanced 'The judge' -n 4 --ignore-end -T 0 --db "$tmp/twice.db" >/dev/null 2>&1
+tm new-session -d -x 100 -y 30 "TERM=tmux-256color sh"
+tm send-keys "'$MOESCOPE' run sample:balanced 'The judge' -n 60 --ignore-end -T 0 --live --db '$tmp/twice.db'" Enter
+for _ in $(seq 100); do
+	grab
+	! grep -q 'run 1 ' "$tmp/screen" || fail "the run before is shown"
+	! grep -q 'run 2 of 2' "$tmp/screen" || break
+	sleep 0.05
+done
+see 'run 2 of 2'
+see 'the inference has finished'
+tm send-keys q
+sleep 0.5
+tm kill-server
+n=$((n + 1))
+
 # The inference beside the dashboard: text of its tokens on the screen, its output afterwards; q and
 # Ctrl-C both leave a run that was closed properly and a terminal as it was.
 tm new-session -d -x 100 -y 30 "TERM=tmux-256color sh"
@@ -206,6 +232,57 @@ same "rows of the CSV" "$(wc -l <"$tmp/moescope-heatmap-1.csv")" 97
 same "picks in the CSV" "$(tail -n +2 "$tmp/moescope-heatmap-1.csv" | awk -F, '{ n += $3 } END { print n }')" \
 	"$(sqlite3 "$db" 'SELECT 12 * sum(n) FROM chunk')"
 grep -q 'max/mean' "$tmp/moescope-overview-1.txt" || fail "the saved screen is empty"
+# A picture: a PNG of 10 x 20 pixels a character, if this program was built with cairo.
+tm send-keys "clear; '$MOESCOPE' top --palette safe '$db'" Enter
+see 'max/mean'
+tm send-keys c P
+for _ in $(seq 50); do
+	grab
+	! grep -q -e 'saved moescope-overview-1.png' -e libcairo2-dev "$tmp/screen" || break
+	sleep 0.1
+done
+if grep -q 'saved moescope-overview-1.png' "$tmp/screen"; then
+	same "a PNG of 1000 x 600" "$(od -A n -t x1 -N 24 "$tmp/moescope-overview-1.png" | tr -d ' \n')" \
+		89504e470d0a1a0a0000000d49484452000003e800000258
+	[ "$(wc -c <"$tmp/moescope-overview-1.png")" -gt 10000 ] || fail "the picture is empty"
+fi
+# One request alone: its tokens are those of its chunks, on screens that follow it; elsewhere that is said.
+tm send-keys / '#3' Enter
+see 'only request 3'
+same "tokens of request 3" "$(grep -o 'tokens [0-9,]*' "$tmp/screen" | head -1 | tr -dc 0-9)" \
+	"$(sqlite3 "$db" "SELECT sum(n) FROM chunk JOIN sequence s ON s.id = sequence WHERE seq = 3")"
+tm send-keys N
+see 'only request 2'
+tm send-keys 5
+see 'not filtered by request here'
+tm send-keys o
+see 'clearest first'
+tm send-keys / '#99999' Enter
+see 'has no request 99999'
+tm send-keys a 1
+see 'Balance'
+leave
+# A baseline in another file, and runs of another shape.
+cp "$db" "$tmp/other.db"
+"$build/tests/feed" "$tmp/small.db" --layers 2 --experts 8 --tokens 2000 >/dev/null
+tm send-keys "clear; '$MOESCOPE' top '$db' --baseline '$tmp/other.db:1'" Enter
+see 'baseline other.db run 1'
+tm send-keys 6
+see 'baseline: another top expert for 0 of'
+tm send-keys 7
+see 'baseline'
+tm send-keys 8
+see 'against the baseline: 0 new, 0 gone'
+tm send-keys b
+see 'Evidence'
+leave
+tm send-keys "clear; '$MOESCOPE' top '$db' --baseline '$tmp/small.db'" Enter
+see 'has a model of another shape'
+leave
+status=0
+"$MOESCOPE" top "$db" --baseline "$tmp/nowhere.db" --once >"$tmp/out" 2>&1 || status=$?
+same "status of a baseline that is not there" "$status" 3
+grep -q "nowhere.db" "$tmp/out" || fail "the baseline is not named: $(cat "$tmp/out")"
 status=0
 "$MOESCOPE" run sample:balanced x --live --db "$tmp/beside4.db" >"$tmp/out" 2>&1 </dev/null || status=$?
 same "status of --live without a terminal" "$status" 2

@@ -15,7 +15,11 @@ static const struct row { uint32_t type; int half[2]; } rows[] = {
 	{ QT_Q8_0, { 0, -1 } }, { QT_Q4_0, { 0, -1 } }, { QT_Q4_1, { 0, 2 } }, { QT_Q5_0, { 0, -1 } },
 	{ QT_Q5_1, { 0, 2 } }, { QT_Q2_K, { 80, 82 } }, { QT_Q3_K, { 108, -1 } }, { QT_Q4_K, { 0, 2 } },
 	{ QT_Q5_K, { 0, 2 } }, { QT_Q6_K, { 208, -1 } }, { QT_MXFP4, { -1, -1 } },
-	{ QT_IQ4_NL, { 0, -1 } }, { QT_IQ4_XS, { 0, -1 } },
+	{ QT_IQ4_NL, { 0, -1 } }, { QT_IQ4_XS, { 0, -1 } }, { QT_IQ2_XXS, { 0, -1 } },
+	{ QT_IQ2_XS, { 0, -1 } }, { QT_IQ2_S, { 0, -1 } }, { QT_IQ3_XXS, { 0, -1 } },
+	{ QT_IQ3_S, { 0, -1 } }, { QT_IQ1_S, { 0, -1 } }, { QT_IQ1_M, { -1, -1 } },
+	{ QT_TQ1_0, { 52, -1 } }, { QT_TQ2_0, { 64, -1 } }, { QT_Q1_0, { 0, -1 } },
+	{ QT_Q2_0, { 0, -1 } }, { QT_NVFP4, { -1, -1 } },
 };
 #define N_TYPES (sizeof rows / sizeof rows[0])
 
@@ -29,6 +33,8 @@ static void random_blocks(struct rng *r, const struct row *t, unsigned char *p, 
 				p[b + (size_t)t->half[h] + 1] = (unsigned char)(0x20 + (rng_u64(r) & 0x87));
 		if (t->type == QT_MXFP4)
 			p[b] = (unsigned char)(120 + (p[b] & 7));
+		if (t->type == QT_IQ1_M) /* the top nibbles of four words are a half float */
+			p[b + 55] = (unsigned char)(0x20 + (p[b + 55] & 0x8f));
 	}
 }
 
@@ -273,6 +279,9 @@ static void extremes_do_not_overflow(void **state)
 						memcpy(w + b + rows[i].half[h], "\x00\x3c", 2); /* 1.0 */
 					else if (rows[i].type == QT_MXFP4)
 						w[b] = 127;
+					else if (rows[i].type == QT_IQ1_M)
+						for (int k = 0; k < 4; k++)
+							w[b + 49 + 2 * (size_t)k] = (unsigned char)((w[b + 49 + 2 * (size_t)k] & 15) | "\0\0\xc0\x30"[k]);
 			for (size_t j = 0; j < TOK * N; j++)
 				x[j] = j / N % 2 ? 127 : -127;
 			plain()->round(x, N, N, 0, TOK, a);

@@ -230,6 +230,151 @@ static void every_isa_and_shape_gives_the_same_bits(void **state)
 	assert_int_equal(types, 28);
 }
 
+/* ---- BF16 weights, rounded activations ---- */
+
+static float from_bits(uint32_t bits)
+{
+	float f;
+
+	memcpy(&f, &bits, 4);
+	return fpclassify(f) == FP_SUBNORMAL ? copysignf(0, f) : f;
+}
+
+static uint32_t to_bits(float f)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &f, 4);
+	return bits;
+}
+
+static float normal_or_0(float f)
+{
+	return from_bits(to_bits(f));
+}
+
+/* The nearer of the two neighbours in BF16, at a tie the even one. */
+static float to_bf16(float f)
+{
+	uint32_t down = to_bits(f) & 0xffff0000, up = down + 0x10000, left = to_bits(f) - down;
+
+	if (isnan(f) || isinf(f))
+		return f;
+	return from_bits(left > 0x8000 || (left == 0x8000 && down & 0x10000) ? up : down);
+}
+
+/* As kern.h defines it. */
+static float bf16_dot(const uint16_t *w, const float *x, size_t n)
+{
+	float lane[16] = { 0 };
+
+	for (size_t i = 0; i < (n + 31) / 32 * 32; i++) {
+		size_t at = i ^ 1; /* the odd one first */
+
+		lane[at / 2 % 16] = normal_or_0(fmaf(from_bits(at < n ? (uint32_t)w[at] << 16 : 0),
+			at < n ? to_bf16(normal_or_0(x[at])) : 0, lane[at / 2 % 16]));
+	}
+	for (int s = 8; s; s /= 2)
+		for (int l = 0; l < s; l++)
+			lane[l] = normal_or_0(lane[l] + lane[l + s]);
+	return lane[0];
+}
+
+/* Random numbers: of one size, of any exponent up to 2^60 (infinities and NaN too if `wild` is 3), or
+ * many whose products are subnormal. */
+static uint32_t any_float(struct rng *r, int wild)
+{
+	uint32_t bits = (uint32_t)rng_u64(r), sign = bits & 0x80000000, mantissa = bits & 0x7fffff;
+
+	if (wild == 0)
+		return to_bits(uniform(r));
+	if (wild == 3 && rng_below(r, 40) == 0)
+		return sign | 0x7f800000 | (mantissa & 0x400000);
+	if (rng_below(r, 8) == 0) /* ties of the rounding */
+		mantissa = (mantissa & 0x7f0000) | 0x8000;
+	return sign | (uint32_t)(wild == 2 ? rng_below(r, 2) * 55 + rng_below(r, 9) : rng_below(r, 188)) << 23 | mantissa;
+}
+
+static void bf16_shape(struct rng *r, size_t n, size_t n_tok, int wild)
+{
+	enum { ROWS = 7 };
+	size_t ys = ROWS + 2;
+	uint16_t *w = malloc(ROWS * n * 2);
+	float *x = malloc(n_tok * n * 4), *scratch = malloc(kern_scratch(n) * 4);
+	float *want = malloc(n_tok * ys * 4), *got = malloc(n_tok * ys * 4);
+
+	for (size_t i = 0; i < ROWS * n; i++)
+		w[i] = (uint16_t)(any_float(r, wild) >> 16);
+	for (size_t i = 0; i < n_tok * n; i++) {
+		uint32_t bits = any_float(r, wild);
+
+		memcpy(x + i, &bits, 4);
+	}
+	memset(want, 0x77, n_tok * ys * 4);
+	for (size_t t = 0; t < n_tok; t++)
+		for (size_t i = 0; i < ROWS; i++)
+			want[t * ys + i] = bf16_dot(w + i * n, x + t * n, n);
+	for (size_t k = 0; kern_at(k); k++) {
+		if (!kern_at(k)->supported())
+			continue;
+		memset(got, 0x77, n_tok * ys * 4);
+		memset(scratch, 0xff, kern_scratch(n) * 4);
+		kern_at(k)->gemm_bf16(w, n * 2, n, 0, 5, x, n, n_tok, got, ys, scratch);
+		kern_at(k)->gemm_bf16(w, n * 2, n, 5, ROWS, x, n, n_tok, got, ys, scratch);
+		for (size_t i = 0; i < n_tok * ys; i++)
+			if (to_bits(got[i]) != to_bits(want[i]) && !(isnan(got[i]) && isnan(want[i])))
+				fail_msg("%s, %zu elements, %zu tokens: %a, expected %a", kern_at(k)->name, n, n_tok,
+					(double)got[i], (double)want[i]);
+	}
+	free(w);
+	free(x);
+	free(scratch);
+	free(want);
+	free(got);
+}
+
+static void bf16_products_are_as_defined(void **state)
+{
+	struct rng r;
+
+	(void)state;
+	rng_seed(&r, 31);
+	for (int wild = 0; wild < 4; wild++) {
+		for (size_t n = 1; n <= 100; n += n < 34 ? 1 : 7)
+			bf16_shape(&r, n, 1 + n % 9, wild);
+		bf16_shape(&r, 544, 71, wild);
+		bf16_shape(&r, 4128, 3, wild);
+		bf16_shape(&r, 2048, 1, wild);
+	}
+}
+
+/* Rounding costs what BF16 loses: a relative 2^-9 of every product. */
+static void bf16_products_are_near(void **state)
+{
+	enum { N = 2048 };
+	static uint16_t w[N];
+	static float x[N];
+	float y, *scratch = malloc(kern_scratch(N) * 4);
+	struct rng r;
+
+	(void)state;
+	rng_seed(&r, 32);
+	for (int round = 0; round < 20; round++) {
+		double sum = 0, size = 0;
+
+		for (size_t i = 0; i < N; i++) {
+			w[i] = (uint16_t)(to_bits(uniform(&r)) >> 16);
+			x[i] = uniform(&r);
+			sum += (double)x[i] * (double)from_bits((uint32_t)w[i] << 16);
+			size += fabs((double)x[i] * (double)from_bits((uint32_t)w[i] << 16));
+		}
+		kern_pick(NULL, NULL)->gemm_bf16(w, N * 2, N, 0, 1, x, N, 1, &y, 1, scratch);
+		assert_true(fabs(y - sum) <= 0x1p-9 * size);
+		assert_true(fabs(y - sum) <= 0x1p-9 * size / sqrt(N) * 6); /* and of either sign */
+	}
+	free(scratch);
+}
+
 static void vector_kernels_give_the_same_bits(void **state)
 {
 	static float a[300], b[300], c[2][300];
@@ -265,7 +410,8 @@ static void vector_kernels_give_the_same_bits(void **state)
 static void products_agree_with_blas(void **state)
 {
 	enum { M = 33, N = 29, K = 640 };
-	static float w[M * K], x[N * K], got[N * M], want[N * M], scratch[4 * K];
+	static float w[M * K], x[N * K], got[N * M], want[N * M];
+	float *scratch = malloc(kern_scratch(K) * 4);
 	struct moe_err e;
 	struct rng r;
 
@@ -279,6 +425,7 @@ static void products_agree_with_blas(void **state)
 	kern_pick(NULL, &e)->gemm(QT_F32, w, K * 4, K, 0, M, x, K, N, got, M, scratch);
 	for (int i = 0; i < N * M; i++)
 		assert_true(fabsf(got[i] - want[i]) < 1e-4f);
+	free(scratch);
 }
 
 static void exponential_is_accurate(void **state)
@@ -345,6 +492,8 @@ int main(void)
 		cmocka_unit_test(dequantisation_is_exact),
 		cmocka_unit_test(grids_are_those_of_the_format),
 		cmocka_unit_test(every_isa_and_shape_gives_the_same_bits),
+		cmocka_unit_test(bf16_products_are_as_defined),
+		cmocka_unit_test(bf16_products_are_near),
 		cmocka_unit_test(vector_kernels_give_the_same_bits),
 		cmocka_unit_test(products_agree_with_blas),
 		cmocka_unit_test(exponential_is_accurate),

@@ -307,7 +307,7 @@ static void baseline_shows_what_changed(void **state)
 	struct sample *s = sample_make(6, 16, 2, 3), *b = sample_make(6, 16, 2, 3);
 
 	(void)state;
-	s->data.want.base = s->state.want.base = 9;
+	s->data.want.base = s->state.want.base = s->data.base_run = 9;
 	s->data.base = b->data.layers;
 	s->state.layer = 2;
 	s->state.expert = 3;
@@ -320,6 +320,156 @@ static void baseline_shows_what_changed(void **state)
 	snprintf(s->data.base_why, sizeof s->data.base_why, "no baseline: no run 9");
 	assert_shows(s, 0, 120, 40, (const char *const[]){ "no baseline: no run 9", NULL });
 	sample_free(b);
+	sample_free(s);
+}
+
+/* Stream, What-if and Alarms beside their baselines. */
+static void baseline_on_the_other_screens(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 3), *b = sample_make(6, 16, 2, 3);
+	struct tui_snap *stream = s->snap[TUI_STREAM], *whatif = s->snap[TUI_WHATIF];
+	struct view_alarm old[2] = { s->alarms.alarm[0], s->alarms.alarm[1] };
+	struct view_alarms list = { 2, old };
+
+	(void)state;
+	s->data.want.base = s->state.want.base = s->data.base_run = 9;
+	s->data.base = b->data.layers;
+	stream->with_base = 1;
+	sample_stream(&stream->base.stream, 16);
+	stream->base.stream.token[298].expert = 15; /* was 298^2 % 16 = 4 */
+	stream->base.stream.token[299].id = 5; /* another token: nothing to compare */
+	assert_shows(s, 5, 120, 40, (const char *const[]){ "another top expert for 1 of 299 tokens",
+		"[E4 was E15]", NULL });
+	stream->with_base = 0;
+	view_stream_free(&stream->base.stream);
+	snprintf(stream->base_why, sizeof stream->base_why, "run 9 has no request 41");
+	assert_shows(s, 5, 80, 24, (const char *const[]){ "no baseline: run 9 has no request 41", NULL });
+
+	whatif->with_base = 1;
+	sample_whatif(&whatif->base.whatif);
+	whatif->base.whatif.drops.row[3].dropped = 777; /* capacity 1.25, first come: 77.7 % of 1000 */
+	whatif->u.whatif.tokens = 8000, whatif->u.whatif.n_all = 1000000;
+	assert_shows(s, 6, 120, 40, (const char *const[]){ "A sample: 8,000 of 1,000,000 tokens", "baseline",
+		"78 %", "devices in all layers", NULL });
+
+	old[1].kind[0] = 'X'; /* "dead" of layer 2 is new, something else is gone */
+	s->base_alarms = &list;
+	assert_shows(s, 7, 120, 40, (const char *const[]){ "against the baseline: 2 new, 1 gone: Xead L2",
+		"same layer 2: E3", "new  layer 2: 2 of 16", NULL });
+	sample_free(b);
+	sample_free(s);
+}
+
+/* A filter that a screen does not follow is said there, and only there. */
+static void filters_are_followed_or_said(void **state)
+{
+	static const char *const said[] = { "not filtered by request here", "not filtered by time",
+		"not filtered by time, domain, phase, request here" };
+	struct sample *s = sample_make(6, 16, 2, 3);
+	struct buf out;
+	struct tui_grid g;
+
+	(void)state;
+	s->data.want.sequence = s->state.want.sequence = 7;
+	s->data.request = (struct view_request){ .id = 7, .before = 5, .after = 9, .seq = 41, .n_seq = 42,
+		.tokens = 99, .n_all = 99 };
+	assert_shows(s, 0, 120, 40, (const char *const[]){ "only request 41", "of all requests",
+		"Domains of the whole run", NULL });
+	assert_shows(s, 7, 120, 40, (const char *const[]){ said[0], NULL });
+	assert_shows(s, 6, 120, 40, (const char *const[]){ said[0], NULL });
+	s->data.window_ns = 1, s->data.want.phase = 1, s->data.want.domain = 2;
+	assert_shows(s, 4, 120, 40, (const char *const[]){ said[2], NULL });
+	assert_shows(s, 5, 120, 40, (const char *const[]){ said[1], NULL });
+	for (int i = 0; i < 3; i++) { /* overview, heat map and layer follow all of them */
+		struct tui_ctx c;
+
+		assert_int_equal(tui_grid_init(&g, 120, 40, looks[0]), 0);
+		s->state.screen = i;
+		c = context(s, &g);
+		tui_render(&c);
+		buf_init(&out, 1 << 20);
+		tui_grid_dump(&g, &out);
+		buf_char(&out, 0);
+		assert_null(strstr(out.data, "not filtered"));
+		buf_free(&out);
+		tui_grid_free(&g);
+	}
+	sample_free(s);
+}
+
+static void requests_are_chosen_by_key(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 3);
+	struct tui_grid g;
+	struct tui_ctx c;
+
+	(void)state;
+	assert_int_equal(tui_grid_init(&g, 80, 24, looks[0]), 0);
+	c = context(s, &g);
+	assert_int_equal(tui_key(&c, 'a'), 1);
+	assert_true(s->state.want.sequence == TUI_NEWEST);
+	s->data.request = (struct view_request){ .id = 7, .before = 5, .seq = 41 };
+	assert_int_equal(tui_key(&c, 'N'), 1);
+	assert_true(s->state.want.sequence == 5);
+	s->data.request = (struct view_request){ .id = 5, .after = 7, .seq = 40 };
+	assert_int_equal(tui_key(&c, 'n'), 1);
+	assert_true(s->state.want.sequence == 7);
+	s->data.request = (struct view_request){ .id = 7, .before = 5, .seq = 41 };
+	assert_int_equal(tui_key(&c, 'n'), 1); /* behind the last one: whichever is the newest */
+	assert_true(s->state.want.sequence == TUI_NEWEST);
+	for (const char *k = "/#12"; *k; k++)
+		tui_key(&c, *k);
+	assert_int_equal(tui_key(&c, TUI_KEY_ENTER), 1);
+	assert_true(TUI_NUMBERED(s->state.want.sequence) == 12);
+	assert_int_equal(tui_key(&c, 'd'), 1); /* another domain: its requests are others */
+	assert_true(!s->state.want.sequence && !s->state.sequence);
+	assert_int_equal(tui_key(&c, 'c'), 0);
+	assert_true(s->state.palette == TUI_SAFE && s->state.repaint);
+	tui_grid_free(&g);
+	sample_free(s);
+}
+
+static void domains_are_sorted(void **state)
+{
+	struct sample *s = sample_make(6, 16, 2, 5);
+	const struct view_spec *sp = &s->spec.spec;
+	struct tui_grid g;
+	struct tui_ctx c;
+
+	(void)state;
+	for (size_t d = 0; d < 5; d++)
+		s->spec.spec.domain[d].n_tokens = 100 * ((d * 3) % 5);
+	for (int sort = 0; sort < 4; sort++) {
+		size_t *order = tui_domain_order(sp, sort, 2), seen = 0;
+
+		for (size_t i = 0; i < 5; i++) {
+			const struct view_spec_cell *a = &sp->layer[2].cell[order[i]];
+			const struct view_spec_cell *b = &sp->layer[2].cell[order[i ? i - 1 : 0]];
+
+			seen |= (size_t)1 << order[i];
+			if (sort == 0)
+				assert_int_equal(order[i], i);
+			if (sort == 2)
+				assert_true(a->proven < b->proven || (a->proven == b->proven && a->rel <= b->rel));
+			if (sort == 3 && i)
+				assert_true(sp->domain[order[i]].n_tokens <= sp->domain[order[i - 1]].n_tokens);
+		}
+		assert_int_equal(seen, 31);
+		free(order);
+	}
+	assert_int_equal(tui_grid_init(&g, 80, 24, looks[0]), 0);
+	s->state.screen = TUI_SCREEN_DOMAINS;
+	c = context(s, &g);
+	tui_render(&c);
+	tui_key(&c, 'o');
+	tui_key(&c, 'o');
+	tui_key(&c, 'o'); /* most text first: 2 (100), ... the order is 3 4 1 2 0 by 400 .. 0 */
+	tui_render(&c);
+	tui_key(&c, 'g');
+	assert_int_equal(sp->domain[s->state.domain].n_tokens, 400);
+	tui_key(&c, TUI_KEY_DOWN);
+	assert_int_equal(sp->domain[s->state.domain].n_tokens, 300);
+	tui_grid_free(&g);
 	sample_free(s);
 }
 
@@ -457,6 +607,10 @@ int main(void)
 		cmocka_unit_test(sliders_move_along_their_curves),
 		cmocka_unit_test(timeline_rewinds_and_plays),
 		cmocka_unit_test(baseline_shows_what_changed),
+		cmocka_unit_test(baseline_on_the_other_screens),
+		cmocka_unit_test(filters_are_followed_or_said),
+		cmocka_unit_test(requests_are_chosen_by_key),
+		cmocka_unit_test(domains_are_sorted),
 		cmocka_unit_test(search_and_mouse_reach_what_they_name),
 		cmocka_unit_test(states_of_a_run),
 		cmocka_unit_test(keys_do_what_the_last_line_says),

@@ -31,6 +31,7 @@ static void sample_copy(char *dst, size_t size, const char *src)
 struct sample {
 	struct tui_data data;
 	struct view_alarms alarms;
+	const struct view_alarms *base_alarms; /* borrowed */
 	struct tui_spec spec;
 	struct tui_state state;
 	struct tui_snap *snap[TUI_N_PART];
@@ -225,7 +226,8 @@ static void sample_snaps(struct sample *s, int n_layer, int n_expert, int k)
 /* A frame of the sample in g: every snapshot answers what is asked now. */
 static struct tui_ctx sample_ctx(struct sample *s, struct tui_grid *g)
 {
-	struct tui_ctx c = { .g = g, .s = &s->state, .d = &s->data, .alarms = &s->alarms, .spec = &s->spec };
+	struct tui_ctx c = { .g = g, .s = &s->state, .d = &s->data, .alarms = &s->alarms,
+		.base_alarms = s->base_alarms, .spec = &s->spec };
 	struct tui_query q = tui_asking(&c).key;
 
 	q.run = s->data.sum.run.id;

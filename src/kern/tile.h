@@ -1,0 +1,220 @@
+/*
+ * tile.h - the products of kern.h for every type. Part of body.h, which includes it.
+ *
+ * Rows are taken a few at a time and a part of their length at a time, so that they stay in the L1
+ * cache while the tokens pass by; between parts the lanes of every sum wait in memory, and their trees
+ * are added eight at a time at the end. Weights of 16 and 32 bits are converted in registers; others
+ * are unpacked a part at a time. Memory far ahead of what is used is asked for early: rows of a few
+ * kilobytes, some of them side by side, do not teach the hardware to be.
+ *
+ * Where V is several registers, the including file may define HAVE_LANES and how to work on one of them
+ * at a time, which leaves room for more rows and tokens:
+ *	L, LANES: a vector of that many floats, a divisor of 16
+ *	lzero() lload(const float *) lstore(float *, L) lfma(a, b, c) lf16(p) lbf16(p)
+ */
+#ifndef HAVE_LANES
+#define L V
+#define LANES 16
+#define lzero vzero
+#define lload vload
+#define lstore vstore
+#define lfma vfma
+#define lf16 vf16
+#define lbf16 vbf16
+#endif
+#ifndef PART
+#define PART 1024        /* elements of a row at a time: whole blocks of every type */
+#define PART_16BIT 2048  /* the same of weights that are 16 bits long in the cache */
+#endif
+#define TOK_BLOCK 64     /* tokens that share an unpacked part: their activations stay in the L2 cache */
+#define AHEAD 16384      /* bytes between what is used and what is asked for */
+#define ALWAYS static inline __attribute__((always_inline))
+
+/* Bytes of an element of the types that are read as they lie, else 0. */
+ALWAYS size_t direct(uint32_t type)
+{
+	return type == QT_F32 ? 4 : type == QT_F16 || type == QT_BF16 ? 2 : 0;
+}
+
+/* Weights from p on. `type` is a constant wherever this is called. */
+ALWAYS L weights(uint32_t type, const uint8_t *p)
+{
+	return type == QT_F16 ? lf16(p) : type == QT_BF16 ? lbf16(p) :
+		lload((const float *)(const void *)p);
+}
+
+ALWAYS void ask_for(const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i += 64)
+		__builtin_prefetch(p + i, 0, 2);
+}
+
+/* Sixteen elements of nr rows and nt tokens. */
+ALWAYS void step(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs,
+	size_t nr, size_t nt, L *acc)
+{
+	L v[TILE_R + TILE_T];
+
+	if (nr < nt) {
+#pragma GCC unroll 24
+		for (size_t r = 0; r < nr; r++)
+			v[r] = weights(type, w + r * row_bytes);
+#pragma GCC unroll 24
+		for (size_t t = 0; t < nt; t++) {
+			L xv = lload(x + t * xs);
+
+#pragma GCC unroll 24
+			for (size_t r = 0; r < nr; r++)
+				acc[t * nr + r] = lfma(v[r], xv, acc[t * nr + r]);
+		}
+		return;
+	}
+#pragma GCC unroll 24
+	for (size_t t = 0; t < nt; t++)
+		v[t] = lload(x + t * xs);
+#pragma GCC unroll 24
+	for (size_t r = 0; r < nr; r++) {
+		L wv = weights(type, w + r * row_bytes);
+
+#pragma GCC unroll 24
+		for (size_t t = 0; t < nt; t++)
+			acc[t * nr + r] = lfma(wv, v[t], acc[t * nr + r]);
+	}
+}
+
+/* nr rows times nt tokens over n elements, a multiple of 16. sums[t * nr + r] goes on, or starts if
+ * `first`. Every line of weights asks for the one `far` bytes on. The numbers of rows and tokens are
+ * constants at every call, so the loops unroll into registers. */
+ALWAYS void tile(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs, size_t n,
+	size_t nr, size_t nt, float (*sums)[16], int first, size_t far)
+{
+	const size_t size = direct(type), line = 64 / size;
+
+	for (size_t lane = 0; lane < 16; lane += LANES) {
+		L acc[TILE_R * TILE_T];
+		size_t i = 0;
+
+#pragma GCC unroll 24
+		for (size_t k = 0; k < nr * nt; k++)
+			acc[k] = first ? lzero() : lload(sums[k] + lane);
+		for (; i + line <= n; i += line) {
+			for (size_t r = 0; far && !lane && r < nr; r++)
+				__builtin_prefetch(w + r * row_bytes + size * i + far, 0, 2);
+			for (size_t j = i + lane; j < i + line; j += 16)
+				step(type, w + size * j, row_bytes, x + j, xs, nr, nt, acc);
+		}
+		for (i += lane; i < n; i += 16)
+			step(type, w + size * i, row_bytes, x + i, xs, nr, nt, acc);
+#pragma GCC unroll 24
+		for (size_t k = 0; k < nr * nt; k++)
+			lstore(sums[k] + lane, acc[k]);
+	}
+}
+
+/* nr rows times the tokens of a block; the first tokens find the rows in memory. */
+ALWAYS void tiles(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs, size_t n,
+	size_t nr, size_t n_tok, float (*sums)[16], int first, size_t far)
+{
+	size_t t = 0;
+
+	for (; t + TILE_T <= n_tok; t += TILE_T, far = 0)
+		tile(type, w, row_bytes, x + t * xs, xs, n, nr, TILE_T, sums + t * nr, first, far);
+	x += t * xs;
+	sums += t * nr;
+	switch (n_tok - t) {
+#define REST(k) case k: \
+		tile(type, w, row_bytes, x, xs, n, nr, k < TILE_T ? k : 1, sums, first, far); \
+		break;
+	REST(1) REST(2) REST(3) REST(4) REST(5)
+#undef REST
+	}
+}
+_Static_assert(TILE_T <= 6, "a case for every rest");
+
+/* The last n < 16 elements, padded with zeros: a fused 0*0 changes no lane. */
+static void last(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs, size_t n,
+	size_t nr, size_t n_tok, float (*sums)[16], int first)
+{
+	float wt[TILE_R][16] = { { 0 } }, xt[16] = { 0 };
+
+	for (size_t r = 0; r < nr; r++)
+		unpack[type](w + r * row_bytes, wt[r], n);
+	for (size_t t = 0; t < n_tok; t++) {
+		memcpy(xt, x + t * xs, n * 4);
+		for (size_t r = 0; r < nr; r++)
+			tile(QT_F32, (const uint8_t *)wt[r], 0, xt, 0, 16, 1, 1, sums + t * nr + r, first, 0);
+	}
+}
+
+/* y[t][r] = the trees of sums[t * nr + r]. */
+ALWAYS void add_lanes(const float (*sums)[16], size_t nr, size_t n_tok, float *y, size_t ys)
+{
+	float out[TOK_BLOCK * TILE_R + 8];
+	size_t k = 0;
+
+	for (; k + 8 <= nr * n_tok; k += 8)
+		vsum8(sums + k, out + k);
+	for (; k < nr * n_tok; k++)
+		out[k] = vsum(vload(sums[k]));
+	for (size_t t = 0; t < n_tok; t++)
+		memcpy(y + t * ys, out + t * nr, nr * 4);
+}
+
+/* nr rows of a type against the tokens of a block. A constant `as` says that they are read as they lie;
+ * else they are unpacked. */
+ALWAYS void row_group(uint32_t type, uint32_t as, const uint8_t *rows, size_t row_bytes, size_t n,
+	size_t nr, const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch, size_t far)
+{
+	float sums[TOK_BLOCK * TILE_R][16] __attribute__((aligned(64)));
+	const size_t most = direct(as) == 2 ? PART_16BIT : PART;
+	size_t whole = n & ~(size_t)15, part_bytes = qtype_row_bytes(type, most);
+
+	for (size_t i = 0; i < whole; i += most) {
+		size_t len = whole - i < most ? whole - i : most;
+		const uint8_t *part = rows + i / most * part_bytes;
+
+		if (direct(as)) {
+			tiles(as, part, row_bytes, x + i, xs, len, nr, n_tok, sums, i == 0, far);
+			continue;
+		}
+		for (size_t r = 0; r < nr; r++) {
+			if (far)
+				ask_for(part + r * row_bytes + far, part_bytes);
+			unpack[type](part + r * row_bytes, scratch + r * len, len);
+		}
+		tiles(QT_F32, (const uint8_t *)scratch, len * 4, x + i, xs, len, nr, n_tok, sums, i == 0, 0);
+	}
+	if (whole < n)
+		last(type, rows + whole * direct(type), row_bytes, x + whole, xs, n - whole, nr, n_tok, sums,
+			whole == 0);
+	add_lanes(sums, nr, n_tok, y, ys);
+}
+
+ALWAYS void row_groups(uint32_t type, uint32_t as, const uint8_t *rows, size_t row_bytes, size_t n,
+	size_t r0, size_t r1, const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
+{
+	size_t r = r0;
+
+	for (; r + TILE_R <= r1; r += TILE_R)
+		row_group(type, as, rows + r * row_bytes, row_bytes, n, TILE_R, x, xs, n_tok, y + r, ys, scratch,
+			(r1 - r - TILE_R) * row_bytes >= AHEAD ? AHEAD : 0);
+	for (; r < r1; r++)
+		row_group(type, as, rows + r * row_bytes, row_bytes, n, 1, x, xs, n_tok, y + r, ys, scratch, 0);
+}
+
+static void body_gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0,
+	size_t r1, const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
+{
+	for (size_t t = 0; t < n_tok; t += TOK_BLOCK, x += TOK_BLOCK * xs, y += TOK_BLOCK * ys) {
+		size_t nt = n_tok - t < TOK_BLOCK ? n_tok - t : TOK_BLOCK;
+
+		if (type == QT_F32)
+			row_groups(type, QT_F32, rows, row_bytes, n, r0, r1, x, xs, nt, y, ys, NULL);
+		else if (type == QT_F16)
+			row_groups(type, QT_F16, rows, row_bytes, n, r0, r1, x, xs, nt, y, ys, NULL);
+		else if (type == QT_BF16)
+			row_groups(type, QT_BF16, rows, row_bytes, n, r0, r1, x, xs, nt, y, ys, NULL);
+		else
+			row_groups(type, QT_MAX, rows, row_bytes, n, r0, r1, x, xs, nt, y, ys, scratch);
+	}
+}
