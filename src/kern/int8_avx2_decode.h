@@ -1,38 +1,41 @@
 /*
  * int8_avx2_decode.h - a row of weights against a few tokens: sums of eight blocks, a lane each.
  *
- * Without VNNI the products of bytes are summed in pairs to 16 bits; pairs are added there as often as
- * they cannot overflow (a pair is at most 254 times the largest code) and widened after that, so that
- * the last step often leaves the eight sums in their order at once.
+ * Without VNNI the products of bytes are summed in pairs to 16 bits. Pairs are added there while they
+ * cannot overflow (a pair is at most 254 times the largest code), and widened after that; the last
+ * step often leaves the eight sums in their order at once.
  *
- * Kinds with blocks of 32 and codes of at most 5 bits, or looked up ("halves" below), put 16 bytes of
+ * Kinds with blocks of 32 and codes of at most 5 bits, or looked up ("halves" below), put 16 codes of
  * the blocks i and i + 4 into one vector; their activations are arranged likewise, once a call. The
  * others take 32 codes in their order.
  */
 
-/* How a row is read: unpacked first (without a minimum or with one), or as it lies. */
-enum kind { B32, B32_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
+/* How a row is read: unpacked first (elements that share a scale, with minimum or without), or as it
+ * lies. */
+enum kind { B32, B32_MIN, B16, B16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
 	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K };
-#define KINDS X(B32) X(B32_MIN) X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) \
+#define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) \
 	X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(Q4_K) X(Q5_K)
+#define UNPACKED(kind) ((kind) <= B16_MIN)
 #define HALVES(kind) ((kind) >= Q4_0)
 #define ARRANGED(kind) HALVES(kind)
 
 ALWAYS size_t blk_of(enum kind kind)
 {
-	return kind == Q6_K || kind == Q2_K || kind == Q3_K ? 16 : 32;
+	return kind == B16 || kind == B16_MIN || kind == Q6_K || kind == Q2_K || kind == Q3_K ? 16 : 32;
 }
 
 ALWAYS int min_of(enum kind kind)
 {
-	return kind == B32_MIN || kind == Q2_K || kind == Q4_1 || kind == Q5_1 || kind == Q4_K || kind == Q5_K;
+	return kind == B32_MIN || kind == B16_MIN || kind == Q2_K || kind == Q4_1 || kind == Q5_1 ||
+		kind == Q4_K || kind == Q5_K;
 }
 
 /* log2 of the off that sums are to be freed from */
 ALWAYS int off_of(enum kind kind, const struct codes *c)
 {
 	switch (kind) {
-	case B32: return OFF_LOG2(c);
+	case B32: case B16: return OFF_LOG2(c);
 	case Q4_0: return 3;
 	case Q5_0: case MXFP4: return 4;
 	case Q6_K: return 5;
@@ -41,16 +44,16 @@ ALWAYS int off_of(enum kind kind, const struct codes *c)
 	}
 }
 
-/* Blocks of 16 come by 256 elements, and are always read as they lie. */
 static enum kind kind_of(uint32_t type, size_t len)
 {
 	static const enum kind direct[QT_MAX] = { [QT_Q8_0] = Q8_0, [QT_Q4_0] = Q4_0, [QT_Q5_0] = Q5_0,
 		[QT_IQ4_NL] = IQ4_NL, [QT_MXFP4] = MXFP4, [QT_Q4_K] = Q4_K, [QT_Q5_K] = Q5_K, [QT_Q6_K] = Q6_K,
 		[QT_Q4_1] = Q4_1, [QT_Q5_1] = Q5_1, [QT_IQ4_XS] = IQ4_XS, [QT_Q2_K] = Q2_K, [QT_Q3_K] = Q3_K };
 
-	if (direct[type] && (len >= 256 || codes[type].blk == 16))
+	if (direct[type] && len >= 256)
 		return direct[type];
-	return codes[type].has_min ? B32_MIN : B32;
+	return codes[type].blk == 32 ? codes[type].has_min ? B32_MIN : B32 :
+		codes[type].has_min ? B16_MIN : B16;
 }
 
 /* Bytes of 256 elements of the kinds that are read as they lie. */
@@ -76,18 +79,16 @@ ALWAYS size_t bytes256(enum kind kind)
 /* Where the codes of the first block of 32 begin, for those whose blocks have bytes of their own. */
 ALWAYS size_t codes_at(enum kind kind)
 {
-	return kind == MXFP4 ? 1 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : kind == Q5_1 || kind == IQ4_XS ? 8 : 2;
+	return kind == MXFP4 ? 1 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 :
+		kind == Q5_1 || kind == IQ4_XS ? 8 : 2;
 }
 
 static inline __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
 static inline __m128i load128(const void *p) { return _mm_loadu_si128(p); }
 
-static inline int32_t rd32(const uint8_t *p)
+static inline int four_bytes(const uint8_t *p)
 {
-	int32_t v;
-
-	memcpy(&v, p, 4);
-	return v;
+	return (int)rd32(p);
 }
 
 /* ---- scales ---- */
@@ -135,7 +136,7 @@ ALWAYS __m128i q3_k_bytes(const uint8_t *p)
 	__m128i s = _mm_loadl_epi64((const void *)p), h;
 
 	s = _mm_and_si128(_mm_unpacklo_epi64(s, _mm_srli_epi16(s, 4)), _mm_set1_epi8(15));
-	h = _mm_sllv_epi32(_mm_set1_epi32(rd32(p + 8)), _mm_setr_epi32(4, 2, 0, 0));
+	h = _mm_sllv_epi32(_mm_set1_epi32(four_bytes(p + 8)), _mm_setr_epi32(4, 2, 0, 0));
 	h = _mm_and_si128(_mm_srlv_epi32(h, _mm_setr_epi32(0, 0, 0, 2)), _mm_set1_epi8(0x30));
 	return _mm_sub_epi8(_mm_or_si128(s, h), _mm_set1_epi8(32));
 }
@@ -145,7 +146,7 @@ ALWAYS __m256i iq4_xs_ints(const uint8_t *p)
 {
 	__m256i low, high = _mm256_set1_epi32(rd16(p) << 4);
 
-	low = _mm256_srlv_epi32(_mm256_set1_epi32(rd32(p + 2)),
+	low = _mm256_srlv_epi32(_mm256_set1_epi32(four_bytes(p + 2)),
 		_mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
 	high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
 	low = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
@@ -208,15 +209,17 @@ ALWAYS void scales_at(enum kind kind, const uint8_t *p, struct scales f[2])
 ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part)
 {
-	size_t whole = kind > B32_MIN ? len / 256 * 256 : 0, b = whole / blk_of(kind);
+	size_t whole = UNPACKED(kind) ? 0 : len / 256 * 256, b = whole / blk_of(kind);
 
 	if (whole < len)
-		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b, part.mn + b);
+		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b,
+			part.mn + b);
 }
 
 /* ---- codes ---- */
 
-static const uint8_t mxfp4_codes[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
+static const uint8_t mxfp4_codes[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8,
+	4 };
 
 ALWAYS __m256i two16(const uint8_t *p, const uint8_t *q)
 {
@@ -240,13 +243,14 @@ ALWAYS __m256i fifths(__m256i bits, size_t j)
 	return _mm256_and_si256(bits, _mm256_set1_epi8(16));
 }
 
-/* Of 256 elements at p: w[2 i + j] holds the codes 16 j .. 16 j + 15 of the blocks i and i + 4. Those of
- * IQ4 are signed. */
+/* Of 256 elements at p: w[2 i + j] holds the codes 16 j .. 16 j + 15 of the blocks i and i + 4. Those
+ * of IQ4 are signed. */
 ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 {
 	const __m256i low4 = _mm256_set1_epi8(15), bit5 = _mm256_set1_epi8(16);
 	const size_t step = kind == IQ4_XS ? 16 : bytes256(kind) / 8;
 	const size_t at = codes_at(kind);
+	const void *table = kind == MXFP4 ? mxfp4_codes : iq4_table;
 
 	if (kind == Q4_K || kind == Q5_K) { /* nibbles of two blocks in 32 bytes */
 		const uint8_t *q = p + (kind == Q4_K ? 16 : 48);
@@ -276,14 +280,14 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 		w[2 * i] = _mm256_and_si256(v, low4);
 		w[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low4);
 		if (kind == Q5_0 || kind == Q5_1) {
-			__m256i h = _mm256_blend_epi32(_mm256_set1_epi32(rd32(a + at - 4)),
-				_mm256_set1_epi32(rd32(b + at - 4)), 0xf0);
+			__m256i h = _mm256_blend_epi32(_mm256_set1_epi32(four_bytes(a + at - 4)),
+				_mm256_set1_epi32(four_bytes(b + at - 4)), 0xf0);
 
 			w[2 * i] = _mm256_or_si256(w[2 * i], fifths(h, 0));
 			w[2 * i + 1] = _mm256_or_si256(w[2 * i + 1], fifths(h, 1));
 		}
 		if (kind == IQ4_NL || kind == IQ4_XS || kind == MXFP4) {
-			__m256i t = _mm256_broadcastsi128_si256(load128(kind == MXFP4 ? mxfp4_codes : iq4_table));
+			__m256i t = _mm256_broadcastsi128_si256(load128(table));
 
 			if (kind != MXFP4)
 				t = _mm256_xor_si256(t, _mm256_set1_epi8((char)0x80));
@@ -296,14 +300,17 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 /* The order of activations that goes with it. */
 static void arrange(const int8_t *q, size_t n, int8_t *out)
 {
-	for (size_t i = 0; i < n; i += 256, q += 256, out += 256)
+	const uint8_t *p = (const uint8_t *)q;
+
+	for (size_t i = 0; i < n; i += 256, p += 256, out += 256)
 		for (size_t k = 0; k < 8; k++)
-			vi_store(out + 32 * k, two16((const uint8_t *)q + 16 * k, (const uint8_t *)q + 16 * k + 128));
+			vi_store(out + 32 * k, two16(p + 16 * k, p + 16 * k + 128));
 }
 
-/* Codes in their order, from which w[j] has those from 32 j on: 256 of blocks of 32, or half h of the
- * 256 at p. Those of Q8_0 are signed. */
-ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code, size_t h, __m256i w[8])
+/* Codes of eight blocks in their order, w[j] those from 32 j on: unpacked at code, or at p (of blocks
+ * of 16, half h of the 256 there). Those of Q8_0 are signed. */
+ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code, size_t h,
+	__m256i w[8])
 {
 	const __m256i low4 = _mm256_set1_epi8(15), high2 = _mm256_set1_epi8(0x30);
 	const __m256i two = _mm256_set1_epi8(3), bit3 = _mm256_set1_epi8(4);
@@ -340,7 +347,7 @@ ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code,
 		w[3] = and_or(_mm256_srli_epi16(a, 1), bit3, w[3]);
 		break;
 	default:
-		for (size_t j = 0; j < 8; j++)
+		for (size_t j = 0; j < blk_of(kind) / 4; j++)
 			w[j] = load256(code + 32 * j);
 	}
 }
@@ -358,11 +365,20 @@ static inline __m256i signed_dot(__m256i w, __m256i x)
 	return widened(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)));
 }
 
+/* The same of unpacked codes. */
+ALWAYS __m256i unpacked_dot(const struct codes *c, __m256i w, __m256i x)
+{
+	if (c->off_log2 == BIG_LOG2)
+		return signed_dot(_mm256_xor_si256(w, _mm256_set1_epi8((char)0x80)), x);
+	return widened(_mm256_maddubs_epi16(w, x));
+}
+
 /* Halves of v[0] .. v[3], each summed up: those of the low lanes, then those of the high ones. v holds
- * 16-bit sums of which twice `once` (0, 1, 2) can be added; 32-bit ones for 0. */
+ * sums of 16 bits that two can be added of, `once` times (1, 2); of 32 bits for 0. */
 ALWAYS __m256i sums_of_halves(const __m256i v[4], const int once)
 {
 	__m256i s[2], a, b;
+	__m256 f, g;
 
 	for (int i = 0; i < 2; i++) {
 		a = _mm256_unpacklo_epi64(v[2 * i], v[2 * i + 1]);
@@ -371,8 +387,10 @@ ALWAYS __m256i sums_of_halves(const __m256i v[4], const int once)
 		if (once == 1)
 			s[i] = widened(s[i]);
 	}
-	a = _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(s[0]), _mm256_castsi256_ps(s[1]), 0x88));
-	b = _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(s[0]), _mm256_castsi256_ps(s[1]), 0xdd));
+	f = _mm256_castsi256_ps(s[0]);
+	g = _mm256_castsi256_ps(s[1]);
+	a = _mm256_castps_si256(_mm256_shuffle_ps(f, g, 0x88));
+	b = _mm256_castps_si256(_mm256_shuffle_ps(f, g, 0xdd));
 	return once == 2 ? widened(_mm256_add_epi16(a, b)) : _mm256_add_epi32(a, b);
 }
 
@@ -398,21 +416,15 @@ ALWAYS __m256i sums_of(enum kind kind, const struct codes *c, const __m256i w[8]
 	if (blk_of(kind) == 16) {
 #pragma GCC unroll 4
 		for (size_t j = 0; j < 4; j++)
-			v[j] = _mm256_maddubs_epi16(w[j], load256(x + 32 * j));
-		return _mm256_permutevar8x32_epi32(sums_of_halves(v, kind == Q6_K ? 1 : 2),
+			v[j] = UNPACKED(kind) ? unpacked_dot(c, w[j], load256(x + 32 * j)) :
+				_mm256_maddubs_epi16(w[j], load256(x + 32 * j));
+		return _mm256_permutevar8x32_epi32(sums_of_halves(v, UNPACKED(kind) ? 0 : kind == Q6_K ? 1 : 2),
 			_mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 	}
 #pragma GCC unroll 8
-	for (size_t j = 0; j < 8; j++) {
-		__m256i xv = load256(x + 32 * j);
-
-		if (kind == Q8_0)
-			v[j] = signed_dot(w[j], xv);
-		else if (c->off_log2 == BIG_LOG2)
-			v[j] = signed_dot(_mm256_xor_si256(w[j], _mm256_set1_epi8((char)0x80)), xv);
-		else
-			v[j] = widened(_mm256_maddubs_epi16(w[j], xv));
-	}
+	for (size_t j = 0; j < 8; j++)
+		v[j] = kind == Q8_0 ? signed_dot(w[j], load256(x + 32 * j)) :
+			unpacked_dot(c, w[j], load256(x + 32 * j));
 	for (size_t i = 0; i < 4; i++)
 		v[i] = _mm256_add_epi32(_mm256_blend_epi32(v[i], v[i + 4], 0xf0),
 			_mm256_permute2x128_si256(v[i], v[i + 4], 0x21));
@@ -423,11 +435,12 @@ ALWAYS __m256i sums_of(enum kind kind, const struct codes *c, const __m256i w[8]
 ALWAYS void eight_products(enum kind kind, const struct codes *c, __m256i s, const struct scales *f,
 	const float *d, const int32_t *sum, float *out)
 {
+	const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
 	__m256i xs = load256(sum);
 	__m256 dx, y;
 
 	dx = blk_of(kind) == 32 ? _mm256_loadu_ps(d) :
-		_mm256_permutevar_ps(_mm256_broadcast_ps((const __m128 *)d), _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+		_mm256_permutevar_ps(_mm256_broadcast_ps((const __m128 *)d), twice);
 	if (off_of(kind, c))
 		s = _mm256_sub_epi32(s, _mm256_slli_epi32(xs, off_of(kind, c)));
 	y = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_mul_ps(f->sc, dx));
@@ -456,14 +469,14 @@ ALWAYS void whole_products(enum kind kind, const struct codes *c, const uint8_t 
 	for (size_t i = 0; i < n256; i++, p += bytes256(kind)) {
 		ahead(p, bytes256(kind), end);
 		scales_at(kind, p, f);
-#pragma GCC unroll 2
 		for (size_t h = 0; h < 256 / eight; h++) {
-			size_t at = 256 * i + h * eight;
-
 			read_eight(kind, p, h, w);
-			for (size_t t = 0; t < n_tok; t++)
-				eight_products(kind, c, sums_of(kind, c, w, in->x + t * np + at), &f[h],
-					in->d + (t * np + at) / 32, in->sum + (t * np + at) / blk, out + t * os + at / blk);
+			for (size_t t = 0; t < n_tok; t++) {
+				size_t b = 256 * i + h * eight, at = t * np + b;
+
+				eight_products(kind, c, sums_of(kind, c, w, in->x + at), &f[h], in->d + at / 32,
+					in->sum + at / blk, out + t * os + b / blk);
+			}
 		}
 	}
 }
@@ -472,7 +485,7 @@ ALWAYS void whole_products(enum kind kind, const struct codes *c, const uint8_t 
 ALWAYS void whole_of_one(enum kind kind, const struct codes *c, const uint8_t *p, size_t n256,
 	const uint8_t *end, const struct gv_in *in, float *out)
 {
-	const size_t blk = blk_of(kind), n_eight = 32 / blk;
+	const size_t n_eight = 32 / blk_of(kind), n_block = 8 * n_eight;
 	struct scales f[2];
 	__m256i w[8], s[2];
 
@@ -486,8 +499,8 @@ ALWAYS void whole_of_one(enum kind kind, const struct codes *c, const uint8_t *p
 		scales_at(kind, p, f);
 #pragma GCC unroll 2
 		for (size_t h = 0; h < n_eight; h++)
-			eight_products(kind, c, s[h], &f[h], in->d + 8 * i + 4 * h, in->sum + 256 / blk * i + 8 * h,
-				out + 256 / blk * i + 8 * h);
+			eight_products(kind, c, s[h], &f[h], in->d + 8 * i + 4 * h, in->sum + n_block * i + 8 * h,
+				out + n_block * i + 8 * h);
 	}
 }
 
@@ -496,27 +509,25 @@ ALWAYS void whole_of_one(enum kind kind, const struct codes *c, const uint8_t *p
 ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
 {
-	const size_t np = in->np;
-	const enum kind rest = min_of(kind) ? B32_MIN : B32;
-	size_t i = kind > B32_MIN ? len / 256 * 256 : 0;
+	const size_t blk = blk_of(kind), np = in->np;
+	const enum kind rest = blk == 32 ? min_of(kind) ? B32_MIN : B32 : min_of(kind) ? B16_MIN : B16;
+	size_t i = UNPACKED(kind) ? 0 : len / 256 * 256;
 
 	if (n_tok == 1)
 		whole_of_one(kind, c, row, i / 256, part.end, in, out);
 	else
 		whole_products(kind, c, row, i / 256, part.end, in, n_tok, out, os);
-	for (; i < act8_pad(len); i += 256) { /* unpacked, then zeros */
-		struct scales f;
+	for (; i < act8_pad(len); i += 8 * blk) { /* unpacked, then zeros */
+		size_t b = i / blk;
+		struct scales f = { _mm256_loadu_ps(part.sc + b), _mm256_loadu_ps(part.mn + b) };
 		__m256i w[8];
 
-		if (blk_of(kind) == 16) {
-			for (size_t t = 0; t < n_tok; t++)
-				memset(out + t * os + i / 16, 0, 16 * sizeof *out);
-			continue;
-		}
 		read_in_order(rest, NULL, part.code + i, 0, w);
-		f = (struct scales){ _mm256_loadu_ps(part.sc + i / 32), _mm256_loadu_ps(part.mn + i / 32) };
-		for (size_t t = 0; t < n_tok; t++)
-			eight_products(rest, c, sums_of(rest, c, w, in->q + t * np + i), &f, in->d + (t * np + i) / 32,
-				in->sum + (t * np + i) / 32, out + t * os + i / 32);
+		for (size_t t = 0; t < n_tok; t++) {
+			size_t at = t * np + i;
+
+			eight_products(rest, c, sums_of(rest, c, w, in->q + at), &f, in->d + at / 32,
+				in->sum + at / blk, out + t * os + b);
+		}
 	}
 }

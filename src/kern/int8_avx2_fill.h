@@ -31,27 +31,29 @@ ALWAYS void turned(const uint8_t *const row[8], size_t at, __m256i v[4])
 /* Four bytes at `at` of each row, in its lane. */
 ALWAYS __m256i turned4(const uint8_t *const row[8], size_t at)
 {
-	return _mm256_setr_epi32(rd32(row[0] + at), rd32(row[1] + at), rd32(row[2] + at), rd32(row[3] + at),
-		rd32(row[4] + at), rd32(row[5] + at), rd32(row[6] + at), rd32(row[7] + at));
+	return _mm256_setr_epi32(four_bytes(row[0] + at), four_bytes(row[1] + at),
+		four_bytes(row[2] + at), four_bytes(row[3] + at), four_bytes(row[4] + at),
+		four_bytes(row[5] + at), four_bytes(row[6] + at), four_bytes(row[7] + at));
 }
 
 /* Bits 4 i .. 4 i + 3 of each lane of h, as 16 times a byte each. */
 ALWAYS __m256i fifth(__m256i h, size_t i)
 {
 	const __m256i bits = _mm256_set1_epi32(i & 1 ? (int)0x80402010u : 0x08040201);
-	const __m256i byte = _mm256_add_epi8(_mm256_set1_epi8((char)(i / 2)), _mm256_setr_epi32(0, 0x04040404,
-		0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+	const __m256i byte = _mm256_add_epi8(_mm256_set1_epi8((char)(i / 2)), _mm256_setr_epi32(0,
+		0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c));
 
 	h = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(h, byte), bits), bits);
 	return _mm256_and_si256(h, _mm256_set1_epi8(16));
 }
 
 /* Blocks of 32 in `bytes` each, codes from `at` on: nibbles of 16 bytes, or 32 bytes. */
-ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[8], size_t bytes, size_t at, size_t n_block,
-	lanes *tile)
+ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[8], size_t bytes, size_t at,
+	size_t n_block, lanes *tile)
 {
 	const __m256i low4 = _mm256_set1_epi8(15), top = _mm256_set1_epi8((char)0x80);
-	const __m256i table = _mm256_broadcastsi128_si256(load128(kind == MXFP4 ? mxfp4_codes : iq4_table));
+	const __m256i table = _mm256_broadcastsi128_si256(load128(kind == MXFP4 ? mxfp4_codes :
+		iq4_table));
 
 	for (size_t b = 0; b < n_block; b++, at += bytes, tile += G(8)) {
 		__m256i v[4], u[4], h = top;
@@ -89,11 +91,11 @@ ALWAYS __m256 halves_of(__m256i v)
 	return _mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64(v, 0x08)));
 }
 
-/* Q4_K, Q5_K: d and dmin, then the twelve bytes of scales and minima, are the first 16 of a block. */
+/* Q4_K, Q5_K: d and dmin, then the twelve bytes of scales and minima, are a block's first 16. */
 ALWAYS void fill_k_scales(const uint8_t *const row[8], size_t at, float (*sct)[8], float (*mnt)[8])
 {
-	const __m256i six = _mm256_set1_epi8(0x3f), low4 = _mm256_set1_epi8(15), two = _mm256_set1_epi8(0x30);
-	const __m256i byte = _mm256_set1_epi32(255);
+	const __m256i six = _mm256_set1_epi8(0x3f), low4 = _mm256_set1_epi8(15);
+	const __m256i two = _mm256_set1_epi8(0x30), byte = _mm256_set1_epi32(255);
 	__m256i v[4], s[2], m[2];
 	__m256 d, dmin;
 
@@ -103,7 +105,8 @@ ALWAYS void fill_k_scales(const uint8_t *const row[8], size_t at, float (*sct)[8
 	s[0] = _mm256_and_si256(v[1], six);
 	m[0] = _mm256_and_si256(v[2], six);
 	s[1] = and_or(_mm256_srli_epi16(v[1], 2), two, _mm256_and_si256(v[3], low4));
-	m[1] = and_or(_mm256_srli_epi16(v[2], 2), two, _mm256_and_si256(_mm256_srli_epi16(v[3], 4), low4));
+	m[1] = and_or(_mm256_srli_epi16(v[2], 2), two,
+		_mm256_and_si256(_mm256_srli_epi16(v[3], 4), low4));
 #pragma GCC unroll 8
 	for (int j = 0; j < 8; j++) {
 		__m256i a = _mm256_and_si256(_mm256_srli_epi32(s[j / 4], 8 * (j % 4)), byte);
@@ -191,7 +194,8 @@ ALWAYS void fill_low_k(enum kind kind, const uint8_t *const row[8], size_t at, l
 					__m256i w = _mm256_and_si256(_mm256_srli_epi16(v[i], 2 * t), two);
 
 					if (kind == Q3_K)
-						w = and_or(_mm256_slli_epi16(_mm256_srli_epi16(h[i], 4 * b + t), 2), bit3, w);
+						w = and_or(_mm256_slli_epi16(_mm256_srli_epi16(h[i], 4 * b + t), 2), bit3,
+							w);
 					vi_store(tile[G((size_t)(32 * b + 8 * t) + 4 * j + i)], w);
 				}
 		}
@@ -202,7 +206,7 @@ ALWAYS void fill_low_k(enum kind kind, const uint8_t *const row[8], size_t at, l
 ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[8], size_t len, lanes *tile,
 	float (*sct)[8], float (*mnt)[8])
 {
-	if (kind <= B32_MIN)
+	if (UNPACKED(kind))
 		return 0;
 	if (blk_of(kind) == 32 && kind != Q4_K && kind != Q5_K && kind != IQ4_XS) {
 		fill_blocks(kind, row, bytes256(kind) / 8, codes_at(kind), len / 32, tile);
@@ -244,6 +248,7 @@ ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, si
 	if (whole < len) { /* fewer than eight blocks of 32 */
 		uint8_t code[256];
 
-		c->fn(row + whole / 256 * bytes256(kind), len - whole, code, sc + whole / 32, mn + whole / 32);
+		c->fn(row + whole / 256 * bytes256(kind), len - whole, code, sc + whole / 32,
+			mn + whole / 32);
 	}
 }
