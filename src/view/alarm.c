@@ -67,6 +67,7 @@ struct view_alarm_memory {
 	int scan_done;
 	uint64_t scanned, same;
 	double (*tenth)[2];
+	uint64_t *late;
 	struct window window[WINDOWS];
 	int n_windows;
 	struct began *began;
@@ -895,6 +896,7 @@ static void forget(struct view_alarm_memory *m)
 		free(m->window[i].layer);
 	free(m->notes);
 	free(m->tenth);
+	free(m->late);
 	free(m->began);
 	*m = (struct view_alarm_memory){ .live = m->live };
 }
@@ -1007,17 +1009,23 @@ static int scan_once(struct scene *s, uint64_t most, struct moe_err *e)
 			return -1;
 		if (!m || s->scanned < most)
 			return 0;
-		m->tenth = malloc((s->load.n + 1) * sizeof *m->tenth);
 		if (!m->tenth)
+			m->tenth = malloc((s->load.n + 1) * sizeof *m->tenth);
+		if (!m->late)
+			m->late = malloc((s->load.n + 1) * sizeof *m->late);
+		if (!m->tenth || !m->late)
 			return 0;
 		memcpy(m->tenth, s->tenth, s->load.n * sizeof *m->tenth);
+		memcpy(m->late, s->late, s->load.n * sizeof *m->late);
 		m->scanned = s->scanned, m->same = s->same, m->scan_done = 1;
 		return 0;
 	}
 	s->tenth = malloc((s->load.n + 1) * sizeof *s->tenth);
-	if (!s->tenth)
+	s->late = malloc((s->load.n + 1) * sizeof *s->late);
+	if (!s->tenth || !s->late)
 		return err_nomem(e, s->load.n * sizeof *s->tenth, "drops by position");
 	memcpy(s->tenth, m->tenth, s->load.n * sizeof *s->tenth);
+	memcpy(s->late, m->late, s->load.n * sizeof *s->late);
 	s->scanned = m->scanned, s->same = m->same;
 	return 0;
 }
