@@ -1,17 +1,17 @@
 /*
  * int8_avx2_decode.h - a row of weights against a few tokens: sums of eight blocks, a lane each.
  *
- * Without VNNI the products of bytes are summed in pairs to 16 bits. Pairs are added there while they
- * cannot overflow (a pair is at most 254 times the largest code), and widened after that; the last
- * step often leaves the eight sums in their order at once.
+ * Without VNNI the products of bytes are summed in pairs to 16 bits. Pairs are added there while
+ * they cannot overflow (a pair is at most 254 times the largest code), and widened after that; the
+ * last step often leaves the eight sums in their order at once.
  *
- * Kinds with blocks of 32 and codes of at most 5 bits, or looked up ("halves" below), put 16 codes of
- * the blocks i and i + 4 into one vector; their activations are arranged likewise, once a call. The
- * others take 32 codes in their order.
+ * Kinds with blocks of 32 and codes of at most 5 bits, or looked up ("halves" below), put 16 codes
+ * of the blocks i and i + 4 into one vector; their activations are arranged likewise, once a call.
+ * The others take 32 codes in their order.
  */
 
-/* How a row is read: unpacked first (elements that share a scale, with minimum or without), or as it
- * lies. */
+/* How a row is read: unpacked first (elements that share a scale, with minimum or without), or as
+ * it lies. */
 enum kind { B32, B32_MIN, B16, B16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
 	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K };
 #define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) \
@@ -76,7 +76,7 @@ ALWAYS size_t bytes256(enum kind kind)
 	}
 }
 
-/* Where the codes of the first block of 32 begin, for those whose blocks have bytes of their own. */
+/* Where the codes of the first block of 32 begin, where blocks have bytes of their own. */
 ALWAYS size_t codes_at(enum kind kind)
 {
 	return kind == MXFP4 ? 1 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 :
@@ -243,8 +243,8 @@ ALWAYS __m256i fifths(__m256i bits, size_t j)
 	return _mm256_and_si256(bits, _mm256_set1_epi8(16));
 }
 
-/* Of 256 elements at p: w[2 i + j] holds the codes 16 j .. 16 j + 15 of the blocks i and i + 4. Those
- * of IQ4 are signed. */
+/* Of 256 elements at p: w[2 i + j] holds the codes 16 j .. 16 j + 15 of the blocks i and i + 4.
+ * Those of IQ4 are signed. */
 ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 {
 	const __m256i low4 = _mm256_set1_epi8(15), bit5 = _mm256_set1_epi8(16);
@@ -307,8 +307,8 @@ static void arrange(const int8_t *q, size_t n, int8_t *out)
 			vi_store(out + 32 * k, two16(p + 16 * k, p + 16 * k + 128));
 }
 
-/* Codes of eight blocks in their order, w[j] those from 32 j on: unpacked at code, or at p (of blocks
- * of 16, half h of the 256 there). Those of Q8_0 are signed. */
+/* Codes of eight blocks in their order, w[j] those from 32 j on: unpacked at code, or at p (of
+ * blocks of 16, half h of the 256 there). Those of Q8_0 are signed. */
 ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code, size_t h,
 	__m256i w[8])
 {
@@ -373,9 +373,9 @@ ALWAYS __m256i unpacked_dot(const struct codes *c, __m256i w, __m256i x)
 	return widened(_mm256_maddubs_epi16(w, x));
 }
 
-/* Halves of v[0] .. v[3], each summed up: those of the low lanes, then those of the high ones. v holds
- * sums of 16 bits that two can be added of, `once` times (1, 2); of 32 bits for 0. */
-ALWAYS __m256i sums_of_halves(const __m256i v[4], const int once)
+/* Halves of v[0] .. v[3], each summed up: those of the low lanes, then those of the high ones. v
+ * holds sums of 16 bits, two of which can be added once (times: 1) or twice (2), or of 32 bits (0). */
+ALWAYS __m256i sums_of_halves(const __m256i v[4], const int times)
 {
 	__m256i s[2], a, b;
 	__m256 f, g;
@@ -383,15 +383,15 @@ ALWAYS __m256i sums_of_halves(const __m256i v[4], const int once)
 	for (int i = 0; i < 2; i++) {
 		a = _mm256_unpacklo_epi64(v[2 * i], v[2 * i + 1]);
 		b = _mm256_unpackhi_epi64(v[2 * i], v[2 * i + 1]);
-		s[i] = once ? _mm256_add_epi16(a, b) : _mm256_add_epi32(a, b);
-		if (once == 1)
+		s[i] = times ? _mm256_add_epi16(a, b) : _mm256_add_epi32(a, b);
+		if (times == 1)
 			s[i] = widened(s[i]);
 	}
 	f = _mm256_castsi256_ps(s[0]);
 	g = _mm256_castsi256_ps(s[1]);
 	a = _mm256_castps_si256(_mm256_shuffle_ps(f, g, 0x88));
 	b = _mm256_castps_si256(_mm256_shuffle_ps(f, g, 0xdd));
-	return once == 2 ? widened(_mm256_add_epi16(a, b)) : _mm256_add_epi32(a, b);
+	return times == 2 ? widened(_mm256_add_epi16(a, b)) : _mm256_add_epi32(a, b);
 }
 
 /* Of eight blocks with the activations x, in order. */
@@ -418,8 +418,8 @@ ALWAYS __m256i sums_of(enum kind kind, const struct codes *c, const __m256i w[8]
 		for (size_t j = 0; j < 4; j++)
 			v[j] = UNPACKED(kind) ? unpacked_dot(c, w[j], load256(x + 32 * j)) :
 				_mm256_maddubs_epi16(w[j], load256(x + 32 * j));
-		return _mm256_permutevar8x32_epi32(sums_of_halves(v, UNPACKED(kind) ? 0 : kind == Q6_K ? 1 : 2),
-			_mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+		return _mm256_permutevar8x32_epi32(sums_of_halves(v, UNPACKED(kind) ? 0 :
+			kind == Q6_K ? 1 : 2), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 	}
 #pragma GCC unroll 8
 	for (size_t j = 0; j < 8; j++)
@@ -510,7 +510,8 @@ ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *ro
 	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
 {
 	const size_t blk = blk_of(kind), np = in->np;
-	const enum kind rest = blk == 32 ? min_of(kind) ? B32_MIN : B32 : min_of(kind) ? B16_MIN : B16;
+	const enum kind rest = blk == 32 ? min_of(kind) ? B32_MIN : B32 :
+		min_of(kind) ? B16_MIN : B16;
 	size_t i = UNPACKED(kind) ? 0 : len / 256 * 256;
 
 	if (n_tok == 1)

@@ -1,8 +1,8 @@
 /*
  * int8_avx2_fill.h - eight rows as a tile: lane r of tile vector i has codes 4i .. 4i + 3 of row r.
  *
- * Rows are turned by four bytes before their bits are taken apart, so that four-bit codes are turned
- * two at a time, and what is then taken apart is eight rows at once.
+ * Rows are turned by four bytes before their bits are taken apart, so that four-bit codes are
+ * turned two at a time, and what is then taken apart is eight rows at once.
  */
 
 #define FILLED_CODES 1
