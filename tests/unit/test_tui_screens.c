@@ -558,8 +558,13 @@ static void keys_do_what_the_last_line_says(void **state)
 	assert_true(s->state.want.domain == -1);
 	assert_int_equal(tui_key(&c, 'r'), 1);
 	assert_true(s->state.want.run == 3);
+	assert_int_equal(tui_key(&c, 'u'), 0);
+	assert_true(s->state.again);
+	s->state.again = 0;
 	assert_int_equal(tui_key(&c, 'p'), 0);
 	assert_true(s->state.paused);
+	assert_int_equal(tui_key(&c, 'u'), 0);
+	assert_false(s->state.again);
 	tui_key(&c, '?');
 	assert_true(s->state.help);
 	tui_key(&c, '1'); /* only closes the help */
