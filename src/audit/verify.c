@@ -926,12 +926,14 @@ const char *verify_blind(size_t i, int anchored)
 		"that whoever holds the signing key did not write the whole log anew",
 		"that this is not an older copy that was continued on its own",
 	};
+	static const char *const with[] = {
+		"that nothing after the newest anchor was cut off, or written anew with the signing key",
+	};
 	static const char *const always = "that the engine told the truth when it wrote: only a replay "
 		"speaks to that";
+	size_t n = anchored ? sizeof with / sizeof *with : sizeof without / sizeof *without;
 
-	if (anchored)
-		return i ? NULL : always;
-	return i < 3 ? without[i] : i == 3 ? always : NULL;
+	return i < n ? (anchored ? with : without)[i] : i == n ? always : NULL;
 }
 
 void verify_print(const struct verify_result *v, void *file)
@@ -949,7 +951,8 @@ void verify_print(const struct verify_result *v, void *file)
 			", imported runs %" PRIu64, v->redacted, v->pruned, v->sealed, v->gaps, v->imported);
 	fprintf(f, "\n  signed: the first %" PRIu64 " leaves; ", v->signed_size);
 	if (v->anchored)
-		fprintf(f, "anchored outside: the first %" PRIu64 "\n", v->anchored_size);
+		fprintf(f, "anchored outside: the first %" PRIu64 "%s\n", v->anchored_size,
+			v->anchored_size < v->leaves ? ". What follows is as good as without an anchor" : "");
 	else
 		fprintf(f,
 			"anchored outside: none. Tamper-evident against parties without the key,\n  up to "

@@ -631,7 +631,9 @@ int audit_replay(int argc, char **argv, struct moe_err *e)
 	p->hook = (struct moe_hook){ .name = "replay", .ctx = p, .route = compare };
 	buf_init(&p->note, 65536);
 	p->r = reader_open(argv[0], e);
-	bad = !p->r || (audit_o.seal && (sodium_init() < 0 || seal_key_load(p->seal, audit_o.seal, e))) || reader_run(p->r, (int64_t)run, &p->info, e) || load_descriptor(p, e);
+	bad = !p->r ||
+		(audit_o.seal && (sodium_init() < 0 || seal_key_load(p->seal, audit_o.seal, e))) ||
+		reader_run(p->r, (int64_t)run, &p->info, e) || load_descriptor(p, e);
 	if (!bad)
 		why_not = never(p);
 	bad = bad || (!why_not && against_model(p, &why_not, e)) ||

@@ -41,7 +41,12 @@ ok anchor audit anchor a.db -o anchors
 v 0 -p keys/k.pub a.db --deep --anchor anchors
 run_it audit verify a.db --pubkey keys/k.pub --deep --anchor anchors --json
 [ $got = 0 ] || no "audit verify: exit $got"
-says json '"verdict": "VALID"|"anchored": true' out
+says json '"verdict": "VALID"|"anchored": true|nothing after the newest anchor' out
+# What was written after the anchor can be cut off again: the verdict says how far the anchor reaches.
+cp a.db later.db
+gen "a run after the anchor" "$tiny" -d later.db -n 5 -s 1 Hello
+v 0 -p keys/k.pub later.db --deep --anchor anchors
+says "past the anchor" 'VALID|What follows is as good as without|nothing after the newest anchor was cut off' out
 v 3 -p keys/k.pub nothing.db
 v 3 -p keys/k a.db # a private key is no public one
 v 3 a.db
