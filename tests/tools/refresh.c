@@ -19,7 +19,8 @@
 
 static long long times = 20, pause_ms = 500;
 static const struct opt opts[] = {
-	{ .name = "times", .kind = OPT_INT, .dst = &times, .arg = "N", .help = "refreshes", .min = 1, .max = 1e4 },
+	{ .name = "times", .kind = OPT_INT, .dst = &times, .arg = "N", .help = "refreshes", .min = 1,
+		.max = 1e4 },
 	{ .name = "pause", .kind = OPT_INT, .dst = &pause_ms, .arg = "MS", .help = "between them", .min = 0,
 		.max = 1e5 },
 	{ 0 },
@@ -64,7 +65,8 @@ static int load(struct tui_source *s, struct tui_data *d, struct tui_alarms *a, 
 	return 0;
 }
 
-static double draw_all(struct tui_grid *g, struct tui_state *st, struct tui_data *d, struct tui_alarms *a)
+static double draw_all(struct tui_grid *g, struct tui_state *st, struct tui_data *d,
+	struct tui_alarms *a)
 {
 	struct tui_ctx c = { .g = g, .s = st, .d = d, .alarms = &a->list };
 	double most = 0, t;

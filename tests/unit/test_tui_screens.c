@@ -250,6 +250,13 @@ static void screens_say_what_they_must(void **state)
 		"2 devices", "1.15\xc3\x97", "contiguous", NULL });
 	assert_shows(s, 1, 30, 9, (const char *const[]){ "needs 40\xc3\x97" "10 for: Heatmap", NULL });
 	sample_free(s);
+	/* a map that does not fit says what part of it is there, at any width: of 78 columns 5 name layers */
+	s = sample_make(61, 256, 8, 13);
+	assert_shows(s, 1, 80, 24, (const char *const[]){ "4 a cell, L0\xe2\x80\x93", " of 61", NULL });
+	assert_shows(s, 1, 60, 20, (const char *const[]){ " a cell, L0\xe2\x80\x93", " of 61", NULL });
+	assert_shows(s, 1, 200, 60, (const char *const[]){ "farthest of 2 experts a cell; "
+		"experts 0\xe2\x80\x93" "255 of 256, layers L0\xe2\x80\x93", " of 61", NULL });
+	sample_free(s);
 }
 
 static void sliders_move_along_their_curves(void **state)
