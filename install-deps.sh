@@ -17,7 +17,7 @@ libcmocka-dev: unit tests
 libpcre2-dev: tokenizer regular expressions
 libutf8proc-dev: widths and classes of Unicode characters
 libcjson-dev: reading JSON
-libcairo2-dev: pictures of the dashboard's screens (key P); the rest builds without it
+libcairo2-dev: pictures of dashboard screens (key P); the rest builds without it
 fonts-dejavu-core: the font in them
 libsodium-dev: SHA-256 and signatures
 sqlite3: the database shell, for tests and for you

@@ -1,15 +1,16 @@
 /*
  * peer.c - this engine and llama.cpp side by side: same file, same threads, same tokens, in turns.
  *
- *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-c] [-q] [-s] MODEL.gguf LIB_DIR
+ *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-i ISA] [-c] [-m] [-q] [-s]
+ *		MODEL.gguf LIB_DIR
  *
  * Each pair runs both, and which goes first alternates, so that what else the machine does meets
  * both. Prints medians of tokens per second and the median of the pairs' ratios with its quartiles.
  * Our side logs routing at `routes` (to a file that is deleted) unless -q is given; the other logs
  * nothing. -D decodes behind a context of that length, which grows from pair to pair; -p 0 leaves
- * prefill out; -k says what keys and values are kept in. -c takes
- * processor seconds of the whole process instead of the clock's, which with -t 1 is fair on a busy
- * machine, too. -s measures the start instead: each time a new process, from exec to the logits of a short
+ * prefill out; -k says what keys and values are kept in, -i which kernels ours uses. Our weights are
+ * copied to large pages, as the commands do where they fit; -m leaves them mapped. -c takes processor seconds of the whole process instead of the clock's, which with -t 1 is fair on a
+ * busy machine, too. -s measures the start instead: each time a new process, from exec to the logits of a short
  * prompt, tokenizer loaded, and its peak memory. bench/peer.sh builds and runs it.
  */
 #include <stdio.h>
@@ -36,7 +37,8 @@ enum { PREFILL, DECODE, N_PHASE };
 #define START_CTX 4096
 #define START_TOKENS 8
 
-static int threads = 2, pairs = 9, n_pre = 512, n_dec = 64, depth, quiet, cpu, q8, start;
+static int threads = 2, pairs = 9, n_pre = 512, n_dec = 64, depth, quiet, cpu, q8, start, mapped;
+static const char *isa;
 static int32_t *ids;
 
 struct ours { struct gguf *g; struct model *m; struct session *s; struct moe_trace *t; uint64_t seq; };
@@ -46,6 +48,12 @@ static void die(const char *what, const struct moe_err *e)
 {
 	fprintf(stderr, "peer: %s%s%s\n", what, e ? ": " : "", e ? e->msg : "");
 	exit(4);
+}
+
+/* All that is read whole, as cmd/load.c has it. */
+static int read_whole(const struct gguf *g, const struct gguf_tensor *t)
+{
+	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
 }
 
 static int64_t now(void)
@@ -73,12 +81,12 @@ static int keep(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
 static void ours_open(struct ours *o, const char *path, const char *db)
 {
 	struct session_opt so = { .n_threads = (uint32_t)threads, .n_batch = BATCH, .n_ctx = context(),
-		.kv_type = q8 ? SESSION_KV_Q8_0 : SESSION_KV_F16 };
+		.kv_type = q8 ? SESSION_KV_Q8_0 : SESSION_KV_F16, .isa = isa };
 	struct moe_trace_opt to = { .detail = MOE_DETAIL_ROUTES };
 	struct moe_run_desc d = { .command = "bench", .engine = "moescope" };
 	struct moe_err e;
 
-	if (!(o->g = gguf_open(path, &e)) || !(o->m = model_open(o->g, &e)) ||
+	if (!(o->g = gguf_open(path, &e)) || (!mapped && gguf_to_memory(o->g, read_whole, threads, &e)) || !(o->m = model_open(o->g, &e)) ||
 	    !(o->s = session_new(o->m, &so, &e)))
 		die("moescope", &e);
 	if (quiet || !model_info(o->m)->n_moe_layer)
@@ -213,13 +221,15 @@ static void options(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "t:n:p:d:D:k:cqs")) != -1) {
+	while ((c = getopt(argc, argv, "t:n:p:d:D:k:i:cmqs")) != -1) {
 		int *dst = c == 't' ? &threads : c == 'n' ? &pairs : c == 'p' ? &n_pre : c == 'd' ? &n_dec :
 			c == 'D' ? &depth : NULL;
 
 		if (dst)
 			*dst = atoi(optarg);
 		quiet |= c == 'q';
+		mapped |= c == 'm';
+		isa = c == 'i' ? optarg : isa;
 		cpu |= c == 'c';
 		start |= c == 's';
 		q8 |= c == 'k' && !strcmp(optarg, "q8_0");
@@ -227,8 +237,8 @@ static void options(int argc, char **argv)
 	if (argc - optind == 2 && threads > 0 && pairs > 0 && pairs <= MAX_PAIRS && n_pre >= 0 && n_dec > 0 &&
 	    depth >= 0)
 		return;
-	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-c] "
-		"[-q] [-s] MODEL.gguf LIB_DIR\n");
+	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] "
+		"[-i ISA] [-c] [-m] [-q] [-s] MODEL.gguf LIB_DIR\n");
 	exit(2);
 }
 

@@ -20,7 +20,7 @@ cc -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -I"$root/include" -I"$root/src" -isy
 opts=
 while [ $# -gt 0 ]; do
 	case $1 in
-	-q | -c | -s) opts="$opts $1"; shift ;;
+	-q | -c | -m | -s) opts="$opts $1"; shift ;;
 	-?) opts="$opts $1 $2"; shift 2 ;;
 	*) break ;;
 	esac

@@ -234,6 +234,9 @@ static void keys(struct app *a)
 			tui_feed_want(a->feed, &a->state.want);
 			a->stale = 1;
 		}
+		if (a->state.again)
+			tui_feed_again(a->feed);
+		a->state.again = 0;
 		if (a->state.save) {
 			tui_save(&c, a->state.save, a->state.note, sizeof a->state.note);
 			a->state.save = 0;

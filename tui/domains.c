@@ -220,7 +220,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	n = tui_text(c->g, in.x, in.y, in.w, TUI_TITLE, "Strongest expert of each domain");
 	tui_fmt_time(at, sizeof at, c->spec->loaded, c->s->now);
 	snprintf(t, sizeof t, "%s; \xc3\x97 fair share; ? could be chance%s%s", sort_name[mem[SORT]],
-		c->s->spec_busy ? "; recomputing" : c->d->sum.run.alive ? "; as of " : "",
+		c->s->spec_busy ? "; recomputing" : c->d->sum.run.alive ? "; u renews, as of " : "",
 		c->s->spec_busy || !c->d->sum.run.alive ? "" : at);
 	tui_text(c->g, in.x + n + 2, in.y, in.w - n - 2, TUI_DIM, t);
 	draw_matrix(c, (struct tui_rect){ in.x, in.y + 1, in.w, in.h - 1 }, sp, mem);

@@ -32,6 +32,7 @@ struct worker {
 	void (*step)(struct worker *w, const struct tui_want *want);
 	int started, done;
 	sqlite3 *db;            /* to interrupt it; NULL while closed */
+	int again;              /* forget that the last result is new enough */
 	int64_t next;           /* monotonic time of its next step */
 	/* its own: */
 	struct reader *reader;
@@ -450,6 +451,9 @@ static void *work(void *arg)
 			continue;
 		}
 		want = f->want;
+		if (w->again)
+			w->version = -1;
+		w->again = 0;
 		w->next = INT64_MAX; /* a request that comes in meanwhile sets it to 0 */
 		pthread_mutex_unlock(&f->lock);
 		w->step(w, &want);
@@ -588,6 +592,15 @@ void tui_feed_want(struct tui_feed *f, const struct tui_want *want)
 	pthread_mutex_lock(&f->lock);
 	f->want = *want;
 	f->worker[FIGURES].next = f->worker[ALARMS].next = f->worker[SPEC].next = 0;
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+}
+
+void tui_feed_again(struct tui_feed *f)
+{
+	pthread_mutex_lock(&f->lock);
+	for (int i = 0; i < N_WORKER; i++)
+		f->worker[i].again = 1, f->worker[i].next = 0;
 	pthread_cond_broadcast(&f->cond);
 	pthread_mutex_unlock(&f->lock);
 }

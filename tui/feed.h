@@ -24,6 +24,8 @@ struct tui_feed *tui_feed_start(const char *path, const char *base_path, int wai
 void tui_feed_stop(struct tui_feed *f);
 
 void tui_feed_want(struct tui_feed *f, const struct tui_want *want);
+/* Compute everything again, also what the budget would let wait. */
+void tui_feed_again(struct tui_feed *f);
 /* What the screen needs beyond the figures. */
 void tui_feed_ask(struct tui_feed *f, const struct tui_ask *ask);
 

@@ -58,6 +58,43 @@ static void clamp_zoom(int w, int n_expert, int *zoom)
 	}
 }
 
+/* The colour scale and, if it is not all, what part of the map is shown and how many experts a cell
+ * stands for: in as many words as fit beside the scale, which gives way to the fewest. */
+static void draw_legend(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit *fit,
+	const struct tui_map *m)
+{
+	const struct view_layers *l = &c->d->layers;
+	unsigned l0 = l->layer[m->row[0]].layer, l1 = l->layer[m->row[m->n_row - 1]].layer;
+	int n = tui_map_experts(l), e0 = m->first_col * fit->group, e1 = e0 + fit->visible * fit->group;
+	int base = c->d->base.n > 0, used = tui_map_scale(c->g, r.x, r.y, r.w, base);
+	char cell[48] = "", few[24] = "", t[3][160];
+
+	if (fit->visible >= fit->n_col && m->n_row >= l->n && fit->group <= 1)
+		return;
+	e1 = (e1 < n ? e1 : n) - 1;
+	if (fit->group > 1) {
+		snprintf(cell, sizeof cell, "farthest of %d experts a cell; ", fit->group);
+		snprintf(few, sizeof few, "%d a cell, ", fit->group);
+	}
+	snprintf(t[0], sizeof t[0], "%sexperts %d\xe2\x80\x93%d of %d, layers L%u\xe2\x80\x93L%u of %zu",
+		cell, e0, e1, n, l0, l1, l->n);
+	snprintf(t[1], sizeof t[1], "%sE%d\xe2\x80\x93%d of %d, L%u\xe2\x80\x93%u of %zu",
+		few, e0, e1, n, l0, l1, l->n);
+	snprintf(t[2], sizeof t[2], "%sL%u\xe2\x80\x93%u of %zu", few, l0, l1, l->n);
+	for (int i = 0; i < 4; i++) {
+		const char *s = t[i < 3 ? i : 2];
+
+		if (i == 3) {
+			tui_fill(c->g, r, TUI_TEXT, ' ');
+			used = tui_map_scale(c->g, r.x, r.y, r.w - tui_columns(c->g, s) - 2, base);
+		}
+		if (tui_columns(c->g, s) + 2 <= r.w - used) {
+			tui_right(c->g, r.x + used, r.y, r.w - used, TUI_DIM, s);
+			return;
+		}
+	}
+}
+
 static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 {
 	const struct view_layers *l = &c->d->layers;
@@ -65,7 +102,6 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	size_t row[MOE_MAX_LAYER];
 	struct tui_map m = { .row = row, .cursor = 1 };
 	struct tui_mapfit fit;
-	int x, last;
 
 	if (rows < 1 || !l->n)
 		return;
@@ -84,18 +120,7 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	m.first_col = mem[FIRST_COL];
 	draw_cursor(c, (struct tui_rect){ r.x + 1, r.y, w, 1 });
 	tui_map_draw(c, (struct tui_rect){ r.x + 1, r.y + 1, w, rows + 1 }, &fit, &m);
-	x = r.x + 1 + tui_map_scale(c->g, r.x + 1, r.y + r.h - 1, w, c->d->base.n > 0);
-	last = (m.first_col + fit.visible) * fit.group;
-	if (fit.visible < fit.n_col || m.n_row < l->n || fit.group > 1) {
-		char t[96];
-
-		snprintf(t, sizeof t, "%s experts %d\xe2\x80\x93%d of %d, layers %zu\xe2\x80\x93%zu of %zu",
-			fit.group > 1 ? "farthest of a group;" : "", m.first_col * fit.group,
-			(last < n_expert ? last : n_expert) - 1, n_expert, row[0] + 1,
-			row[m.n_row - 1] + 1, l->n);
-		if (tui_columns(c->g, t) + 2 < r.x + w - x)
-			tui_right(c->g, x, r.y + r.h - 1, r.x + w - x, TUI_DIM, t);
-	}
+	draw_legend(c, (struct tui_rect){ r.x + 1, r.y + r.h - 1, w, 1 }, &fit, &m);
 }
 
 static int key(struct tui_ctx *c, int k, int *mem)

@@ -6,7 +6,7 @@
 static const struct tui_hint keys[] = {
 	{ "1-8, Tab", "screens; Enter goes deeper, the mouse points" },
 	{ "arrows, hjkl", "move; PgUp, PgDn, g, G go far; + - 0 zoom" },
-	{ "p", "pause: the figures stand still, reading goes on" },
+	{ "p; u", "pause; compute all again now, the domains, too" },
 	{ "t, F2", "timeline: left, right rewind, Space plays, Esc leaves" },
 	{ "w W, F8 F7", "window: whole run, 10 min, 1 min, 10 s" },
 	{ "d D, F4", "domain; f phase; r R run" },

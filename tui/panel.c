@@ -699,7 +699,11 @@ static int key_common(struct tui_ctx *c, int key)
 		s->paused = !s->paused;
 	else if (key == 's' || key == 'S' || key == 'P')
 		s->save = key;
-	else if (key == 'c')
+	else if (key == 'u') {
+		s->again = !s->paused;
+		snprintf(s->note, sizeof s->note, s->paused ? "paused: p goes on" :
+			"all is being computed again, the specialisation, too");
+	} else if (key == 'c')
 		s->palette = (s->palette + 1) % TUI_PALETTES, s->repaint = 1;
 	else if (key == '/')
 		s->finding = 1, s->find[0] = 0;

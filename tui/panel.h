@@ -61,6 +61,7 @@ struct tui_state {
 	int save;              /* asked for: 's' text, 'S' CSV, 'P' picture */
 	int palette, light;    /* enum tui_palette; for a light background */
 	int repaint;           /* they were changed */
+	int again;             /* asked for: compute again, whatever the budget */
 	char note[256];        /* for the last line until the next key */
 	int mouse_x, mouse_y;
 	struct tui_hit hit[TUI_HITS];

@@ -234,7 +234,7 @@ int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_
 		struct moe_err late = { 0 };
 
 		*run = moe_trace_run(p.t);
-		energy_note(&p.energy, p.t, NULL); /* what fails here fails closing, too */
+		(void)energy_note(&p.energy, p.t, &late); /* what fails here fails closing, too */
 		if (moe_trace_close(p.t, failed ? MOE_RUN_FAILED : MOE_RUN_DONE, &late) && !failed) {
 			*e = late;
 			failed = -1;

@@ -194,7 +194,7 @@ static int infer(int argc, char **argv, struct moe_err *e)
 		int lost;
 
 		id = moe_trace_run(g.t);
-		energy_note(&g.energy, g.t, NULL); /* what fails here fails closing, too */
+		(void)energy_note(&g.energy, g.t, &late); /* what fails here fails closing, too */
 		lost = moe_trace_close(g.t, status ? MOE_RUN_FAILED : MOE_RUN_DONE, &late);
 
 		if (lost && !status) {

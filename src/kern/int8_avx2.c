@@ -27,9 +27,6 @@ static inline float half(uint16_t h)
 #define OFF_LOG2(c) ((c)->off_log2 == BIG_LOG2 ? 0 : (c)->off_log2)
 typedef __m256i VI;
 
-enum kind { B32, B32_MIN, B16, B16_MIN }; /* elements that share a scale; with minimum or without */
-#define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN)
-
 static inline VI vi_load(const void *p) { return _mm256_loadu_si256(p); }
 static inline void vi_store(void *p, VI v) { _mm256_storeu_si256(p, v); }
 static inline VI vf_zero(void) { return _mm256_setzero_si256(); }
@@ -70,83 +67,16 @@ static inline void transpose(__m256i v[8])
 	memcpy(v, t, sizeof t);
 }
 
-/* ---- decode ---- */
-
-/* Sums of four products, a lane each, of 32 codes. */
-static inline __m256i fours(__m256i w, __m256i x, int big)
-{
-	if (big) {
-		w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));
-		x = _mm256_sign_epi8(x, w);
-		w = _mm256_abs_epi8(w);
-	}
-	return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
-}
-
-static inline __m256i sums32(const __m256i v[8])
-{
-	__m256i x = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-	__m256i y = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
-
-	return _mm256_add_epi32(_mm256_permute2x128_si256(x, y, 0x20), _mm256_permute2x128_si256(x, y, 0x31));
-}
-
-static inline __m256i sums16(const __m256i v[4])
-{
-	const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-
-	return _mm256_permutevar8x32_epi32(_mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]),
-		_mm256_hadd_epi32(v[2], v[3])), order);
-}
-
-static enum kind kind_of(uint32_t type, size_t len)
-{
-	(void)len;
-	return codes[type].blk == 32 ? codes[type].has_min ? B32_MIN : B32 :
-		codes[type].has_min ? B16_MIN : B16;
-}
-
-ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part)
-{
-	(void)kind;
-	c->fn(row, len, part.code, part.sc, part.mn);
-}
-
-ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const int8_t *q, const float *d, const int32_t *sum, float *out)
-{
-	const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-	const size_t blk = kind < B16 ? 32 : 16;
-	int big = c->off_log2 == BIG_LOG2, min = kind == B32_MIN || kind == B16_MIN;
-
-	(void)row;
-	for (size_t i = 0; i < act8_pad(len); i += blk * 8) {
-		__m256i v[8], s, xs = _mm256_loadu_si256((const __m256i *)sum);
-		__m256 dx, p;
-
-		for (size_t j = 0; j < blk / 4; j++)
-			v[j] = fours(vi_load(part.code + i + 32 * j), vi_load(q + i + 32 * j), big);
-		s = blk == 32 ? sums32(v) : sums16(v);
-		dx = blk == 32 ? _mm256_loadu_ps(d) : _mm256_permutevar8x32_ps(
-			_mm256_castps128_ps256(_mm_loadu_ps(d)), twice);
-		if (!min && OFF_LOG2(c))
-			s = _mm256_sub_epi32(s, _mm256_slli_epi32(xs, OFF_LOG2(c)));
-		p = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_mul_ps(_mm256_loadu_ps(part.sc), dx));
-		if (min)
-			p = _mm256_fnmadd_ps(_mm256_loadu_ps(part.mn), _mm256_mul_ps(_mm256_cvtepi32_ps(xs), dx), p);
-		_mm256_storeu_ps(out, p);
-		d += blk / 4;
-		sum += 8;
-		part.sc += 8;
-		part.mn += 8;
-		out += 8;
-	}
-}
+#include "kern/int8_avx2_decode.h"
+#include "kern/int8_avx2_fill.h"
+#define FILL_RAW
 
 #include "kern/int8_body.h"
 
 /* ---- prefill ---- */
+
+/* Keeps the compiler from adding up later, when it would have to keep all terms until then. */
+#define IN_ORDER(v) __asm__("" : "+x"(v))
 
 /* nt tokens against group k, `steps` pair sums added in 16 bits (1: signed codes of 8 bits):
  * y[t][0..7] continues its sum (from 0 if first). */
@@ -185,6 +115,7 @@ ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t 
 					x = _mm256_set1_epi32(four);
 					p = _mm256_maddubs_epi16(wa, steps == 1 ? _mm256_sign_epi8(x, wv) : x);
 					pair[t] = i ? _mm256_add_epi16(pair[t], p) : p;
+					IN_ORDER(pair[t]);
 				}
 			}
 			for (size_t t = 0; t < nt; t++)

@@ -226,14 +226,14 @@ ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, s
 
 static const uint8_t mxfp4_codes[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
 
-/* 16 bytes at p, p + step, p + 2 step, p + 3 step */
+/* 16 bytes at p, p + step, p + 2 step, p + 3 step: broadcasts under a mask, which need no shuffle */
 ALWAYS __m512i four16(const uint8_t *p, size_t step)
 {
-	__m512i v = _mm512_castsi128_si512(load128(p));
+	__m512i v = _mm512_broadcast_i32x4(load128(p));
 
-	v = _mm512_inserti32x4(v, load128(p + step), 1);
-	v = _mm512_inserti32x4(v, load128(p + 2 * step), 2);
-	return _mm512_inserti32x4(v, load128(p + 3 * step), 3);
+	v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load128(p + step));
+	v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load128(p + 2 * step));
+	return _mm512_mask_broadcast_i32x4(v, 0xf000, load128(p + 3 * step));
 }
 
 /* 16-bit words at p, p + step, ... */
@@ -312,14 +312,6 @@ static void arrange(const int8_t *q, size_t n, int8_t *out)
 					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
 }
 
-/* 32 bytes twice, as 16-bit words shifted right by lo in the first copy and by hi in the second */
-ALWAYS __m512i twice_shifted(const uint8_t *p, unsigned lo, unsigned hi)
-{
-	const __m512i shift = _mm512_inserti64x4(_mm512_set1_epi16((short)lo), _mm256_set1_epi16((short)hi), 1);
-
-	return _mm512_srlv_epi16(_mm512_broadcast_i64x4(load256(p)), shift);
-}
-
 /* 64 codes, j < 4 of 256 at p or unpacked at code: those from 64 j on, but of Q2_K and Q3_K those from
  * 32 j and from 128 + 32 j on. */
 ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
@@ -334,8 +326,9 @@ ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size
 		return _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80));
 	case Q6_K:
 		v = _mm512_loadu_si512(p + 64 * (j / 2));
-		h = j % 2 ? _mm512_slli_epi16(twice_shifted(p + 128 + 32 * (j / 2), 4, 6), 4) :
-			_mm512_slli_epi16(twice_shifted(p + 128 + 32 * (j / 2), 0, 2), 4);
+		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p + 128 + 32 * (j / 2))),
+			j % 2 ? _mm512_setr_epi64(0, 0, 0, 0, 62, 62, 62, 62) :
+			_mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2));
 		v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
 		return and_or(h, _mm512_set1_epi8(0x30), v);
 	case Q2_K:

@@ -27,10 +27,10 @@ ALWAYS void turn4(__m512i v[4])
 ALWAYS void turned(const uint8_t *const row[16], size_t at, __m512i v[4])
 {
 	for (size_t i = 0; i < 4; i++) {
-		v[i] = _mm512_castsi128_si512(load128(row[i] + at));
-		v[i] = _mm512_inserti32x4(v[i], load128(row[i + 4] + at), 1);
-		v[i] = _mm512_inserti32x4(v[i], load128(row[i + 8] + at), 2);
-		v[i] = _mm512_inserti32x4(v[i], load128(row[i + 12] + at), 3);
+		v[i] = _mm512_broadcast_i32x4(load128(row[i] + at));
+		v[i] = _mm512_mask_broadcast_i32x4(v[i], 0x00f0, load128(row[i + 4] + at));
+		v[i] = _mm512_mask_broadcast_i32x4(v[i], 0x0f00, load128(row[i + 8] + at));
+		v[i] = _mm512_mask_broadcast_i32x4(v[i], 0xf000, load128(row[i + 12] + at));
 	}
 	turn4(v);
 }

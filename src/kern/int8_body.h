@@ -83,7 +83,8 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 
 	for (int j = 0; j < 2; j++) {
 		part[j] = (struct part){ g->part[j].code, g->part[j].sc, g->part[j].mn, g->end };
-		memset(part[j].code + len, 0, act8_pad(len) - len);
+		if (len < act8_pad(len)) /* a store of nothing to a page nobody has touched is slow */
+			memset(part[j].code + len, 0, act8_pad(len) - len);
 		for (size_t b = len / c->blk; b < act8_pad(len) / c->blk; b++)
 			part[j].sc[b] = part[j].mn[b] = 0;
 	}

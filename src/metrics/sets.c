@@ -181,6 +181,17 @@ void metrics_coact_add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, 
 	}
 }
 
+void metrics_coact_add_both(uint64_t *both, size_t n_expert, const uint16_t *set, unsigned k)
+{
+	for (unsigned i = 0; i + 1 < k; i++) {
+		uint64_t *row = both + set[i] * n_expert;
+
+		row[set[i + 1]] += 1 | UINT64_C(1) << 32;
+		for (unsigned j = i + 2; j < k; j++)
+			row[set[j]]++;
+	}
+}
+
 void metrics_coact_mirror(uint64_t *table, size_t n_expert)
 {
 	for (size_t i = 0; i < n_expert; i++) {

@@ -54,6 +54,10 @@ void metrics_coact_add_adjacent(uint64_t *pairs, size_t n_expert, const uint16_t
  * table once. The result is that of the two functions above. */
 void metrics_coact_add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, const uint16_t *set,
 	unsigned k);
+/* The same with both counts in one cell, all in the lower and adjacent in the upper 32 bits: a cell is
+ * written once per pair. Where a damaged trace repeats ids, a decision adds up to k (k - 1) / 2 to a
+ * half of a cell: empty the table before 32 bits run over. */
+void metrics_coact_add_both(uint64_t *both, size_t n_expert, const uint16_t *set, unsigned k);
 void metrics_coact_mirror(uint64_t *table, size_t n_expert);
 
 /* Cross-layer routes of one token (OLMoE's analysis): table [n_a][n_b] += 1 for every i of its set

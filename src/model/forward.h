@@ -27,6 +27,7 @@ struct job {
 	const struct weight *w;
 	const uint8_t *data; /* its first row */
 	const float *x;   /* [n_tok], xs floats apart */
+	const uint32_t *from; /* [n_tok] or NULL: which rows of x, for a job whose inputs are rounded */
 	size_t xs, n_tok;
 	size_t mat;       /* which matrix of the stack, for adapters */
 	float *y;         /* [n_tok], ys floats apart */
@@ -100,6 +101,7 @@ struct session {
 	uint32_t *vpos;   /* [T] */
 	int32_t *vtok;    /* [T] */
 	uint32_t *slot;   /* [T][k]: row of (token, rank) in the gathered order */
+	uint32_t *taken;  /* [T k]: token of a row in the gathered order */
 	uint32_t *first;  /* [n_expert + 1]: rows of an expert, gathered order */
 	float *xg;        /* [T * k][n_embd] inputs gathered by expert */
 	float *gg, *ug;   /* [T * k][n_ff_expert] */
@@ -138,6 +140,8 @@ static inline size_t min_size(size_t a, size_t b)
 uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch);
 /* y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
  * the pool; their outputs must not overlap. */
+/* 1 if products with w take rounded inputs: then a job may say `from`. */
+int product_rounds(const struct session *s, const struct weight *w);
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys);
 void product_run(struct session *s, struct job *jobs, size_t n);
 void product(struct session *s, const struct weight *w, const float *x, size_t n_tok, float *y);

@@ -112,6 +112,8 @@ static void group_by_expert(struct session *s, size_t n)
 	}
 	for (size_t i = 0; i < n * k; i++)
 		s->slot[i] = s->first[s->experts[i]]++;
+	for (size_t i = 0; i < n * k; i++)
+		s->taken[s->slot[i]] = (uint32_t)(i / k);
 	memmove(s->first + 1, s->first, n_expert * sizeof *s->first);
 	s->first[0] = 0;
 }
@@ -133,16 +135,27 @@ static void expert_bias(float *y, const float *b, uint32_t x, size_t n, size_t r
 	add_bias(y, b ? b + (size_t)x * n : NULL, n, rows);
 }
 
-/* The tokens' inputs in the gathered order, times their gate weights where those come first. */
-static void gather(struct session *s, const struct layer *l, size_t n)
+struct moe_rows { struct session *s; const struct layer *l; };
+
+/* Inputs of tokens t0..t1-1 in the gathered order, times their gate weights where those come first. */
+static void gather_rows(void *ctx, size_t t0, size_t t1)
 {
+	const struct moe_rows *r = ctx;
+	struct session *s = r->s;
 	size_t k = s->m->hp.k, d = s->m->hp.n_embd;
 
-	for (size_t i = 0; i < n * k; i++) {
+	for (size_t i = t0 * k; i < t1 * k; i++) {
 		memcpy(s->xg + s->slot[i] * d, s->h + i / k * d, d * sizeof *s->xg);
-		if (l->features & F_WEIGHT_FIRST)
+		if (r->l->features & F_WEIGHT_FIRST)
 			scale_rows(s->xg + s->slot[i] * d, s->weights[i], d);
 	}
+}
+
+/* Inputs that are rounded anyway are taken from where they are. */
+static int gathers(const struct session *s, const struct layer *l)
+{
+	return (l->features & F_WEIGHT_FIRST) || s->m->lora_rank || !product_rounds(s, &l->gate_exps) ||
+		!product_rounds(s, &l->up_exps);
 }
 
 /* The gated FFN of the n experts in s->group, ascending: one product per expert over the tokens that
@@ -150,16 +163,18 @@ static void gather(struct session *s, const struct layer *l, size_t n)
 static void run_group(struct session *s, const struct layer *l, size_t n)
 {
 	const struct hparams *hp = &s->m->hp;
+	const uint32_t *from = gathers(s, l) ? NULL : s->taken;
 	size_t d = hp->n_embd, ff = hp->n_ff_expert, n_job = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		uint32_t x = s->group[i];
 		size_t r = s->first[x], rows = s->first[x + 1] - r;
 
-		s->jobs[n_job++] = expert_job(s, &l->gate_exps, XCACHE_GATE, x, s->xg + r * d, rows,
+		s->jobs[n_job++] = expert_job(s, &l->gate_exps, XCACHE_GATE, x, from ? s->h : s->xg + r * d, rows,
 			s->gg + r * ff, ff);
-		s->jobs[n_job++] = expert_job(s, &l->up_exps, XCACHE_UP, x, s->xg + r * d, rows,
+		s->jobs[n_job++] = expert_job(s, &l->up_exps, XCACHE_UP, x, from ? s->h : s->xg + r * d, rows,
 			s->ug + r * ff, ff);
+		s->jobs[n_job - 2].from = s->jobs[n_job - 1].from = from ? from + r : NULL;
 	}
 	product_run(s, s->jobs, n_job);
 	for (size_t i = 0, j; i < n; i = j) { /* rows of neighbours lie one behind the other */
@@ -194,10 +209,12 @@ static void run_group(struct session *s, const struct layer *l, size_t n)
 static int run_experts(struct session *s, size_t il, size_t n, struct moe_err *e)
 {
 	const struct layer *l = &s->m->layer[il];
+	struct moe_rows r = { s, l };
 	size_t n_group = 0;
 	int more;
 
-	gather(s, l, n);
+	if (gathers(s, l))
+		over_rows(s, gather_rows, &r, n, s->m->hp.k * s->m->hp.n_embd);
 	if (!s->xcache) {
 		for (uint32_t x = 0; x < s->m->hp.n_expert; x++)
 			if (s->first[x + 1] > s->first[x])
@@ -214,13 +231,15 @@ static int run_experts(struct session *s, size_t il, size_t n, struct moe_err *e
 }
 
 /* out[t] = sum over ranks, in rank order, of weight * expert output. */
-static void combine(struct session *s, const struct layer *l, size_t n)
+static void combine_rows(void *ctx, size_t t0, size_t t1)
 {
+	const struct moe_rows *r = ctx;
+	struct session *s = r->s;
 	size_t k = s->m->hp.k, d = s->m->hp.n_embd;
 
-	memset(s->out, 0, n * d * sizeof *s->out);
-	for (size_t i = 0; i < n * k; i++)
-		s->kern->axpy(l->features & F_WEIGHT_FIRST ? 1.0f : s->weights[i], s->yg + s->slot[i] * d,
+	memset(s->out + t0 * d, 0, (t1 - t0) * d * sizeof *s->out);
+	for (size_t i = t0 * k; i < t1 * k; i++)
+		s->kern->axpy(r->l->features & F_WEIGHT_FIRST ? 1.0f : s->weights[i], s->yg + s->slot[i] * d,
 			s->out + i / k * d, d);
 }
 
@@ -243,6 +262,7 @@ static void shared_expert(struct session *s, const struct layer *l, size_t n)
 int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e)
 {
 	const struct layer *l = &s->m->layer[il];
+	struct moe_rows r = { s, l };
 
 	product(s, &l->router, s->h, n, s->rlogits);
 	add_bias(s->rlogits, l->router_b, s->m->hp.n_expert, n);
@@ -255,7 +275,7 @@ int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe
 	group_by_expert(s, n);
 	if (run_experts(s, il, n, e))
 		return -1;
-	combine(s, l, n);
+	over_rows(s, combine_rows, &r, n, s->m->hp.k * s->m->hp.n_embd);
 	part_ends(s, SESSION_EXPERTS);
 	if (l->features & F_SHARED) {
 		shared_expert(s, l, n);

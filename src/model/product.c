@@ -115,10 +115,30 @@ static void round_unit(void *ctx, size_t unit, int worker)
 			continue;
 		lo = at > first ? at - first : 0;
 		hi = min_size(end - first, j->n_tok);
-		if (lo < hi)
+		if (lo < hi && !j->from)
 			run->s->int8->round(j->x, j->xs, j->w->n_in, lo, hi, j->a8);
+		for (; j->from && lo < hi; lo++)
+			run->s->int8->round(j->x + j->from[lo] * j->xs, j->xs, j->w->n_in, 0, 1,
+				act8_at(j->a8, j->w->n_in, lo));
 		first += j->n_tok;
 	}
+}
+
+int product_rounds(const struct session *s, const struct weight *w)
+{
+	return s->int8 && w->n_in >= SHORT_ROW && int8_type_ok(w->type, w->n_in);
+}
+
+static size_t first_row(const struct job *j)
+{
+	return j->from ? j->from[0] : 0;
+}
+
+/* The same rows of the same x; gate and up share one list, the experts of one token one row. */
+static int same_input(const struct job *a, const struct job *b)
+{
+	return a->x == b->x && a->n_tok == b->n_tok && a->w->n_in == b->w->n_in &&
+		(a->from == b->from || (a->n_tok == 1 && first_row(a) == first_row(b)));
 }
 
 /* Decides which jobs take rounded activations and makes them; neighbours with one input share it.
@@ -132,11 +152,11 @@ static size_t round_inputs(struct session *s, struct job *jobs, size_t n)
 		struct job *j = &jobs[i];
 		const struct job *last = i ? j - 1 : NULL;
 
-		j->eight = s->int8 && j->w->n_in >= SHORT_ROW && int8_type_ok(j->w->type, j->w->n_in);
+		j->eight = product_rounds(s, j->w);
 		j->a8 = (struct act8){ 0 };
 		if (!j->eight)
 			continue;
-		if (last && last->eight && last->x == j->x && last->n_tok == j->n_tok && last->w->n_in == j->w->n_in) {
+		if (last && last->eight && same_input(last, j)) {
 			j->a8 = last->a8;
 			continue;
 		}

@@ -85,7 +85,7 @@ static int get_routing(struct session *s, struct moe_err *e)
 		get(s, &s->experts, tk, 2, "choices", e) || get(s, &s->before, tk, 2, "choices", e) ||
 		get(s, &s->weights, tk, 4, "gate weights", e) || get(s, &s->margin, t, 4, "margins", e) ||
 		get(s, &s->flags, t, 1, "flags", e) || get(s, &s->rscratch, 4 * x, 4, "router", e) ||
-		get(s, &s->slot, tk, 4, "slots", e) || get(s, &s->first, x + 1, 4, "slots", e) ||
+		get(s, &s->slot, tk, 4, "slots", e) || get(s, &s->taken, tk, 4, "slots", e) || get(s, &s->first, x + 1, 4, "slots", e) ||
 		get(s, &s->xg, tk * hp->n_embd, 4, "expert inputs", e) ||
 		get(s, &s->gg, tk * hp->n_ff_expert, 4, "expert activations", e) ||
 		get(s, &s->ug, tk * hp->n_ff_expert, 4, "expert activations", e) ||

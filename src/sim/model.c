@@ -26,12 +26,14 @@ static const struct sim_model models[] = {
 	  .ff_expert = 6144, .mats_expert = 2, .n_expert = 2048, .k = 1, .moe_every = 1, .vocab = 32128,
 	  .n_embed = 1, .published_total = 1571e9, .total_digit = 1e9 },
 	{ "gshard-600b", "GShard 600B", "arXiv 2006.16668, MoE(2048E, 36L)",
-	  "36 layers with experts in every other one; vocabulary of 64 k assumed; 600B is rounded",
+	  "36 layers with experts in every other one; vocabulary of 64 k assumed; 600B is rounded: "
+	  "18 layers of 2048 experts of 2 x 1024 x 8192 alone are 618B",
 	  .d = 1024, .n_layer = 36, .n_head = 16, .n_head_kv = 16, .head_dim = 128, .ff_dense = 8192,
 	  .ff_expert = 8192, .mats_dense = 2, .mats_expert = 2, .n_expert = 2048, .k = 2, .moe_first = 1,
 	  .moe_every = 2, .vocab = 64000, .n_embed = 1, .published_total = 600e9, .total_digit = 100e9 },
 	{ "glam-1.2t", "GLaM 64B/64E", "arXiv 2112.06905, table 4",
-	  "experts in every other layer; the dense FFNs are gated, the experts are not", .d = 8192,
+	  "experts in every other layer; the dense FFNs are gated, the experts are not, as the published "
+	  "active parameters imply; 1.2T is 1.16T rounded", .d = 8192,
 	  .n_layer = 64, .n_head = 128, .n_head_kv = 128, .head_dim = 128, .ff_dense = 32768,
 	  .ff_expert = 32768, .mats_dense = 3, .mats_expert = 2, .n_expert = 64, .k = 2, .moe_first = 1,
 	  .moe_every = 2, .vocab = 256000, .n_embed = 1, .published_total = 1.2e12, .total_digit = .1e12,
@@ -66,7 +68,8 @@ static const struct sim_model models[] = {
 	  .bias = 1, .published_total = 116.83e9, .total_digit = .01e9, .published_active = 5.13e9,
 	  .active_digit = .01e9, .active_skips_embedding = 1 },
 	{ "kimi-k2", "Kimi-K2", "configuration of July 2025, arXiv 2507.20534",
-	  "published as 1T; the report's table says 1.04T, which one more layer of experts would give",
+	  "published as 1T; the report's table says 1.04T, which one more layer of experts would give; "
+	  "active parameters include the input embedding",
 	  .d = 7168, .n_layer = 61, .n_head = 64, .n_head_kv = 64, .head_dim = 128,
 	  .mla = { 1536, 512, 128, 64, 128 }, .ff_dense = 18432, .ff_expert = 2048, .ff_shared = 2048,
 	  .mats_dense = 3, .mats_expert = 3, .n_expert = 384, .k = 8, .moe_first = 1, .moe_every = 1,

@@ -28,6 +28,8 @@
 
 #define CHANCE 1e-3 /* likelier than this under uniform routing: no evidence */
 #define CAPACITY 1.25 /* the factor that the collapse rule quotes; the usual one in training */
+#define FEW 0.1     /* "few experts": this part of a layer's, but at least k */
+#define MOST 0.5    /* "most": a collapse is an alarm where few experts take so much of the picks */
 #define WINDOWS 64  /* sums over buckets that one call may ask for */
 #define SCAN 4096   /* tokens read by rules about single decisions, unless more are asked for */
 #define BATCH 512   /* tokens of a batch for the drop rate by position */
@@ -67,6 +69,7 @@ struct view_alarm_memory {
 	int scan_done;
 	uint64_t scanned, same;
 	double (*tenth)[2];
+	uint64_t *late;
 	struct window window[WINDOWS];
 	int n_windows;
 	struct began *began;
@@ -149,10 +152,11 @@ static double again_nan(const struct figures *);
  * docs/METRICS.md and a case to tests/unit/test_view_alarm.c, which runs the SQL of every alarm.
  *
  * collapse: max/mean, the busiest expert against its fair share. Models trained with a working
- *   balancing loss stay below 1.5 on mixed text (our balanced sample model: 1.13-1.18), so 2 is
- *   worth a look; a layer that has collapsed has 4 and more (our collapsed sample: 4.7-6.9), so 3
- *   is an alarm. One hot expert among many is a placement problem, not a collapse: below 10 % of
- *   picks over capacity it stays a warning.
+ *   balancing loss stay below 1.5 on mixed text (our balanced sample model: 1.08-1.44), so 2 is
+ *   worth a look; a layer that has collapsed has 4 and more (two of three layers of our collapsed
+ *   sample: 6.1 and 7.1), so 3 is an alarm, where few experts take most of the tokens: the busiest
+ *   tenth of them, or k if that is more, at least half of the picks (that sample: 52 and 54 %). One
+ *   hot expert among many, or a long tail of 256, is uneven but not a collapse: a warning.
  * dead: share of experts never picked. Any is worth a warning (one of the most that a layer can
  *   have, 1024, is above .0005), 10 % wasted parameters an alarm.
  * cold: experts below a tenth of their fair share, but alive.
@@ -238,17 +242,29 @@ static void chance_words(double p, char *buf, size_t size)
 
 /* ---- rules about a layer ---- */
 
+/* Share of the picks that the *n busiest experts take; *n is what counts as few of them. */
+static double few_take(const struct layer_load *l, unsigned *n)
+{
+	uint64_t sorted[MOE_MAX_EXPERT];
+	struct metrics_balance b;
+
+	*n = (unsigned)ceil(FEW * l->n_expert - 1e-9);
+	*n = *n < l->k ? l->k : *n;
+	metrics_balance(l->counts, l->n_expert, sorted, &b);
+	return metrics_top_share(sorted, l->n_expert, *n);
+}
+
 static int collapse(struct finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
 	const struct metrics_balance *b = x->s->balance + x->layer;
+	unsigned few;
 
 	x->value = b->max_mean;
 	if (!b->picks || metrics_load_chance(l->counts[b->top_expert], l->tokens, l->n_expert, l->k,
 	    1) > CHANCE)
 		return 0;
-	if (x->s->f->domain >= 0 || metrics_dropped(l->counts, l->n_expert, l->tokens, l->k,
-	    CAPACITY) < .1)
+	if (x->s->f->domain >= 0 || few_take(l, &few) < MOST)
 		x->most = VIEW_WARNING; /* within one domain it may be specialisation */
 	return 1;
 }
@@ -258,10 +274,10 @@ static void say_collapse(struct finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
 	const struct metrics_balance *b = x->s->balance + x->layer;
-	double mean = (double)b->picks / l->n_expert, share = 0;
+	double mean = (double)b->picks / l->n_expert, share = 0, most;
 	char names[80] = "";
 	size_t len = 0;
-	unsigned n = 0;
+	unsigned n = 0, few;
 	uint64_t last = UINT64_MAX, next;
 
 	while (n < 4) { /* busiest first, one load at a time */
@@ -279,10 +295,11 @@ static void say_collapse(struct finding *x)
 			}
 		last = next;
 	}
-	say(x, "layer %u: %s take%s %.0f %% of picks (fair share %.1f %%); with capacity factor %.2f at "
-		"least %.0f %% of picks would be dropped", l->layer, names, n == 1 ? "s" : "",
-		100 * share, 100.0 * n / l->n_expert, CAPACITY,
-		100 * metrics_dropped(l->counts, l->n_expert, l->tokens, l->k, CAPACITY));
+	most = few_take(l, &few);
+	say(x, "layer %u: %s take%s %.0f %% of picks (fair share %.1f %%), the busiest %u of %u experts "
+		"%.0f %%; with capacity factor %.2f at least %.0f %% of picks would be dropped", l->layer,
+		names, n == 1 ? "s" : "", 100 * share, 100.0 * n / l->n_expert, few, l->n_expert,
+		100 * most, CAPACITY, 100 * metrics_dropped(l->counts, l->n_expert, l->tokens, l->k, CAPACITY));
 	sql_picks(x, "DESC");
 }
 
@@ -895,6 +912,7 @@ static void forget(struct view_alarm_memory *m)
 		free(m->window[i].layer);
 	free(m->notes);
 	free(m->tenth);
+	free(m->late);
 	free(m->began);
 	*m = (struct view_alarm_memory){ .live = m->live };
 }
@@ -1007,17 +1025,23 @@ static int scan_once(struct scene *s, uint64_t most, struct moe_err *e)
 			return -1;
 		if (!m || s->scanned < most)
 			return 0;
-		m->tenth = malloc((s->load.n + 1) * sizeof *m->tenth);
 		if (!m->tenth)
+			m->tenth = malloc((s->load.n + 1) * sizeof *m->tenth);
+		if (!m->late)
+			m->late = malloc((s->load.n + 1) * sizeof *m->late);
+		if (!m->tenth || !m->late)
 			return 0;
 		memcpy(m->tenth, s->tenth, s->load.n * sizeof *m->tenth);
+		memcpy(m->late, s->late, s->load.n * sizeof *m->late);
 		m->scanned = s->scanned, m->same = s->same, m->scan_done = 1;
 		return 0;
 	}
 	s->tenth = malloc((s->load.n + 1) * sizeof *s->tenth);
-	if (!s->tenth)
+	s->late = malloc((s->load.n + 1) * sizeof *s->late);
+	if (!s->tenth || !s->late)
 		return err_nomem(e, s->load.n * sizeof *s->tenth, "drops by position");
 	memcpy(s->tenth, m->tenth, s->load.n * sizeof *s->tenth);
+	memcpy(s->late, m->late, s->load.n * sizeof *s->late);
 	s->scanned = m->scanned, s->same = m->same;
 	return 0;
 }

@@ -212,30 +212,45 @@ static int by_count(const void *a, const void *b)
 	return (x->j > y->j) - (x->j < y->j);
 }
 
-/* Pair counts of layers l0 <= l < l1 in one pass; all, adjacent: [layer - l0][n_expert^2] packed
- * at `at`; picked [l - l0][MOE_MAX_EXPERT]. */
+/* Pair counts of layers l0 <= l < l1 in one pass; both (as metrics_coact_add_both), all, adjacent:
+ * [layer - l0][n_expert^2] packed at `at`; picked [l - l0][MOE_MAX_EXPERT]; since [l - l0]: tokens in
+ * both, which is emptied into the others before its 32 bits could run over. */
 struct coact {
 	size_t l0, l1;
 	const size_t *at; /* [l1 - l0 + 1] */
-	uint64_t *all, *adjacent, *picked;
+	uint64_t *both, *all, *adjacent, *picked, *since;
 };
+
+static void coact_empty(const struct coact *s, size_t l)
+{
+	for (size_t i = s->at[l]; i < s->at[l + 1]; i++) {
+		s->all[i] += (uint32_t)s->both[i];
+		s->adjacent[i] += s->both[i] >> 32;
+		s->both[i] = 0;
+	}
+	s->since[l] = 0;
+}
 
 static void coact_block(void *ctx, const struct scan_block *b)
 {
 	const struct coact *s = ctx;
 	const uint16_t *set = b->experts;
-	uint64_t *all, *adjacent, *picked;
+	uint64_t *both, *picked;
 	unsigned k = b->layer.k;
+	size_t l = b->li - s->l0;
 
 	if (b->li < s->l0 || b->li >= s->l1)
 		return;
-	all = s->all + s->at[b->li - s->l0];
-	adjacent = s->adjacent + s->at[b->li - s->l0];
-	picked = s->picked + (b->li - s->l0) * MOE_MAX_EXPERT;
+	if ((s->since[l] += b->chunk->n) > UINT32_MAX / (k * k + 1)) {
+		coact_empty(s, l);
+		s->since[l] = b->chunk->n;
+	}
+	both = s->both + s->at[l];
+	picked = s->picked + l * MOE_MAX_EXPERT;
 	for (uint32_t t = 0; t < b->chunk->n; t++, set += k) {
 		if (b->flags && b->flags[t] & MOE_EV_NAN)
 			continue;
-		metrics_coact_add_half(all, adjacent, b->layer.n_expert, set, k);
+		metrics_coact_add_both(both, b->layer.n_expert, set, k);
 		for (unsigned i = 0; i < k; i++)
 			picked[set[i]]++;
 	}
@@ -294,22 +309,26 @@ static int coact_pass(struct reader *r, const struct load_filter *f, const char 
 	while (l < u->n_moe_layer) {
 		size_t more = (size_t)u->layers[l].n_expert * u->layers[l].n_expert;
 
-		if (l > l0 && (n + more) * 2 * sizeof *s.all > COACT_BYTES)
+		if (l > l0 && (n + more) * 3 * sizeof *s.all > COACT_BYTES)
 			break;
 		at[l++ - l0] = n;
 		n += more;
 	}
+	at[l - l0] = n;
 	*l1 = s.l1 = l;
+	s.both = calloc(n, sizeof *s.both);
 	s.all = calloc(n, sizeof *s.all);
 	s.adjacent = calloc(n, sizeof *s.adjacent);
 	s.picked = calloc((l - l0) * MOE_MAX_EXPERT, sizeof *s.picked);
-	if (!s.all || !s.adjacent || !s.picked) {
-		err_nomem(e, n * 2 * sizeof *s.all, "counts of pairs");
+	s.since = calloc(l - l0, sizeof *s.since);
+	if (!s.both || !s.all || !s.adjacent || !s.picked || !s.since) {
+		err_nomem(e, n * 3 * sizeof *s.all, "counts of pairs");
 		goto out;
 	}
 	if (scan_run(r, f, 0, &calls, e))
 		goto out;
 	for (l = l0; l < s.l1; l++) {
+		coact_empty(&s, l - l0);
 		metrics_coact_mirror(s.all + at[l - l0], u->layers[l].n_expert);
 		metrics_coact_mirror(s.adjacent + at[l - l0], u->layers[l].n_expert);
 		left = coact_rows(f, domain, u->layers + l, &s, l - l0, COACT_ROWS / u->n_moe_layer,
@@ -320,9 +339,11 @@ static int coact_pass(struct reader *r, const struct load_filter *f, const char 
 	}
 	status = 0;
 out:
+	free(s.both);
 	free(s.all);
 	free(s.adjacent);
 	free(s.picked);
+	free(s.since);
 	return status;
 }
 

@@ -27,7 +27,7 @@ for p in d["phases"]:
 EOF
 run_it bench "$tiny" --pairs 2 --prefill 8 --decode 3 --detail counts --threads 1
 same "bench: $(head -c 200 err)" $got 0
-has 'bench' 'counts  decode   median|start to first token|peak memory|GB/s read' "$(cat out)"
+has 'bench' 'counts  decode   |processor time of all threads|start to first token|peak memory|GB/s read' "$(cat out)"
 run_it bench "$tiny" --pairs 1 --prefill 4 --decode 2 --no-log
 same "bench --no-log: $(head -c 200 err)" $got 0
 grep -q 'cost of' out && no 'bench --no-log speaks of logging'

@@ -26,6 +26,17 @@ status() { # want, words on stderr, arguments
 status 1 "FAILED: " "$tmp/bad.db"
 grep -q '^alarm *collapse *1 ' "$tmp/out" || fail "no collapse of layer 1: $(cat "$tmp/out")"
 status 0 "passed: 0 of " "$tmp/good.db"
+
+# A long tail of 256 experts is uneven, not collapsed: the busiest 26 take less than half of the picks.
+"$feed" "$tmp/tail.db" --tokens 3000 --layers 2 --experts 256 --k 8 >/dev/null
+sum="SELECT max(t) < 12000 AND min(m) > 281 FROM (SELECT sum(n) AS t, max(n) AS m FROM (SELECT layer,
+	count(*) AS n, row_number() OVER (PARTITION BY layer ORDER BY count(*) DESC) AS i FROM routing
+	GROUP BY layer, expert) WHERE i <= 26 GROUP BY layer)"
+[ "$("$M" sql "$tmp/tail.db" "$sum" --csv | tail -1)" = 1 ] || fail "the tail is no such tail"
+"$M" check "$tmp/tail.db" --fail alarm >"$tmp/out" 2>/dev/null || true
+grep -q '^warning *collapse *1 ' "$tmp/out" || fail "uneven layers draw no warning: $(cat "$tmp/out")"
+! grep -q '^alarm *collapse' "$tmp/out" || fail "uneven layers are called collapsed: $(cat "$tmp/out")"
+
 printf '# ours\ncollapse alarm off\ncollapse warning off\nrising warning off\n' >"$tmp/rules"
 status 0 "passed" "$tmp/bad.db" --rules "$tmp/rules"
 status 1 "FAILED" "$tmp/bad.db" --rules "$tmp/rules" --set "collapse alarm 2"

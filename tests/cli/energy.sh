@@ -51,7 +51,7 @@ python3 -c 'import json
 assert json.load(open("r.json"))["energy"] == json.load(open("e.json"))' || fail "report and stat differ"
 MOESCOPE_POWERCAP=$tree "$MOESCOPE" bench -n 2 --prefill 64 --decode 32 --json sample:balanced >b.json
 python3 -c 'import json
-r = json.load(open("b.json"))
+r = json.load(open("b.json"))["phases"]
 assert all(x["joule_per_token"] >= 0 for x in r) and any(x["joule_per_token"] > 0 for x in r), r' || fail "bench"
 MOESCOPE_POWERCAP=$tree "$MOESCOPE" profile -q --max-tokens 300 -d p.db sample:balanced
 "$MOESCOPE" stat p.db --energy | grep -q 'prefill.*package-0' || fail "profile: $("$MOESCOPE" stat p.db --energy)"

@@ -52,3 +52,10 @@ after=$(ns)
 used=$(((after - before) / 1000))
 echo "following took $used ms of CPU time in 10 s"
 [ "$used" -lt 400 ] || fail "following takes $used ms of 10 s"
+
+# ---- one refresh by itself ----
+# The aim is 5 ms for figures and drawing.
+"$build/tests/refresh" "$tmp/slow.db" --times 5 --pause 300 >"$tmp/refresh" || fail "refresh failed"
+cat "$tmp/refresh"
+awk '/^(figures|drawing)/ { sum += $3; n++ } END { exit !(n == 2 && sum < 20) }' "$tmp/refresh" ||
+	fail "a refresh takes too long"

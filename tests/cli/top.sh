@@ -157,6 +157,12 @@ tm new-session -d -x 100 -y 30 "TERM=tmux-256color sh"
 tm send-keys "'$MOESCOPE' top --wait '$tmp/live.db' & top=\$!; fg" Enter
 see 'live'
 see 'max/mean'
+tm send-keys 5
+see 'u renews, as of'
+tm send-keys u
+see 'is being computed again'
+tm send-keys 1
+see 'max/mean'
 grab
 first=$(grep -o 'tokens [0-9,]*' "$tmp/screen" | tr -dc 0-9)
 sleep 2

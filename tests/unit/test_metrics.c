@@ -398,6 +398,32 @@ static void test_coactivation(void **state)
 	assert_int_equal(adj[3 * 5 + 0], 0);
 }
 
+/* Both counts in one cell are those of the plain definitions, whatever the sets. */
+static void test_coactivation_both(void **state)
+{
+	const uint16_t set[4][4] = { { 3, 1, 0, 4 }, { 1, 3, 2, 0 }, { 4, 3, 2, 1 }, { 3, 1, 4, 0 } };
+	uint64_t both[25] = { 0 }, low[25], high[25], all[25] = { 0 }, adj[25] = { 0 };
+
+	(void)state;
+	for (int t = 0; t < 4; t++) {
+		metrics_coact_add_both(both, 5, set[t], 4);
+		metrics_coact_add(all, 5, set[t], 4);
+		metrics_coact_add_adjacent(adj, 5, set[t], 4);
+	}
+	for (int i = 0; i < 25; i++)
+		low[i] = (uint32_t)both[i], high[i] = both[i] >> 32;
+	metrics_coact_mirror(low, 5);
+	metrics_coact_mirror(high, 5);
+	assert_memory_equal(low, all, sizeof all);
+	assert_memory_equal(high, adj, sizeof adj);
+	assert_int_equal(low[3 * 5 + 1], 4);  /* every set has 1 and 3 */
+	assert_int_equal(high[3 * 5 + 1], 3); /* in the third, 2 is between them */
+	memset(both, 0, sizeof both);
+	metrics_coact_add_both(both, 5, set[0], 1);
+	for (int i = 0; i < 25; i++)
+		assert_int_equal(both[i], 0);
+}
+
 /* ---- capacity ---- */
 
 static void test_capacity(void **state)
@@ -592,6 +618,7 @@ int main(void)
 		cmocka_unit_test(test_locality_run),
 		cmocka_unit_test(test_overlap),
 		cmocka_unit_test(test_coactivation),
+		cmocka_unit_test(test_coactivation_both),
 		cmocka_unit_test(test_capacity),
 		cmocka_unit_test(test_mi_closed_forms),
 		cmocka_unit_test(test_mi_by_definition),

@@ -250,6 +250,13 @@ static void screens_say_what_they_must(void **state)
 		"2 devices", "1.15\xc3\x97", "contiguous", NULL });
 	assert_shows(s, 1, 30, 9, (const char *const[]){ "needs 40\xc3\x97" "10 for: Heatmap", NULL });
 	sample_free(s);
+	/* a map that does not fit says what part of it is there, at any width: of 78 columns 5 name layers */
+	s = sample_make(61, 256, 8, 13);
+	assert_shows(s, 1, 80, 24, (const char *const[]){ "4 a cell, L0\xe2\x80\x93", " of 61", NULL });
+	assert_shows(s, 1, 60, 20, (const char *const[]){ " a cell, L0\xe2\x80\x93", " of 61", NULL });
+	assert_shows(s, 1, 200, 60, (const char *const[]){ "farthest of 2 experts a cell; "
+		"experts 0\xe2\x80\x93" "255 of 256, layers L0\xe2\x80\x93", " of 61", NULL });
+	sample_free(s);
 }
 
 static void sliders_move_along_their_curves(void **state)
@@ -558,8 +565,13 @@ static void keys_do_what_the_last_line_says(void **state)
 	assert_true(s->state.want.domain == -1);
 	assert_int_equal(tui_key(&c, 'r'), 1);
 	assert_true(s->state.want.run == 3);
+	assert_int_equal(tui_key(&c, 'u'), 0);
+	assert_true(s->state.again);
+	s->state.again = 0;
 	assert_int_equal(tui_key(&c, 'p'), 0);
 	assert_true(s->state.paused);
+	assert_int_equal(tui_key(&c, 'u'), 0);
+	assert_false(s->state.again);
 	tui_key(&c, '?');
 	assert_true(s->state.help);
 	tui_key(&c, '1'); /* only closes the help */

@@ -120,6 +120,45 @@ static void test_collapse(void **state)
 	sql_counts();
 }
 
+/* 400 tokens, 800 picks, as counts of layer 3: the eight are written as the store keeps them. */
+static void load_of(const unsigned n[E])
+{
+	char sql[256];
+	int len = snprintf(sql, sizeof sql, "UPDATE load SET counts = x'");
+
+	for (int e = 0; e < E; e++)
+		len += snprintf(sql + len, sizeof sql - (size_t)len, "%02x%02x000000000000", n[e] & 255,
+			n[e] >> 8);
+	snprintf(sql + len, sizeof sql - (size_t)len, "' WHERE layer = 3");
+	begin(MOE_DETAIL_COUNTS, 14);
+	doc("a", 400, 0, even);
+	end();
+	edit(sql);
+}
+
+/* One expert at 3.2 times its fair share: a collapse only where few (two of these eight) take half. */
+static void test_uneven_is_no_collapse(void **state)
+{
+	static const unsigned uneven[E] = { 69, 69, 320, 69, 69, 68, 68, 68 }; /* 389 of 800 */
+	static const unsigned half[E] = { 67, 67, 320, 67, 67, 66, 66, 80 };   /* 400 of 800 */
+	const struct view_alarm *x;
+
+	(void)state;
+	load_of(uneven);
+	x = alarm_of(&all, "collapse", 3);
+	assert_non_null(x);
+	near(x->value, 3.2, 1e-12);
+	near(x->threshold, 2, 0);
+	assert_int_equal(x->severity, VIEW_WARNING);
+	assert_non_null(strstr(x->text, "E2 takes 40 % of picks (fair share 12.5 %), the busiest 2 of 8 "
+		"experts 49 %"));
+	load_of(half);
+	x = alarm_of(&all, "collapse", 3);
+	assert_non_null(x);
+	near(x->value, 3.2, 1e-12);
+	assert_int_equal(x->severity, VIEW_ALARM);
+}
+
 static void test_cold_and_nan(void **state)
 {
 	static float chilly[L][E] = { { 0, 0, 0, 0, 0, 0, 0, -1.8f } };
@@ -262,6 +301,7 @@ int main(void)
 		cmocka_unit_test(test_balanced_is_silent),
 		cmocka_unit_test(test_few_tokens_are_no_evidence),
 		cmocka_unit_test(test_collapse),
+		cmocka_unit_test(test_uneven_is_no_collapse),
 		cmocka_unit_test(test_cold_and_nan),
 		cmocka_unit_test(test_since),
 		cmocka_unit_test(test_run_alarms),
