@@ -71,8 +71,8 @@ if ! command -v tmux >/dev/null; then
 	exit 77
 fi
 grab() { tm capture-pane -p >"$tmp/screen"; }
-see() { # wait for a text on the screen
-	for _ in $(seq 100); do
+see() { # wait for a text on the screen: a writer counts as gone after ten seconds
+	for _ in $(seq 250); do
 		grab
 		! grep -qF -- "$1" "$tmp/screen" || return 0
 		sleep 0.1
