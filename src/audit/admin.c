@@ -123,8 +123,8 @@ static int held(struct admin *a, uint64_t run, uint64_t seq, struct moe_err *e)
 	int rc, whole = 0, one = 0;
 
 	if (sqlite3_prepare_v2(a->db,
-			"SELECT payload, seq FROM audit_leaf WHERE kind = 15 AND kind NOT IN "
-			"(5, 6, 7, 11) AND run = ?1 ORDER BY idx",
+			"SELECT payload, seq FROM audit_leaf WHERE kind = 15 AND" LOG_RARE("kind")
+			"AND run = ?1 ORDER BY idx",
 			-1, &st, NULL))
 		return fail(a, "reading holds", e);
 	sqlite3_bind_int64(st, 1, (int64_t)run);
@@ -185,8 +185,8 @@ static int ended_before(struct admin *a, uint64_t run, uint64_t before, struct m
 	int rc, yes = 0;
 
 	if (sqlite3_prepare_v2(a->db,
-			"SELECT header FROM audit_leaf WHERE kind IN (3, 10) AND kind NOT IN "
-			"(5, 6, 7, 11) AND run = ? ORDER BY idx DESC LIMIT 1",
+			"SELECT header FROM audit_leaf WHERE kind IN (3, 10) AND" LOG_RARE("kind")
+			"AND run = ? ORDER BY idx DESC LIMIT 1",
 			-1, &st, NULL))
 		return fail(a, "reading the ends of runs", e);
 	sqlite3_bind_int64(st, 1, (int64_t)run);

@@ -33,7 +33,9 @@ static const char ddl[] =
 	"NULL, "
 	"  seq INTEGER NOT NULL, chunk INTEGER, header BLOB NOT NULL, salt BLOB, payload BLOB) STRICT;"
 	"CREATE INDEX audit_leaf_place ON audit_leaf (run, seq, idx) WHERE seq <> 0;"
-	"CREATE INDEX audit_leaf_record ON audit_leaf (kind, idx) WHERE kind NOT IN (5, 6, 7, 11);"
+	/* Not NOT IN: SQLite builds a table of such a list for every row that it adds. */
+	"CREATE INDEX audit_leaf_record ON audit_leaf (kind, idx) WHERE kind <> 5 AND kind <> 6 "
+	"  AND kind <> 7 AND kind <> 11;"
 	"CREATE TABLE audit_tile (id INTEGER PRIMARY KEY, hashes BLOB NOT NULL) STRICT;"
 	"CREATE TABLE audit_checkpoint (id INTEGER PRIMARY KEY, size INTEGER NOT NULL, "
 	"  note TEXT NOT NULL) STRICT;"

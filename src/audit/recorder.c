@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "audit/mac.h"
 #include "audit/payload.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -62,9 +63,9 @@ void logit_digest_init(struct logit_digest *d, const unsigned char key[LOGIT_KEY
 void logit_digest_add(struct logit_digest *d, uint32_t pos, const float *row, size_t n)
 {
 	unsigned char be[4] = { (unsigned char)(pos >> 24), (unsigned char)(pos >> 16),
-		(unsigned char)(pos >> 8), (unsigned char)pos }, tag[crypto_onetimeauth_BYTES];
+		(unsigned char)(pos >> 8), (unsigned char)pos }, tag[MAC_BYTES];
 
-	crypto_onetimeauth(tag, (const unsigned char *)row, n * sizeof *row, d->key);
+	mac_of(row, n * sizeof *row, d->key, tag);
 	sha_add(&d->sha, be, 4);
 	sha_add(&d->sha, tag, sizeof tag);
 	d->rows++;
@@ -184,10 +185,9 @@ static int recover(struct recorder *r, struct moe_err *e)
 	int bad = 0;
 
 	if (sqlite3_prepare_v2(r->log.db,
-			"SELECT s.idx, s.run FROM audit_leaf s WHERE s.kind = 2 AND "
-			"s.kind NOT IN (5, 6, 7, 11) AND NOT EXISTS (SELECT 1 FROM audit_leaf t WHERE t.kind "
-			"IN (3, 10) "
-			"AND t.kind NOT IN (5, 6, 7, 11) AND t.idx > s.idx) ORDER BY s.idx DESC LIMIT 1",
+			"SELECT s.idx, s.run FROM audit_leaf s WHERE s.kind = 2 AND" LOG_RARE("s.kind")
+			"AND NOT EXISTS (SELECT 1 FROM audit_leaf t WHERE t.kind IN (3, 10) AND"
+			LOG_RARE("t.kind") "AND t.idx > s.idx) ORDER BY s.idx DESC LIMIT 1",
 			-1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: looking for an open session: %s",
 			sqlite3_errmsg(r->log.db));

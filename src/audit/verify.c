@@ -135,8 +135,8 @@ static int load_spans(struct verify *v, struct moe_err *e)
 	sqlite3_stmt *st;
 	int rc, bad = 0;
 
-	if (prep(v, &st, "redactions", "SELECT header, payload FROM audit_leaf WHERE kind IN (13, 14) "
-		"AND kind NOT IN (5, 6, 7, 11)", e))
+	if (prep(v, &st, "redactions", "SELECT header, payload FROM audit_leaf WHERE kind IN (13, 14) AND"
+		LOG_RARE("kind"), e))
 		return -1;
 	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		const char *p = sqlite3_column_blob(st, 1);
@@ -827,13 +827,13 @@ static int check_tables(struct verify *v, struct moe_err *e)
 	int64_t n;
 
 	if (count(v, "runs", "SELECT count(*) FROM run r WHERE r.id > ?1 AND NOT EXISTS (SELECT 1 FROM "
-		"audit_leaf l WHERE l.kind = 2 AND l.kind NOT IN (5, 6, 7, 11) AND l.run = r.id)", &n, e))
+		"audit_leaf l WHERE l.kind = 2 AND" LOG_RARE("l.kind") "AND l.run = r.id)", &n, e))
 		return -1;
 	if (n)
 		find(v, FIND_TAMPERED, "%" PRId64 " runs in the database were not logged", n);
 	if (count(v, "runs",
-			"SELECT count(*) FROM audit_leaf l WHERE l.kind = 2 AND l.kind NOT IN "
-			"(5, 6, 7, 11) AND l.run > ?1 AND NOT EXISTS (SELECT 1 FROM run r WHERE r.id = l.run)",
+			"SELECT count(*) FROM audit_leaf l WHERE l.kind = 2 AND" LOG_RARE("l.kind")
+			"AND l.run > ?1 AND NOT EXISTS (SELECT 1 FROM run r WHERE r.id = l.run)",
 			&n, e))
 		return -1;
 	if (n)

@@ -330,8 +330,7 @@ static int load_descriptor(struct replay *p, struct moe_err *e)
 	int bad = 0;
 
 	if (sqlite3_prepare_v2(reader_db(p->r),
-			"SELECT payload FROM audit_leaf WHERE run = ? AND kind = 2 "
-			"AND kind NOT IN (5, 6, 7, 11)",
+			"SELECT payload FROM audit_leaf WHERE run = ? AND kind = 2 AND" LOG_RARE("kind"),
 			-1, &st, NULL))
 		return err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(p->r)));
 	sqlite3_bind_int64(st, 1, p->info.id);

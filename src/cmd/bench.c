@@ -5,12 +5,14 @@
  * Sessions of one model, one without and the others with the trace hook, take turns over the same
  * random tokens; who goes first changes from round to round. Each round gives a ratio for each that
  * logs; medians are printed with the quartiles, since single runs on a shared machine say little. With
- * --audit both sides log, and one of them keeps an audit log as well.
+ * --audit every session logs; at each level one keeps an audit log as well and is compared with one
+ * that does not.
  *
  * Time on the clock is what the engine's thread waits; processor time is that of all threads, until
  * everything that the run gave to the writer is committed. The second is what a busy machine pays,
  * and it hardly depends on what else the machine does.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +51,7 @@ struct side { /* one of the sessions */
 	struct session *s;
 	struct moe_trace *t;
 	int detail;
+	size_t than;         /* the side that it is compared with; itself = none */
 	struct record rec;   /* of the audit log, if it has one */
 	size_t n_vocab;
 	uint64_t seq, fed;   /* sequence, tokens given to the trace */
@@ -57,7 +60,7 @@ struct side { /* one of the sessions */
 
 struct bench {
 	struct loaded l;
-	struct side side[LOAD_SESSIONS]; /* the first has no trace, or no audit log */
+	struct side side[LOAD_SESSIONS];
 	size_t n_side;
 	int32_t *ids;
 	size_t n_pre, n_dec, n_depth;
@@ -103,7 +106,7 @@ static double cpu_seconds(void)
 /* Wait until all that was fed is committed, so that its cost is not the next run's. */
 static int settle(struct side *side, struct moe_err *e)
 {
-	static const struct timespec pause = { 0, 5000000 };
+	static const struct timespec pause = { 0, 25000000 }; /* to look often would cost what it measures */
 
 	while (side->t && moe_trace_committed(side->t) < side->fed && !load_interrupted()) {
 		if (moe_trace_flush(side->t, e))
@@ -246,17 +249,18 @@ static struct stat3 quartiles(const double *x, const double *divide_by, long lon
 /* A log of its own, its key beside it in a folder that goes away with it. */
 static int start_log(const char *dir, const char *db, int level, struct moe_err *e)
 {
-	struct log_policy p = { .origin = "bench", .detail = level == MOE_DETAIL_FULL ? LOG_FULL : LOG_ROUTES,
-		.loss = LOG_STRICT, .retain_days = 183, .heartbeat_s = 10, .checkpoint_s = 60 };
+	static const enum log_detail keeps[] = { LOG_SUMS, LOG_ROUTES, LOG_FULL };
+	struct log_policy p = { .origin = "bench", .detail = keeps[level], .loss = LOG_STRICT,
+		.retain_days = 183, .heartbeat_s = 10, .checkpoint_s = 60 };
 	struct note_secret key;
 	struct admin a;
 	char keys[80];
 	int bad;
 
 	snprintf(keys, sizeof keys, "%s/keys", dir);
-	if (mkdir(keys, 0700))
+	if (mkdir(keys, 0700) && errno != EEXIST)
 		return err_errno(e, "%s", keys);
-	snprintf(p.key_path, sizeof p.key_path, "%s/key", keys);
+	snprintf(p.key_path, sizeof p.key_path, "%s/%s", keys, level_name[level]);
 	if (admin_open_bare(&a, db, e))
 		return -1;
 	bad = note_secret_create(&key, p.origin, p.key_path, e) || log_create(a.db, &p, &key, NULL, "bench", e);
@@ -287,6 +291,7 @@ static int new_side(struct bench *b, int level, struct moe_err *e)
 	if (!side->s)
 		return -1;
 	side->detail = level;
+	side->than = b->n_side;
 	side->n_vocab = model_info(b->l.model)->n_vocab;
 	b->n_side++;
 	return 0;
@@ -340,6 +345,35 @@ static int open_first(struct bench *b, const char *model, struct moe_err *e)
 	return 0;
 }
 
+/* For each level a session that logs, beside the first, which does not. */
+static int open_logged(struct bench *b, struct moe_err *e)
+{
+	int level = b->side[0].detail, last = detail == BOTH_LEVELS ? MOE_DETAIL_FULL : level;
+
+	for (; level <= last; level++) {
+		struct side *side = &b->side[b->n_side];
+
+		if (new_side(b, level, e) || open_side(b, side, 0, e))
+			return -1;
+		side->than = 0;
+	}
+	return 0;
+}
+
+/* For each level one that logs, the first among them, and one that keeps an audit log as well. */
+static int open_audited(struct bench *b, struct moe_err *e)
+{
+	int level = b->side[0].detail, last = detail == BOTH_LEVELS ? MOE_DETAIL_FULL : level;
+
+	for (size_t at = 0; level <= last; level++, at += 2) {
+		if ((at && new_side(b, level, e)) || open_side(b, &b->side[at], 0, e) ||
+			new_side(b, level, e) || open_side(b, &b->side[at + 1], 1, e))
+			return -1;
+		b->side[at + 1].than = at;
+	}
+	return 0;
+}
+
 static int open_all(struct bench *b, const char *model, struct moe_err *e)
 {
 	if (open_first(b, model, e))
@@ -351,11 +385,7 @@ static int open_all(struct bench *b, const char *model, struct moe_err *e)
 		b->dir[0] = 0;
 		return err_errno(e, "creating a directory in /tmp");
 	}
-	if (new_side(b, b->side[0].detail, e) || open_side(b, &b->side[1], audit, e))
-		return -1;
-	if (audit)
-		return open_side(b, &b->side[0], 0, e);
-	return detail == BOTH_LEVELS && (new_side(b, MOE_DETAIL_FULL, e) || open_side(b, &b->side[2], 0, e)) ? -1 : 0;
+	return audit ? open_audited(b, e) : open_logged(b, e);
 }
 
 static void close_all(struct bench *b)
@@ -373,9 +403,14 @@ static void close_all(struct bench *b)
 		}
 		session_free(b->side[i].s);
 	}
-	for (int i = 0; b->dir[0] && i < 3; i++) {
-		snprintf(path, sizeof path, "%s%s", b->dir, i == 0 ? "/keys/key" : i == 1 ? "/keys" : "");
+	for (int i = 0; b->dir[0] && i < BOTH_LEVELS; i++) {
+		snprintf(path, sizeof path, "%s/keys/%s", b->dir, level_name[i]);
 		remove(path);
+	}
+	snprintf(path, sizeof path, "%s/keys", b->dir);
+	if (b->dir[0]) {
+		remove(path);
+		remove(b->dir);
 	}
 	free(b->ids);
 	load_free(&b->l);
@@ -433,12 +468,15 @@ static void json_phase(const struct bench *b, int p)
 	printf("{\"phase\": \"%s\", \"tokens\": %zu, \"behind\": %zu, \"tokens_per_s\": %.3f, \"q1\": %.3f, "
 		"\"q3\": %.3f, \"limit\": %.3f, \"of_limit\": %.4f, \"logging\": [", phase_name[p], tokens_of(b, p),
 		p == DECODE ? b->n_depth : 0, n / t.med, n / t.q3, n / t.q1, limit, n / t.med / limit);
-	for (size_t i = 1; i < b->n_side; i++) {
-		struct stat3 c = quartiles(b->t[p][i], b->t[p][0], pairs);
-		struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][0], pairs);
+	for (size_t i = 0, n_out = 0; i < b->n_side; i++) {
+		size_t than = b->side[i].than;
+		struct stat3 c = quartiles(b->t[p][i], b->t[p][than], pairs);
+		struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][than], pairs);
 
+		if (than == i)
+			continue;
 		printf("%s{\"detail\": \"%s\", \"audit\": %s, \"ratio\": %.5f, \"q1\": %.5f, \"q3\": %.5f, "
-			"\"cpu_ratio\": %.5f, \"cpu_q1\": %.5f, \"cpu_q3\": %.5f}", i > 1 ? ", " : "",
+			"\"cpu_ratio\": %.5f, \"cpu_q1\": %.5f, \"cpu_q3\": %.5f}", n_out++ ? ", " : "",
 			level_name[b->side[i].detail], audit ? "true" : "false", c.med, c.q1, c.q3, u.med, u.q1, u.q3);
 	}
 	printf("], \"joule_per_token\": ");
@@ -503,10 +541,11 @@ static void print_logging(const struct bench *b)
 {
 	printf("\ncost of %s, with / without, round by round, median (quartiles):\n%-18s %-26s %s\n",
 		audit ? "an audit log beside logging" : "logging", "", "time", "processor time of all threads");
-	for (size_t i = 1; i < b->n_side; i++)
-		for (int p = 0; p < N_PHASE; p++) {
-			struct stat3 c = quartiles(b->t[p][i], b->t[p][0], pairs);
-			struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][0], pairs);
+	for (size_t i = 0; i < b->n_side; i++)
+		for (int p = 0; p < N_PHASE && b->side[i].than != i; p++) {
+			size_t than = b->side[i].than;
+			struct stat3 c = quartiles(b->t[p][i], b->t[p][than], pairs);
+			struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][than], pairs);
 
 			printf("  %-6s  %-8s %.4f (%.4f - %.4f)   %.4f (%.4f - %.4f)\n", level_name[b->side[i].detail],
 				phase_name[p], c.med, c.q1, c.q3, u.med, u.q1, u.q3);
@@ -567,7 +606,7 @@ static const struct opt opts[] = {
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full|both", "what is logged (default both: routes, and full)",
 	  0, 0 },
 	{ "no-log", 0, OPT_FLAG, &no_log, NULL, "speed only", 0, 0 },
-	{ "audit", 0, OPT_FLAG, &audit, NULL, "what an audit log costs beside logging", 0, 0 },
+	{ "audit", 0, OPT_FLAG, &audit, NULL, "what an audit log costs beside logging, at each level", 0, 0 },
 	{ "parts", 0, OPT_FLAG, &parts, NULL, "where the time goes", 0, 0 },
 	{ "json", 0, OPT_FLAG, &json, NULL, "print JSON", 0, 0 },
 	LOAD_OPTS(lo),

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "audit/sha.h"
 #include "base/err.h"
 #include "cmd/show.h"
 #include "model/aware.h"
@@ -229,15 +230,15 @@ struct session *engine_session(struct loaded *l, const struct load_opts *o, stru
 
 /* ---- what the trace is told ---- */
 
-static void hash_of(const struct gguf *g, char out[2 * crypto_hash_sha256_BYTES + 1])
+static void hash_of(const struct gguf *g, char out[2 * SHA_BYTES + 1])
 {
-	unsigned char sum[crypto_hash_sha256_BYTES];
+	unsigned char sum[SHA_BYTES];
 	struct gguf_part p = gguf_part_at(g, 0);
 
 	strcpy(out, "-");
 	if (sodium_init() < 0)
 		return;
-	crypto_hash_sha256(sum, p.data, p.bytes);
+	sha_of(p.data, p.bytes, sum);
 	sodium_bin2hex(out, 2 * sizeof sum + 1, sum, sizeof sum);
 }
 
@@ -269,7 +270,7 @@ void engine_describe(const struct loaded *l, const struct session *s, const stru
 	set(d, "activations", "%s", session_act_name(s));
 	set(d, "kv type", "%s", session_kv_name(s));
 	for (size_t i = 0; i < l->n_adapter; i++) {
-		char key[32], scale[32], hash[2 * crypto_hash_sha256_BYTES + 1];
+		char key[32], scale[32], hash[2 * SHA_BYTES + 1];
 
 		hash_of(l->adapter[i].gguf, hash);
 		snprintf(key, sizeof key, "adapter %zu", i + 1);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "audit/sha.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/pool.h"
@@ -151,19 +152,19 @@ struct session_opt load_session_opt(const struct load_opts *o)
  * large one, where it would delay every start. */
 static const char *file_hash(const struct gguf *g)
 {
-	static char hex[2 * crypto_hash_sha256_BYTES + 1]; /* one model a process */
-	unsigned char sum[crypto_hash_sha256_BYTES];
-	crypto_hash_sha256_state state;
+	static char hex[2 * SHA_BYTES + 1]; /* one model a process */
+	unsigned char sum[SHA_BYTES];
+	struct sha state;
 
 	if (gguf_file_bytes(g) > HASH_MOST || sodium_init() < 0)
 		return NULL;
-	crypto_hash_sha256_init(&state);
+	sha_init(&state);
 	for (size_t i = 0; i < gguf_n_parts(g); i++) {
 		struct gguf_part p = gguf_part_at(g, i);
 
-		crypto_hash_sha256_update(&state, p.data, p.bytes);
+		sha_add(&state, p.data, p.bytes);
 	}
-	crypto_hash_sha256_final(&state, sum);
+	sha_end(&state, sum);
 	return sodium_bin2hex(hex, sizeof hex, sum, sizeof sum);
 }
 

@@ -14,7 +14,7 @@
 #include "tok/tok.h"
 
 #define LOAD_ADAPTERS 8
-#define LOAD_SESSIONS 3
+#define LOAD_SESSIONS 4
 
 struct adapter { struct gguf *gguf; double scale; char path[1024]; };
 

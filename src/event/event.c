@@ -33,9 +33,13 @@ static unsigned char *put16(unsigned char *p, uint16_t x)
 	return p + 2;
 }
 
-static unsigned char *put32(unsigned char *p, uint32_t x)
+static unsigned char *put32(unsigned char *p, uint32_t x) /* written so that it is one store */
 {
-	return put16(put16(p, (uint16_t)(x >> 16)), (uint16_t)x);
+	p[0] = (unsigned char)(x >> 24);
+	p[1] = (unsigned char)(x >> 16);
+	p[2] = (unsigned char)(x >> 8);
+	p[3] = (unsigned char)x;
+	return p + 4;
 }
 
 static unsigned char *put_float(unsigned char *p, float f)

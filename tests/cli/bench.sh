@@ -31,10 +31,22 @@ has 'bench' 'counts  decode   |processor time of all threads|start to first toke
 run_it bench "$tiny" --pairs 1 --prefill 4 --decode 2 --no-log
 same "bench --no-log: $(head -c 200 err)" $got 0
 grep -q 'cost of' out && no 'bench --no-log speaks of logging'
-for detail in routes full; do # a log's cost, beside a side that ran before it had a trace; it ends
-	timeout -s KILL 60 "$MOESCOPE" bench --audit "$tiny" --detail $detail --pairs 2 --prefill 8 --decode 3 >out 2>err </dev/null
+for detail in counts routes full both; do # a log's cost, beside a side that ran before it had a trace; it ends
+	timeout -s KILL 60 "$MOESCOPE" bench --audit "$tiny" --detail $detail --pairs 2 --prefill 8 --decode 3 --json \
+		>out 2>err </dev/null
 	same "bench --audit at $detail: $(head -c 200 err)" $? 0
-	has "bench --audit at $detail" "cost of an audit log beside logging" "$(cat out)"
+	python3 - $detail out <<'EOF' || no "bench --audit at $detail: not a comparison for each level"
+import json, sys
+want = ["routes", "full"] if sys.argv[1] == "both" else [sys.argv[1]]
+for p in json.load(open(sys.argv[2]))["phases"]:
+    assert [x["detail"] for x in p["logging"]] == want, p
+    for x in p["logging"]:
+        assert x["audit"] and x["cpu_q1"] <= x["cpu_ratio"] <= x["cpu_q3"] and x["ratio"] > 0, x
+EOF
 done
+timeout -s KILL 60 "$MOESCOPE" bench --audit "$tiny" --pairs 1 --prefill 4 --decode 2 >out 2>err </dev/null
+same "bench --audit: $(head -c 200 err)" $? 0
+has "bench --audit" "cost of an audit log beside logging" "$(cat out)"
+same "bench --audit: lines of a level" "$(grep -cE '^  (routes|full) +(prefill|decode) ' out)" 4
 refuse 2 '100000|does not fit in a context of 128' bench "$tiny" --depth 100000 --no-log
 finish

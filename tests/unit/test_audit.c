@@ -10,6 +10,7 @@
 #include <sodium.h>
 #include <unistd.h>
 
+#include "audit/mac.h"
 #include "audit/leaf.h"
 #include "audit/note.h"
 #include "audit/tree.h"
@@ -359,9 +360,69 @@ static int start(void **state)
 	return sodium_init() < 0;
 }
 
+/* RFC 8439, section 2.5.2 and appendix A.3 (vectors 2, 7, 8, 9, 11: carries and the modulus), and
+ * libsodium over lengths around the vectors' groups with keys and messages of extreme bits. */
+static void test_mac(void **state)
+{
+	static const struct { const char *key, *msg, *tag; } vec[] = {
+		{ "85d6be7857556d337f4452fe42d506a80103808afb0db2fd4abff6af4149f51b",
+			"43727970746f6772617068696320466f72756d2052657365617263682047726f7570",
+			"a8061dc1305136c6c22b8baf0c0127a9" },
+		{ "0000000000000000000000000000000036e5f6b5c5e06070f0efca96227a863e", "",
+			"36e5f6b5c5e06070f0efca96227a863e" },
+		{ "0200000000000000000000000000000000000000000000000000000000000000",
+			"ffffffffffffffffffffffffffffffff", "03000000000000000000000000000000" },
+		{ "02000000000000000000000000000000ffffffffffffffffffffffffffffffff",
+			"02000000000000000000000000000000", "03000000000000000000000000000000" },
+		{ "0100000000000000000000000000000000000000000000000000000000000000",
+			"fffffffffffffffffffffffffffffffff0ffffffffffffffffffffffffffffff"
+			"11000000000000000000000000000000", "05000000000000000000000000000000" },
+		{ "0100000000000000000000000000000000000000000000000000000000000000",
+			"fffffffffffffffffffffffffffffffffbfefefefefefefefefefefefefefefe"
+			"01010101010101010101010101010101", "00000000000000000000000000000000" },
+		{ "0100000000000000040000000000000000000000000000000000000000000000",
+			"e33594d7505e43b900000000000000003394d7505e4379cd01000000000000000000000000000000"
+			"0000000000000000" "01000000000000000000000000000000", "14000000000000005500000000000000" },
+	};
+	static unsigned char msg[4200];
+	unsigned char key[MAC_KEY], want[MAC_BYTES], got[MAC_BYTES];
+	struct rng r;
+
+	(void)state;
+	for (int fast = 0; fast < 2; fast++) {
+		mac_fast(fast);
+		for (size_t i = 0; i < sizeof vec / sizeof vec[0]; i++) {
+			size_t n = 0;
+
+			assert_int_equal(sodium_hex2bin(key, sizeof key, vec[i].key, 64, NULL, NULL, NULL), 0);
+			assert_int_equal(sodium_hex2bin(want, sizeof want, vec[i].tag, 32, NULL, NULL, NULL), 0);
+			assert_int_equal(
+				sodium_hex2bin(msg, sizeof msg, vec[i].msg, strlen(vec[i].msg), NULL, &n, NULL), 0);
+			mac_of(msg, n, key, got);
+			assert_memory_equal(got, want, sizeof want);
+		}
+	}
+	rng_seed(&r, 7);
+	for (size_t i = 0; i < 3000; i++) {
+		size_t n = i < 400 ? i : rng_below(&r, sizeof msg);
+		unsigned all = (unsigned)rng_below(&r, 4); /* 1, 3: every bit of the key, the message */
+
+		memset(key, 0xff, sizeof key);
+		memset(msg, 0xff, n);
+		for (size_t k = 0; k < sizeof key && !(all & 1); k++)
+			key[k] = (unsigned char)rng_below(&r, 256);
+		for (size_t k = 0; k < n && !(all & 2); k++)
+			msg[k] = (unsigned char)rng_below(&r, 256);
+		mac_of(msg, n, key, got);
+		crypto_onetimeauth(want, msg, n, key);
+		assert_memory_equal(got, want, sizeof want);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_mac),
 		cmocka_unit_test(test_sha_vectors),
 		cmocka_unit_test(test_sha_against_libsodium),
 		cmocka_unit_test(test_rfc6962_roots),
