@@ -916,7 +916,7 @@ const char *verify_verdict(const struct verify_result *v)
 int verify_status(const struct verify_result *v)
 {
 	return v->n[FIND_TAMPERED] || v->n[FIND_MISSING] ? 1 :
-		v->n[FIND_INCOMPLETE] || !v->anchored ? 2 : 0;
+		v->n[FIND_INCOMPLETE] || !v->leaves || v->anchored_size < v->leaves ? 2 : 0;
 }
 
 const char *verify_blind(size_t i, int anchored)
@@ -951,8 +951,12 @@ void verify_print(const struct verify_result *v, void *file)
 			", imported runs %" PRIu64, v->redacted, v->pruned, v->sealed, v->gaps, v->imported);
 	fprintf(f, "\n  signed: the first %" PRIu64 " leaves; ", v->signed_size);
 	if (v->anchored)
-		fprintf(f, "anchored outside: the first %" PRIu64 "%s\n", v->anchored_size,
-			v->anchored_size < v->leaves ? ". What follows is as good as without an anchor" : "");
+		fprintf(f, "anchored outside: the first %" PRIu64, v->anchored_size);
+	if (v->anchored && v->anchored_size < v->leaves)
+		fprintf(f, ", not the last %" PRIu64 ":\n  those are as good as without an anchor",
+			v->leaves - v->anchored_size);
+	if (v->anchored)
+		fputc('\n', f);
 	else
 		fprintf(f,
 			"anchored outside: none. Tamper-evident against parties without the key,\n  up to "
@@ -985,9 +989,10 @@ void verify_print_json(const struct verify_result *v, const char *findings, void
 		", \"batches\": %" PRIu64 ", \"tokens\": %" PRIu64 ", \"checkpoints\": %" PRIu64
 		", \"redacted\": %" PRIu64 ", \"pruned\": %" PRIu64 ", \"sealed\": %" PRIu64
 		", \"gaps\": %" PRIu64 ", \"imported\": %" PRIu64 ", \"signed_leaves\": %" PRIu64
-		", \"anchored_leaves\": %" PRIu64,
+		", \"anchored_leaves\": %" PRIu64 ", \"unanchored_leaves\": %" PRIu64,
 		v->leaves, root, v->sessions, v->batches, v->tokens, v->checkpoints, v->redacted, v->pruned,
-		v->sealed, v->gaps, v->imported, v->signed_size, v->anchored_size);
+		v->sealed, v->gaps, v->imported, v->signed_size, v->anchored_size,
+		v->leaves - v->anchored_size);
 	fprintf(f, ", \"findings\": [%s], \"cannot_show\": [", findings);
 	for (size_t i = 0; verify_blind(i, v->anchored); i++)
 		fprintf(f, "%s\"%s\"", i ? ", " : "", verify_blind(i, v->anchored));

@@ -55,8 +55,8 @@ struct verify_result {
 int verify_log(struct reader *r, const struct verify_opt *o, struct verify_result *out,
 	struct moe_err *e);
 
-/* "VALID", "TAMPERED" or "INCOMPLETE", and the exit status: 0 valid and anchored, 1 tampered,
- * 2 incomplete or unanchored. */
+/* "VALID", "TAMPERED" or "INCOMPLETE", and the exit status: 0 valid and every leaf is anchored, 1
+ * tampered, 2 incomplete, or leaves are under no anchor. */
 const char *verify_verdict(const struct verify_result *v);
 int verify_status(const struct verify_result *v);
 

@@ -311,8 +311,7 @@ static const struct opt opts[] = {
 		"(default 60)",
 		1, 86400 },
 	{ "seal", 0, OPT_TEXT, &audit_o.seal, "FILE",
-		"init, unseal, replay: encrypt payloads; this key wraps a "
-		"key per subject",
+		"init: encrypt payloads; this key wraps a key per subject; unseal, explain, replay: it",
 		0, 0 },
 	{ "anchor", 0, OPT_TEXT, &audit_o.anchor, "FILE",
 		"verify: checkpoints that were kept elsewhere", 0, 0 },
@@ -366,7 +365,7 @@ const struct cmd cmd_audit = {
 	"  init DB                 start a log: needs --origin and --key; every run is logged from "
 	"then on\n"
 	"  verify DB               is it what it was? needs --pubkey; exit 0 valid, 1 tampered,\n"
-	"                          2 incomplete or unanchored, 3 error\n"
+	"                          2 incomplete, or leaves under no anchor, 3 error\n"
 	"  checkpoint DB           sign what is there and print the checkpoint\n"
 	"  rotate DB               sign with another key from here on: needs --new-key\n"
 	"  anchor DB               put the checkpoint elsewhere: --out FILE appends it; --request "

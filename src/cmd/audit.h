@@ -44,10 +44,6 @@ int audit_number(const char *what, const char *text, uint64_t *out, struct moe_e
 int audit_access(const char *db, enum leaf_kind kind, const char *what, int64_t run, int64_t seq,
 	int64_t token, struct moe_err *e);
 
-/* The subject under which a sequence was sealed. */
-int audit_subject(struct reader *r, int64_t run, uint64_t seq, char *out, size_t size,
-	struct moe_err *e);
-
 /* An action of somebody on a log that is open, in its transaction. */
 int audit_action(struct admin *a, const char *what, struct moe_err *e);
 

@@ -21,9 +21,12 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "cmd/audit.h"
+#include "cmd/audit_recorded.h"
 #include "cmd/engine.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
+
+#define NO_TOKENS "the log holds no decisions of single tokens: "
 
 /* While the model runs. */
 struct rerun {
@@ -86,8 +89,6 @@ static void take_chunk(struct explain *x, const struct cursor_chunk *c)
 
 	x->token = c->tokens[t];
 	x->phase = c->phase;
-	x->domain = c->domain;
-	x->sequence = c->sequence;
 	for (size_t i = 0; i < c->n_layer; i++) {
 		struct explain_layer *f = &x->f[i];
 		size_t pick = t * c->k_row + c->k_at[i];
@@ -102,6 +103,74 @@ static void take_chunk(struct explain *x, const struct cursor_chunk *c)
 		if (c->logits)
 			take_logits(x, f, c->logits + t * c->e_row + c->e_at[i]);
 	}
+}
+
+/* The same from the opened payload of an encrypted leaf. */
+static int take_events(struct explain *x, const struct buf *plain, struct moe_err *e)
+{
+	static const char record[] = "moescope-record/";
+	const unsigned char *p = (const unsigned char *)plain->data;
+	struct event_store *store = malloc(sizeof *store);
+	struct moe_event ev;
+	size_t used, n = 0;
+	int bad = store ? 0 : err_nomem(e, sizeof *store, "decisions");
+
+	if (!bad && plain->len >= sizeof record && !memcmp(p, record, sizeof record - 1))
+		bad = err_set(e, MOE_ERR_INPUT, NO_TOKENS "it has the sums of an import");
+	for (size_t at = 0; !bad && at < plain->len; at += used) {
+		struct explain_layer *f = &x->f[n];
+
+		bad = event_decode(p + at, plain->len - at, store, &ev, &used, e);
+		if (bad || ev.pos != x->pos)
+			continue;
+		if (n == x->info.n_moe_layer || ev.layer != f->layer || ev.n_expert != f->n_expert ||
+			ev.k != f->k) {
+			bad = err_set(e, MOE_ERR_INPUT, "leaf %" PRIu64 ": layer %d has another shape than in "
+				"the run", x->leaf, ev.layer);
+			continue;
+		}
+		x->token = ev.token;
+		x->phase = ev.phase;
+		f->next = -1;
+		memcpy(f->experts, ev.experts, f->k * sizeof *f->experts);
+		memcpy(f->weights, ev.weights, f->k * sizeof *f->weights);
+		f->margin = ev.margin;
+		f->edited = ev.before && (ev.flags & MOE_EV_EDITED);
+		if (f->edited)
+			memcpy(f->before, ev.before, f->k * sizeof *f->before);
+		if (ev.logits)
+			take_logits(x, f, ev.logits);
+		n++;
+	}
+	if (!bad && n < x->info.n_moe_layer)
+		bad = err_set(e, MOE_ERR_INPUT, "leaf %" PRIu64 ": position %" PRIu64 " has %zu of %u layers",
+			x->leaf, x->pos, n, x->info.n_moe_layer);
+	free(store);
+	return bad ? -1 : 0;
+}
+
+/* The token's prefix where it is encrypted, and how its margins stand among those of its sequence. */
+static int scan_sealed(struct explain *x, int32_t *prefix, uint64_t *n_prefix, struct moe_err *e)
+{
+	size_t n_layer = x->info.n_moe_layer;
+	struct recorded c;
+	int rc;
+
+	recorded_init(&c, &x->info);
+	c.seq = x->seq;
+	rc = recorded_sealed(&c, x->r, x->seal, e);
+	*n_prefix = c.n <= x->pos ? c.n : x->pos + 1;
+	for (size_t i = 0; i < *n_prefix; i++)
+		prefix[i] = c.tokens[i];
+	for (size_t i = 0; i < n_layer; i++) {
+		size_t below = 0;
+
+		for (size_t t = 0; t < c.n; t++)
+			below += c.margins[t * n_layer + i] < x->f[i].margin;
+		x->f[i].below = (struct explain_share){ c.n ? (double)below / (double)c.n : NAN, -1 };
+	}
+	recorded_free(&c);
+	return rc < 0 ? -1 : 0;
 }
 
 /* One pass over the run: the token's prefix, and how its margins stand among the others. */
@@ -161,39 +230,67 @@ static int shares(struct explain *x, int64_t domain, struct moe_err *e)
 	return 0;
 }
 
-static int find_token(struct explain *x, struct moe_err *e)
+/* What the leaf holds of the token: from its rows, or opened with --seal. */
+static int read_leaf(struct explain *x, const struct log_row *row, struct buf *payload,
+	struct moe_err *e)
 {
 	struct load_filter f = { .run = x->info.id, .domain = -1, .phase = -1 };
 	struct cursor *cur = NULL;
 	struct cursor_chunk c;
-	struct log_row row = { 0 };
-	struct domain_info *d = NULL;
-	struct buf payload;
 	unsigned char sum[SHA_BYTES];
-	size_t n_d = 0;
+	int bad;
+
+	if (row->leaf.flags & LEAF_SUMS)
+		return err_set(e, MOE_ERR_INPUT, NO_TOKENS "its detail is sums");
+	if (payload_of(x->r, row, payload, e))
+		return -1;
+	x->sealed = (row->leaf.flags & LEAF_SEALED) != 0;
+	if (x->sealed && !audit_o.seal)
+		return err_set(e, MOE_ERR_INPUT, NO_TOKENS "they are encrypted (--seal FILE opens them)");
+	leaf_commit(row->salt, payload->data, payload->len, sum);
+	x->opens = row->has_salt && !memcmp(sum, row->leaf.commit, SHA_BYTES);
+	if (x->sealed)
+		return recorded_open(x->r, x->seal, row, payload, e) || take_events(x, payload, e) ? -1 : 0;
+	cur = cursor_open(x->r, &f, e);
+	bad = !cur || cursor_seek(cur, row->chunk, e) != 1 || cursor_next(cur, &c, e) != 1;
+	if (!bad)
+		take_chunk(x, &c);
+	cursor_close(cur);
+	return bad ? -1 : 0;
+}
+
+/* The sequence's domain. */
+static int find_domain(struct explain *x, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+
+	if (sqlite3_prepare_v2(reader_db(x->r), "SELECT s.domain, d.name FROM sequence s LEFT JOIN "
+			"domain d ON d.id = s.domain WHERE s.run = ? AND s.seq = ?", -1, &st, NULL))
+		return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(reader_db(x->r)));
+	sqlite3_bind_int64(st, 1, x->info.id);
+	sqlite3_bind_int64(st, 2, (int64_t)x->seq);
+	if (sqlite3_step(st) == SQLITE_ROW) {
+		const char *name = (const char *)sqlite3_column_text(st, 1);
+
+		x->domain = sqlite3_column_int64(st, 0);
+		snprintf(x->domain_name, sizeof x->domain_name, "%s", name ? name : "");
+	}
+	sqlite3_finalize(st);
+	return 0;
+}
+
+static int find_token(struct explain *x, struct moe_err *e)
+{
+	struct log_row row = { 0 };
+	struct buf payload;
 	int bad;
 
 	buf_init(&payload, PAYLOAD_MAX);
-	bad = payload_find(x->r, x->info.id, x->seq, x->pos, &x->leaf, e) ||
-		log_read(reader_db(x->r), x->leaf, &row, e) || payload_of(x->r, &row, &payload, e);
-	if (!bad && row.leaf.flags & (LEAF_SEALED | LEAF_SUMS))
-		bad = err_set(e, MOE_ERR_INPUT, "the log holds no decisions of single tokens: %s",
-			row.leaf.flags & LEAF_SEALED ? "they are encrypted" : "its detail is sums");
-	if (!bad) {
-		leaf_commit(row.salt, payload.data, payload.len, sum);
-		x->opens = !memcmp(sum, row.leaf.commit, SHA_BYTES);
-		cur = cursor_open(x->r, &f, e);
-		bad = !cur || cursor_seek(cur, row.chunk, e) != 1 || cursor_next(cur, &c, e) != 1;
-	}
-	if (!bad)
-		take_chunk(x, &c);
-	if (!bad && x->domain && !reader_domains(x->r, x->info.id, &d, &n_d, e))
-		for (size_t i = 0; i < n_d; i++)
-			if (d[i].id == x->domain)
-				snprintf(x->domain_name, sizeof x->domain_name, "%s", d[i].name);
-	free(d);
-	cursor_close(cur);
+	bad = find_domain(x, e) || payload_find(x->r, x->info.id, x->seq, x->pos, &x->leaf, e) ||
+		log_read(reader_db(x->r), x->leaf, &row, e) || read_leaf(x, &row, &payload, e);
 	log_row_free(&row);
+	if (payload.data && x->sealed)
+		sodium_memzero(payload.data, payload.len);
 	buf_free(&payload);
 	return bad ? -1 : 0;
 }
@@ -430,7 +527,7 @@ static int collect(struct explain *x, const char *db, struct moe_err *e)
 	prefix = calloc(x->pos + 1, sizeof *prefix);
 	if (!prefix)
 		return err_nomem(e, (x->pos + 1) * 4, "the prefix");
-	bad = scan(x, prefix, &n_prefix, e) || shares(x, -1, e) ||
+	bad = (x->sealed ? scan_sealed : scan)(x, prefix, &n_prefix, e) || shares(x, -1, e) ||
 		(x->domain && shares(x, x->domain, e)) ||
 		(audit_o.model && with_model(x, prefix, n_prefix, e));
 	free(prefix);
@@ -462,6 +559,7 @@ static void explain_free(struct explain *x)
 	free(x->f);
 	load_free(&x->l);
 	reader_close(x->r);
+	sodium_memzero(x->seal, sizeof x->seal);
 	free(x);
 }
 
@@ -478,6 +576,7 @@ int audit_explain(int argc, char **argv, struct moe_err *e)
 	load_catch_interrupt();
 	x->only_layer = audit_o.layer;
 	bad = audit_number("SEQ", argv[1], &x->seq, e) || audit_number("TOKEN", argv[2], &x->pos, e) ||
+		(audit_o.seal && (sodium_init() < 0 || seal_key_load(x->seal, audit_o.seal, e))) ||
 		!(x->r = reader_open(argv[0], e)) || reader_run(x->r, audit_o.run, &x->info, e) ||
 		collect(x, argv[0], e) || write_out(x, e);
 	explain_free(x);

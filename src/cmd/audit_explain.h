@@ -7,6 +7,7 @@
 
 #include <moescope/event.h>
 
+#include "audit/payload.h"
 #include "audit/sha.h"
 #include "base/buf.h"
 #include "cmd/load.h"
@@ -32,7 +33,9 @@ struct explain_layer {
 	int have_scores;
 	float scores[MOE_MAX_EXPERT];
 	int next;                     /* the expert that would have come, -1 = unknown */
-	struct explain_share below;   /* of decisions of this layer with a smaller margin */
+	/* Of decisions of this layer with a smaller margin; of an encrypted run only `run` is known, and
+	 * it is about the sequence: the others are not opened for this. */
+	struct explain_share below;
 	struct explain_share *share;  /* [k] of the chosen ones */
 	struct explain_mask *mask;    /* [n_mask] */
 	size_t n_mask;
@@ -43,9 +46,10 @@ struct explain {
 	struct run_info info;
 	uint64_t seq, pos, leaf;
 	int32_t token;
-	int64_t domain, sequence;
+	int64_t domain;
 	uint8_t phase;
-	int opens;                    /* the rows are what the leaf commits to */
+	int opens;                    /* what is shown is what the leaf commits to */
+	int sealed;                   /* it was encrypted */
 	char domain_name[64];
 	struct explain_layer *f;      /* [n_moe_layer] */
 	struct loaded l;              /* with --model */
@@ -53,6 +57,7 @@ struct explain {
 	uint64_t rerun_differs;       /* layers where that chose other experts than recorded */
 	char then[2 * SHA_BYTES + 1], now[2 * SHA_BYTES + 1]; /* SHA-256 of the model */
 	int64_t only_layer;           /* -1 = all */
+	unsigned char seal[SEAL_KEY]; /* with --seal */
 };
 
 /* Append it as text for a terminal, as a JSON object, as a page of its own (no script, nothing from

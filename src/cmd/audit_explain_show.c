@@ -68,14 +68,15 @@ static void percent(struct buf *b, const char *before, double share, const char 
 	buf_printf(b, "%s%.1f %%%s", before, 100 * share, after);
 }
 
-static void add_margin(const struct explain_layer *f, struct buf *b)
+static void add_margin(const struct explain *x, const struct explain_layer *f, struct buf *b)
 {
 	if (isnan(f->margin)) {
 		buf_str(b, "not known");
 		return;
 	}
 	buf_printf(b, "%.4g, smaller in ", (double)f->margin);
-	percent(b, "", f->below.run, " of the run's decisions here");
+	percent(b, "", f->below.run, x->sealed ?
+		" of the sequence's decisions here" : " of the run's decisions here");
 	if (f->below.domain >= 0)
 		percent(b, ", in ", f->below.domain, " of the domain's");
 	if (f->below.run < 0.05)
@@ -186,7 +187,7 @@ static void add_layer(const struct explain *x, const struct explain_layer *f, st
 	if (f->next >= 0)
 		buf_printf(b, "\n  next      E%d would have come", f->next);
 	buf_str(b, "\n  margin    ");
-	add_margin(f, b);
+	add_margin(x, f, b);
 	buf_str(b, "\n  usual?    ");
 	add_usual(f, b);
 	for (size_t i = 0; i < f->n_mask; i++) {
@@ -209,8 +210,9 @@ void explain_text(const struct explain *x, struct buf *b)
 	if (*x->info.source)
 		buf_printf(b, "imported from a file of another program, not recorded here: %s\n",
 			show(x->info.source).s);
-	buf_printf(b, "recorded in leaf %" PRIu64 " of the log; the rows %s what the leaf commits to\n",
-		x->leaf, x->opens ? "are" : "ARE NOT");
+	buf_printf(b, "recorded in leaf %" PRIu64 " of the log; %s %s what the leaf commits to\n",
+		x->leaf, x->sealed ? "encrypted, and opened here; what was encrypted" : "the rows",
+		x->sealed ? x->opens ? "is" : "IS NOT" : x->opens ? "are" : "ARE NOT");
 	if (add_rerun(x, b))
 		buf_char(b, '\n');
 	for (size_t i = 0; i < x->info.n_moe_layer; i++)
@@ -269,7 +271,7 @@ static void json_masks(const struct explain_layer *f, struct buf *b)
 	buf_char(b, ']');
 }
 
-static void json_layer(const struct explain_layer *f, struct buf *b)
+static void json_layer(const struct explain *x, const struct explain_layer *f, struct buf *b)
 {
 	buf_printf(b, "{\"layer\": %d, \"chosen\": [", f->layer);
 	for (size_t k = 0; k < f->k; k++) {
@@ -286,7 +288,9 @@ static void json_layer(const struct explain_layer *f, struct buf *b)
 	for (size_t k = 0; f->edited && k < f->k; k++)
 		buf_printf(b, "%s%d%s", k ? ", " : "[", f->before[k], k + 1 == f->k ? "]" : "");
 	number(b, "margin", (double)f->margin);
-	share(b, "margin_below", "margin_below_domain", f->below);
+	share(b, "margin_below", "margin_below_domain", x->sealed ?
+		(struct explain_share){ NAN, -1 } : f->below);
+	number(b, "margin_below_sequence", x->sealed ? f->below.run : NAN);
 	number(b, "share_even", (double)f->k / f->n_expert);
 	if (f->next >= 0) {
 		buf_printf(b, ", \"next\": %d", f->next);
@@ -310,9 +314,9 @@ void explain_json(const struct explain *x, struct buf *b)
 
 	buf_printf(b,
 		"{\"run\": %" PRId64 ", \"sequence\": %" PRIu64 ", \"position\": %" PRIu64
-		", \"token\": %d, \"phase\": \"%s\", \"leaf\": %" PRIu64 ", \"rows_match_leaf\": %s",
+		", \"token\": %d, \"phase\": \"%s\", \"leaf\": %" PRIu64 ", \"rows_match_leaf\": %s, \"sealed\": %s",
 		x->info.id, x->seq, x->pos, x->token, x->phase ? "decode" : "prefill", x->leaf,
-		x->opens ? "true" : "false");
+		x->opens ? "true" : "false", x->sealed ? "true" : "false");
 	string(b, "domain", x->domain_name);
 	string(b, "imported", x->info.source);
 	if (x->rerun) {
@@ -326,7 +330,7 @@ void explain_json(const struct explain *x, struct buf *b)
 	for (size_t i = 0; i < x->info.n_moe_layer; i++)
 		if (is_shown(x, &x->f[i])) {
 			buf_str(b, n++ ? ",\n " : "\n ");
-			json_layer(&x->f[i], b);
+			json_layer(x, &x->f[i], b);
 		}
 	buf_printf(b, "\n], \"note\": \"%s\"}\n", disclaimer);
 }
@@ -408,9 +412,12 @@ static void page_facts(const struct explain *x, struct buf *b)
 		html(b, x->info.source);
 		buf_char(b, '\n');
 	}
-	buf_printf(b, "<dt>Record<dd>leaf %" PRIu64 " of the log%s\n", x->leaf,
-		x->opens ? "; the rows are what it commits to"
-				 : "; <b class=\"warn\">the rows ARE NOT what it commits to</b>");
+	buf_printf(b, "<dt>Record<dd>leaf %" PRIu64 " of the log%s; ", x->leaf,
+		x->sealed ? ", encrypted, opened for this page" : "");
+	buf_printf(b, x->opens ? "%s what it commits to\n" :
+		"<b class=\"warn\">%s what it commits to</b>\n", x->sealed ?
+		x->opens ? "what was encrypted is" : "what was encrypted IS NOT" :
+		x->opens ? "the rows are" : "the rows ARE NOT");
 	buf_init(&words, 4096);
 	if (add_rerun(x, &words)) {
 		buf_str(b,
@@ -485,7 +492,7 @@ static void page_layer(const struct explain *x, const struct explain_layer *f, s
 		buf_str(b, ".</p>\n");
 	}
 	buf_str(b, "<dl>\n<dt>Margin<dd>");
-	add_margin(f, b);
+	add_margin(x, f, b);
 	if (f->next >= 0)
 		buf_printf(b, "\n<dt>Next<dd>E%d would have come", f->next);
 	buf_str(b, "\n<dt>Usual?<dd>");

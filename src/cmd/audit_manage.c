@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cmd/audit.h"
+#include "cmd/audit_recorded.h"
 #include "cmd/show.h"
 #include "event/event.h"
 
@@ -114,22 +115,6 @@ int audit_hold(int argc, char **argv, struct moe_err *e)
 
 /* ---- unseal ---- */
 
-int audit_subject(struct reader *r, int64_t run, uint64_t seq, char *out, size_t size,
-	struct moe_err *e)
-{
-	sqlite3_stmt *st = NULL;
-
-	if (sqlite3_prepare_v2(
-			reader_db(r), "SELECT name FROM sequence WHERE run = ? AND seq = ?", -1, &st, NULL))
-		return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(reader_db(r)));
-	sqlite3_bind_int64(st, 1, run);
-	sqlite3_bind_int64(st, 2, (int64_t)seq);
-	seal_name(out, size, (uint64_t)run, seq, sqlite3_step(st) == SQLITE_ROW ?
-		(const char *)sqlite3_column_text(st, 0) : NULL);
-	sqlite3_finalize(st);
-	return 0;
-}
-
 static int print_position(const struct buf *plain, uint64_t pos, struct moe_err *e)
 {
 	struct event_store *store = malloc(sizeof *store);
@@ -153,11 +138,10 @@ static int print_position(const struct buf *plain, uint64_t pos, struct moe_err 
 
 int audit_unseal(int argc, char **argv, struct moe_err *e)
 {
-	unsigned char master[SEAL_KEY], key[SEAL_KEY];
+	unsigned char master[SEAL_KEY];
 	struct run_info *info = malloc(sizeof *info);
 	struct log_row row = { 0 };
 	struct reader *r = NULL;
-	char subject[512];
 	struct buf plain;
 	uint64_t seq, pos, index;
 	int bad;
@@ -172,19 +156,13 @@ int audit_unseal(int argc, char **argv, struct moe_err *e)
 			sodium_init() < 0 || seal_key_load(master, audit_o.seal, e) ||
 			!(r = reader_open(argv[0], e)) || reader_run(r, audit_o.run, info, e) ||
 			payload_find(r, info->id, seq, pos, &index, e) ||
-			log_read(reader_db(r), index, &row, e) ||
-			audit_subject(r, info->id, seq, subject, sizeof subject, e);
+			log_read(reader_db(r), index, &row, e);
 	if (!bad && !(row.leaf.flags & LEAF_SEALED))
 		bad = err_set(e, MOE_ERR_USAGE, "leaf %" PRIu64 " is not encrypted", index);
-	if (!bad && !row.has_payload)
-		bad = err_set(
-			e, MOE_ERR_INPUT, "leaf %" PRIu64 ": its payload was redacted or pruned", index);
-	bad = bad || seal_subject(reader_db(r), master, subject, 0, key, e) ||
-		seal_open(key, &row.leaf, row.payload, row.n_payload, &plain, e) ||
+	bad = bad || recorded_open(r, master, &row, &plain, e) ||
 		audit_access(argv[0], LEAF_ACCESS, "unseal", info->id, (int64_t)seq, (int64_t)pos, e) ||
 		print_position(&plain, pos, e);
 	sodium_memzero(master, sizeof master);
-	sodium_memzero(key, sizeof key);
 	if (plain.data)
 		sodium_memzero(plain.data, plain.len);
 	buf_free(&plain);

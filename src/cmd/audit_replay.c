@@ -27,8 +27,8 @@
 #include "audit/recorder.h"
 #include "base/err.h"
 #include "base/text.h"
-#include "event/event.h"
 #include "cmd/audit.h"
+#include "cmd/audit_recorded.h"
 #include "cmd/engine.h"
 #include "cmd/record.h"
 #include "cmd/show.h"
@@ -37,23 +37,9 @@ enum verdict { BIT_EXACT, ROUTE_EXACT, ROUTE_EXPLAINED, DIVERGED, NOT_COMPARABLE
 static const char *const verdict_name[] = { "BIT_EXACT", "ROUTE_EXACT", "ROUTE_EXPLAINED",
 	"DIVERGED", "NOT_COMPARABLE" };
 
-/* What is stored of one sequence. */
-struct recorded {
-	uint64_t seq;
-	int64_t sequence;    /* sequence.id */
-	size_t n, cap, n_prompt; /* n_prompt: tokens that were read in, of all turns */
-	int32_t *tokens;     /* [n] */
-	uint8_t *phase;      /* [n] */
-	uint8_t *looked;     /* [n] were the logits of this position digested? */
-	uint16_t *experts;   /* [n][k_row] */
-	float *weights;      /* [n][k_row] */
-	float *margins;      /* [n][n_layer] */
-};
-
 struct replay {
 	struct reader *r;
 	struct run_info info;
-	size_t k_row, k_at[MOE_MAX_LAYER];
 	struct loaded l;
 	struct session *s;
 	struct moe_hook hook;
@@ -72,65 +58,6 @@ struct replay {
 	int n_printed;
 };
 
-/* ---- what is stored ---- */
-
-static void recorded_free(struct recorded *c)
-{
-	free(c->tokens);
-	free(c->phase);
-	free(c->looked);
-	free(c->experts);
-	free(c->weights);
-	free(c->margins);
-	memset(c, 0, sizeof *c);
-}
-
-static int room(struct replay *p, size_t n, struct moe_err *e)
-{
-	struct recorded *c = &p->rec;
-	struct { void **at; size_t bytes; } part[] = { { (void **)&c->tokens, sizeof *c->tokens },
-		{ (void **)&c->phase, 1 }, { (void **)&c->looked, 1 },
-		{ (void **)&c->experts, p->k_row * sizeof *c->experts },
-		{ (void **)&c->weights, p->k_row * sizeof *c->weights },
-		{ (void **)&c->margins, p->info.n_moe_layer * sizeof *c->margins } };
-	size_t cap = c->cap ? c->cap : 256;
-
-	if (n <= c->cap)
-		return 0;
-	while (cap < n)
-		cap *= 2;
-	for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
-		void *q = realloc(*part[i].at, cap * part[i].bytes);
-
-		if (!q)
-			return err_nomem(e, cap * part[i].bytes, "a recorded sequence");
-		*part[i].at = q;
-	}
-	c->cap = cap;
-	return 0;
-}
-
-/* Take a chunk of the sequence in. Positions must follow one another. */
-static int add_chunk(struct replay *p, const struct cursor_chunk *ch, struct moe_err *e)
-{
-	struct recorded *c = &p->rec;
-
-	if (ch->pos != c->n)
-		return 1; /* a hole: not comparable */
-	if (room(p, c->n + ch->n, e))
-		return -1;
-	memcpy(c->tokens + c->n, ch->tokens, ch->n * sizeof *c->tokens);
-	memset(c->phase + c->n, ch->phase, ch->n);
-	memset(c->looked + c->n, 0, ch->n);
-	memcpy(c->weights + c->n * p->k_row, ch->weights, ch->n * p->k_row * sizeof *c->weights);
-	memcpy(c->experts + c->n * p->k_row, ch->experts, ch->n * p->k_row * sizeof *c->experts);
-	memcpy(c->margins + c->n * ch->n_layer, ch->margins, ch->n * ch->n_layer * sizeof *c->margins);
-	c->n += ch->n;
-	if (ch->phase == MOE_PREFILL)
-		c->n_prompt += ch->n;
-	return 0;
-}
-
 /* ---- running it again ---- */
 
 static int compare(void *ctx, const struct moe_route_view *v, struct moe_err *e)
@@ -143,9 +70,9 @@ static int compare(void *ctx, const struct moe_route_view *v, struct moe_err *e)
 		li++;
 	for (uint32_t t = 0; t < v->n_tok && li < p->info.n_moe_layer; t++) {
 		size_t pos = v->pos[t];
-		const uint16_t *was = p->rec.experts + pos * p->k_row + p->k_at[li];
+		const uint16_t *was = p->rec.experts + pos * p->rec.k_row + p->rec.k_at[li];
 		const uint16_t *is = v->experts + (size_t)t * v->k;
-		const float *weights = p->rec.weights + pos * p->k_row + p->k_at[li];
+		const float *weights = p->rec.weights + pos * p->rec.k_row + p->rec.k_at[li];
 		float margin = p->rec.margins[pos * p->info.n_moe_layer + li];
 		int k = 0;
 
@@ -457,11 +384,8 @@ static int against_model(struct replay *p, const char **why_not, struct moe_err 
 	in = model_info(p->l.model);
 	same = in->n_moe_layer == p->info.n_moe_layer;
 	p->exact = !strcmp(p->info.weights, "exact");
-	for (uint32_t i = 0; i < p->info.n_moe_layer && same; i++) {
+	for (uint32_t i = 0; i < p->info.n_moe_layer && same; i++)
 		same = !memcmp(&in->layers[i], &p->info.layers[i], sizeof in->layers[i]);
-		p->k_at[i] = p->k_row;
-		p->k_row += p->info.layers[i].k;
-	}
 	check_model(p);
 	if (!same) {
 		differs(p, "routers: other layers, experts or picks than run %" PRId64 " has", p->info.id);
@@ -478,108 +402,6 @@ static int against_model(struct replay *p, const char **why_not, struct moe_err 
 		return err_nomem(e, p->note.len, "what differs");
 	*why_not = p->note.len && !audit_o.anyway ? p->note.data : NULL;
 	return 0;
-}
-
-/* The decisions of a sequence from its rows: 0, 1 = part of it is missing, -1. */
-static int read_rows(struct replay *p, int64_t sequence, struct moe_err *e)
-{
-	struct load_filter f = { .run = p->info.id, .domain = -1, .phase = -1 };
-	sqlite3_stmt *first = NULL;
-	struct cursor_chunk ch;
-	struct cursor *cur;
-	int64_t id = 0;
-	int got = 0;
-
-	if (sqlite3_prepare_v2(reader_db(p->r),
-			"SELECT id FROM chunk WHERE sequence = ? ORDER BY pos, id LIMIT 1", -1, &first, NULL))
-		return err_set(e, MOE_ERR_INPUT, "%s", sqlite3_errmsg(reader_db(p->r)));
-	sqlite3_bind_int64(first, 1, sequence);
-	if (sqlite3_step(first) == SQLITE_ROW)
-		id = sqlite3_column_int64(first, 0);
-	sqlite3_finalize(first);
-	cur = id ? cursor_open(p->r, &f, e) : NULL;
-	if (!cur)
-		return id ? -1 : 0;
-	if (cursor_seek(cur, id, e) == 1)
-		while ((got = cursor_next(cur, &ch, e)) == 1 && ch.seq == p->rec.seq)
-			if ((got = add_chunk(p, &ch, e)) != 0)
-				goto out;
-	got = got < 0 ? -1 : 0;
-out:
-	cursor_close(cur);
-	return got;
-}
-
-/* The decisions of one opened payload, as add_chunk() takes those of a chunk. */
-static int add_events(struct replay *p, const unsigned char *at, size_t n, struct moe_err *e)
-{
-	struct event_store *store = malloc(sizeof *store);
-	struct recorded *c = &p->rec;
-	struct moe_event ev;
-	size_t used, li = 0;
-	int rc = store ? 0 : err_nomem(e, sizeof *store, "decisions");
-
-	for (size_t i = 0; !rc && i < n; i += used) {
-		size_t pos = c->n;
-
-		rc = event_decode(at + i, n - i, store, &ev, &used, e);
-		if (!rc && (ev.pos != pos || ev.layer != p->info.layers[li].layer ||
-			ev.k != p->info.layers[li].k))
-			rc = 1; /* a hole */
-		if (rc || (rc = room(p, pos + 1, e)))
-			break;
-		c->tokens[pos] = ev.token;
-		c->phase[pos] = ev.phase;
-		c->looked[pos] = 0;
-		memcpy(c->experts + pos * p->k_row + p->k_at[li], ev.experts, ev.k * sizeof *ev.experts);
-		memcpy(c->weights + pos * p->k_row + p->k_at[li], ev.weights, ev.k * sizeof *ev.weights);
-		c->margins[pos * p->info.n_moe_layer + li] = ev.margin;
-		if (++li == p->info.n_moe_layer) {
-			li = 0;
-			c->n++;
-			c->n_prompt += ev.phase == MOE_PREFILL;
-		}
-	}
-	free(store);
-	return rc;
-}
-
-/* The same from leaves that were encrypted, with the subject's key. */
-static int read_sealed(struct replay *p, struct moe_err *e)
-{
-	unsigned char key[SEAL_KEY];
-	sqlite3_stmt *st = NULL;
-	char subject[512];
-	struct buf plain;
-	int rc = 0;
-
-	if (audit_subject(p->r, p->info.id, p->rec.seq, subject, sizeof subject, e) ||
-		seal_subject(reader_db(p->r), p->seal, subject, 0, key, e))
-		return -1;
-	buf_init(&plain, PAYLOAD_MAX);
-	if (sqlite3_prepare_v2(reader_db(p->r),
-			"SELECT idx FROM audit_leaf WHERE run = ? AND seq = ? AND seq <> 0 AND kind = 6 "
-			"ORDER BY idx", -1, &st, NULL))
-		rc = err_set(e, MOE_ERR_INPUT, "the log: %s", sqlite3_errmsg(reader_db(p->r)));
-	sqlite3_bind_int64(st, 1, p->info.id);
-	sqlite3_bind_int64(st, 2, (int64_t)p->rec.seq);
-	while (!rc && sqlite3_step(st) == SQLITE_ROW) {
-		struct log_row row;
-
-		rc = log_read(reader_db(p->r), (uint64_t)sqlite3_column_int64(st, 0), &row, e);
-		if (!rc && (!(row.leaf.flags & LEAF_SEALED) || !row.has_payload))
-			rc = 1;
-		if (!rc)
-			rc = seal_open(key, &row.leaf, row.payload, row.n_payload, &plain, e) ? -1 :
-				add_events(p, (unsigned char *)plain.data, plain.len, e);
-		log_row_free(&row);
-	}
-	sqlite3_finalize(st);
-	sodium_memzero(key, sizeof key);
-	if (plain.data)
-		sodium_memzero(plain.data, plain.len);
-	buf_free(&plain);
-	return rc;
 }
 
 /* All sequences of the run, those without decisions too. */
@@ -599,11 +421,11 @@ static int all_sequences(struct replay *p, const char *why_not, struct moe_err *
 		int got = 0;
 
 		p->rec.seq = (uint64_t)sqlite3_column_int64(st, 1);
-		p->rec.n = p->rec.n_prompt = 0;
+		recorded_clear(&p->rec);
 		if (!why && audit_o.seal)
-			got = read_sealed(p, e);
+			got = recorded_sealed(&p->rec, p->r, p->seal, e);
 		else if (!why)
-			got = read_rows(p, sqlite3_column_int64(st, 0), e);
+			got = recorded_rows(&p->rec, p->r, sqlite3_column_int64(st, 0), e);
 		if (got > 0)
 			why = "decisions are missing: part of it was redacted or dropped";
 		bad = got < 0 || one_sequence(p, why, e);
@@ -633,6 +455,8 @@ int audit_replay(int argc, char **argv, struct moe_err *e)
 	bad = !p->r ||
 		(audit_o.seal && (sodium_init() < 0 || seal_key_load(p->seal, audit_o.seal, e))) ||
 		reader_run(p->r, (int64_t)run, &p->info, e) || load_descriptor(p, e);
+	if (!bad)
+		recorded_init(&p->rec, &p->info);
 	if (!bad)
 		why_not = never(p);
 	bad = bad || (!why_not && against_model(p, &why_not, e)) ||

@@ -4,7 +4,7 @@
  * A program of its own for those who check and do not run models: it links SQLite and libsodium
  * only, opens databases read-only and writes no file. The public key comes from whoever calls it,
  * never from the database. Exit status: 0 valid, 1 tampered (or a proof that does not hold), 2
- * incomplete or unanchored, 3 error.
+ * incomplete or leaves under no anchor, 3 error.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -200,7 +200,8 @@ int main(int argc, char **argv)
 			puts("usage: moescope-verify --pubkey FILE [OPTIONS] DB\n"
 					"       moescope-verify --pubkey FILE --proof FILE\n");
 			opt_help(opts, stdout);
-			puts("\nExit status: 0 valid, 1 tampered, 2 incomplete or unanchored, 3 error.");
+			puts("\nExit status: 0 valid, 1 tampered, 2 incomplete, or leaves under no "
+				"anchor, 3 error.");
 			return 0;
 		} else if (!strcmp(argv[i], "--version")) {
 			printf("moescope-verify %s (%s)\n", MOESCOPE_VERSION, MOESCOPE_COMMIT);

@@ -94,4 +94,54 @@ run_it run -d a.db "$bias" -n 2 -s 1 Hello
 ok "explained" audit explain a.db 1 1 --unlogged --json --model "$bias"
 same "next, as the masked run has it" "$(json "(SELECT sum(l.value ->> 'next' IS NOT (l.value ->> '\$.masked[0].in_place') AND
 	l.value ->> 'next' IS NOT NULL AND json_array_length(l.value, '\$.chosen') = 1) FROM json_each(j, '\$.layers') l)")" 0
+
+# ---- an encrypted run: the same as of an open one, with its key; margins among its own sequence's ----
+ok "sealed" audit init s.db --origin example.org/s --key keys/s --seal keys/seal --detail full
+ok "open" audit init o.db --origin example.org/s --key keys/s --detail full
+ok "another key" audit init other.db --origin example.org/s --key keys/s --seal keys/seal2
+for db in s o; do
+	ok "run $db" run -d $db.db sample:balanced -n 12 -s 3 --name "patient 12" --domain story "Once upon a time"
+	ok "another sequence in $db" run -d $db.db sample:balanced -n 4 -s 4 --name "patient 7" --domain story "He was"
+done
+for pos in 2 9; do
+	for db in s o; do
+		seal=; [ $db = o ] || seal="--seal keys/seal"
+		ok "explain $db" audit explain $db.db 1 $pos --run 1 --json --model sample:balanced $seal
+		cp out $db.json
+	done
+	for db in s o; do
+		cp $db.json out
+		json "(SELECT group_concat(json_remove(value, '\$.margin_below', '\$.margin_below_domain',
+			'\$.margin_below_sequence'), char(10)) FROM json_each(j, '\$.layers'))" >$db.layers
+		json "j ->> 'token', j ->> 'phase', j ->> 'domain', j ->> 'rows_match_leaf', j ->> '\$.rerun.recorded_model',
+			j ->> '\$.rerun.layers_that_differ'" >>$db.layers
+	done
+	[ -s s.layers ] && cmp s.layers o.layers || no "what was encrypted is explained in another way"
+	cp s.json out
+	same "sealed" "$(json "j ->> 'sealed', j ->> '\$.layers[1].margin_below'")" "1|"
+	same "margins of the sequence" "$(json "round(j ->> '\$.layers[1].margin_below_sequence', 6)")" \
+		"$(sqlite3 -cmd ".load $(dirname "$MOESCOPE")/moescope_routing" o.db "SELECT round(avg(margin < (SELECT margin FROM
+		routing WHERE run = 1 AND pos = $pos AND layer = 1 AND rank = 0)), 6) FROM routing WHERE run = 1 AND layer = 1
+		AND rank = 0")"
+done
+ok "sealed, as text" audit explain s.db 1 2 --run 1 --seal keys/seal
+says "sealed, as text" "opened here; what was encrypted is what|sequence's decisions" out
+ok "sealed, as a page" audit explain s.db 1 2 --run 1 --seal keys/seal --html page.html
+says "sealed, as a page" "encrypted, opened for this page|what was encrypted is what it commits to" page.html
+refuse 3 'encrypted (--seal FILE' audit explain s.db 1 2 --run 1
+refuse 3 "does not open the key of subject 'patient 12'" audit explain s.db 1 2 --run 1 --seal keys/seal2
+cp keys/s.pub nokey
+chmod 600 nokey
+refuse 3 'not a sealing key' audit explain s.db 1 2 --run 1 --seal nokey
+chmod 644 keys/seal2
+refuse 3 'others may read' audit explain s.db 1 2 --run 1 --seal keys/seal2
+ok "a second run of the subject" run -d s.db sample:balanced -n 3 -s 3 --name "patient 12" "Once"
+same "accesses are logged" "$(sqlite3 s.db "SELECT count(*) FROM audit_leaf WHERE kind = 17 AND CAST(payload AS TEXT) LIKE '%explain%'")" 4
+ok "redaction" audit redact s.db 1 1 --basis "asked for"
+refuse 3 'redacted or pruned' audit explain s.db 1 2 --run 1 --seal keys/seal
+refuse 3 "no key for subject 'patient 12'" audit explain s.db 1 0 --run 3 --seal keys/seal
+ok "what is left" audit explain s.db 1 2 --run 2 --seal keys/seal
+run_it audit replay s.db 3 --model sample:balanced --seal keys/seal
+same "replay of what a destroyed key had sealed" $got 2
+says "replay of what a destroyed key had sealed" 'NOT_COMPARABLE|1 sequences' out
 finish

@@ -45,8 +45,19 @@ says json '"verdict": "VALID"|"anchored": true|nothing after the newest anchor' 
 # What was written after the anchor can be cut off again: the verdict says how far the anchor reaches.
 cp a.db later.db
 gen "a run after the anchor" "$tiny" -d later.db -n 5 -s 1 Hello
-v 0 -p keys/k.pub later.db --deep --anchor anchors
-says "past the anchor" 'VALID|What follows is as good as without|nothing after the newest anchor was cut off' out
+v 2 -p keys/k.pub later.db --deep --anchor anchors
+says "past the anchor" 'VALID|as good as without an anchor|nothing after the newest anchor was cut off' out
+for how in "$verify -p keys/k.pub later.db" "$MOESCOPE audit verify later.db --pubkey keys/k.pub"; do
+	$how --json --anchor anchors >out 2>err
+	same "exit past the anchor" $? 2
+	same "leaves past the anchor" "$(sqlite3 later.db "SELECT (SELECT count(*) FROM audit_leaf) - anchored,
+		unanchored, status, verdict FROM (SELECT j ->> 'anchored_leaves' AS anchored, j ->> 'unanchored_leaves' AS
+		unanchored, j ->> 'status' AS status, j ->> 'verdict' AS verdict FROM (SELECT CAST(readfile('out') AS TEXT) AS j))")" \
+		"$(($(q later.db 'SELECT count(*) FROM audit_leaf') - $(q a.db 'SELECT count(*) FROM audit_leaf')))|$((
+		$(q later.db 'SELECT count(*) FROM audit_leaf') - $(q a.db 'SELECT count(*) FROM audit_leaf')))|2|VALID"
+done
+ok "an anchor of the rest" audit anchor later.db -o later.anchors
+v 0 -p keys/k.pub later.db --anchor later.anchors
 v 3 -p keys/k.pub nothing.db
 v 3 -p keys/k a.db # a private key is no public one
 v 3 a.db
@@ -113,6 +124,8 @@ says "the same error" '"verdict": "ERROR", "status": 3, "error": "' out
 # ---- keys ----
 ok rotate audit rotate a.db --new-key keys/k2
 gen "a run under the new key" "$tiny" -d a.db -n 4 -s 1 Hello
+v 2 -p keys/k.pub a.db --deep --anchor anchors # what came after the anchor is not anchored
+ok "an anchor by the new key" audit anchor a.db -o anchors
 v 0 -p keys/k.pub a.db --deep --anchor anchors
 v 0 -p keys/k2.pub a.db --deep --anchor anchors
 ok "somebody else's key" audit init other.db --origin example.org/a --key keys/other
