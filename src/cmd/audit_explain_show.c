@@ -83,6 +83,13 @@ static void add_margin(const struct explain *x, const struct explain_layer *f, s
 		buf_str(b, ": a close one");
 }
 
+static void add_next(const struct explain_layer *f, const char *before, struct buf *b)
+{
+	buf_printf(b, "%sE%d would have come", before, f->next);
+	if (f->have_scores)
+		buf_printf(b, ", with the score %.4f", (double)f->scores[f->next]);
+}
+
 static void add_usual(const struct explain_layer *f, struct buf *b)
 {
 	size_t r = rarest(f);
@@ -102,14 +109,14 @@ static void add_mask(const struct explain *x, const struct explain_mask *m, enum
 		buf_printf(b, "comes E%d; ", m->in_place);
 	else
 		buf_str(b, "several choices change; ");
-	buf_printf(b, "the next token's distribution moves by %.4f nats; the likeliest is %s", m->kl,
-		m->top_before == m->top_after ? "still " : "");
+	buf_printf(b, "the next token's distribution moves by %.4f nats; the likeliest %s ", m->kl,
+		m->top_before == m->top_after ? "stays" : "was");
 	token_text(x, m->top_before, where, b);
+	buf_printf(b, ", its probability goes from %.3f to %.3f", m->p_before, m->p_after);
 	if (m->top_before != m->top_after) {
-		buf_str(b, ", then ");
+		buf_str(b, "; it becomes ");
 		token_text(x, m->top_after, where, b);
 	}
-	buf_printf(b, ", its probability goes from %.3f to %.3f", m->p_before, m->p_after);
 }
 
 /* What a reader must know about the run again before believing it; 0 = nothing was run. */
@@ -185,10 +192,10 @@ static void add_layer(const struct explain *x, const struct explain_layer *f, st
 		add_scores(f, b);
 	}
 	if (f->next >= 0)
-		buf_printf(b, "\n  next      E%d would have come", f->next);
+		add_next(f, "\n  next      ", b);
 	buf_str(b, "\n  margin    ");
 	add_margin(x, f, b);
-	buf_str(b, "\n  usual?    ");
+	buf_str(b, "\n  common?   ");
 	add_usual(f, b);
 	for (size_t i = 0; i < f->n_mask; i++) {
 		buf_str(b, "\n  masked    ");
@@ -445,17 +452,18 @@ static void page_chosen(const struct explain_layer *f, struct buf *b)
 {
 	int domain = f->share[0].domain >= 0;
 
-	buf_printf(b, "<table>\n<tr><th>expert<th>weight%s<th>in the run%s<th class=\"wide\">weight\n",
-		f->have_scores ? "<th>score" : "", domain ? "<th>in the domain" : "");
+	buf_printf(b,
+		"<table>\n<tr><th>chosen<th class=\"wide\" colspan=\"2\">gate weight%s<th>share of run%s\n",
+		f->have_scores ? "<th>score" : "", domain ? "<th>share of domain" : "");
 	for (size_t k = 0; k < f->k; k++) {
-		buf_printf(b, "<tr class=\"c\"><td>E%d<td>%.3f", f->experts[k], (double)f->weights[k]);
+		buf_printf(b, "<tr class=\"c\"><td>E%d<td>%.3f<td class=\"wide\">", f->experts[k],
+			(double)f->weights[k]);
+		bar(b, (double)f->weights[k], 1);
 		if (f->have_scores)
 			buf_printf(b, "<td>%.4f", (double)f->scores[f->experts[k]]);
 		percent(b, "<td>", f->share[k].run, "");
 		if (domain)
 			percent(b, "<td>", f->share[k].domain, "");
-		buf_str(b, "<td class=\"wide\">");
-		bar(b, (double)f->weights[k], 1);
 		buf_char(b, '\n');
 	}
 	buf_str(b, "</table>\n");
@@ -494,8 +502,8 @@ static void page_layer(const struct explain *x, const struct explain_layer *f, s
 	buf_str(b, "<dl>\n<dt>Margin<dd>");
 	add_margin(x, f, b);
 	if (f->next >= 0)
-		buf_printf(b, "\n<dt>Next<dd>E%d would have come", f->next);
-	buf_str(b, "\n<dt>Usual?<dd>");
+		add_next(f, "\n<dt>Next<dd>", b);
+	buf_str(b, "\n<dt>How common<dd>");
 	add_usual(f, b);
 	for (size_t i = 0; i < f->n_mask; i++) {
 		buf_str(b, "\n<dt>Masked<dd>");

@@ -67,7 +67,8 @@ for seq in $hostile "$last"; do
 	cp page.html out
 	: >err
 	harmless "page $seq"
-	says "page $seq" "default-src 'none'; style-src 'sha256-|viewport|Masked|Margin|not a cause|leaf " page.html
+	says "page $seq" "default-src 'none'; style-src 'sha256-|viewport|Masked|Margin|not a cause|leaf |gate weight" page.html
+	same "page $seq: columns that are called weight" "$(grep -o '<tr><th>.*' page.html | head -1 | grep -o weight | wc -l)" 1
 	# The policy's hash is that of the one style.
 	want=$(sed -n 's/.*<style>\(.*\)<\/style>.*/\1/p' page.html | tr -d '\n' | openssl dgst -sha256 -binary | base64)
 	grep -qF "sha256-$want'" page.html || no "page $seq: the policy does not allow its style"
