@@ -116,7 +116,9 @@ int admin_same_directory(const char *db, const char *file)
 
 /* ---- holds ---- */
 
-/* Is the sequence held, or its run? The newest hold leaf of either counts. 1, 0, -1. */
+enum { HELD_RUN = 1, HELD_ONE = 2 };
+
+/* Is the sequence held, or its run? The newest hold leaf of either counts. Bits, 0 = no, -1. */
 static int held(struct admin *a, uint64_t run, uint64_t seq, struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
@@ -143,7 +145,37 @@ static int held(struct admin *a, uint64_t run, uint64_t seq, struct moe_err *e)
 			one = !strcmp(what, "hold");
 	}
 	sqlite3_finalize(st);
-	return rc == SQLITE_DONE ? whole || one : fail(a, "reading holds", e);
+	if (rc != SQLITE_DONE)
+		return fail(a, "reading holds", e);
+	return (whole ? HELD_RUN : 0) | (one ? HELD_ONE : 0);
+}
+
+/* Is there anything to hold, or a hold to lift? */
+static int can_hold(struct admin *a, const struct admin_range *r, int release, struct moe_err *e)
+{
+	sqlite3_stmt *st = NULL;
+	char what[80];
+	int rc, on;
+
+	snprintf(what, sizeof what, r->seq < 0 ? "run %lld" : "run %lld, sequence %lld",
+		(long long)r->run, (long long)r->seq);
+	if (release) {
+		on = held(a, (uint64_t)r->run, (uint64_t)r->seq, e);
+		if (on >= 0 && !(on & (r->seq < 0 ? HELD_RUN : HELD_ONE)))
+			return err_set(e, MOE_ERR_USAGE, "%s is not held%s", what,
+				on ? " itself, its run is" : "");
+		return on < 0 ? -1 : 0;
+	}
+	if (sqlite3_prepare_v2(a->db, "SELECT 1 FROM audit_leaf WHERE run = ?1 AND (?2 < 0 OR seq = ?2) "
+			"AND kind <> 15 LIMIT 1", -1, &st, NULL))
+		return fail(a, "looking for what is to be held", e);
+	sqlite3_bind_int64(st, 1, r->run);
+	sqlite3_bind_int64(st, 2, r->seq);
+	rc = sqlite3_step(st);
+	sqlite3_finalize(st);
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		return fail(a, "looking for what is to be held", e);
+	return rc == SQLITE_ROW ? 0 : err_set(e, MOE_ERR_USAGE, "the log has nothing of %s", what);
 }
 
 int admin_hold(struct admin *a, const struct admin_range *r, int release, const char *reason,
@@ -152,6 +184,8 @@ int admin_hold(struct admin *a, const struct admin_range *r, int release, const 
 	struct buf rec;
 	int bad;
 
+	if (can_hold(a, r, release, e))
+		return -1;
 	buf_init(&rec, 65536);
 	record_begin(&rec, "hold");
 	record_text(&rec, "action", release ? "release" : "hold");

@@ -18,6 +18,7 @@
 #include "audit/rotate.h"
 #include "audit/payload.h"
 #include "base/err.h"
+#include "cmd/audit_say.h"
 #include "cmd/show.h"
 
 struct audit_opts audit_o = { .sequence = -1,
@@ -215,18 +216,26 @@ static int init(int argc, char **argv, struct moe_err *e)
 	if (bad)
 		err_wrap(e, "%s", argv[0]);
 	bad = admin_close(&a, bad, e) || bad;
-	if (!bad) {
+	if (!bad)
 		note_key_text(&s.key, text);
+	if (!bad && audit_o.json) {
+		const struct say f[] = { { "database", argv[0], 0 }, { "origin", p.origin, 0 },
+			{ "key", audit_o.key, 0 }, { "public_key_file", pub, 0 }, { "public_key", text, 0 },
+			{ "seal", audit_o.seal, SAY_NULL } };
+
+		audit_say("init", f, sizeof f / sizeof f[0]);
+	} else if (!bad) {
 		printf("log '%s' in %s; signed with %s\npublic key, for those who verify, in %s:\n%s\n",
 			p.origin, show(argv[0]).s, show(audit_o.key).s, show(pub).s, text);
-		note_secret_forget(&s);
 	}
+	if (!bad)
+		note_secret_forget(&s);
 	return bad ? -1 : 0;
 }
 
 static int rotate(int argc, char **argv, struct moe_err *e)
 {
-	char pub[PATH_MAX], path[PATH_MAX];
+	char pub[PATH_MAX], path[PATH_MAX], text[NOTE_KEY_TEXT];
 	struct note_secret new;
 	struct admin a;
 	int bad;
@@ -242,7 +251,13 @@ static int rotate(int argc, char **argv, struct moe_err *e)
 	if (!bad)
 		bad = log_rotate(&a.log, &a.key, &new, path, audit_who(), e);
 	bad = admin_close(&a, bad, e) || bad;
-	if (!bad)
+	if (!bad && audit_o.json) {
+		const struct say f[] = { { "database", argv[0], 0 }, { "key", audit_o.new_key, 0 },
+			{ "public_key_file", pub, 0 }, { "public_key", text, 0 } };
+
+		note_key_text(&new.key, text);
+		audit_say("rotate", f, sizeof f / sizeof f[0]);
+	} else if (!bad)
 		printf(
 			"from here on %s signs; its public key is in %s\nthe old key still verifies the log: "
 			"keep "

@@ -39,6 +39,9 @@ const char *audit_who(void);
 /* A whole number that an operand holds. */
 int audit_number(const char *what, const char *text, uint64_t *out, struct moe_err *e);
 
+/* The operands DB RUN [SEQ] of a verb, but DB; r->seq -1 = none given. */
+int audit_range(const char *verb, int argc, char **argv, struct admin_range *r, struct moe_err *e);
+
 /* Log that somebody read or took away part of the log, before it is shown. With --unlogged, or when
  * the database cannot be written and the log is best effort, it says so on stderr instead. */
 int audit_access(const char *db, enum leaf_kind kind, const char *what, int64_t run, int64_t seq,

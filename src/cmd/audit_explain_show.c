@@ -364,13 +364,14 @@ static const char style[] =
 	"white-space:nowrap}"
 	"th{font-weight:600;color:var(--dim);font-size:.85rem;white-space:normal;overflow-wrap:normal}"
 	"th:first-child,td:first-child{text-align:left;padding-left:0}"
-	".wide{width:40%;text-align:left}svg{display:block;width:100%;height:.7rem}"
+	".wide{width:40%;text-align:left}details .wide{width:65%}svg{display:block;width:100%;height:.7rem}"
 	"rect{fill:var(--bar2)}.c rect{fill:var(--bar)}.c td:first-child{font-weight:600}"
 	"summary{cursor:pointer;margin:.6rem 0 .3rem}"
 	"dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.75rem 0}"
 	"dt{color:var(--dim)}dd{margin:0}"
 	"@media(max-width:32rem){dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}"
-	"table{font-size:.9rem}th,td{padding:.25rem .2rem}.wide{width:20%;padding-right:0}}";
+	"table{font-size:.9rem}th,td{padding:.25rem .2rem}.wide{width:20%;"
+	"padding-right:0}details .wide{width:50%}}";
 
 /* The policy names the one style by its hash: nothing else can be added to the page. */
 static void page_head(const struct explain *x, struct buf *b)
@@ -434,7 +435,8 @@ static void page_facts(const struct explain *x, struct buf *b)
 		buf_char(b, '\n');
 	}
 	buf_free(&words);
-	buf_str(b, "</dl>\n");
+	buf_str(b, "</dl>\n<p class=\"dim\">A share says for how many tokens this layer chose the expert, of "
+		"all of the run or of the domain.</p>\n");
 }
 
 /* A bar of value v on a scale that ends at `full`. */

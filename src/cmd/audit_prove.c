@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,23 @@
 #include "audit/proof.h"
 #include "base/err.h"
 #include "cmd/audit.h"
+#include "cmd/audit_say.h"
 #include "cmd/show.h"
 
 /* ---- prove ---- */
+
+/* A proof is JSON itself; what is said of it only where it goes into a file. */
+static int put_proof(const char *kind, const struct buf *proof, struct moe_err *e)
+{
+	const struct say f[] = { { "kind", kind, 0 }, { "file", audit_o.out, 0 },
+		{ "bytes", NULL, (int64_t)proof->len } };
+
+	if (audit_write_file(audit_o.out ? audit_o.out : "-", proof->data, proof->len, e))
+		return -1;
+	if (audit_o.json && audit_o.out && strcmp(audit_o.out, "-"))
+		audit_say("prove", f, 3);
+	return 0;
+}
 
 static int prove_token(const char *db, const char *seq_text, const char *pos_text,
 	struct moe_err *e)
@@ -50,7 +65,7 @@ static int prove_token(const char *db, const char *seq_text, const char *pos_tex
 		proof_inclusion(reader_db(r), index, (int64_t)pos, !audit_o.sealed, payload.data,
 			payload.len, &out, e);
 	if (!bad)
-		bad = audit_write_file(audit_o.out ? audit_o.out : "-", out.data, out.len, e);
+		bad = put_proof("inclusion", &out, e);
 	log_row_free(&row);
 	reader_close(r);
 	buf_free(&payload);
@@ -77,7 +92,7 @@ int audit_prove(int argc, char **argv, struct moe_err *e)
 	buf_init(&out, 1 << 20);
 	bad = audit_access(argv[0], LEAF_ACCESS, "prove consistency", 0, -1, -1, e) ||
 		proof_consistency(reader_db(r), (uint64_t)audit_o.from, (uint64_t)audit_o.to, &out, e) ||
-		audit_write_file(audit_o.out ? audit_o.out : "-", out.data, out.len, e);
+		put_proof("consistency", &out, e);
 	buf_free(&out);
 	reader_close(r);
 	return bad ? -1 : 0;
@@ -151,8 +166,9 @@ static int request(const char *out, const char *note, size_t n, struct moe_err *
 }
 
 /* A response for one of the checkpoints of the log is kept beside it, once openssl has verified
- * it. */
-static int response(struct admin *a, const char *file, const char *ca, struct moe_err *e)
+ * it; *size: how many leaves that one has. */
+static int response(struct admin *a, const char *file, const char *ca, int64_t *size,
+	struct moe_err *e)
 {
 	char path[] = "/tmp/moescope-note-XXXXXX";
 	char *const argv[] = { "openssl", "ts", "-verify", "-data", path, "-in",
@@ -188,9 +204,7 @@ static int response(struct admin *a, const char *file, const char *ca, struct mo
 		sqlite3_bind_blob(add, 3, der, (int)n, SQLITE_STATIC);
 		if (sqlite3_step(add) != SQLITE_DONE)
 			bad = err_set(e, MOE_ERR_SYS, "storing the time stamp: %s", sqlite3_errmsg(a->db));
-		else
-			printf(
-				"time stamp kept for the checkpoint of %lld leaves\n", sqlite3_column_int64(st, 0));
+		*size = sqlite3_column_int64(st, 0);
 	}
 	if (!bad && !found)
 		bad = err_set(
@@ -201,12 +215,26 @@ static int response(struct admin *a, const char *file, const char *ca, struct mo
 	return bad;
 }
 
+/* note NULL: a time stamp was kept, nothing else. */
+static int say_anchored(const char *note, size_t n, int64_t stamped, struct moe_err *e)
+{
+	const struct say put[] = { { "file", audit_o.out, SAY_NULL },
+		{ "request", audit_o.request, SAY_NULL } };
+	const struct say kept[] = { { "leaves", NULL, stamped }, { "stamp", audit_o.stamp, 0 } };
+
+	if (note)
+		return audit_say_note("anchor", note, n, put, 2, e);
+	audit_say("stamp", kept, 2);
+	return 0;
+}
+
 int audit_anchor(int argc, char **argv, struct moe_err *e)
 {
 	struct admin a;
 	char *note = NULL;
+	int64_t stamped = 0;
 	size_t n = 0;
-	int bad;
+	int bad, to_stdout;
 
 	if (argc != 1 || !(audit_o.out || audit_o.request || audit_o.stamp))
 		return err_set(e, MOE_ERR_USAGE,
@@ -219,15 +247,20 @@ int audit_anchor(int argc, char **argv, struct moe_err *e)
 		return -1;
 	bad = audit_action(&a, audit_o.stamp ? "keep a time stamp" : "anchor", e);
 	if (!bad)
-		bad = audit_o.stamp ? response(&a, audit_o.stamp, audit_o.stamp_ca, e) :
+		bad = audit_o.stamp ? response(&a, audit_o.stamp, audit_o.stamp_ca, &stamped, e) :
 			log_checkpoint(&a.log, &a.key, e) || log_note(a.db, UINT64_MAX, &note, &n, e);
 	bad = admin_close(&a, bad, e) || bad;
-	if (!bad && audit_o.out) /* published only once it is durable */
+	to_stdout = audit_o.out && !strcmp(audit_o.out, "-");
+	if (!bad && audit_o.out && !to_stdout) /* published only once it is durable */
 		bad = append_anchor(audit_o.out, note, n, e);
 	if (!bad && audit_o.request)
 		bad = request(audit_o.request, note, n, e);
-	if (!bad && note && strcmp(audit_o.out ? audit_o.out : "", "-"))
-		printf("anchored: %.*s", (int)n, note);
+	if (!bad && audit_o.json)
+		bad = say_anchored(note, n, stamped, e);
+	else if (!bad && note)
+		printf("%s%.*s", to_stdout ? "" : "anchored: ", (int)n, note);
+	else if (!bad)
+		printf("time stamp kept for the checkpoint of %" PRId64 " leaves\n", stamped);
 	free(note);
 	return bad ? -1 : 0;
 }

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "cmd/audit.h"
+#include "cmd/audit_say.h"
 #include "cmd/show.h"
 
 static void say(void *ctx, enum finding f, const char *text)
@@ -118,8 +119,13 @@ int audit_checkpoint(int argc, char **argv, struct moe_err *e)
 	bad = audit_action(&a, "checkpoint", e) || log_checkpoint(&a.log, &a.key, e) ||
 		log_note(a.db, UINT64_MAX, &note, &n, e);
 	bad = admin_close(&a, bad, e) || bad; /* shown only once it is durable */
-	if (!bad)
+	if (!bad && (audit_o.out || !audit_o.json))
 		bad = audit_write_file(audit_o.out ? audit_o.out : "-", note, n, e);
+	if (!bad && audit_o.json) {
+		const struct say f[] = { { "file", audit_o.out, SAY_NULL } };
+
+		bad = audit_say_note("checkpoint", note, n, f, 1, e);
+	}
 	free(note);
 	return bad ? -1 : 0;
 }
