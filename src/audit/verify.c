@@ -6,7 +6,7 @@
  * that run beside; the redactions are read first, into intervals, and are themselves leaves of the
  * pass.
  */
-#include "audit/verify.h"
+#include "audit/verify_state.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -14,10 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "audit/deep.h"
 #include "audit/payload.h"
-#include "audit/proof.h"
-#include "audit/rotate.h"
 #include "base/err.h"
 
 #define STEP_NS INT64_C(2000000000)
@@ -25,57 +22,7 @@
 #define LATE 4 /* a heartbeat that is this many periods late is a hole */
 #define TOLD_MOST 100 /* findings of a kind that are told one by one */
 
-/* Leaves from..to were taken away by leaf `by`, whose clock said `wall`. */
-struct span { uint64_t from, to, by, wall; int prune; };
-
-struct anchor { struct checkpoint c; size_t at, len; int done; };
-
-struct verify {
-	const struct verify_opt *o;
-	struct verify_result *out;
-	struct reader *r;
-	sqlite3 *db;
-	struct tree tree;
-	struct leaf prev;
-	uint64_t n;                  /* leaves that the table claims */
-	struct note_key key[LOG_KEYS_MAX];
-	uint64_t key_from[LOG_KEYS_MAX]; /* leaf that put the key in force */
-	size_t n_key;
-	int pinned;                  /* a key of the log is one of the caller's */
-	struct span *span;
-	size_t n_span;
-	struct anchor *anchor;
-	size_t n_anchor;
-	sqlite3_stmt *notes;         /* checkpoints by size */
-	int note_ready;
-	uint64_t note_size;
-	uint64_t session;            /* run of the open session, 0 = none */
-	unsigned char descriptor[SHA_BYTES];
-	int64_t runs_before, heartbeat_ns, retain, checkpoint_s;
-	char detail[16], loss[16];
-	int encrypted;
-	struct log_nodes nodes;      /* the stored subtree roots, compared with what the leaves give */
-	struct deep *deep;
-	int deep_failed;
-	struct moe_err deep_err;
-	struct cursor *cursor;
-	uint64_t cursor_run;
-	struct buf scratch;
-	uint64_t stored_batches;     /* that must have a row in chunk */
-	int aborted;
-};
-
-const char *finding_name(enum finding f)
-{
-	static const char *const name[] = { "TAMPERED", "MISSING", "INCOMPLETE", "REMARK" };
-
-	return name[f];
-}
-
-static void find(struct verify *v, enum finding f, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void find(struct verify *v, enum finding f, const char *fmt, ...)
+void verify_find(struct verify *v, enum finding f, const char *fmt, ...)
 {
 	char text[800];
 	va_list ap;
@@ -90,7 +37,7 @@ static void find(struct verify *v, enum finding f, const char *fmt, ...)
 		v->o->found(v->o->ctx, f, "more of this kind are counted, not told");
 }
 
-static int sql_fail(struct verify *v, const char *what, struct moe_err *e)
+int verify_sql(struct verify *v, const char *what, struct moe_err *e)
 {
 	return err_set(e, MOE_ERR_INPUT, "%s: reading %s: %s", sqlite3_db_filename(v->db, "main"), what,
 		sqlite3_errmsg(v->db));
@@ -99,7 +46,7 @@ static int sql_fail(struct verify *v, const char *what, struct moe_err *e)
 static int prep(struct verify *v, sqlite3_stmt **st, const char *what, const char *sql,
 	struct moe_err *e)
 {
-	return sqlite3_prepare_v2(v->db, sql, -1, st, NULL) ? sql_fail(v, what, e) : 0;
+	return sqlite3_prepare_v2(v->db, sql, -1, st, NULL) ? verify_sql(v, what, e) : 0;
 }
 
 /* ---- what is read before the pass ---- */
@@ -152,7 +99,7 @@ static int load_spans(struct verify *v, struct moe_err *e)
 				bad = add_span(v, l.value, l.n_value, &by, e);
 	}
 	if (!bad && rc != SQLITE_DONE)
-		bad = sql_fail(v, "redactions", e);
+		bad = verify_sql(v, "redactions", e);
 	sqlite3_finalize(st);
 	if (v->n_span)
 		qsort(v->span, v->n_span, sizeof *v->span, by_from);
@@ -187,245 +134,6 @@ static const struct span *span_of(const struct verify *v, uint64_t index)
 	return lo < v->n_span && v->span[lo].from <= index ? &v->span[lo] : NULL;
 }
 
-/* Notes that the caller kept; who signed them is asked once the log's keys are known. */
-static int load_anchors(struct verify *v, struct moe_err *e)
-{
-	size_t at = 0;
-
-	while (v->o->anchor && at < v->o->n_anchor) {
-		size_t text, used;
-		struct anchor *a;
-
-		if (note_shape(v->o->anchor + at, v->o->n_anchor - at, &text, &used, e))
-			return err_wrap(e, "the anchor, at byte %zu", at);
-		a = realloc(v->anchor, (v->n_anchor + 1) * sizeof *a);
-		if (!a)
-			return err_nomem(e, (v->n_anchor + 1) * sizeof *a, "anchors");
-		v->anchor = a;
-		a += v->n_anchor++;
-		memset(a, 0, sizeof *a);
-		a->at = at;
-		a->len = used;
-		if (checkpoint_read(&a->c, v->o->anchor + at, text, e))
-			return err_wrap(e, "the anchor, at byte %zu", at);
-		at += used;
-	}
-	if (v->o->anchor && !v->n_anchor)
-		return err_set(e, MOE_ERR_INPUT, "the anchor holds no checkpoint");
-	return 0;
-}
-
-/* ---- keys ---- */
-
-static int is_pinned(const struct verify *v, const struct note_key *k)
-{
-	for (size_t i = 0; i < v->o->n_key; i++)
-		if (!strcmp(v->o->keys[i].name, k->name) && !memcmp(v->o->keys[i].pub, k->pub, 32))
-			return 1;
-	return 0;
-}
-
-static int add_key(struct verify *v, const char *vkey, uint64_t from)
-{
-	struct moe_err e;
-	struct note_key k;
-
-	if (v->n_key == LOG_KEYS_MAX || note_key_read(&k, vkey, strlen(vkey), &e))
-		return -1;
-	v->key_from[v->n_key] = from;
-	v->key[v->n_key++] = k;
-	v->pinned |= is_pinned(v, &k);
-	return 0;
-}
-
-/* A rotation is signed by the key that goes and the key that comes, over the same statement. */
-static void meet_rotation(struct verify *v, const struct leaf *l, const char *p, size_t n)
-{
-	char old[NOTE_KEY_TEXT], new[NOTE_KEY_TEXT], now[NOTE_KEY_TEXT], sig[2][200];
-	unsigned char raw[2][64];
-	struct note_key k;
-	struct moe_err e;
-	struct buf st;
-	size_t len;
-	int good;
-
-	buf_init(&st, 4096);
-	good = v->n_key && !record_get(p, n, "old", old, sizeof old) &&
-		!record_get(p, n, "new", new, sizeof new) &&
-		!record_get(p, n, "old_signature", sig[0], sizeof sig[0]) &&
-		!record_get(p, n, "new_signature", sig[1], sizeof sig[1]) &&
-		!sodium_hex2bin(raw[0], 64, sig[0], strlen(sig[0]), NULL, &len, NULL) && len == 64 &&
-		!sodium_hex2bin(raw[1], 64, sig[1], strlen(sig[1]), NULL, &len, NULL) && len == 64 &&
-		!note_key_read(&k, new, strlen(new), &e);
-	if (good) {
-		note_key_text(&v->key[v->n_key - 1], now);
-		rotation_statement(&st, v->out->origin, v->n_key, old, new);
-		good = !st.failed && !strcmp(now, old) &&
-			!crypto_sign_verify_detached(raw[0], (void *)st.data, st.len,
-				v->key[v->n_key - 1].pub) &&
-			!crypto_sign_verify_detached(raw[1], (void *)st.data, st.len, k.pub);
-	}
-	buf_free(&st);
-	if (!good || add_key(v, new, l->index))
-		find(v, FIND_TAMPERED,
-			"leaf %" PRIu64 ": a key rotation that the key in force did not sign", l->index);
-}
-
-/* ---- checkpoints ---- */
-
-static int next_note(struct verify *v, struct moe_err *e)
-{
-	int rc = sqlite3_step(v->notes);
-
-	v->note_ready = rc == SQLITE_ROW;
-	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-		return sql_fail(v, "checkpoints", e);
-	if (v->note_ready)
-		v->note_size = (uint64_t)sqlite3_column_int64(v->notes, 0);
-	return 0;
-}
-
-/* The key that signs checkpoints of this size, by the rotations that were met. */
-static const struct note_key *key_at(const struct verify *v, uint64_t size, uint64_t *epoch)
-{
-	size_t i = v->n_key;
-
-	while (i && v->key_from[i - 1] >= size)
-		i--;
-	*epoch = i ? i - 1 : 0;
-	return i ? &v->key[i - 1] : NULL;
-}
-
-/* An anchor that the log's own signed note `own` contradicts, as evidence: 1, 0 = it does not. */
-static int prove_fork(struct verify *v, const struct anchor *a, const char *own, size_t n_own)
-{
-	const char *note = v->o->anchor + a->at;
-	unsigned char path[TREE_CONSISTENCY_MAX][SHA_BYTES], root[SHA_BYTES];
-	struct log_nodes nodes;
-	struct tree_source src;
-	struct buf json, what;
-	struct checkpoint c;
-	struct moe_err e;
-	size_t text, used;
-	int n = -1, proven;
-
-	if (v->out->fork || note_shape(own, n_own, &text, &used, &e) ||
-		checkpoint_read(&c, own, text, &e))
-		return 0;
-	if (c.size > a->c.size && !log_nodes_open(&nodes, v->db, &e)) {
-		src = log_source(&nodes);
-		if (!tree_root_at(&src, a->c.size, root, &e))
-			n = tree_consistency(&src, a->c.size, c.size, path, &e);
-		log_nodes_close(&nodes);
-	}
-	buf_init(&json, 4 * NOTE_MAX);
-	buf_init(&what, 4 * NOTE_MAX);
-	proof_fork(note, a->len, own, n_own, root, (const void *)path, n, &json);
-	proven = !json.failed && proof_check(json.data, json.len, v->key, v->n_key, &what, &e) == 1;
-	if (proven) {
-		v->out->fork = strndup(json.data, json.len);
-		find(v, FIND_TAMPERED, "FORK: the key signed two different logs of %" PRIu64 " leaves",
-			a->c.size);
-	}
-	buf_free(&json);
-	buf_free(&what);
-	return proven;
-}
-
-/* Is the note one of this log at its size, which the tree has just now? 1, 0 (told). */
-static int check_note(struct verify *v, const char *what, const char *p, size_t n,
-	struct checkpoint *c)
-{
-	const struct note_key *k;
-	unsigned char root[SHA_BYTES];
-	uint64_t epoch;
-	size_t text, used;
-	struct moe_err e;
-
-	if (note_shape(p, n, &text, &used, &e) || checkpoint_read(c, p, text, &e)) {
-		find(v, FIND_TAMPERED, "%s: %s", what, e.msg);
-		return 0;
-	}
-	if (strcmp(c->origin, v->out->origin)) {
-		find(v, FIND_TAMPERED, "%s: it is of another log", what);
-		return 0;
-	}
-	k = key_at(v, c->size, &epoch);
-	if (!k || note_open(p, n, k, 1, &text, &used, &e) < 0) {
-		find(v, FIND_TAMPERED, "%s of %" PRIu64 " leaves: %s", what, c->size,
-			k ? e.msg : "the log names no key");
-		return 0;
-	}
-	if (c->epoch != epoch) {
-		find(v, FIND_TAMPERED, "%s of %" PRIu64 " leaves: signed for epoch %" PRIu64 ", that is %"
-			PRIu64, what, c->size, c->epoch, epoch);
-		return 0;
-	}
-	tree_root(&v->tree, root);
-	if (c->size != v->tree.n || memcmp(root, c->root, SHA_BYTES)) {
-		find(v, FIND_TAMPERED,
-			"%s of %" PRIu64 " leaves: the leaves that are here have another root", what, c->size);
-		return 0;
-	}
-	return 1;
-}
-
-/* All notes and anchors of the size that the tree has now. */
-static int at_size(struct verify *v, struct moe_err *e)
-{
-	struct checkpoint c;
-
-	while (v->note_ready && v->note_size <= v->tree.n) {
-		const char *p = (const char *)sqlite3_column_text(v->notes, 1);
-		size_t n = (size_t)sqlite3_column_bytes(v->notes, 1);
-
-		if (p && check_note(v, "checkpoint", p, n, &c)) {
-			v->out->checkpoints++;
-			v->out->signed_size = c.size;
-		}
-		if (next_note(v, e))
-			return -1;
-	}
-	for (size_t i = 0; i < v->n_anchor; i++) {
-		struct anchor *a = &v->anchor[i];
-
-		if (a->done || a->c.size != v->tree.n)
-			continue;
-		a->done = 1;
-		if (check_note(v, "anchor", v->o->anchor + a->at, a->len, &c)) {
-			v->out->anchored = 1;
-			v->out->anchored_size = c.size;
-		} else {
-			a->done = 2;
-		}
-	}
-	return 0;
-}
-
-/* An anchor that this log contradicts, and the log's own signed note of the same size: a fork. */
-static int find_forks(struct verify *v, struct moe_err *e)
-{
-	for (size_t i = 0; i < v->n_anchor; i++) {
-		const struct anchor *a = &v->anchor[i];
-		size_t n;
-		char *own;
-
-		if (!a->done && !v->aborted)
-			find(v, FIND_TAMPERED, "anchor of %" PRIu64 " leaves: the log has %" PRIu64
-				": its end was cut off", a->c.size, v->tree.n);
-		if (a->done == 1)
-			continue;
-		if (!a->done)
-			continue;
-		if (log_note(v->db, UINT64_MAX, &own, &n, e)) /* the newest shows it, if any does */
-			return -1;
-		if (own)
-			prove_fork(v, a, own, n);
-		free(own);
-	}
-	return 0;
-}
-
 /* ---- leaves ---- */
 
 static void check_clock(struct verify *v, const struct leaf *l)
@@ -437,17 +145,17 @@ static void check_clock(struct verify *v, const struct leaf *l)
 		return;
 	step = (int64_t)(l->wall - p->wall) - (int64_t)(l->mono - p->mono);
 	if (l->mono < p->mono)
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the clock that cannot step went back", l->index);
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the clock that cannot step went back", l->index);
 	if ((step <= -STEP_NS || step >= STEP_NS) && l->kind != LEAF_CLOCK)
-		find(v, FIND_TAMPERED,
+		verify_find(v, FIND_TAMPERED,
 			"leaf %" PRIu64 ": the wall clock stepped by %.1f s without a record", l->index,
 			(double)step / 1e9);
 	if (l->kind == LEAF_CLOCK)
-		find(v, FIND_REMARK, "leaf %" PRIu64 ": the wall clock stepped by %.1f s", l->index,
+		verify_find(v, FIND_REMARK, "leaf %" PRIu64 ": the wall clock stepped by %.1f s", l->index,
 			(double)step / 1e9);
 	gap = (int64_t)(l->mono - p->mono);
 	if (v->session && l->kind != LEAF_RECOVERY && gap > v->heartbeat_ns * LATE)
-		find(v, FIND_INCOMPLETE,
+		verify_find(v, FIND_INCOMPLETE,
 			"leaf %" PRIu64 ": nothing was logged for %.0f s before it, a "
 			"heartbeat was due every %.0f s",
 			l->index, (double)gap / 1e9, (double)v->heartbeat_ns / 1e9);
@@ -460,7 +168,7 @@ static void check_session(struct verify *v, const struct leaf *l)
 
 	if (l->kind == LEAF_SESSION_START) {
 		if (v->session)
-			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": run %" PRIu64 " starts while run %" PRIu64
+			verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": run %" PRIu64 " starts while run %" PRIu64
 				" has not ended", l->index, l->run, v->session);
 		v->session = l->run;
 		memcpy(v->descriptor, l->descriptor, SHA_BYTES);
@@ -469,17 +177,17 @@ static void check_session(struct verify *v, const struct leaf *l)
 	}
 	if (l->kind == LEAF_RECOVERY) {
 		if (v->session != l->run)
-			find(v, FIND_TAMPERED,
+			verify_find(v, FIND_TAMPERED,
 				"leaf %" PRIu64 ": run %" PRIu64 " recovered, but it was not open", l->index,
 				l->run);
 		else
-			find(v, FIND_REMARK, "run %" PRIu64 ": its writer died; what it had committed is here",
+			verify_find(v, FIND_REMARK, "run %" PRIu64 ": its writer died; what it had committed is here",
 				l->run);
 		v->session = 0;
 		return;
 	}
 	if (in_session && (l->run != v->session || memcmp(l->descriptor, v->descriptor, SHA_BYTES)))
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 " (%s): it is of no open session", l->index,
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 " (%s): it is of no open session", l->index,
 			leaf_kind_name(l->kind));
 	if (l->kind == LEAF_SESSION_END)
 		v->session = 0;
@@ -495,7 +203,7 @@ static void meet_import(struct verify *v, const struct leaf *l, const char *p, s
 	record_get(p, n, "imported_sha256", sha, sizeof sha);
 	record_get(p, n, "format", form, sizeof form);
 	v->out->imported++;
-	find(v, FIND_REMARK,
+	verify_find(v, FIND_REMARK,
 		"run %" PRIu64 ": imported from %s (%s, SHA-256 %s): not recorded here, it "
 		"cannot be replayed",
 		l->run, file, form, sha);
@@ -509,12 +217,12 @@ static void meet_record(struct verify *v, const struct leaf *l, const char *p, s
 
 	record_kind(p, n, kind, sizeof kind);
 	if (strcmp(kind, l->kind == LEAF_BATCH ? "sums" : leaf_kind_name(l->kind)))
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": a %s whose record says %s", l->index,
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": a %s whose record says %s", l->index,
 			leaf_kind_name(l->kind), *kind ? kind : "nothing");
 	switch ((enum leaf_kind)l->kind) {
 	case LEAF_INIT:
 		if (l->index)
-			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the log begins twice", l->index);
+			verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the log begins twice", l->index);
 		record_get(p, n, "origin", v->out->origin, sizeof v->out->origin);
 		v->runs_before = record_get_int(p, n, "runs_before", 0);
 		v->heartbeat_ns = record_get_int(p, n, "heartbeat_s", 10) * INT64_C(1000000000);
@@ -524,30 +232,30 @@ static void meet_record(struct verify *v, const struct leaf *l, const char *p, s
 		record_get(p, n, "loss", v->loss, sizeof v->loss);
 		v->encrypted = !record_get(p, n, "payloads", text, sizeof text) &&
 			!strcmp(text, "encrypted");
-		if (record_get(p, n, "key", text, sizeof text) || add_key(v, text, 0))
-			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the log names no key", l->index);
+		if (record_get(p, n, "key", text, sizeof text) || verify_add_key(v, text, 0))
+			verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the log names no key", l->index);
 		v->key_from[0] = 0;
 		break;
 	case LEAF_ROTATION:
-		meet_rotation(v, l, p, n);
+		verify_rotation(v, l, p, n);
 		break;
 	case LEAF_SESSION_START:
 		sha_of(p, n, sum);
 		if (memcmp(sum, l->descriptor, SHA_BYTES))
-			find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its descriptor is not the one that it names",
+			verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its descriptor is not the one that it names",
 				l->index);
 		meet_import(v, l, p, n);
 		break;
 	case LEAF_SESSION_END:
 		if (!record_get(p, n, "model_file", text, sizeof text) &&
 			(!strcmp(text, "changed") || !strcmp(text, "gone")))
-			find(v, FIND_TAMPERED,
+			verify_find(v, FIND_TAMPERED,
 				"run %" PRIu64 ": when it ended the file that it was made from was %s", l->run,
 				text);
 		break;
 	case LEAF_GAP:
 		v->out->gaps++;
-		find(v, FIND_REMARK, "run %" PRIu64 ": a gap of %" PRId64 " tokens was recorded", l->run,
+		verify_find(v, FIND_REMARK, "run %" PRIu64 ": a gap of %" PRId64 " tokens was recorded", l->run,
 			record_get_int(p, n, "tokens", -1));
 		break;
 	default:
@@ -565,7 +273,7 @@ static int opens(struct verify *v, const struct leaf *l, const void *salt, const
 	leaf_commit(salt, p, n, sum);
 	if (!memcmp(sum, l->commit, SHA_BYTES))
 		return 1;
-	find(v, FIND_TAMPERED, "leaf %" PRIu64 " (%s): its payload was changed", l->index,
+	verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 " (%s): its payload was changed", l->index,
 		leaf_kind_name(l->kind));
 	return 0;
 }
@@ -590,7 +298,7 @@ static void check_rows(struct verify *v, const struct leaf *l, int64_t chunk, co
 	int rc;
 
 	if (cursor_for(v, l->run, &e)) {
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its run %" PRIu64 " cannot be read: %s", l->index,
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its run %" PRIu64 " cannot be read: %s", l->index,
 			l->run, e.msg);
 		return;
 	}
@@ -598,26 +306,26 @@ static void check_rows(struct verify *v, const struct leaf *l, int64_t chunk, co
 	if (rc == 1)
 		rc = cursor_next(v->cursor, &c, &e);
 	if (rc == 0) {
-		find(v, FIND_MISSING,
+		verify_find(v, FIND_MISSING,
 			"leaf %" PRIu64 ": its decisions (chunk %" PRId64 ") are gone and no leaf "
 			"says why",
 			l->index, chunk);
 		return;
 	}
 	if (rc < 0 || c.id != chunk) {
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 ": %s", l->index, chunk,
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 ": %s", l->index, chunk,
 			rc < 0 ? e.msg : "it is not where it belongs");
 		return;
 	}
 	if (c.seq != l->seq || c.pos != l->first || c.n != l->n)
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 " is of sequence %" PRIu64
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 " is of sequence %" PRIu64
 			", position %u, %u tokens; the leaf says %" PRIu64 ", %" PRIu64 ", %u", l->index, chunk,
 			c.seq, c.pos, c.n, l->seq, l->first, l->n);
 	else if (!c.logits != !(l->flags & LEAF_LOGITS))
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 " %s", l->index, chunk,
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 " %s", l->index, chunk,
 			c.logits ? "has logits that were not logged" : "lost its logits");
 	else if (payload_events(&c, &v->scratch, &e))
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 ": %s", l->index, chunk, e.msg);
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 ": %s", l->index, chunk, e.msg);
 	else
 		opens(v, l, salt, v->scratch.data, v->scratch.len);
 }
@@ -627,7 +335,7 @@ static void check_age(struct verify *v, const struct leaf *l, const struct span 
 {
 	v->out->pruned++;
 	if (s->wall < l->wall || (s->wall - l->wall) / DAY_NS < (uint64_t)v->retain)
-		find(v, FIND_TAMPERED,
+		verify_find(v, FIND_TAMPERED,
 			"leaf %" PRIu64 ": pruned %.1f days after it was written, the log promised to "
 			"keep it for %" PRId64,
 			l->index, ((double)s->wall - (double)l->wall) / DAY_NS, v->retain);
@@ -643,14 +351,14 @@ static void check_payload(struct verify *v, const struct leaf *l, sqlite3_stmt *
 	const struct span *s;
 
 	if (salt && sqlite3_column_bytes(st, 6) != LEAF_SALT) {
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": a salt of %d bytes", l->index,
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": a salt of %d bytes", l->index,
 			sqlite3_column_bytes(st, 6));
 		return;
 	}
 	if (!salt || (here && sqlite3_column_type(st, 7) == SQLITE_NULL)) {
 		s = span_of(v, l->index);
 		if (!s)
-			find(v, FIND_MISSING, "leaf %" PRIu64 " (%s): its payload is gone and no leaf says why",
+			verify_find(v, FIND_MISSING, "leaf %" PRIu64 " (%s): its payload is gone and no leaf says why",
 				l->index, leaf_kind_name(l->kind));
 		else if (s->prune)
 			check_age(v, l, s);
@@ -686,9 +394,9 @@ static int check_node(void *ctx, unsigned level, uint64_t index,
 	if (!level || level % 8)
 		return 0;
 	if (s.node(s.ctx, level, index, stored, e))
-		find(v, FIND_TAMPERED, "%s", e->msg);
+		verify_find(v, FIND_TAMPERED, "%s", e->msg);
 	else if (memcmp(stored, hash, SHA_BYTES))
-		find(v, FIND_TAMPERED,
+		verify_find(v, FIND_TAMPERED,
 			"the stored root of the %" PRIu64 " leaves from %" PRIu64 " on is not theirs",
 			UINT64_C(1) << level, index << level);
 	return 0;
@@ -702,20 +410,20 @@ static int check_leaf(struct verify *v, sqlite3_stmt *st, struct moe_err *e)
 	struct leaf l;
 
 	if (index != v->tree.n) {
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 " is missing: leaf %" PRIu64 " follows", v->tree.n,
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 " is missing: leaf %" PRIu64 " follows", v->tree.n,
 			index);
 		return 1;
 	}
 	if (!h || sqlite3_column_bytes(st, 5) != LEAF_BYTES || leaf_get(&l, h, LEAF_BYTES)) {
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its header is not one", index);
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its header is not one", index);
 		return 1;
 	}
 	if (l.index != index || l.kind != sqlite3_column_int64(st, 1) ||
 		(int64_t)l.run != sqlite3_column_int64(st, 2) ||
 		(int64_t)l.seq != sqlite3_column_int64(st, 3))
-		find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its row and its header differ", index);
+		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its row and its header differ", index);
 	if (!index && l.kind != LEAF_INIT)
-		find(v, FIND_TAMPERED, "the log does not begin with its beginning");
+		verify_find(v, FIND_TAMPERED, "the log does not begin with its beginning");
 	tree_leaf(h, LEAF_BYTES, hash);
 	tree_add(&v->tree, hash, check_node, v, e);
 	check_clock(v, &l);
@@ -727,7 +435,7 @@ static int check_leaf(struct verify *v, sqlite3_stmt *st, struct moe_err *e)
 	if (!v->o->headers_only || l.kind == LEAF_INIT || l.kind == LEAF_ROTATION)
 		check_payload(v, &l, st);
 	v->prev = l;
-	return at_size(v, e);
+	return verify_at_size(v, e);
 }
 
 static int pass(struct verify *v, struct moe_err *e)
@@ -737,7 +445,7 @@ static int pass(struct verify *v, struct moe_err *e)
 
 	if (prep(v, &v->notes, "checkpoints",
 			"SELECT size, note FROM audit_checkpoint ORDER BY size, id", e) ||
-		next_note(v, e) || log_nodes_open(&v->nodes, v->db, e) ||
+		verify_next_note(v, e) || log_nodes_open(&v->nodes, v->db, e) ||
 		prep(v, &st, "leaves",
 			"SELECT idx, kind, run, seq, chunk, header, salt, payload FROM audit_leaf ORDER BY idx",
 			e))
@@ -745,7 +453,7 @@ static int pass(struct verify *v, struct moe_err *e)
 	while (!stop && (rc = sqlite3_step(st)) == SQLITE_ROW)
 		stop = check_leaf(v, st, e);
 	if (!stop && rc != SQLITE_DONE)
-		stop = sql_fail(v, "leaves", e);
+		stop = verify_sql(v, "leaves", e);
 	sqlite3_finalize(st);
 	v->aborted = stop == 1;
 	return stop < 0 ? -1 : 0;
@@ -765,7 +473,7 @@ static void check_policy(struct verify *v)
 	int same;
 
 	if (log_policy_read(v->db, &p, vkey, &epoch, &e)) {
-		find(v, FIND_TAMPERED, "%s", e.msg);
+		verify_find(v, FIND_TAMPERED, "%s", e.msg);
 		return;
 	}
 	if (v->n_key)
@@ -775,7 +483,7 @@ static void check_policy(struct verify *v)
 		p.sealed == v->encrypted && p.retain_days == v->retain &&
 		p.heartbeat_s * INT64_C(1000000000) == v->heartbeat_ns && p.checkpoint_s == v->checkpoint_s;
 	if (!same)
-		find(v, FIND_TAMPERED,
+		verify_find(v, FIND_TAMPERED,
 			"table audit_log does not say what the log's first leaf and its keys say");
 }
 
@@ -784,9 +492,9 @@ static void after(struct verify *v)
 	if (v->aborted)
 		return;
 	if (!v->tree.n)
-		find(v, FIND_TAMPERED, "the log is empty");
+		verify_find(v, FIND_TAMPERED, "the log is empty");
 	while (v->note_ready) {
-		find(v, FIND_TAMPERED, "checkpoint of %" PRIu64 " leaves: the log has %" PRIu64
+		verify_find(v, FIND_TAMPERED, "checkpoint of %" PRIu64 " leaves: the log has %" PRIu64
 			": its end was cut off", v->note_size, v->tree.n);
 		v->note_ready = sqlite3_step(v->notes) == SQLITE_ROW;
 		if (v->note_ready)
@@ -794,13 +502,13 @@ static void after(struct verify *v)
 	}
 	check_policy(v);
 	if (!v->pinned)
-		find(v, FIND_TAMPERED, "the log's key%s not the one that was given",
+		verify_find(v, FIND_TAMPERED, "the log's key%s not the one that was given",
 			v->n_key > 1 ? "s are" : " is");
 	if (v->session)
-		find(v, FIND_INCOMPLETE, "run %" PRIu64 " has not ended: it is live, or its writer died",
+		verify_find(v, FIND_INCOMPLETE, "run %" PRIu64 " has not ended: it is live, or its writer died",
 			v->session);
 	if (v->out->signed_size < v->tree.n)
-		find(v, FIND_INCOMPLETE, "the last %" PRIu64 " leaves are under no signature",
+		verify_find(v, FIND_INCOMPLETE, "the last %" PRIu64 " leaves are under no signature",
 			v->tree.n - v->out->signed_size);
 }
 
@@ -816,7 +524,7 @@ static int count(struct verify *v, const char *what, const char *sql, int64_t *o
 	if (sqlite3_step(st) == SQLITE_ROW)
 		*out = sqlite3_column_int64(st, 0);
 	else
-		bad = sql_fail(v, what, e);
+		bad = verify_sql(v, what, e);
 	sqlite3_finalize(st);
 	return bad;
 }
@@ -830,21 +538,21 @@ static int check_tables(struct verify *v, struct moe_err *e)
 		"audit_leaf l WHERE l.kind = 2 AND" LOG_RARE("l.kind") "AND l.run = r.id)", &n, e))
 		return -1;
 	if (n)
-		find(v, FIND_TAMPERED, "%" PRId64 " runs in the database were not logged", n);
+		verify_find(v, FIND_TAMPERED, "%" PRId64 " runs in the database were not logged", n);
 	if (count(v, "runs",
 			"SELECT count(*) FROM audit_leaf l WHERE l.kind = 2 AND" LOG_RARE("l.kind")
 			"AND l.run > ?1 AND NOT EXISTS (SELECT 1 FROM run r WHERE r.id = l.run)",
 			&n, e))
 		return -1;
 	if (n)
-		find(v, FIND_TAMPERED, "%" PRId64 " logged runs are not in the database", n);
+		verify_find(v, FIND_TAMPERED, "%" PRId64 " logged runs are not in the database", n);
 	if (count(v, "chunks", "SELECT count(*) FROM chunk WHERE run > ?1", &n, e))
 		return -1;
 	if (n > (int64_t)v->stored_batches)
-		find(v, FIND_TAMPERED, "%" PRId64 " chunks of decisions were not logged",
+		verify_find(v, FIND_TAMPERED, "%" PRId64 " chunks of decisions were not logged",
 			n - (int64_t)v->stored_batches);
 	if (n < (int64_t)v->stored_batches)
-		find(v, FIND_MISSING, "%" PRId64 " chunks of decisions are gone and no leaf says why",
+		verify_find(v, FIND_MISSING, "%" PRId64 " chunks of decisions are gone and no leaf says why",
 			(int64_t)v->stored_batches - n);
 	return 0;
 }
@@ -853,7 +561,7 @@ static int check_tables(struct verify *v, struct moe_err *e)
 
 static void tell_deep(void *ctx, const char *text)
 {
-	find(ctx, FIND_TAMPERED, "%s", text);
+	verify_find(ctx, FIND_TAMPERED, "%s", text);
 }
 
 static void verify_free(struct verify *v)
@@ -884,17 +592,17 @@ int verify_log(struct reader *r, const struct verify_opt *o, struct verify_resul
 			sqlite3_db_filename(v.db, "main"));
 	if ((o->map && sqlite3_exec(v.db, "PRAGMA mmap_size = 1099511627776", NULL, NULL, NULL)) ||
 		sqlite3_exec(v.db, "BEGIN", NULL, NULL, NULL))
-		return sql_fail(&v, "the database", e);
+		return verify_sql(&v, "the database", e);
 	if (o->deep && !(v.deep = deep_open(r, tell_deep, &v, e)))
 		return -1;
-	bad = load_anchors(&v, e) || log_size(v.db, &v.n, e) || load_spans(&v, e) || pass(&v, e);
+	bad = verify_anchors(&v, e) || log_size(v.db, &v.n, e) || load_spans(&v, e) || pass(&v, e);
 	if (!bad && v.deep_failed) {
 		*e = v.deep_err;
 		bad = -1;
 	}
 	if (!bad) {
 		after(&v);
-		bad = find_forks(&v, e) || (!o->headers_only && !v.aborted && check_tables(&v, e)) ||
+		bad = verify_forks(&v, e) || (!o->headers_only && !v.aborted && check_tables(&v, e)) ||
 			(v.deep && !v.aborted && deep_sums(v.deep, e));
 	}
 	out->leaves = v.tree.n;
@@ -903,98 +611,4 @@ int verify_log(struct reader *r, const struct verify_opt *o, struct verify_resul
 	sqlite3_exec(v.db, "ROLLBACK", NULL, NULL, NULL);
 	verify_free(&v);
 	return bad ? -1 : 0;
-}
-
-/* ---- the verdict ---- */
-
-const char *verify_verdict(const struct verify_result *v)
-{
-	return v->n[FIND_TAMPERED] || v->n[FIND_MISSING] ? "TAMPERED" :
-		v->n[FIND_INCOMPLETE] ? "INCOMPLETE" : "VALID";
-}
-
-int verify_status(const struct verify_result *v)
-{
-	return v->n[FIND_TAMPERED] || v->n[FIND_MISSING] ? 1 :
-		v->n[FIND_INCOMPLETE] || !v->leaves || v->anchored_size < v->leaves ? 2 : 0;
-}
-
-const char *verify_blind(size_t i, int anchored)
-{
-	static const char *const without[] = {
-		"that the newest leaves and their checkpoints were not cut off together",
-		"that whoever holds the signing key did not write the whole log anew",
-		"that this is not an older copy that was continued on its own",
-	};
-	static const char *const with[] = {
-		"that nothing after the newest anchor was cut off, or written anew with the signing key",
-	};
-	static const char *const always = "that the engine told the truth when it wrote: only a replay "
-		"speaks to that";
-	size_t n = anchored ? sizeof with / sizeof *with : sizeof without / sizeof *without;
-
-	return i < n ? (anchored ? with : without)[i] : i == n ? always : NULL;
-}
-
-void verify_print(const struct verify_result *v, void *file)
-{
-	char root[2 * SHA_BYTES + 1];
-	FILE *f = file;
-
-	sodium_bin2hex(root, sizeof root, v->root, SHA_BYTES);
-	fprintf(f, "%s: log '%s', %" PRIu64 " leaves, root %s\n", verify_verdict(v), v->origin,
-		v->leaves, root);
-	fprintf(f, "  %" PRIu64 " sessions, %" PRIu64 " batches of %" PRIu64 " tokens, %" PRIu64
-		" checkpoints", v->sessions, v->batches, v->tokens, v->checkpoints);
-	if (v->redacted || v->pruned || v->sealed || v->gaps || v->imported)
-		fprintf(f, "; REDACTED(%" PRIu64 "), pruned %" PRIu64 ", sealed %" PRIu64 ", gaps %" PRIu64
-			", imported runs %" PRIu64, v->redacted, v->pruned, v->sealed, v->gaps, v->imported);
-	fprintf(f, "\n  signed: the first %" PRIu64 " leaves; ", v->signed_size);
-	if (v->anchored)
-		fprintf(f, "anchored outside: the first %" PRIu64, v->anchored_size);
-	if (v->anchored && v->anchored_size < v->leaves)
-		fprintf(f, ", not the last %" PRIu64 ":\n  those are as good as without an anchor",
-			v->leaves - v->anchored_size);
-	if (v->anchored)
-		fputc('\n', f);
-	else
-		fprintf(f,
-			"anchored outside: none. Tamper-evident against parties without the key,\n  up to "
-			"the last checkpoint that you hold elsewhere\n");
-	if (!v->deep)
-		fprintf(f, "  not compared: the rows of decisions and sums with the log (--deep)\n");
-	fputs("This cannot show:\n", f);
-	for (size_t i = 0; verify_blind(i, v->anchored); i++)
-		fprintf(f, "  - %s\n", verify_blind(i, v->anchored));
-}
-
-void verify_print_json(const struct verify_result *v, const char *findings, void *file)
-{
-	char root[2 * SHA_BYTES + 1];
-	FILE *f = file;
-
-	sodium_bin2hex(root, sizeof root, v->root, SHA_BYTES);
-	fprintf(f, "{\"verdict\": \"%s\", \"status\": %d, \"anchored\": %s, \"deep\": %s, ",
-		verify_verdict(v), verify_status(v), v->anchored ? "true" : "false",
-		v->deep ? "true" : "false");
-	fputs("\"origin\": \"", f);
-	for (const char *p = v->origin; *p;
-		 p++) { /* note_name_ok() lets no control character through */
-		if (*p == '"' || *p == '\\')
-			fputc('\\', f);
-		fputc((unsigned char)*p < 0x20 ? '?' : *p, f);
-	}
-	fprintf(f,
-		"\", \"leaves\": %" PRIu64 ", \"root\": \"%s\", \"sessions\": %" PRIu64
-		", \"batches\": %" PRIu64 ", \"tokens\": %" PRIu64 ", \"checkpoints\": %" PRIu64
-		", \"redacted\": %" PRIu64 ", \"pruned\": %" PRIu64 ", \"sealed\": %" PRIu64
-		", \"gaps\": %" PRIu64 ", \"imported\": %" PRIu64 ", \"signed_leaves\": %" PRIu64
-		", \"anchored_leaves\": %" PRIu64 ", \"unanchored_leaves\": %" PRIu64,
-		v->leaves, root, v->sessions, v->batches, v->tokens, v->checkpoints, v->redacted, v->pruned,
-		v->sealed, v->gaps, v->imported, v->signed_size, v->anchored_size,
-		v->leaves - v->anchored_size);
-	fprintf(f, ", \"findings\": [%s], \"cannot_show\": [", findings);
-	for (size_t i = 0; verify_blind(i, v->anchored); i++)
-		fprintf(f, "%s\"%s\"", i ? ", " : "", verify_blind(i, v->anchored));
-	fprintf(f, "], \"fork\": %s}\n", v->fork ? v->fork : "null");
 }
