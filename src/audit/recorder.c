@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "audit/mac.h"
 #include "audit/payload.h"
@@ -42,8 +41,9 @@ struct recorder {
 	struct log_clock clock;
 	struct buf descriptor, model, payload, sealed;
 	unsigned char descriptor_hash[SHA_BYTES];
-	struct stat model_stat;
-	char *model_path;
+	struct recorder_file *file; /* [n_file]; paths are its own */
+	size_t n_file;
+	unsigned char files_sha[SHA_BYTES];
 	struct log log;
 	uint64_t run;
 	struct name_row *names;   /* of open sequences, for sealing */
@@ -417,18 +417,40 @@ static int on_tick(void *ctx, struct moe_err *e)
 	return bad;
 }
 
-/* Is the model's file the one that was loaded? */
-static const char *model_now(const struct recorder *r)
+static int same_stat(const struct stat *a, const struct stat *b)
 {
-	struct stat st;
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
+		a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+		a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
 
-	if (!r->model_path)
+/* Are the files those that were loaded? Times alone prove nothing: a file that was only touched,
+ * copied or linked has the same bytes, so those are read again where anything moved. The time of the
+ * last change of the inode cannot be set back as the other one can. */
+static const char *files_now(const struct recorder *r)
+{
+	unsigned char sum[SHA_BYTES];
+	struct sha sha;
+	struct moe_err e;
+	struct stat st;
+	uint64_t bytes = 0;
+	int moved = 0;
+
+	if (!r->n_file)
 		return "embedded";
-	if (stat(r->model_path, &st))
-		return "gone";
-	return st.st_ino == r->model_stat.st_ino && st.st_dev == r->model_stat.st_dev &&
-		st.st_size == r->model_stat.st_size && st.st_mtim.tv_sec == r->model_stat.st_mtim.tv_sec &&
-		st.st_mtim.tv_nsec == r->model_stat.st_mtim.tv_nsec ? "same" : "changed";
+	for (size_t i = 0; i < r->n_file; i++) {
+		if (stat(r->file[i].path, &st))
+			return "gone";
+		moved |= !same_stat(&st, &r->file[i].st);
+	}
+	if (!moved)
+		return "same";
+	sha_init(&sha);
+	for (size_t i = 0; i < r->n_file; i++)
+		if (sha_file(&sha, r->file[i].path, &bytes, &e))
+			return "gone";
+	sha_end(&sha, sum);
+	return memcmp(sum, r->files_sha, SHA_BYTES) ? "changed" : "same";
 }
 
 static int on_finish(void *ctx, const char *state, struct moe_err *e)
@@ -440,7 +462,7 @@ static int on_finish(void *ctx, const char *state, struct moe_err *e)
 	buf_init(&rec, 4096);
 	record_begin(&rec, "session-end");
 	record_text(&rec, "state", state);
-	record_text(&rec, "model_file", model_now(r));
+	record_text(&rec, "model_file", files_now(r));
 	bad = record(r, LEAF_SESSION_END, 0, &rec, e);
 	buf_free(&rec);
 	bad = bad || (r->have_key && log_checkpoint(&r->log, &r->key, e));
@@ -477,10 +499,25 @@ static int load_keys(struct recorder *r, const struct recorder_what *w, struct m
 	return 0;
 }
 
+static int keep_files(struct recorder *r, const struct recorder_what *w)
+{
+	r->file = w->n_file ? calloc(w->n_file, sizeof *r->file) : NULL;
+	if (w->n_file && !r->file)
+		return -1;
+	for (; r->n_file < w->n_file; r->n_file++) {
+		r->file[r->n_file] = w->file[r->n_file];
+		r->file[r->n_file].path = strdup(w->file[r->n_file].path);
+		if (!r->file[r->n_file].path)
+			return -1;
+	}
+	return 0;
+}
+
 struct recorder *recorder_new(const struct log_policy *policy, const char *vkey,
 	const struct recorder_what *w, struct moe_err *e)
 {
 	struct recorder *r = calloc(1, sizeof *r);
+	int copied;
 
 	if (!r) {
 		err_nomem(e, sizeof *r, "a recorder");
@@ -498,8 +535,8 @@ struct recorder *recorder_new(const struct log_policy *policy, const char *vkey,
 		buf_add(&r->model, w->model->data, w->model->len);
 	sha_of(r->descriptor.data, r->descriptor.len, r->descriptor_hash);
 	r->clock = w->clock ? *w->clock : (struct log_clock){ clock_wall, clock_mono };
-	if (w->model_path && !stat(w->model_path, &r->model_stat))
-		r->model_path = strdup(w->model_path);
+	memcpy(r->files_sha, w->files_sha, SHA_BYTES);
+	copied = !keep_files(r, w);
 	r->sink = (struct moe_trace_sink){ .ctx = r,
 		.want_logits = policy->sealed && policy->detail == LOG_FULL,
 		.start = on_start,
@@ -513,7 +550,7 @@ struct recorder *recorder_new(const struct log_policy *policy, const char *vkey,
 		.tick = on_tick,
 		.finish = on_finish,
 		.settled = on_settled };
-	if (sodium_init() < 0 || r->descriptor.failed || r->model.failed) {
+	if (sodium_init() < 0 || r->descriptor.failed || r->model.failed || !copied) {
 		err_set(e, MOE_ERR_SYS, "starting a recorder failed");
 	} else if (!load_keys(r, w, e)) {
 		return r;
@@ -542,7 +579,9 @@ void recorder_free(struct recorder *r)
 	buf_free(&r->model);
 	buf_free(&r->payload);
 	buf_free(&r->sealed);
-	free(r->model_path);
+	for (size_t i = 0; i < r->n_file; i++)
+		free((char *)(uintptr_t)r->file[i].path);
+	free(r->file);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }

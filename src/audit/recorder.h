@@ -14,6 +14,8 @@
 
 #include <moescope/trace.h>
 
+#include <sys/stat.h>
+
 #include "audit/log.h"
 #include "trace/sink.h"
 
@@ -23,7 +25,10 @@ struct recorder;
 struct recorder_what {
 	const struct buf *descriptor;  /* a record "session-start": all that a replay must know */
 	const struct buf *model;       /* a record "model", or NULL */
-	const char *model_path;        /* looked at again when the run ends; NULL = not a file */
+	/* What the run is made from: looked at again when it ends. Paths and stats are copied. */
+	const struct recorder_file { const char *path; struct stat st; } *file;
+	size_t n_file;
+	unsigned char files_sha[SHA_BYTES]; /* over their bytes, one after the other */
 	const struct log_clock *clock; /* NULL = the system's */
 	void (*warn)(const char *text); /* best effort: what is not as it should be; may be NULL */
 };

@@ -4,7 +4,10 @@
  */
 #include "audit/sha.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#include "base/err.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
@@ -162,4 +165,22 @@ void sha_of(const void *p, size_t n, unsigned char out[SHA_BYTES])
 	sha_init(&s);
 	sha_add(&s, p, n);
 	sha_end(&s, out);
+}
+
+int sha_file(struct sha *s, const char *path, uint64_t *bytes, struct moe_err *e)
+{
+	unsigned char piece[65536];
+	FILE *f = fopen(path, "rb");
+	size_t n;
+	int bad;
+
+	if (!f)
+		return err_errno(e, "%s", path);
+	while ((n = fread(piece, 1, sizeof piece, f)) > 0) {
+		sha_add(s, piece, n);
+		*bytes += n;
+	}
+	bad = ferror(f) ? err_errno(e, "reading %s", path) : 0;
+	fclose(f);
+	return bad;
 }

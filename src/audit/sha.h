@@ -13,6 +13,8 @@
 
 #include <sodium.h>
 
+#include <moescope/err.h>
+
 #define SHA_BYTES 32
 
 struct sha {
@@ -25,6 +27,9 @@ struct sha {
 void sha_init(struct sha *s);
 void sha_add(struct sha *s, const void *p, size_t n);
 void sha_end(struct sha *s, unsigned char out[SHA_BYTES]);
+
+/* A file's bytes, from disk; *bytes is added to. -1 with e filled in. */
+int sha_file(struct sha *s, const char *path, uint64_t *bytes, struct moe_err *e);
 
 /* One message. */
 void sha_of(const void *p, size_t n, unsigned char out[SHA_BYTES]);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "audit/admin.h"
@@ -144,12 +145,40 @@ static void warn(const char *text)
 	fprintf(stderr, "audit: %s\n", show(text).s);
 }
 
+/* The files that the run is made from, as they are now, before their bytes are hashed: parts of the
+ * model, adapters. A model that is compiled in has none. */
+static int watch(const struct loaded *l, struct recorder_what *w, struct recorder_file **out,
+	struct moe_err *e)
+{
+	size_t n = gguf_n_parts(l->gguf), most = n + l->n_adapter;
+	struct recorder_file *f = calloc(most, sizeof *f);
+	struct sha s;
+
+	if (!f)
+		return err_nomem(e, most * sizeof *f, "a model's files");
+	sha_init(&s);
+	for (size_t i = 0; i < most; i++) {
+		struct gguf_part p = i < n ? gguf_part_at(l->gguf, i) :
+			gguf_part_at(l->adapter[i - n].gguf, 0);
+
+		f[w->n_file].path = i < n ? p.path : l->adapter[i - n].path;
+		if (stat(f[w->n_file].path, &f[w->n_file].st))
+			continue;
+		sha_add(&s, p.data, p.bytes);
+		w->n_file++;
+	}
+	sha_end(&s, w->files_sha);
+	w->file = *out = f;
+	return 0;
+}
+
 int record_start(struct record *rec, const char *db, const struct record_about *a,
 	struct moe_trace_opt *o, struct moe_run_desc *d, struct moe_err *e)
 {
 	static const enum moe_detail kept[] = { MOE_DETAIL_COUNTS, MOE_DETAIL_ROUTES, MOE_DETAIL_FULL };
 	unsigned char sha[SHA_BYTES], root[SHA_BYTES];
 	struct recorder_what what = { .warn = warn };
+	struct recorder_file *files = NULL;
 	char vkey[NOTE_KEY_TEXT];
 	struct log_policy p;
 	struct buf desc, model;
@@ -159,6 +188,8 @@ int record_start(struct record *rec, const char *db, const struct record_about *
 	have = find_policy(db, &p, vkey, e);
 	if (have <= 0)
 		return have;
+	if (watch(a->l, &what, &files, e))
+		return -1;
 	record_model_hashes(a->l->gguf, sha, root);
 	sodium_bin2hex(rec->hash, sizeof rec->hash, sha, sizeof sha);
 	d->model_hash = rec->hash;
@@ -173,11 +204,10 @@ int record_start(struct record *rec, const char *db, const struct record_about *
 	record_hex(&model, "root", root, sizeof root);
 	what.descriptor = &desc;
 	what.model = &model;
-	if (!strncmp(d->model_path, "/", 1) || access(d->model_path, F_OK) == 0)
-		what.model_path = d->model_path;
 	rec->r = desc.failed || model.failed ? NULL : recorder_new(&p, vkey, &what, e);
 	buf_free(&desc);
 	buf_free(&model);
+	free(files);
 	if (!rec->r)
 		return err_wrap(e, "%s", db);
 	rec->strict = p.loss == LOG_STRICT;
@@ -188,47 +218,28 @@ int record_start(struct record *rec, const char *db, const struct record_about *
 	return 0;
 }
 
-/* SHA-256 and length of a file of any size. */
-static int hash_file(const char *path, unsigned char sha[SHA_BYTES], int64_t *bytes,
-	struct moe_err *e)
-{
-	unsigned char piece[65536];
-	FILE *f = fopen(path, "rb");
-	struct sha s;
-	size_t n;
-	int bad;
-
-	if (!f)
-		return err_errno(e, "%s", path);
-	sha_init(&s);
-	*bytes = 0;
-	while ((n = fread(piece, 1, sizeof piece, f)) > 0) {
-		sha_add(&s, piece, n);
-		*bytes += (int64_t)n;
-	}
-	sha_end(&s, sha);
-	bad = ferror(f) ? err_errno(e, "reading %s", path) : 0;
-	fclose(f);
-	return bad;
-}
-
 int record_import(struct record *rec, const char *who, struct exchange_in *in, const char *format,
 	struct moe_err *e)
 {
-	struct recorder_what what = { .warn = warn, .model_path = in->path };
-	unsigned char sha[SHA_BYTES];
+	struct recorder_file file = { .path = in->path };
+	struct recorder_what what = { .warn = warn, .file = &file, .n_file = 1 };
+	struct sha sha;
 	char vkey[NOTE_KEY_TEXT], source[256]; /* as the run's row has it */
 	struct log_policy p;
 	struct buf desc;
-	int64_t bytes;
+	uint64_t bytes = 0;
 	int have;
 
 	memset(rec, 0, sizeof *rec);
 	have = find_policy(in->db, &p, vkey, e);
 	if (have <= 0)
 		return have;
-	if (hash_file(in->path, sha, &bytes, e))
+	if (stat(in->path, &file.st))
+		return err_errno(e, "%s", in->path);
+	sha_init(&sha);
+	if (sha_file(&sha, in->path, &bytes, e))
 		return -1;
+	sha_end(&sha, what.files_sha);
 	buf_init(&desc, 1 << 20);
 	begin(&desc, "import", &p, who);
 	snprintf(source, sizeof source, "%s: %s", format, in->path);
@@ -237,8 +248,8 @@ int record_import(struct record *rec, const char *who, struct exchange_in *in, c
 		"no: these are another program's decisions or counts, read from a "
 		"file; not recorded here, never to be replayed");
 	record_text(&desc, "imported", in->path);
-	record_hex(&desc, "imported_sha256", sha, sizeof sha);
-	record_int(&desc, "imported_bytes", bytes);
+	record_hex(&desc, "imported_sha256", what.files_sha, SHA_BYTES);
+	record_int(&desc, "imported_bytes", (int64_t)bytes);
 	record_text(&desc, "format", format);
 	record_text(&desc, "model", in->model);
 	what.descriptor = &desc;
