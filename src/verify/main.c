@@ -73,7 +73,7 @@ static char *read_all(const char *path, size_t *n, struct moe_err *e)
 		return NULL;
 	}
 	buf_init(&b, LARGEST);
-	while ((got = fread(part, 1, sizeof part, f)) > 0)
+	while (!b.failed && (got = fread(part, 1, sizeof part, f)) > 0)
 		buf_add(&b, part, got);
 	if (ferror(f) || b.failed || !b.len) {
 		err_set(e, MOE_ERR_INPUT, "%s: %s", path,
