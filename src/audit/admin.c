@@ -166,7 +166,8 @@ static int can_hold(struct admin *a, const struct admin_range *r, int release, s
 				on ? " itself, its run is" : "");
 		return on < 0 ? -1 : 0;
 	}
-	if (sqlite3_prepare_v2(a->db, "SELECT 1 FROM audit_leaf WHERE run = ?1 AND (?2 < 0 OR seq = ?2) "
+	if (sqlite3_prepare_v2(a->db,
+		"SELECT 1 FROM audit_leaf WHERE run = ?1 AND (?2 < 0 OR seq = ?2) "
 			"AND kind <> 15 LIMIT 1", -1, &st, NULL))
 		return fail(a, "looking for what is to be held", e);
 	sqlite3_bind_int64(st, 1, r->run);

@@ -19,10 +19,10 @@
 #include "audit/tree.h"
 
 #define LOG_VERSION 1
-/* In a query for leaves of a kind that is rare: that the index audit_leaf_record has them. Logs that
- * earlier versions made have it with the second form of the same condition. */
-#define LOG_RARE(kind) " " kind " <> 5 AND " kind " <> 6 AND " kind " <> 7 AND " kind " <> 11 AND " \
-	kind " NOT IN (5, 6, 7, 11) "
+/* In a query for leaves of a kind that is rare: that the index audit_leaf_record has them. Logs
+ * that earlier versions made have it with the second form of the same condition. */
+#define LOG_RARE(kind) " " kind " <> 5 AND " kind " <> 6 AND " kind " <> 7 AND " \
+	kind " <> 11 AND " kind " NOT IN (5, 6, 7, 11) "
 #define LOG_KEYS_MAX 64 /* keys that a log may have had */
 
 enum log_detail { LOG_SUMS, LOG_ROUTES, LOG_FULL };

@@ -1,11 +1,11 @@
 /*
- * mac.c - see mac.h. Numbers below 2^130 - 5 are five limbs of 26 bits, so that a product's limbs are
- * sums of five products below 2^58. Limbs of the accumulator may be a little above 26 bits between
- * steps; only finish() reduces them all the way.
+ * mac.c - see mac.h. Numbers below 2^130 - 5 are five limbs of 26 bits, so that a product's limbs
+ * are sums of five products below 2^58. Limbs of the accumulator may be a little above 26 bits
+ * between steps; only finish() reduces them all the way.
  *
- * The message is a polynomial in r, a block a coefficient. Lane j of a vector has the blocks j, j + 4,
- * ... as a polynomial in r^4; at the end each lane is multiplied by the power of r that is left to it,
- * and the lanes are added.
+ * The message is a polynomial in r, a block a coefficient. Lane j of a vector has the blocks j, j +
+ * 4, ... as a polynomial in r^4; at the end each lane is multiplied by the power of r that is left
+ * to it, and the lanes are added.
  */
 #include "audit/mac.h"
 
@@ -128,8 +128,8 @@ __attribute__((target("avx2"))) static inline void step(__m256i v[5], const __m2
 		v[i] = _mm256_add_epi64(v[i], m[i]);
 }
 
-/* The n > 0 groups at p into h, which is 0. Even and odd groups are two polynomials in r^8, as long as
- * there are pairs: either waits for its own products only. */
+/* The n > 0 groups at p into h, which is 0. Even and odd groups are two polynomials in r^8, as long
+ * as there are pairs: either waits for its own products only. */
 __attribute__((target("avx2"))) static void groups(uint64_t h[5], const uint64_t r[5],
 	const unsigned char *p, size_t n)
 {
@@ -204,7 +204,8 @@ static void with_avx2(const unsigned char *p, size_t n, const unsigned char key[
 	uint64_t r[5], h[5] = { 0 }, m[5];
 	size_t whole = n / GROUP * GROUP;
 
-	limbs_of(le64(key) & UINT64_C(0x0ffffffc0fffffff), le64(key + 8) & UINT64_C(0x0ffffffc0ffffffc), 0, r);
+	limbs_of(le64(key) & UINT64_C(0x0ffffffc0fffffff),
+		le64(key + 8) & UINT64_C(0x0ffffffc0ffffffc), 0, r);
 	if (whole)
 		groups(h, r, p, n / GROUP);
 	for (size_t at = whole; at < n; at += 16) {

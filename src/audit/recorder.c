@@ -425,8 +425,8 @@ static int same_stat(const struct stat *a, const struct stat *b)
 }
 
 /* Are the files those that were loaded? Times alone prove nothing: a file that was only touched,
- * copied or linked has the same bytes, so those are read again where anything moved. The time of the
- * last change of the inode cannot be set back as the other one can. */
+ * copied or linked has the same bytes, so those are read again where anything moved. The time of
+ * the last change of the inode cannot be set back as the other one can. */
 static const char *files_now(const struct recorder *r)
 {
 	unsigned char sum[SHA_BYTES];

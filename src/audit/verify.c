@@ -82,7 +82,8 @@ static int load_spans(struct verify *v, struct moe_err *e)
 	sqlite3_stmt *st;
 	int rc, bad = 0;
 
-	if (prep(v, &st, "redactions", "SELECT header, payload FROM audit_leaf WHERE kind IN (13, 14) AND"
+	if (prep(v, &st, "redactions",
+		"SELECT header, payload FROM audit_leaf WHERE kind IN (13, 14) AND"
 		LOG_RARE("kind"), e))
 		return -1;
 	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
@@ -145,7 +146,8 @@ static void check_clock(struct verify *v, const struct leaf *l)
 		return;
 	step = (int64_t)(l->wall - p->wall) - (int64_t)(l->mono - p->mono);
 	if (l->mono < p->mono)
-		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": the clock that cannot step went back", l->index);
+		verify_find(v, FIND_TAMPERED,
+			"leaf %" PRIu64 ": the clock that cannot step went back", l->index);
 	if ((step <= -STEP_NS || step >= STEP_NS) && l->kind != LEAF_CLOCK)
 		verify_find(v, FIND_TAMPERED,
 			"leaf %" PRIu64 ": the wall clock stepped by %.1f s without a record", l->index,
@@ -168,7 +170,8 @@ static void check_session(struct verify *v, const struct leaf *l)
 
 	if (l->kind == LEAF_SESSION_START) {
 		if (v->session)
-			verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": run %" PRIu64 " starts while run %" PRIu64
+			verify_find(v, FIND_TAMPERED,
+				"leaf %" PRIu64 ": run %" PRIu64 " starts while run %" PRIu64
 				" has not ended", l->index, l->run, v->session);
 		v->session = l->run;
 		memcpy(v->descriptor, l->descriptor, SHA_BYTES);
@@ -181,7 +184,8 @@ static void check_session(struct verify *v, const struct leaf *l)
 				"leaf %" PRIu64 ": run %" PRIu64 " recovered, but it was not open", l->index,
 				l->run);
 		else
-			verify_find(v, FIND_REMARK, "run %" PRIu64 ": its writer died; what it had committed is here",
+			verify_find(v, FIND_REMARK,
+				"run %" PRIu64 ": its writer died; what it had committed is here",
 				l->run);
 		v->session = 0;
 		return;
@@ -242,7 +246,8 @@ static void meet_record(struct verify *v, const struct leaf *l, const char *p, s
 	case LEAF_SESSION_START:
 		sha_of(p, n, sum);
 		if (memcmp(sum, l->descriptor, SHA_BYTES))
-			verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its descriptor is not the one that it names",
+			verify_find(v, FIND_TAMPERED,
+				"leaf %" PRIu64 ": its descriptor is not the one that it names",
 				l->index);
 		meet_import(v, l, p, n);
 		break;
@@ -255,7 +260,8 @@ static void meet_record(struct verify *v, const struct leaf *l, const char *p, s
 		break;
 	case LEAF_GAP:
 		v->out->gaps++;
-		verify_find(v, FIND_REMARK, "run %" PRIu64 ": a gap of %" PRId64 " tokens was recorded", l->run,
+		verify_find(v, FIND_REMARK,
+			"run %" PRIu64 ": a gap of %" PRId64 " tokens was recorded", l->run,
 			record_get_int(p, n, "tokens", -1));
 		break;
 	default:
@@ -298,7 +304,8 @@ static void check_rows(struct verify *v, const struct leaf *l, int64_t chunk, co
 	int rc;
 
 	if (cursor_for(v, l->run, &e)) {
-		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": its run %" PRIu64 " cannot be read: %s", l->index,
+		verify_find(v, FIND_TAMPERED,
+			"leaf %" PRIu64 ": its run %" PRIu64 " cannot be read: %s", l->index,
 			l->run, e.msg);
 		return;
 	}
@@ -325,7 +332,8 @@ static void check_rows(struct verify *v, const struct leaf *l, int64_t chunk, co
 		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 " %s", l->index, chunk,
 			c.logits ? "has logits that were not logged" : "lost its logits");
 	else if (payload_events(&c, &v->scratch, &e))
-		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 ": chunk %" PRId64 ": %s", l->index, chunk, e.msg);
+		verify_find(v, FIND_TAMPERED,
+			"leaf %" PRIu64 ": chunk %" PRId64 ": %s", l->index, chunk, e.msg);
 	else
 		opens(v, l, salt, v->scratch.data, v->scratch.len);
 }
@@ -358,7 +366,8 @@ static void check_payload(struct verify *v, const struct leaf *l, sqlite3_stmt *
 	if (!salt || (here && sqlite3_column_type(st, 7) == SQLITE_NULL)) {
 		s = span_of(v, l->index);
 		if (!s)
-			verify_find(v, FIND_MISSING, "leaf %" PRIu64 " (%s): its payload is gone and no leaf says why",
+			verify_find(v, FIND_MISSING,
+				"leaf %" PRIu64 " (%s): its payload is gone and no leaf says why",
 				l->index, leaf_kind_name(l->kind));
 		else if (s->prune)
 			check_age(v, l, s);
@@ -410,7 +419,8 @@ static int check_leaf(struct verify *v, sqlite3_stmt *st, struct moe_err *e)
 	struct leaf l;
 
 	if (index != v->tree.n) {
-		verify_find(v, FIND_TAMPERED, "leaf %" PRIu64 " is missing: leaf %" PRIu64 " follows", v->tree.n,
+		verify_find(v, FIND_TAMPERED,
+			"leaf %" PRIu64 " is missing: leaf %" PRIu64 " follows", v->tree.n,
 			index);
 		return 1;
 	}
@@ -505,7 +515,8 @@ static void after(struct verify *v)
 		verify_find(v, FIND_TAMPERED, "the log's key%s not the one that was given",
 			v->n_key > 1 ? "s are" : " is");
 	if (v->session)
-		verify_find(v, FIND_INCOMPLETE, "run %" PRIu64 " has not ended: it is live, or its writer died",
+		verify_find(v, FIND_INCOMPLETE,
+			"run %" PRIu64 " has not ended: it is live, or its writer died",
 			v->session);
 	if (v->out->signed_size < v->tree.n)
 		verify_find(v, FIND_INCOMPLETE, "the last %" PRIu64 " leaves are under no signature",
@@ -552,7 +563,8 @@ static int check_tables(struct verify *v, struct moe_err *e)
 		verify_find(v, FIND_TAMPERED, "%" PRId64 " chunks of decisions were not logged",
 			n - (int64_t)v->stored_batches);
 	if (n < (int64_t)v->stored_batches)
-		verify_find(v, FIND_MISSING, "%" PRId64 " chunks of decisions are gone and no leaf says why",
+		verify_find(v, FIND_MISSING,
+			"%" PRId64 " chunks of decisions are gone and no leaf says why",
 			(int64_t)v->stored_batches - n);
 	return 0;
 }

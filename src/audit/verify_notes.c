@@ -149,7 +149,8 @@ static int prove_fork(struct verify *v, const struct anchor *a, const char *own,
 	proven = !json.failed && proof_check(json.data, json.len, v->key, v->n_key, &what, &e) == 1;
 	if (proven) {
 		v->out->fork = strndup(json.data, json.len);
-		verify_find(v, FIND_TAMPERED, "FORK: the key signed two different logs of %" PRIu64 " leaves",
+		verify_find(v, FIND_TAMPERED,
+			"FORK: the key signed two different logs of %" PRIu64 " leaves",
 			a->c.size);
 	}
 	buf_free(&json);
@@ -182,7 +183,8 @@ static int check_note(struct verify *v, const char *what, const char *p, size_t 
 		return 0;
 	}
 	if (c->epoch != epoch) {
-		verify_find(v, FIND_TAMPERED, "%s of %" PRIu64 " leaves: signed for epoch %" PRIu64 ", that is %"
+		verify_find(v, FIND_TAMPERED,
+			"%s of %" PRIu64 " leaves: signed for epoch %" PRIu64 ", that is %"
 			PRIu64, what, c->size, c->epoch, epoch);
 		return 0;
 	}

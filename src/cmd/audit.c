@@ -201,7 +201,7 @@ static int init(int argc, char **argv, struct moe_err *e)
 		return -1;
 	bad = log_exists(a.db, e);
 	if (bad == 1)
-		err_set(e, MOE_ERR_INPUT, "%s: it has an audit log already", argv[0]);
+		err_set(e, MOE_ERR_INPUT, "it has an audit log already");
 	bad = bad || take_key(&s, audit_o.origin, audit_o.key, e) ||
 		write_pubkey(&s.key, audit_o.key, pub, sizeof pub, e);
 	if (!bad && audit_o.seal)

@@ -143,13 +143,14 @@ static int take_events(struct explain *x, const struct buf *plain, struct moe_er
 		n++;
 	}
 	if (!bad && n < x->info.n_moe_layer)
-		bad = err_set(e, MOE_ERR_INPUT, "leaf %" PRIu64 ": position %" PRIu64 " has %zu of %u layers",
+		bad = err_set(e, MOE_ERR_INPUT,
+			"leaf %" PRIu64 ": position %" PRIu64 " has %zu of %u layers",
 			x->leaf, x->pos, n, x->info.n_moe_layer);
 	free(store);
 	return bad ? -1 : 0;
 }
 
-/* The token's prefix where it is encrypted, and how its margins stand among those of its sequence. */
+/* The token's prefix where it is encrypted; how its margins stand among those of its sequence. */
 static int scan_sealed(struct explain *x, int32_t *prefix, uint64_t *n_prefix, struct moe_err *e)
 {
 	size_t n_layer = x->info.n_moe_layer;

@@ -33,8 +33,8 @@ struct explain_layer {
 	int have_scores;
 	float scores[MOE_MAX_EXPERT];
 	int next;                     /* the expert that would have come, -1 = unknown */
-	/* Of decisions of this layer with a smaller margin; of an encrypted run only `run` is known, and
-	 * it is about the sequence: the others are not opened for this. */
+	/* Of decisions of this layer with a smaller margin; of an encrypted run only `run` is known,
+	 * and it is about the sequence: the others are not opened for this. */
 	struct explain_share below;
 	struct explain_share *share;  /* [k] of the chosen ones */
 	struct explain_mask *mask;    /* [n_mask] */

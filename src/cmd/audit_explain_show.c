@@ -321,7 +321,8 @@ void explain_json(const struct explain *x, struct buf *b)
 
 	buf_printf(b,
 		"{\"run\": %" PRId64 ", \"sequence\": %" PRIu64 ", \"position\": %" PRIu64
-		", \"token\": %d, \"phase\": \"%s\", \"leaf\": %" PRIu64 ", \"rows_match_leaf\": %s, \"sealed\": %s",
+		", \"token\": %d, \"phase\": \"%s\", \"leaf\": %" PRIu64
+		", \"rows_match_leaf\": %s, \"sealed\": %s",
 		x->info.id, x->seq, x->pos, x->token, x->phase ? "decode" : "prefill", x->leaf,
 		x->opens ? "true" : "false", x->sealed ? "true" : "false");
 	string(b, "domain", x->domain_name);
@@ -364,7 +365,8 @@ static const char style[] =
 	"white-space:nowrap}"
 	"th{font-weight:600;color:var(--dim);font-size:.85rem;white-space:normal;overflow-wrap:normal}"
 	"th:first-child,td:first-child{text-align:left;padding-left:0}"
-	".wide{width:40%;text-align:left}details .wide{width:65%}svg{display:block;width:100%;height:.7rem}"
+	".wide{width:40%;text-align:left}details .wide{width:65%}"
+	"svg{display:block;width:100%;height:.7rem}"
 	"rect{fill:var(--bar2)}.c rect{fill:var(--bar)}.c td:first-child{font-weight:600}"
 	"summary{cursor:pointer;margin:.6rem 0 .3rem}"
 	"dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.75rem 0}"
@@ -435,8 +437,8 @@ static void page_facts(const struct explain *x, struct buf *b)
 		buf_char(b, '\n');
 	}
 	buf_free(&words);
-	buf_str(b, "</dl>\n<p class=\"dim\">A share says for how many tokens this layer chose the expert, of "
-		"all of the run or of the domain.</p>\n");
+	buf_str(b, "</dl>\n<p class=\"dim\">A share says for how many tokens this layer chose the "
+		"expert, of all of the run or of the domain.</p>\n");
 }
 
 /* A bar of value v on a scale that ends at `full`. */

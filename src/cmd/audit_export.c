@@ -1,6 +1,6 @@
 /*
- * audit_export.c - `moescope audit export`: a bundle that a third party can read and check: decisions and
- * records as CSV, proofs, checkpoints, a field dictionary, instructions.
+ * audit_export.c - `moescope audit export`: a bundle that a third party can read and check:
+ * decisions and records as CSV, proofs, checkpoints, a field dictionary, instructions.
  */
 #include <inttypes.h>
 #include <stdio.h>

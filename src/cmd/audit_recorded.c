@@ -1,6 +1,6 @@
 /*
- * audit_recorded.c - see audit_recorded.h. Positions must follow one another: what comes after a hole
- * could not be run again, so it is not read.
+ * audit_recorded.c - see audit_recorded.h. Positions must follow one another: what comes after a
+ * hole could not be run again, so it is not read.
  */
 #include "cmd/audit_recorded.h"
 
@@ -146,7 +146,8 @@ static int add_events(struct recorded *c, const struct buf *payload, struct moe_
 }
 
 /* The name of the subject under which a sequence was sealed. */
-static int subject_of(struct reader *r, uint64_t run, uint64_t seq, char out[512], struct moe_err *e)
+static int subject_of(struct reader *r, uint64_t run, uint64_t seq, char out[512],
+	struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
 

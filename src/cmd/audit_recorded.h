@@ -27,14 +27,14 @@ void recorded_init(struct recorded *c, const struct run_info *info);
 void recorded_free(struct recorded *c);
 void recorded_clear(struct recorded *c); /* for another sequence; keeps the memory */
 
-/* Fill in the sequence seq, from position 0 on. 0; 1 = it has a hole, c holds what is before it; -1.
- * sequence: sequence.id. */
+/* Fill in the sequence seq, from position 0 on. 0; 1 = it has a hole, c holds what is before it;
+ * -1. sequence: sequence.id. */
 int recorded_rows(struct recorded *c, struct reader *r, int64_t sequence, struct moe_err *e);
 /* master: the key of --seal. What was sealed with a key that was destroyed is a hole. */
 int recorded_sealed(struct recorded *c, struct reader *r, const unsigned char master[SEAL_KEY],
 	struct moe_err *e);
 
-/* The payload of a sealed leaf, opened. The caller wipes and frees `plain`, which is initialised. */
+/* The payload of a sealed leaf, opened. The caller wipes and frees `plain`, initialised before. */
 int recorded_open(struct reader *r, const unsigned char master[SEAL_KEY], const struct log_row *row,
 	struct buf *plain, struct moe_err *e);
 

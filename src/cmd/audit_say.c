@@ -36,7 +36,8 @@ void audit_say(const char *action, const struct say *f, size_t n)
 	fields(f, n);
 }
 
-int audit_say_note(const char *action, const char *note, size_t n_note, const struct say *f, size_t n,
+int audit_say_note(const char *action, const char *note, size_t n_note, const struct say *f,
+	size_t n,
 	struct moe_err *e)
 {
 	char root[2 * SHA_BYTES + 1];

@@ -17,7 +17,8 @@ struct say { const char *key, *text; int64_t number; };
 
 void audit_say(const char *action, const struct say *f, size_t n);
 /* The same of a signed checkpoint: origin, size, root, epoch and the note itself, then f. */
-int audit_say_note(const char *action, const char *note, size_t n_note, const struct say *f, size_t n,
+int audit_say_note(const char *action, const char *note, size_t n_note, const struct say *f,
+	size_t n,
 	struct moe_err *e);
 
 #endif
