@@ -34,6 +34,17 @@ gen "a run" "$tiny" -d a.db -n 20 -s 1 --domain code --name '=1+1' "Once upon"
 ok "a profile" profile "$tiny" "$root/models/texts/c.txt" -d a.db -q --max-tokens 300
 [ "$(leaf a.db 6)" -gt 3 ] || no "no batches in the log"
 
+# Adding a leaf makes no table (a NOT IN in the index would), and a search for rare leaves uses the index, also of a
+# log that an earlier version made.
+same "a leaf makes no table" "$(sqlite3 a.db "EXPLAIN INSERT INTO audit_leaf(idx, kind, run, seq, header) VALUES(?, ?, ?,
+	?, ?)" | grep -c OpenEphemeral)" 0
+for db in a.db "$root/tests/data/audit/first.db"; do
+	sqlite3 "$db" "EXPLAIN QUERY PLAN SELECT payload FROM audit_leaf WHERE run = 1 AND kind = 2 AND
+		$(grep -A 1 '^#define LOG_RARE' "$root/src/audit/log.h" | tr -d '\\\n\t' |
+			sed 's/^#define LOG_RARE(kind) //; s/" kind "/kind/g; s/"//g')" >plan
+	grep -q audit_leaf_record plan || no "rare leaves are searched for without an index in $db: $(cat plan)"
+done
+
 # ---- verdicts ----
 v 2 -p keys/k.pub a.db --deep
 says unanchored 'VALID|anchored outside: none|This cannot show|only a replay' out
