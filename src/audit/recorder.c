@@ -398,19 +398,28 @@ static int on_seq_end(void *ctx, const struct sink_seq *q, struct moe_err *e)
 	return bad;
 }
 
+/* A leaf if it is time for one. */
+static int beat(void *ctx, struct moe_err *e)
+{
+	struct recorder *r = ctx;
+	struct buf rec;
+	int bad;
+
+	if (r->log.clock.mono() - r->log.last_mono < r->policy.heartbeat_s * INT64_C(1000000000))
+		return 0;
+	buf_init(&rec, 256);
+	record_begin(&rec, "heartbeat");
+	bad = record(r, LEAF_HEARTBEAT, 0, &rec, e);
+	buf_free(&rec);
+	return bad;
+}
+
 static int on_tick(void *ctx, struct moe_err *e)
 {
 	struct recorder *r = ctx;
 	int64_t now = r->log.clock.mono();
-	struct buf rec;
-	int bad = 0;
+	int bad = beat(r, e);
 
-	if (now - r->log.last_mono >= r->policy.heartbeat_s * INT64_C(1000000000)) {
-		buf_init(&rec, 256);
-		record_begin(&rec, "heartbeat");
-		bad = record(r, LEAF_HEARTBEAT, 0, &rec, e);
-		buf_free(&rec);
-	}
 	if (!bad && r->have_key &&
 		now - r->log.last_checkpoint >= r->policy.checkpoint_s * INT64_C(1000000000))
 		bad = log_checkpoint(&r->log, &r->key, e);
@@ -427,7 +436,7 @@ static int same_stat(const struct stat *a, const struct stat *b)
 /* Are the files those that were loaded? Times alone prove nothing: a file that was only touched,
  * copied or linked has the same bytes, so those are read again where anything moved. The time of
  * the last change of the inode cannot be set back as the other one can. */
-static const char *files_now(const struct recorder *r)
+static const char *files_now(struct recorder *r)
 {
 	unsigned char sum[SHA_BYTES];
 	struct sha sha;
@@ -447,7 +456,7 @@ static const char *files_now(const struct recorder *r)
 		return "same";
 	sha_init(&sha);
 	for (size_t i = 0; i < r->n_file; i++)
-		if (sha_file(&sha, r->file[i].path, &bytes, &e))
+		if (sha_file(&sha, r->file[i].path, &bytes, beat, r, &e))
 			return "gone";
 	sha_end(&sha, sum);
 	return memcmp(sum, r->files_sha, SHA_BYTES) ? "changed" : "same";

@@ -167,20 +167,23 @@ void sha_of(const void *p, size_t n, unsigned char out[SHA_BYTES])
 	sha_end(&s, out);
 }
 
-int sha_file(struct sha *s, const char *path, uint64_t *bytes, struct moe_err *e)
+int sha_file(struct sha *s, const char *path, uint64_t *bytes,
+	int (*tick)(void *ctx, struct moe_err *e), void *ctx, struct moe_err *e)
 {
 	unsigned char piece[65536];
 	FILE *f = fopen(path, "rb");
 	size_t n;
-	int bad;
+	int bad = 0;
 
 	if (!f)
 		return err_errno(e, "%s", path);
-	while ((n = fread(piece, 1, sizeof piece, f)) > 0) {
+	while (!bad && (n = fread(piece, 1, sizeof piece, f)) > 0) {
 		sha_add(s, piece, n);
 		*bytes += n;
+		bad = tick ? tick(ctx, e) : 0;
 	}
-	bad = ferror(f) ? err_errno(e, "reading %s", path) : 0;
+	if (!bad && ferror(f))
+		bad = err_errno(e, "reading %s", path);
 	fclose(f);
 	return bad;
 }

@@ -28,8 +28,10 @@ void sha_init(struct sha *s);
 void sha_add(struct sha *s, const void *p, size_t n);
 void sha_end(struct sha *s, unsigned char out[SHA_BYTES]);
 
-/* A file's bytes, from disk; *bytes is added to. -1 with e filled in. */
-int sha_file(struct sha *s, const char *path, uint64_t *bytes, struct moe_err *e);
+/* A file's bytes, from disk; *bytes is added to. -1 with e filled in. tick, unless NULL, is called
+ * between pieces: a large file takes minutes. */
+int sha_file(struct sha *s, const char *path, uint64_t *bytes,
+	int (*tick)(void *ctx, struct moe_err *e), void *ctx, struct moe_err *e);
 
 /* One message. */
 void sha_of(const void *p, size_t n, unsigned char out[SHA_BYTES]);

@@ -237,7 +237,7 @@ int record_import(struct record *rec, const char *who, struct exchange_in *in, c
 	if (stat(in->path, &file.st))
 		return err_errno(e, "%s", in->path);
 	sha_init(&sha);
-	if (sha_file(&sha, in->path, &bytes, e))
+	if (sha_file(&sha, in->path, &bytes, NULL, NULL, e))
 		return -1;
 	sha_end(&sha, what.files_sha);
 	buf_init(&desc, 1 << 20);
