@@ -112,41 +112,29 @@ static inline void transpose(__m512i v[16])
 /* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
 enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
 
-/* acc continues with a group of 256, of which u holds S as integers, or T (its bits). */
-ALWAYS __m512 tile_exact(const struct gm *g, size_t k, size_t b, __m512i u, __m512 dx, __m512 acc)
-{
-	return _mm512_add_ps(acc, _mm512_mul_ps(_mm512_cvtepi32_ps(u), _mm512_mul_ps(_mm512_load_ps(g->dt[b][k]),
-		dx)));
-}
-
-ALWAYS __m512 tile_exact_min(const struct gm *g, size_t k, size_t b, __m512i u, __m512i m, __m512 dx,
-	__m512 acc)
-{
-	__m512 p = _mm512_mul_ps(_mm512_cvtepi32_ps(u), _mm512_mul_ps(_mm512_load_ps(g->dt[b][k]), dx));
-
-	return _mm512_add_ps(acc, _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m),
-		_mm512_mul_ps(_mm512_load_ps(g->dmt[b][k]), dx), p));
-}
-
 /* nt tokens against ng groups of rows: y[t][0..16 ng - 1] continues its sum (from 0 if first). A
- * broadcast activation serves ng products, a vector of weights nt. */
+ * broadcast activation serves ng products, a vector of weights nt. The sums of a block and those of a
+ * group of 256 stay in registers; of the largest tile, y is in memory between groups. */
 ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const struct gm *g,
 	size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
 	const size_t np = in->np, per = 256 / blk;
-	__mmask16 m = (__mmask16)((1u << nr) - 1);
-	__m512 acc[GM_GROUPS][GM_TOK];
+	const __mmask16 last = (__mmask16)((1u << nr) - 1);
+	const __m512i zero = _mm512_setzero_si512();
+	float sum[GM_TOK][GM_GROUPS][16];
 
 	for (size_t t = 0; t < nt; t++)
 		for (size_t k = 0; k < ng; k++)
-			acc[k][t] = first ? _mm512_setzero_ps() :
-				_mm512_maskz_loadu_ps(k + 1 < ng ? 0xffff : m, y + t * ys + 16 * k);
+			vi_store(sum[t][k], first ? zero : _mm512_maskz_loadu_epi32(k + 1 < ng ? 0xffff : last,
+				y + t * ys + 16 * k));
 	for (size_t b = 0; b < n256; b++) {
+		if (ng > 1 && nt > 2) /* else the compiler holds on to them, and spills what is needed sooner */
+			__asm__("" : "+m"(sum));
 		__m512i u[GM_GROUPS][GM_TOK], v[GM_GROUPS];
 
 		for (size_t t = 0; t < nt; t++)
 			for (size_t k = 0; k < ng; k++)
-				u[k][t] = _mm512_setzero_si512();
+				u[k][t] = zero;
 #pragma GCC unroll 1 /* a copy a block would not fit where decoded instructions are kept */
 		for (size_t i = b * per; i < (b + 1) * per; i++) {
 			const int8_t *q = in->q + i * blk;
@@ -154,8 +142,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 
 			for (size_t t = 0; t < nt; t++)
 				for (size_t k = 0; k < ng; k++)
-					s[k][t] = by == INTS || by == FLOATS ? _mm512_set1_epi32(g->start[t][i]) :
-						_mm512_setzero_si512();
+					s[k][t] = by == INTS || by == FLOATS ? _mm512_set1_epi32(g->start[t][i]) : zero;
 #pragma GCC unroll 8
 			for (size_t j = 0; j < blk / 4; j++) {
 				__m512i w[GM_GROUPS];
@@ -180,11 +167,13 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 						_mm512_add_epi32(u[k][t], _mm512_mullo_epi32(s[k][t], sc));
 			}
 		}
+#pragma GCC unroll 12
 		for (size_t t = 0; t < nt; t++) {
 			const float d = in->d[t * (np / 256) + b];
 
 			for (size_t k = 0; k < ng; k++)
-				v[k] = _mm512_setzero_si512();
+				v[k] = zero;
+#pragma GCC unroll 8
 			for (size_t i = 0; i < per && by == INTS_MIN; i += 2) {
 				int32_t two;
 
@@ -197,16 +186,20 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 				for (size_t k = 0; k < ng; k++)
 					v[k] = vf_chain_min(v[k], _mm512_load_si512(g->mnt[b * per + i][k]),
 						g->sx[t][b * per + i]);
-			for (size_t k = 0; k < ng; k++)
-				acc[k][t] = by == INTS ? tile_exact(g, k, b, u[k][t], _mm512_set1_ps(d), acc[k][t]) :
-					by == INTS_MIN ? tile_exact_min(g, k, b, u[k][t], v[k], _mm512_set1_ps(d), acc[k][t]) :
-					PS(by == FLOATS ? vf_group(BITS(acc[k][t]), u[k][t], d) :
-					vf_group_min(BITS(acc[k][t]), u[k][t], v[k], d));
+			for (size_t k = 0; k < ng; k++) {
+				__m512i acc = vi_load(sum[t][k]);
+
+				acc = by == INTS ? vf_exact(acc, u[k][t], vi_load(g->dt[b][k]), d) :
+					by == INTS_MIN ? vf_exact_min(acc, u[k][t], vi_load(g->dt[b][k]), v[k],
+					vi_load(g->dmt[b][k]), d) :
+					by == FLOATS ? vf_group(acc, u[k][t], d) : vf_group_min(acc, u[k][t], v[k], d);
+				vi_store(sum[t][k], acc);
+			}
 		}
 	}
 	for (size_t t = 0; t < nt; t++)
 		for (size_t k = 0; k < ng; k++)
-			_mm512_mask_storeu_ps(y + t * ys + 16 * k, k + 1 < ng ? 0xffff : m, acc[k][t]);
+			_mm512_mask_storeu_epi32(y + t * ys + 16 * k, k + 1 < ng ? 0xffff : last, vi_load(sum[t][k]));
 }
 
 #define T(ng, nt, blk, by) tile(ng, nt, blk, by, g, n256, in, y, ys, nr, first)
