@@ -5,9 +5,6 @@
  * turned two at a time, and what is then taken apart is eight rows at once.
  */
 
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
-
 typedef uint8_t lanes[8][4];
 #define G(i) ((i) * GM_GROUPS) /* vectors, scales and minima of a group are that far apart */
 
@@ -95,12 +92,14 @@ ALWAYS __m256i two_bytes(__m256i v, unsigned j, unsigned i)
 }
 
 /* Q4_K, Q5_K: d and dmin, then the twelve bytes of scales and minima, are a block's first 16. */
-ALWAYS void fill_k_scales(const uint8_t *const row[8], size_t at, float (*sct)[8], pairs *mpt)
+ALWAYS void fill_k_scales(const uint8_t *const row[8], size_t at, float (*sct)[8], pairs *mpt,
+	uint32_t halves[8])
 {
 	const __m256i six = _mm256_set1_epi8(0x3f), low4 = _mm256_set1_epi8(15), two = _mm256_set1_epi8(0x30);
 	__m256i v[4], s[2], m[2];
 
 	turned(row, at, v);
+	vi_store(halves, v[0]);
 	s[0] = _mm256_and_si256(v[1], six);
 	m[0] = _mm256_and_si256(v[2], six);
 	s[1] = and_or(_mm256_srli_epi16(v[1], 2), two, _mm256_and_si256(v[3], low4));
@@ -231,7 +230,7 @@ ALWAYS void fill_low_k(enum kind kind, const uint8_t *const row[8], size_t at, l
 
 /* What of a tile could be filled, of 8 rows of len elements. Integer scales are pairs of the same. */
 ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[8], size_t len, lanes *tile,
-	float (*sct)[8], float (*mnt)[8], pairs *mpt)
+	float (*sct)[8], float (*mnt)[8], pairs *mpt, uint32_t (*halves)[8])
 {
 	(void)mnt;
 	if (UNPACKED(kind))
@@ -245,7 +244,7 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[8], size_t len, lan
 
 		switch (kind) {
 		case Q4_K: case Q5_K:
-			fill_k_scales(row, at, sct + G(8 * i), mpt + G(4 * i));
+			fill_k_scales(row, at, sct + G(8 * i), mpt + G(4 * i), halves[i]);
 			fill_k(kind, row, at, tile);
 			break;
 		case Q6_K:
@@ -263,5 +262,7 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[8], size_t len, lan
 			fill_low_k(kind, row, at, tile);
 		}
 	}
+	if (kind == Q4_K || kind == Q5_K)
+		return FILLED_CODES | FILLED_SCALES | FILLED_SUPER;
 	return kind == IQ4_XS || kind == Q3_K ? FILLED_CODES : FILLED_CODES | FILLED_SCALES;
 }

@@ -34,8 +34,9 @@
  *	                                                   from bit `by` on) * unit
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
  *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
- *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt, mpt) and scales(kind, c, row, len, sc, mn)
- *	                                                   tiles without unpacking rows one by one
+ *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) and
+ *	scales(kind, c, row, len, sc, mn)                  tiles without unpacking rows one by one; tells by
+ *	                                                   flags what it filled
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
 /* ---- one token, or a few ---- */
@@ -125,13 +126,13 @@ ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BL
 }
 
 /* d and dmin of the 256 elements at p as they lie, in the low and the high half. */
-ALWAYS uint32_t super_halves(const struct codes *c, int min, const uint8_t *p)
+ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_t *p)
 {
 	uint32_t both;
 
-	if (c->d_at == SPREAD)
+	if (UNPACKED(kind) && c->d_at == SPREAD)
 		return spread_half(p);
-	if (!min)
+	if (!min_of(kind))
 		return rd16(p + c->d_at);
 	memcpy(&both, p + c->d_at, 4);
 	return both;
@@ -177,7 +178,7 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 		if (r + 1 < nr)
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
-			g->halves[k][r] = super_halves(c, min_of(kind), row + k * n256);
+			g->halves[k][r] = super_halves(kind, c, row + k * n256);
 		sums_of_row(kind, c, row, len, part[r], &in, n_tok, g->s[0][r], sizeof g->s[0] / sizeof(int32_t));
 	}
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
@@ -255,6 +256,7 @@ struct gm {
 	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];
 	float sct[GM_BLOCKS][GM_GROUPS][R], mnt[GM_BLOCKS][GM_GROUPS][R];
 	int16_t mpt[GM_BLOCKS / 2][GM_GROUPS][R][2];          /* integer minima, in pairs of blocks */
+	uint32_t halves[GM_SUPER][R];                         /* of one group: d and dmin as they lie */
 	float dt[GM_SUPER][GM_GROUPS][R], dmt[GM_SUPER][GM_GROUPS][R]; /* d and dmin, if integers */
 	int32_t start[GM_TOK][GM_BLOCKS]; /* what a block's integer sum starts from: -off * sum(x) */
 	float sx[GM_TOK][GM_BLOCKS];      /* float(sum(x)), for minima in floating point */
@@ -287,9 +289,7 @@ ALWAYS void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block, 
 }
 
 #ifndef FILL_RAW
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
-#define fill_raw(kind, row, len, tile, sct, mnt, mpt) 0
+#define fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) 0
 #define scales(kind, c, row, len, sc, mn) ((void)0)
 #endif
 
@@ -304,13 +304,12 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 
 	for (size_t r = 0; r < R; r++)
 		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
-	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to], &g->mpt[0][to]);
+	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to], &g->mpt[0][to],
+		g->halves);
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++) {
-		uint32_t halves[R];
-
-		for (size_t r = 0; r < R; r++)
-			halves[r] = super_halves(c, min_of(kind), row[r] + k * n256);
-		super_floats(c, min_of(kind), halves, g->dt[k][to], g->dmt[k][to]);
+		for (size_t r = 0; r < R && !(filled & FILLED_SUPER); r++)
+			g->halves[k][r] = super_halves(kind, c, row[r] + k * n256);
+		super_floats(c, min_of(kind), g->halves[k], g->dt[k][to], g->dmt[k][to]);
 	}
 	if (!(filled & FILLED_SCALES)) {
 		for (size_t r = 0; r < R; r++) {

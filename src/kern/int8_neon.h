@@ -419,8 +419,6 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 /* ---- prefill ---- */
 
 #define FILL_RAW
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
 
 /* Integer scales and minima of 256 elements at `at` of four rows, turned to a lane per row. */
 ALWAYS void fill_ints(enum kind kind, const uint8_t *const row[R], size_t at, float (*sct)[R],
@@ -450,11 +448,11 @@ ALWAYS void fill_ints(enum kind kind, const uint8_t *const row[R], size_t at, fl
 
 /* What of a tile could be filled, of four rows of len elements. */
 ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[R], size_t len, uint8_t (*tile)[R][4],
-	float (*sct)[R], float (*mnt)[R], int16_t (*mpt)[R][2])
+	float (*sct)[R], float (*mnt)[R], int16_t (*mpt)[R][2], uint32_t (*halves)[R])
 {
 	const size_t per = 256 / blk_of(kind);
 
-	(void)mnt;
+	(void)mnt, (void)halves;
 	if (UNPACKED(kind))
 		return 0;
 	for (size_t i = 0; i < len; i += 256) {
