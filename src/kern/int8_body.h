@@ -125,7 +125,7 @@ ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BL
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI acc[GV_TOK])
 {
-	const size_t blk = blk_of(kind), pad = act8_pad(len);
+	const size_t blk = blk_of(kind), pad = act8_pad(len), each = super_bytes(c);
 	const struct gv_in in = { a.q + i, ARRANGED(kind) ? g->x + i : a.q + i, a.d + i / 256,
 		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np };
 	struct part part[R];
@@ -144,7 +144,7 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 		if (r + 1 < nr)
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++) {
-			struct super s = super_of(c, row + k * super_bytes(c));
+			struct super s = super_of(c, row + k * each);
 
 			g->d[k][r] = s.d;
 			g->dmin[k][r] = s.dmin;
@@ -267,6 +267,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 	size_t row_bytes, size_t nr, size_t len)
 {
 	const size_t n_block = len / blk_of(kind), n_all = (len + 255) / 256 * 256 / blk_of(kind);
+	const size_t each = super_bytes(c);
 	const uint8_t *row[R];
 	int filled;
 
@@ -275,7 +276,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to], &g->mpt[0][to]);
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 		for (size_t r = 0; r < R; r++) {
-			struct super s = super_of(c, row[r] + k * super_bytes(c));
+			struct super s = super_of(c, row[r] + k * each);
 
 			g->dt[k][to][r] = s.d;
 			g->dmt[k][to][r] = s.dmin;
