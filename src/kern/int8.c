@@ -9,6 +9,7 @@
 static const struct int8_kern *const table[] = {
 #if defined(__x86_64__)
 	&int8_avx512,
+	&int8_avx2,
 #elif defined(__aarch64__)
 	&int8_dotprod,
 	&int8_neon,

@@ -100,6 +100,14 @@ static inline void transpose(__m512i v[16])
 	}
 }
 
+static inline VI vf_halves(VI v, unsigned by, float unit)
+{
+	__m512 f = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v, by)));
+
+	return BITS(_mm512_mul_ps(f, _mm512_set1_ps(unit)));
+}
+#define VF_HALVES
+
 #include "kern/int8_kinds.h"
 #include "kern/int8_avx512_decode.h"
 #include "kern/int8_avx512_fill.h"

@@ -5,9 +5,6 @@
  * two at a time, and what is then taken apart is sixteen rows at once.
  */
 
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
-
 typedef uint8_t lanes[16][4];
 #define G(i) ((i) * GM_GROUPS) /* vectors, scales and minima of a group are that far apart */
 
@@ -95,12 +92,14 @@ ALWAYS __m512i min_pair(__m512i m, unsigned j)
 }
 
 /* Q4_K, Q5_K: d and dmin, then the twelve bytes of scales and minima, are the first 16 of a block. */
-ALWAYS void fill_k_scales(const uint8_t *const row[16], size_t at, float (*sct)[16], pairs *mpt)
+ALWAYS void fill_k_scales(const uint8_t *const row[16], size_t at, float (*sct)[16], pairs *mpt,
+	uint32_t halves[16])
 {
 	const __m512i six = _mm512_set1_epi8(0x3f), low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(0x30);
 	__m512i v[4], s[2], m[2];
 
 	turned(row, at, v);
+	vi_store(halves, v[0]);
 	s[0] = _mm512_and_si512(v[1], six);
 	m[0] = _mm512_and_si512(v[2], six);
 	s[1] = and_or(_mm512_srli_epi16(v[1], 2), two, _mm512_and_si512(v[3], low4));
@@ -243,7 +242,7 @@ ALWAYS void fill_iq4_xs(const uint8_t *const row[16], size_t at, lanes *tile)
 
 /* What of a tile could be filled, of 16 rows of len elements. */
 ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, lanes *tile,
-	float (*sct)[16], float (*mnt)[16], pairs *mpt)
+	float (*sct)[16], float (*mnt)[16], pairs *mpt, uint32_t (*halves)[16])
 {
 	(void)mnt;
 	if (UNPACKED(kind))
@@ -257,7 +256,7 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, la
 
 		switch (kind) {
 		case Q4_K: case Q5_K:
-			fill_k_scales(row, at, sct + G(8 * i), mpt + G(4 * i));
+			fill_k_scales(row, at, sct + G(8 * i), mpt + G(4 * i), halves[i]);
 			fill_k(kind, row, at, tile);
 			break;
 		case Q6_K:
@@ -275,5 +274,7 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, la
 			fill_low_k(kind, row, at, tile);
 		}
 	}
+	if (kind == Q4_K || kind == Q5_K)
+		return FILLED_CODES | FILLED_SCALES | FILLED_SUPER;
 	return kind == IQ4_XS || kind == Q3_K ? FILLED_CODES : FILLED_CODES | FILLED_SCALES;
 }

@@ -30,10 +30,13 @@
  * A kind is a constant that says how a row is read: KINDS lists X(kind), kind_of(type, len) picks one,
  * an unpacked one for len 0; exact_of(kind), min_of(kind) and blk_of(kind) tell about it. It may define
  * besides
+ *	VF_HALVES: vf_halves(v, by, unit)                  float(the half float in the 16 bits of each lane
+ *	                                                   from bit `by` on) * unit
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
  *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
- *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt, mpt) and scales(kind, c, row, len, sc, mn)
- *	                                                   tiles without unpacking rows one by one
+ *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) and
+ *	scales(kind, c, row, len, sc, mn)                  tiles without unpacking rows one by one; tells by
+ *	                                                   flags what it filled
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
 /* ---- one token, or a few ---- */
@@ -61,6 +64,7 @@ ALWAYS size_t super_bytes(const struct codes *c)
 struct gv {
 	uint8_t code[2][GV_PART];
 	float sc[R][GV_BLOCKS], mn[R][GV_BLOCKS];
+	uint32_t halves[GV_SUPER][R];    /* d and dmin as they lie */
 	float d[GV_SUPER][R], dmin[GV_SUPER][R];
 	int32_t s[GV_TOK][R][GV_BLOCKS]; /* sums of blocks; or S, M of groups */
 	int8_t x[GV_X];
@@ -121,11 +125,41 @@ ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BL
 	return acc;
 }
 
+/* d and dmin of the 256 elements at p as they lie, in the low and the high half. */
+ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_t *p)
+{
+	uint32_t both;
+
+	if (UNPACKED(kind) && c->d_at == SPREAD)
+		return spread_half(p);
+	if (!min_of(kind))
+		return rd16(p + c->d_at);
+	memcpy(&both, p + c->d_at, 4);
+	return both;
+}
+
+/* Those of R rows as floats. */
+ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R], float *d, float *dmin)
+{
+#ifdef VF_HALVES
+	VI v = vi_load(halves);
+
+	vi_store(d, vf_halves(v, 0, c->d_unit));
+	if (min)
+		vi_store(dmin, vf_halves(v, 16, 1));
+#else
+	for (size_t r = 0; r < R; r++) {
+		d[r] = half((uint16_t)halves[r]) * c->d_unit;
+		dmin[r] = min ? half((uint16_t)(halves[r] >> 16)) : 0;
+	}
+#endif
+}
+
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI acc[GV_TOK])
 {
-	const size_t blk = blk_of(kind), pad = act8_pad(len), each = super_bytes(c);
+	const size_t blk = blk_of(kind), pad = act8_pad(len), n256 = exact_of(kind) ? super_bytes(c) : 0;
 	const struct gv_in in = { a.q + i, ARRANGED(kind) ? g->x + i : a.q + i, a.d + i / 256,
 		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np };
 	struct part part[R];
@@ -143,14 +177,12 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 
 		if (r + 1 < nr)
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
-		for (size_t k = 0; exact_of(kind) && k < len / 256; k++) {
-			struct super s = super_of(c, row + k * each);
-
-			g->d[k][r] = s.d;
-			g->dmin[k][r] = s.dmin;
-		}
+		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
+			g->halves[k][r] = super_halves(kind, c, row + k * n256);
 		sums_of_row(kind, c, row, len, part[r], &in, n_tok, g->s[0][r], sizeof g->s[0] / sizeof(int32_t));
 	}
+	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
+		super_floats(c, min_of(kind), g->halves[k], g->d[k], g->dmin[k]);
 	for (size_t t = 0; t < n_tok; t++)
 		acc[t] = exact_of(kind) ?
 			add_exact(min_of(kind), g, g->s[t], len / 256, in.d + t * np / 256, acc[t]) :
@@ -224,6 +256,7 @@ struct gm {
 	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];
 	float sct[GM_BLOCKS][GM_GROUPS][R], mnt[GM_BLOCKS][GM_GROUPS][R];
 	int16_t mpt[GM_BLOCKS / 2][GM_GROUPS][R][2];          /* integer minima, in pairs of blocks */
+	uint32_t halves[GM_SUPER][R];                         /* of one group: d and dmin as they lie */
 	float dt[GM_SUPER][GM_GROUPS][R], dmt[GM_SUPER][GM_GROUPS][R]; /* d and dmin, if integers */
 	int32_t start[GM_TOK][GM_BLOCKS]; /* what a block's integer sum starts from: -off * sum(x) */
 	float sx[GM_TOK][GM_BLOCKS];      /* float(sum(x)), for minima in floating point */
@@ -256,9 +289,7 @@ ALWAYS void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block, 
 }
 
 #ifndef FILL_RAW
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
-#define fill_raw(kind, row, len, tile, sct, mnt, mpt) 0
+#define fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) 0
 #define scales(kind, c, row, len, sc, mn) ((void)0)
 #endif
 
@@ -267,20 +298,19 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 	size_t row_bytes, size_t nr, size_t len)
 {
 	const size_t n_block = len / blk_of(kind), n_all = (len + 255) / 256 * 256 / blk_of(kind);
-	const size_t each = super_bytes(c);
+	const size_t n256 = exact_of(kind) ? super_bytes(c) : 0;
 	const uint8_t *row[R];
 	int filled;
 
 	for (size_t r = 0; r < R; r++)
 		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
-	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to], &g->mpt[0][to]);
-	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
-		for (size_t r = 0; r < R; r++) {
-			struct super s = super_of(c, row[r] + k * each);
-
-			g->dt[k][to][r] = s.d;
-			g->dmt[k][to][r] = s.dmin;
-		}
+	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to], &g->mpt[0][to],
+		g->halves);
+	for (size_t k = 0; exact_of(kind) && k < len / 256; k++) {
+		for (size_t r = 0; r < R && !(filled & FILLED_SUPER); r++)
+			g->halves[k][r] = super_halves(kind, c, row[r] + k * n256);
+		super_floats(c, min_of(kind), g->halves[k], g->dt[k][to], g->dmt[k][to]);
+	}
 	if (!(filled & FILLED_SCALES)) {
 		for (size_t r = 0; r < R; r++) {
 			if (filled & FILLED_CODES)
@@ -336,14 +366,14 @@ static void token_terms(const struct codes *c, struct gm *g, const struct act8 *
 		const int16_t *restrict sum = c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16;
 		int32_t *restrict start = g->start[t];
 		float *restrict sx = g->sx[t];
-		int off = OFF_LOG2(c) ? -(1 << OFF_LOG2(c)) : 0;
+		int log2 = OFF_LOG2(c);
 
-		if (!c->has_min)
-			for (size_t b = 0; b < n_block; b++)
-				start[b] = sum[b] * off;
-		else
-			for (size_t b = 0; b < n_block; b++)
-				sx[b] = (float)sum[b];
+		for (size_t b = 0; b < n_block; b += 8)
+			for (size_t j = b; j < b + 8; j++)
+				if (c->has_min)
+					sx[j] = (float)sum[j];
+				else
+					start[j] = log2 ? -sum[j] * (1 << log2) : 0;
 	}
 }
 

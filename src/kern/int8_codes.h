@@ -381,18 +381,18 @@ ALWAYS int exact(const struct codes *c)
 /* d and dmin of the 256 elements at p, of a type with integer scales. */
 struct super { float d, dmin; };
 
+static inline uint16_t spread_half(const uint8_t *p)
+{
+	const uint8_t *w = p + 48;
+
+	return (uint16_t)(w[1] >> 4 | (w[3] & 0xf0) | (w[5] & 0xf0) << 4 | (w[7] & 0xf0) << 8);
+}
+
 ALWAYS struct super super_of(const struct codes *c, const uint8_t *p)
 {
-	struct super s = { 0, 0 };
+	struct super s = { half(c->d_at == SPREAD ? spread_half(p) : rd16(p + c->d_at)) * c->d_unit, 0 };
 
-	if (c->d_at == SPREAD) {
-		const uint8_t *w = p + 48;
-
-		s.d = half((uint16_t)(w[1] >> 4 | (w[3] & 0xf0) | (w[5] & 0xf0) << 4 | (w[7] & 0xf0) << 8)) * c->d_unit;
-	} else {
-		s.d = half(rd16(p + c->d_at)) * c->d_unit;
-		if (c->has_min)
-			s.dmin = half(rd16(p + c->d_at + 2));
-	}
+	if (c->has_min)
+		s.dmin = half(rd16(p + c->d_at + 2));
 	return s;
 }

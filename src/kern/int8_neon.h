@@ -76,6 +76,14 @@ static inline VI vf_group_min(VI acc, VI t, VI v, float dx)
 	return vf_group(acc, BITS(vsubq_f32(PS(t), PS(v))), dx);
 }
 
+#define VF_HALVES
+static inline VI vf_halves(VI v, int by, float unit)
+{
+	uint16x4_t h = vmovn_u32(vreinterpretq_u32_s32(v) >> by);
+
+	return BITS(vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(h)), unit));
+}
+
 static inline void vf_store(float *y, VI v, size_t n)
 {
 	float lane[4];
@@ -432,8 +440,6 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 /* ---- prefill ---- */
 
 #define FILL_RAW
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
 
 /* Integer scales and minima of 256 elements at `at` of four rows, turned to a lane per row. */
 ALWAYS void fill_ints(enum kind kind, const uint8_t *const row[R], size_t at, float (*sct)[R],
@@ -463,11 +469,11 @@ ALWAYS void fill_ints(enum kind kind, const uint8_t *const row[R], size_t at, fl
 
 /* What of a tile could be filled, of four rows of len elements. */
 ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[R], size_t len, uint8_t (*tile)[R][4],
-	float (*sct)[R], float (*mnt)[R], int16_t (*mpt)[R][2])
+	float (*sct)[R], float (*mnt)[R], int16_t (*mpt)[R][2], uint32_t (*halves)[R])
 {
 	const size_t per = 256 / blk_of(kind);
 
-	(void)mnt;
+	(void)mnt, (void)halves;
 	if (UNPACKED(kind))
 		return 0;
 	for (size_t i = 0; i < len; i += 256) {
