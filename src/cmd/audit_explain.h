@@ -1,6 +1,6 @@
 /*
  * audit_explain.h - what `moescope audit explain` found out about one token, and how it is shown.
- * audit_explain.c fills it in, audit_explain_show.c prints it.
+ * audit_explain.c and audit_explain_run.c fill it in, audit_explain_show.c prints it.
  */
 #ifndef CMD_AUDIT_EXPLAIN_H
 #define CMD_AUDIT_EXPLAIN_H
@@ -59,6 +59,12 @@ struct explain {
 	int64_t only_layer;           /* -1 = all */
 	unsigned char seal[SEAL_KEY]; /* with --seal */
 };
+
+/* Run the prefix of n_prefix tokens again with --model and fill in what that tells. */
+int explain_with_model(struct explain *x, int32_t *prefix, uint64_t n_prefix, struct moe_err *e);
+/* Scores and next of a layer from its n_expert logits. */
+void explain_take_logits(const struct explain *x, struct explain_layer *f, const float *logits);
+int explain_is_one_of(const uint16_t *experts, size_t k, int expert);
 
 /* Append it as text for a terminal, as a JSON object, as a page of its own (no script, nothing from
  * elsewhere, whatever names and tokens hold). */
