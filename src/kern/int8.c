@@ -51,7 +51,7 @@ size_t act8_bytes(size_t n, size_t rows)
 {
 	size_t np = act8_pad(n);
 
-	return rows * (np + np / 256 * sizeof(float) + (np / 16 + np / 32) * sizeof(int16_t));
+	return rows * (np + np / 256 * sizeof(float) + (np / 16 + np / 32) * sizeof(int16_t)) + ACT8_SLACK;
 }
 
 struct act8 act8_lay(void *mem, size_t n, size_t rows)

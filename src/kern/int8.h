@@ -32,6 +32,7 @@
 #include "kern/kern.h"
 
 #define ACT8_PAD 512 /* rows are padded to a multiple of this with zeros */
+#define ACT8_SLACK 32 /* bytes behind the last sums that may be read */
 
 /* Rounded rows of n activations. np = act8_pad(n); strides are np, np/256, np/16, np/32. */
 struct act8 {

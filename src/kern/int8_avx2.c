@@ -37,6 +37,13 @@ static inline VI vf_zero(void) { return _mm256_setzero_si256(); }
 static inline VI vi_pair(VI a, VI b) { return _mm256_blend_epi16(a, b, 0xaa); }
 
 /* Twice in a lane, as 16 bits: a scale is multiplied with two sums. */
+static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
+{
+	__m256i v = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)p));
+
+	return log2 ? _mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), v), (int)log2) : _mm256_setzero_si256();
+}
+
 static inline VI vi_int(VI v)
 {
 	v = _mm256_cvtps_epi32(_mm256_castsi256_ps(v));

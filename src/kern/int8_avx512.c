@@ -30,6 +30,13 @@ static inline VI vi_pair(VI a, VI b)
 	return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16));
 }
 
+static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
+{
+	__m512i v = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)p));
+
+	return log2 ? _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), v), log2) : _mm512_setzero_si512();
+}
+
 static inline VI vi_int(VI v) { return _mm512_cvtps_epi32(_mm512_castsi512_ps(v)); }
 
 #define PS(v) _mm512_castsi512_ps(v)

@@ -12,6 +12,7 @@
  *	vi_load(p), vi_store(p, v), transpose(VI v[R])     R x R lanes
  *	vi_pair(a, b)                                      lanes of two int16: a's and b's integers
  *	vi_int(v)                                          floats to integers
+ *	vi_minus_shifted(p, log2)                          -p[i] * 2^log2, or 0 for log2 0, of R int16
  *	vf_zero(), vf_store(y, v, n)                       n: store the first n of them
  *	vf_exact(acc, s, d, dx)                            acc + float(s) * (d * dx)
  *	vf_exact_min(acc, s, d, m, dm, dx)                 acc + fma(-float(m), dm * dx, the product above)
@@ -366,14 +367,11 @@ static void token_terms(const struct codes *c, struct gm *g, const struct act8 *
 		const int16_t *restrict sum = c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16;
 		int32_t *restrict start = g->start[t];
 		float *restrict sx = g->sx[t];
-		int log2 = OFF_LOG2(c);
 
-		for (size_t b = 0; b < n_block; b += 8)
-			for (size_t j = b; j < b + 8; j++)
-				if (c->has_min)
-					sx[j] = (float)sum[j];
-				else
-					start[j] = log2 ? -sum[j] * (1 << log2) : 0;
+		for (size_t b = 0; b < n_block && !c->has_min; b += R)
+			vi_store(start + b, vi_minus_shifted(sum + b, OFF_LOG2(c)));
+		for (size_t b = 0; b < n_block && c->has_min; b++)
+			sx[b] = (float)sum[b];
 	}
 }
 

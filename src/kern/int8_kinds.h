@@ -1,7 +1,7 @@
 /*
- * int8_kinds.h - how a row of quantised blocks is read by the 8-bit kernels of AVX2 and AVX-512: as it
- * lies, or unpacked first (int8_codes.h) where no reading of its own was written. A kind is a constant
- * that the loops of int8_body.h are compiled for.
+ * int8_kinds.h - how a row of quantised blocks is read by the 8-bit kernels: as it lies, or unpacked first
+ * (int8_codes.h) where no reading of its own was written. A kind is a constant that the loops of
+ * int8_body.h are compiled for.
  */
 
 /* Unpacked ones: elements that share a scale, in floating point (B) or an integer (I), with minimum or

@@ -1,10 +1,11 @@
 /*
- * int8_neon.h - 8-bit products for AArch64: four rows, eight tokens at a time. Private to int8_neon.c
- * and int8_dotprod.c, which name the table and say what CPU it needs.
+ * int8_neon.h - 8-bit products for AArch64: four rows, eight tokens at a time. Private to
+ * int8_neon.c and int8_dotprod.c, which name the table and say what CPU it needs.
  *
  * Codes are made signed as they are read (less their off, all fit in a signed byte), so nothing has
  * to be taken off a sum. Without SDOT products of bytes are added in pairs to 16 bits, once: two
- * times 128 * 127 is below 2^15, because activations are never -128.
+ * times 128 * 127 is below 2^15, because activations are never -128. All kinds that int8_kinds.h
+ * names are read as they lie, 16 codes at a time.
  */
 #include <arm_neon.h>
 #include <math.h>
@@ -41,6 +42,12 @@ static inline VI vi_pair(VI a, VI b)
 #define PS(v) vreinterpretq_f32_s32(v)
 #define BITS(v) vreinterpretq_s32_f32(v)
 
+static inline VI vi_minus_shifted(const int16_t *p, int log2)
+{
+	(void)p, (void)log2; /* codes are signed */
+	return vdupq_n_s32(0);
+}
+
 static inline VI vi_int(VI v) { return vcvtnq_s32_f32(PS(v)); }
 
 static inline VI vf_exact(VI acc, VI s, VI d, float dx)
@@ -75,6 +82,14 @@ static inline VI vf_group_min(VI acc, VI t, VI v, float dx)
 	return vf_group(acc, BITS(vsubq_f32(PS(t), PS(v))), dx);
 }
 
+#define VF_HALVES
+static inline VI vf_halves(VI v, int by, float unit)
+{
+	uint16x4_t h = vmovn_u32(vreinterpretq_u32_s32(v) >> by);
+
+	return BITS(vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(h)), unit));
+}
+
 static inline void vf_store(float *y, VI v, size_t n)
 {
 	float lane[4];
@@ -106,7 +121,9 @@ static inline int32x4_t dot4(int32x4_t acc, int8x16_t w, int8x16_t x)
 #ifdef __ARM_FEATURE_DOTPROD
 	return vdotq_s32(acc, w, x);
 #else
-	return vpadalq_s16(acc, vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x)));
+	int16x8_t lo = vmull_s8(vget_low_s8(w), vget_low_s8(x)), hi = vmull_high_s8(w, x);
+
+	return vpadalq_s16(acc, vpaddq_s16(lo, hi));
 #endif
 }
 
@@ -146,10 +163,9 @@ ALWAYS int16x8_t eight_bytes(uint32_t b0, uint32_t b1)
 ALWAYS struct ints neon_k_scales(const uint8_t *p)
 {
 	const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, top = 0x30303030;
-	uint32_t s[3];
+	const uint32_t s[3] = { rd32(p + 4), rd32(p + 8), rd32(p + 12) };
 	struct ints k;
 
-	memcpy(s, p + 4, 12);
 	widen(eight_bytes(s[0] & six, (s[2] & four) | (s[0] >> 2 & top)), k.sc);
 	k.mn[0] = eight_bytes(s[1] & six, (s[2] >> 4 & four) | (s[1] >> 2 & top));
 	return k;
@@ -163,7 +179,8 @@ ALWAYS int16x8_t iq4_xs_scales(const uint8_t *p)
 	uint16x8_t high = vandq_u16(vshlq_u16(vdupq_n_u16(rd16(p)), vld1q_s16(down)), vdupq_n_u16(3));
 
 	low = vzip1_u8(vand_u8(low, vdup_n_u8(15)), vshr_n_u8(low, 4));
-	return vsubq_s16(vreinterpretq_s16_u16(vorrq_u16(vmovl_u8(low), vshlq_n_u16(high, 4))), vdupq_n_s16(32));
+	high = vorrq_u16(vmovl_u8(low), vshlq_n_u16(high, 4));
+	return vsubq_s16(vreinterpretq_s16_u16(high), vdupq_n_s16(32));
 }
 
 /* Sixteen scales of six bits, in twelve bytes. */
@@ -319,7 +336,8 @@ ALWAYS VI fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
 		v = nibble(p + 16 + 32 * (b / 2) + 16 * h, b % 2);
 		break;
 	case Q5_K:
-		v = vorrq_u8(nibble(p + 48 + 32 * (b / 2) + 16 * h, b % 2), some_bits(p + 16 + 16 * h, (int)b, 4, 16));
+		v = vorrq_u8(nibble(p + 48 + 32 * (b / 2) + 16 * h, b % 2),
+			some_bits(p + 16 + 16 * h, (int)b, 4, 16));
 		break;
 	case Q6_K:
 		v = vorrq_u8(nibble(p + 64 * (j / 8) + 32 * (t % 2) + 16 * h, t >= 2),
@@ -397,12 +415,11 @@ ALWAYS void group(enum kind kind, const uint8_t *row, struct part part, size_t i
 	}
 }
 
-ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+ALWAYS void groups(enum kind kind, const uint8_t *row, size_t len, struct part part,
+	const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
 	size_t i = 0, b;
 
-	(void)c;
 	for (; i + 256 <= len; i += 256)
 		group(kind, row, part, i, 16, in, n_tok, out, os);
 	if (exact_of(kind))
@@ -414,6 +431,16 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	b = i / blk_of(kind);
 	for (size_t t = 0; t < n_tok; t++)
 		memset(out + t * os + b, 0, (act8_pad(len) / blk_of(kind) - b) * 4);
+}
+
+ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	(void)c;
+	if (n_tok == 1) /* without a loop over tokens nothing is kept for the next one */
+		groups(kind, row, len, part, in, 1, out, os);
+	else
+		groups(kind, row, len, part, in, n_tok, out, os);
 }
 
 /* ---- prefill ---- */
@@ -499,8 +526,8 @@ ALWAYS int32x4_t eight_minima(int32x4_t m, const int16_t (*mp)[1][R][2], int16x8
 }
 
 /* acc continues with group k of token t, of which u holds S, or T. */
-ALWAYS VI one_group(enum by by, size_t blk, const struct gm *g, size_t k, const struct gm_in *in, size_t t,
-	VI u, VI acc)
+ALWAYS VI one_group(enum by by, size_t blk, const struct gm *g, size_t k, const struct gm_in *in,
+	size_t t, VI u, VI acc)
 {
 	const size_t per = 256 / blk, b = k * per;
 	const float dx = in->d[t * (in->np / 256) + k];
@@ -522,8 +549,8 @@ ALWAYS VI one_group(enum by by, size_t blk, const struct gm *g, size_t k, const 
 }
 
 /* nt tokens against the tile: y[t][0..3] continues its sum (from 0 if first). */
-ALWAYS void tile(const size_t nt, const size_t blk, const enum by by, const struct gm *g, size_t n256,
-	const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
+ALWAYS void tile(const size_t nt, const size_t blk, const enum by by, const struct gm *g,
+	size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
 	const size_t np = in->np, per = 256 / blk;
 	VI acc[GM_TOK];
@@ -574,8 +601,8 @@ ALWAYS void tile(const size_t nt, const size_t blk, const enum by by, const stru
 
 #define T(nt, blk, by) tile(nt, blk, by, g, n256, in, y, ys, nr, first)
 #define TILE(nt) \
-static void tile##nt(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in, \
-	float *y, size_t ys, size_t nr, int first) \
+static void tile##nt(const struct codes *c, const struct gm *g, size_t n256, \
+	const struct gm_in *in, float *y, size_t ys, size_t nr, int first) \
 { \
 	if (c->blk == 32 && exact(c)) { \
 		if (c->has_min) \
