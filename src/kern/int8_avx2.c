@@ -41,7 +41,8 @@ static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
 {
 	__m256i v = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)p));
 
-	return log2 ? _mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), v), (int)log2) : _mm256_setzero_si256();
+	return log2 ? _mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), v), (int)log2) :
+		_mm256_setzero_si256();
 }
 
 static inline VI vi_int(VI v)
