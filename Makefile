@@ -24,7 +24,7 @@ OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefin
 BASE_CFLAGS := -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -g $(OPT) -ffp-contract=off \
 	-fvisibility=hidden -pthread $(WARN) -Iinclude -Isrc -I. -I$(BUILD)/gen
 PC := pkg-config
-DEPS := openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium
+DEPS := openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium libmicrohttpd
 ifeq ($(shell $(PC) --exists $(DEPS) 2>/dev/null && echo yes),yes)
 BASE_CFLAGS += $(shell $(PC) --cflags $(DEPS))
 LIBS := $(shell $(PC) --libs $(DEPS))

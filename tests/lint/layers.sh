@@ -21,7 +21,7 @@ verify: base audit trace
 view: base event trace metrics sim route
 tui: base view trace
 reports: base view trace
-serve: base event tok model trace view
+serve: base event tok model metrics
 '
 # The public headers and the module that each belongs to.
 owner() {
