@@ -121,6 +121,7 @@ static enum MHD_Result reply(struct exchange *x, int status, const char *type, s
 
 static enum MHD_Result reply_json(struct exchange *x, struct buf *b, const char *const *extra)
 {
+	buf_char(b, '\n'); /* for people at a terminal */
 	return reply(x, 200, "application/json", b, extra);
 }
 
@@ -145,6 +146,7 @@ static enum MHD_Result reply_error(struct exchange *x, const struct refusal *why
 	}
 	buf_init(&b, 1 << 16);
 	answer_error(&b, why);
+	buf_char(&b, '\n');
 	return reply(x, why->status, "application/json", &b, extra);
 }
 
