@@ -189,7 +189,8 @@ static int put_watched(struct gen *g, const char *s, size_t n, int last, struct 
 	return rc ? -1 : over;
 }
 
-/* The token's text, as far as its characters are whole; -1 = what waits. 1 = the reply ends here, 0, -1. */
+/* The token's text, as far as its characters are whole; -1 = what waits. 1 = the reply ends here,
+ * 0, -1. */
 static int put_token(struct gen *g, int32_t id, struct moe_err *e)
 {
 	size_t n = 0, from;
@@ -267,7 +268,8 @@ int gen_log_open(struct gen *g, const struct gen_log *o, struct moe_err *e)
 	if (!g->t)
 		return -1;
 	energy_init(&g->energy);
-	if (session_add_hook(g->s, moe_trace_hook(g->t), e) || session_add_hook(g->s, &g->energy.hook, e))
+	if (session_add_hook(g->s, moe_trace_hook(g->t), e) ||
+		session_add_hook(g->s, &g->energy.hook, e))
 		return -1;
 	if (!o->log_text)
 		return 0;
@@ -297,8 +299,8 @@ void gen_print_logged(const char *db, int64_t id)
 {
 	struct shown d = show(db);
 
-	fprintf(stderr, "run %lld logged to %s: look with `%s top %s`, `%s stat %s`\n", (long long)id, d.s,
-		cmd_program, d.s, cmd_program, d.s);
+	fprintf(stderr, "run %lld logged to %s: look with `%s top %s`, `%s stat %s`\n", (long long)id,
+		d.s, cmd_program, d.s, cmd_program, d.s);
 }
 
 void gen_free(struct gen *g)

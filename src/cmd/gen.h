@@ -1,8 +1,9 @@
 /*
- * gen.h - feeding a session and sampling from it, token by token: what `run`, its conversation and `serve`
- * share, the log of what is done included.
+ * gen.h - feeding a session and sampling from it, token by token: what `run`, its conversation and
+ * `serve` share, the log of what is done included.
  *
- * With a strict audit log a reply's text is held back until the decisions that led to it are committed.
+ * With a strict audit log a reply's text is held back until the decisions that led to it are
+ * committed.
  */
 #ifndef CMD_GEN_H
 #define CMD_GEN_H
@@ -42,7 +43,7 @@ struct gen {
 	struct stop *stop;     /* texts that end a reply; NULL = none */
 	/* With a strict log: text that waits until the decisions before it are committed. */
 	struct buf held;
-	struct gen_mark { size_t end; uint64_t fed; } *mark; /* [n_mark] fed: tokens that the engine had seen */
+	struct gen_mark { size_t end; uint64_t fed; } *mark; /* [n_mark] fed: by the engine, then */
 	size_t n_mark, cap_mark, shown; /* bytes of held that were shown */
 	uint64_t n_fed;
 	int skip_blank;        /* the next text's first blank is the tokenizer's, not the model's */
@@ -57,7 +58,8 @@ struct gen_log {
 	void (*more)(struct buf *descriptor, void *ctx); /* for the audit log: how tokens are sampled */
 	void *ctx;
 };
-/* g has a model and a session; the trace is g->t then. On error gen_log_close() is still to be called. */
+/* g has a model and a session; the trace is g->t then. On error gen_log_close() is still to be
+ * called. */
 int gen_log_open(struct gen *g, const struct gen_log *o, struct moe_err *e);
 /* Close the run, as failed or done: its id, 0 = there was no trace, -1 = something was lost. */
 int64_t gen_log_close(struct gen *g, int failed, struct moe_err *e);
@@ -69,11 +71,12 @@ void gen_free(struct gen *g);
 /* Feed ids at the next positions; the token to follow is in g->next then. They must fit. */
 int gen_feed(struct gen *g, const int32_t *ids, size_t n, enum moe_phase phase, struct moe_err *e);
 
-/* Read a prompt in, batch by batch, until g->out.stop() says so: *fed < n then, and there is no g->next. */
+/* Read a prompt in, batch by batch, until g->out.stop() says so: *fed < n then, and there is no
+ * g->next. */
 int gen_read(struct gen *g, const int32_t *ids, size_t n, size_t *fed, struct moe_err *e);
 
-/* Put out from g->next on: until an end token (unless ignore_end), a text of g->stop, `most` tokens, a full
- * context, or g->out.stop() says so. The token that ends it is not fed. */
+/* Put out from g->next on: until an end token (unless ignore_end), a text of g->stop, `most`
+ * tokens, a full context, or g->out.stop() says so. The token that ends it is not fed. */
 enum gen_end { GEN_END, GEN_MOST, GEN_FULL, GEN_STOPPED };
 int gen_reply(struct gen *g, long long most, int ignore_end, enum gen_end *end, struct moe_err *e);
 

@@ -1,8 +1,8 @@
 /*
  * respond.c - see respond.h. The engine's thread.
  *
- * Every request starts from an empty cache: a log from which each sequence can be run again by itself is
- * worth more here than the time that a common beginning would save.
+ * Every request starts from an empty cache: a log from which each sequence can be run again by
+ * itself is worth more here than the time that a common beginning would save.
  */
 #include "cmd/respond.h"
 
@@ -54,7 +54,8 @@ void respond_describe(struct buf *b, void *ctx)
 }
 
 /* With an audit log: how the sequence was sampled. Without one nobody would look for it. */
-static int note_request(struct respond *r, const struct sampler_opt *so, const char *end, struct moe_err *e)
+static int note_request(
+	struct respond *r, const struct sampler_opt *so, const char *end, struct moe_err *e)
 {
 	const struct job *j = r->job;
 	struct buf b;
@@ -63,15 +64,19 @@ static int note_request(struct respond *r, const struct sampler_opt *so, const c
 	if (!r->g.rec.r)
 		return 0;
 	buf_init(&b, 4096);
-	buf_printf(&b, "seq %" PRIu64 ": %s", r->n, j->req.kind == REQUEST_CHAT ? "chat" : "completion");
+	buf_printf(
+		&b, "seq %" PRIu64 ": %s", r->n, j->req.kind == REQUEST_CHAT ? "chat" : "completion");
 	real(&b, "temperature", so->temperature);
 	buf_printf(&b, ", top_k %" PRIu32, so->top_k);
 	real(&b, "top_p", so->top_p);
 	real(&b, "min_p", so->min_p);
 	real(&b, "repeat_penalty", so->repeat_penalty);
-	buf_printf(&b, " over %" PRIu32 ", seed %" PRIu64 ", at most %" PRId64 ", %zu texts to stop%s: %" PRIu32
-		" read, %" PRIu32 " generated, %s", so->repeat_last, so->seed, j->most, j->req.stop.n,
-		j->req.ignore_end ? ", past the end" : "", r->g.result.n_prompt, r->g.result.n_generated, end);
+	buf_printf(&b,
+		" over %" PRIu32 ", seed %" PRIu64 ", at most %" PRId64 ", %zu texts to stop%s: %" PRIu32
+		" read, %" PRIu32 " generated, %s",
+		so->repeat_last, so->seed, j->most, j->req.stop.n,
+		j->req.ignore_end ? ", past the end" : "", r->g.result.n_prompt, r->g.result.n_generated,
+		end);
 	rc = b.failed ? err_nomem(e, 4096, "a note") : moe_trace_note(r->g.t, "request", b.data, e);
 	buf_free(&b);
 	return rc;
@@ -81,8 +86,8 @@ static int note_domains(struct respond *r, struct moe_err *e)
 {
 	if (!r->job->domain_full || r->domain_noted++)
 		return 0;
-	return moe_trace_note(r->g.t, "domains", "no room for further domains (--domains): new ones are counted under "
-		"the default", e);
+	return moe_trace_note(r->g.t, "domains",
+		"no room for further domains (--domains): new ones count under the default", e);
 }
 
 static int begin(struct respond *r, const struct sampler_opt *so, struct moe_err *e)
@@ -107,10 +112,12 @@ static int begin(struct respond *r, const struct sampler_opt *so, struct moe_err
 	return 0;
 }
 
-static int work(struct respond *r, const struct sampler_opt *so, enum gen_end *end, struct moe_err *e)
+static int work(
+	struct respond *r, const struct sampler_opt *so, enum gen_end *end, struct moe_err *e)
 {
-	static const char *const word[] = { [GEN_END] = "stop", [GEN_MOST] = "length", [GEN_FULL] = "length",
-		[GEN_STOPPED] = "cut" };
+	static const char *const word[] = {
+		[GEN_END] = "stop", [GEN_MOST] = "length", [GEN_FULL] = "length", [GEN_STOPPED] = "cut"
+	};
 	struct gen *g = &r->g;
 	struct job *j = r->job;
 	double first = -1;

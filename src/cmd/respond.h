@@ -18,7 +18,8 @@ struct respond {
 	int domain_noted;
 };
 
-/* Answers the job, whatever happens. -1 + e: the engine or the log failed, there can be no further answers. */
+/* Answers the job, whatever happens. -1 + e: the engine or the log failed, there can be no further
+ * answers. */
 int respond_to(struct respond *r, struct job *j, struct moe_err *e);
 
 /* Nothing to do: tell the meter how far the log is. -1 + e: the log failed. */

@@ -30,8 +30,11 @@ static void text_or_null(struct buf *b, const char *s)
 
 static const char *type_of(int status)
 {
-	return status == 401 || status == 403 ? "authentication_error" : status == 429 ? "rate_limit_error" :
-		status >= 500 ? "server_error" : "invalid_request_error";
+	if (status == 401 || status == 403)
+		return "authentication_error";
+	if (status == 429)
+		return "rate_limit_error";
+	return status >= 500 ? "server_error" : "invalid_request_error";
 }
 
 void answer_error(struct buf *b, const struct refusal *why)
@@ -51,7 +54,8 @@ void answer_model(struct buf *b, const struct answer_model *m)
 {
 	buf_str(b, "{\"id\": ");
 	text(b, m->id);
-	buf_printf(b, ", \"object\": \"model\", \"created\": %" PRId64 ", \"owned_by\": \"moescope\"}", m->created);
+	buf_printf(b, ", \"object\": \"model\", \"created\": %" PRId64 ", \"owned_by\": \"moescope\"}",
+		m->created);
 }
 
 void answer_models(struct buf *b, const struct answer_model *m)
@@ -69,27 +73,36 @@ static int is_chat(const struct job *j)
 }
 
 /* Up to the choices. */
-static void head(struct buf *b, const struct answer_model *m, const struct job *j, int64_t now, int piece)
+static void head(
+	struct buf *b, const struct answer_model *m, const struct job *j, int64_t now, int piece)
 {
-	buf_printf(b, "{\"id\": \"%s-%" PRId64 "-%" PRIu64 "\", \"object\": \"%s\", \"created\": %" PRId64 ", \"model\": ",
-		is_chat(j) ? "chatcmpl" : "cmpl", m->run, j->seq, !is_chat(j) ? "text_completion" : piece ?
-		"chat.completion.chunk" : "chat.completion", now);
+	const char *whole = is_chat(j) ? "chat.completion" : "text_completion";
+
+	buf_printf(b, "{\"id\": \"%s-%" PRId64 "-%" PRIu64 "\", ", is_chat(j) ? "chatcmpl" : "cmpl",
+		m->run, j->seq);
+	buf_printf(b, "\"object\": \"%s%s\", \"created\": %" PRId64 ", \"model\": ", whole,
+		piece && is_chat(j) ? ".chunk" : "", now);
 	text(b, m->id);
 }
 
 static void record(struct buf *b, const struct answer_model *m, const struct job *j)
 {
-	buf_printf(b, ", \"moescope\": {\"run\": %" PRId64 ", \"seq\": %" PRIu64 ", \"domain\": ", m->run, j->seq);
+	buf_printf(b,
+		", \"moescope\": {\"run\": %" PRId64 ", \"seq\": %" PRIu64 ", \"domain\": ", m->run,
+		j->seq);
 	text_or_null(b, j->domain_name);
 	buf_printf(b, ", \"seed\": %" PRIu64, j->seed);
 	if (j->domain_full)
-		buf_str(b, ", \"note\": \"this run has no room for another domain: counted under the default\"");
+		buf_str(b,
+			", \"note\": \"this run has no room for another domain: counted under the default\"");
 	buf_char(b, '}');
 }
 
 static void usage(struct buf *b, const struct job *j)
 {
-	buf_printf(b, ", \"usage\": {\"prompt_tokens\": %zu, \"completion_tokens\": %" PRIu32 ", \"total_tokens\": %zu}",
+	buf_printf(b,
+		", \"usage\": {\"prompt_tokens\": %zu, \"completion_tokens\": %" PRIu32
+		", \"total_tokens\": %zu}",
 		j->n_ids, j->n_generated, j->n_ids + j->n_generated);
 }
 
@@ -99,7 +112,8 @@ void answer_whole(struct buf *b, const struct answer_model *m, const struct job 
 	buf_str(b, ", \"choices\": [{\"index\": 0, ");
 	buf_str(b, is_chat(j) ? "\"message\": {\"role\": \"assistant\", \"content\": " : "\"text\": ");
 	quoted(b, j->text.data ? j->text.data : "", j->text.len);
-	buf_printf(b, "%s, \"logprobs\": null, \"finish_reason\": \"%s\"}]", is_chat(j) ? "}" : "", j->finish);
+	buf_printf(
+		b, "%s, \"logprobs\": null, \"finish_reason\": \"%s\"}]", is_chat(j) ? "}" : "", j->finish);
 	usage(b, j);
 	record(b, m, j);
 	buf_char(b, '}');
@@ -107,9 +121,10 @@ void answer_whole(struct buf *b, const struct answer_model *m, const struct job 
 
 /* ---- streams ---- */
 
-/* An event with one choice; finish NULL = it goes on. delta: what stands in the braces or quotes. */
-static void event(struct buf *b, const struct answer_model *m, const struct job *j, int64_t now, int first,
-	const char *s, size_t n, const char *finish)
+/* An event with one choice; finish NULL = it goes on. delta: what stands in the braces or
+ * quotes. */
+static void event(struct buf *b, const struct answer_model *m, const struct job *j, int64_t now,
+	int first, const char *s, size_t n, const char *finish)
 {
 	buf_str(b, "data: ");
 	head(b, m, j, now, 1);

@@ -1,9 +1,10 @@
 /*
  * answer.h - what a client gets, as bytes: answers whole or as events of a stream, errors, lists.
  *
- * Pure functions that append to a buffer. JSON is written here; every text is escaped (base/text.h), and bytes
- * of a reply that are no UTF-8 become U+FFFD. Shapes are those of OpenAI's API, with one field more:
- * "moescope": {"run", "seq", "domain", "seed"}, by which the record of the request is found.
+ * Pure functions that append to a buffer. JSON is written here; every text is escaped
+ * (base/text.h), and bytes of a reply that are no UTF-8 become U+FFFD. Shapes are those of OpenAI's
+ * API, with one field more: "moescope": {"run", "seq", "domain", "seed"}, by which the record of
+ * the request is found.
  */
 #ifndef SERVE_ANSWER_H
 #define SERVE_ANSWER_H

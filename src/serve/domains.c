@@ -1,4 +1,5 @@
-/* domains.c - see domains.h. Names are never moved or forgotten, so they are read without the lock. */
+/* domains.c - see domains.h. Names are never moved or forgotten, so they are read without the
+ * lock. */
 #include "serve/domains.h"
 
 #include <pthread.h>
@@ -54,13 +55,15 @@ int domains_check(const char *name, struct moe_err *e)
 	int same;
 
 	if (!n || n > DOMAIN_BYTES)
-		return err_set(e, MOE_ERR_INPUT, "a domain of %zu bytes, expected 1 to %d", n, DOMAIN_BYTES);
+		return err_set(
+			e, MOE_ERR_INPUT, "a domain of %zu bytes, expected 1 to %d", n, DOMAIN_BYTES);
 	buf_init(&safe, 8 * DOMAIN_BYTES);
 	text_escape(&safe, name, n, TEXT_TERMINAL);
 	same = safe.len == n && !memcmp(safe.data, name, n);
 	buf_free(&safe);
 	if (!same)
-		return err_set(e, MOE_ERR_INPUT, "the domain '%.*s' has characters that cannot be shown", (int)n, name);
+		return err_set(e, MOE_ERR_INPUT, "the domain '%.*s' has characters that cannot be shown",
+			(int)n, name);
 	if (name[0] == ' ' || name[n - 1] == ' ')
 		return err_set(e, MOE_ERR_INPUT, "the domain '%s' begins or ends with a blank", name);
 	return 0;

@@ -1,10 +1,10 @@
 /*
  * http.c - see http.h.
  *
- * libmicrohttpd gives every connection a thread, so a handler may wait for its answer. While it waits nobody
- * watches the socket: it looks itself whether the client is still there, and the library's clock for idle
- * connections is stopped meanwhile. What that clock does not see, heads that come in drops, a sweeper
- * ends; bodies have a least speed.
+ * libmicrohttpd gives every connection a thread, so a handler may wait for its answer. While it
+ * waits nobody watches the socket: it looks itself whether the client is still there, and the
+ * library's clock for idle connections is stopped meanwhile. What that clock does not see, heads
+ * that come in drops, a sweeper ends; bodies have a least speed.
  */
 #include "serve/http.h"
 
@@ -28,7 +28,7 @@
 #define BODY_SPEED (16 << 10)           /* bytes a second, at least, beyond the time limit */
 #define LOOK_MS 200                     /* how often a waiting handler looks for its client */
 #define PIECE_BYTES ((size_t)16 << 10)
-#define STOP_S 5                        /* for answers that are on their way when the server stops */
+#define STOP_S      5 /* for answers that are on their way when the server stops */
 
 struct conn { /* one connection, also between requests */
 	int fd, busy;   /* busy: a request is being answered */
@@ -76,7 +76,8 @@ struct exchange {
 typedef enum MHD_Result handler(struct exchange *x);
 static handler do_chat, do_text, do_models, do_model, do_health, do_metrics;
 
-/* To add a path, do this: a row and a function; docs/SERVE.md. A path that ends in / takes a name behind it. */
+/* To add a path, do this: a row and a function; docs/SERVE.md. A path that ends in / takes a name
+ * behind it. */
 static const struct route { const char *method, *path; handler *run; int open; } routes[] = {
 	{ "POST", "/v1/chat/completions", do_chat, 0 },
 	{ "POST", "/v1/completions", do_text, 0 },
@@ -92,7 +93,8 @@ static const struct route { const char *method, *path; handler *run; int open; }
 static enum MHD_Result reply(struct exchange *x, int status, const char *type, struct buf *b,
 	const char *const *extra)
 {
-	static char nothing[] = "{\"error\": {\"message\": \"out of memory\", \"type\": \"server_error\", \"param\": null, "
+	static char nothing[] =
+		"{\"error\": {\"message\": \"out of memory\", \"type\": \"server_error\", \"param\": null, "
 		"\"code\": \"out_of_memory\"}}";
 	struct MHD_Response *r;
 	enum MHD_Result rc;
@@ -215,7 +217,8 @@ static int has_left(const struct exchange *x)
 	return !n || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
-/* Until the job is further than `state` and `seen`: 0, and its lock is held; -1 = the client left. */
+/* Until the job is further than `state` and `seen`: 0, and its lock is held; -1 = the client
+ * left. */
 static int await(struct exchange *x, enum job_state state, size_t seen)
 {
 	struct job *j = x->job;
@@ -282,7 +285,8 @@ static ssize_t stream(void *cls, uint64_t pos, char *to, size_t most)
 
 static enum MHD_Result reply_stream(struct exchange *x, const char *seq)
 {
-	struct MHD_Response *r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE_BYTES, stream, x, NULL);
+	struct MHD_Response *r = MHD_create_response_from_callback(
+		MHD_SIZE_UNKNOWN, PIECE_BYTES, stream, x, NULL);
 	enum MHD_Result rc;
 
 	if (!r)
@@ -405,9 +409,10 @@ static void find_route(struct exchange *x, const char *url, const char *method)
 			continue;
 		x->route = &routes[i];
 		x->id = url + n;
-		if (strcmp(method, routes[i].method) && (strcmp(method, "HEAD") || strcmp(routes[i].method, "GET")))
-			refuse(&x->why, 405, "method_not_allowed", NULL, "%s is for %s, not %.20s", routes[i].path,
-				routes[i].method, method);
+		if (strcmp(method, routes[i].method) &&
+			(strcmp(method, "HEAD") || strcmp(routes[i].method, "GET")))
+			refuse(&x->why, 405, "method_not_allowed", NULL, "%s is for %s, not %.20s",
+				routes[i].path, routes[i].method, method);
 		return;
 	}
 	refuse(&x->why, 404, "unknown_url", NULL, "no such path: %.20s %.100s", method, url);
@@ -421,16 +426,19 @@ static void look_at_head(struct exchange *x, const char *url, const char *method
 
 	find_route(x, url, method);
 	if (MHD_lookup_connection_value(x->mc, MHD_HEADER_KIND, "Origin"))
-		refuse(&x->why, 403, "cross_origin", NULL, "requests of web pages are not answered (header Origin)");
+		refuse(&x->why, 403, "cross_origin", NULL,
+			"requests of web pages are not answered (header Origin)");
 	else if (keys && (!x->route || !x->route->open) &&
 	    !keys_allow(keys, MHD_lookup_connection_value(x->mc, MHD_HEADER_KIND, "Authorization")))
-		refuse(&x->why, 401, "invalid_api_key", NULL, "this server wants a key: Authorization: Bearer KEY");
+		refuse(&x->why, 401, "invalid_api_key", NULL,
+			"this server wants a key: Authorization: Bearer KEY");
 	else if (!x->why.status && length && strtoull(length, NULL, 10) > x->h->opt.body_most)
-		refuse(&x->why, 413, "body_too_large", NULL, "the body has %.20s bytes, the limit is %zu", length,
-			x->h->opt.body_most);
+		refuse(&x->why, 413, "body_too_large", NULL, "the body has %.20s bytes, the limit is %zu",
+			length, x->h->opt.body_most);
 }
 
-/* A piece of the body: what is too much is read and forgotten, so that the client gets to its answer. */
+/* A piece of the body: what is too much is read and forgotten, so that the client gets to its
+ * answer. */
 static enum MHD_Result take(struct exchange *x, const char *data, size_t n)
 {
 	size_t most = x->h->opt.body_most;
@@ -458,15 +466,16 @@ static void conn_busy(struct http *h, struct conn *c, int busy)
 	pthread_mutex_unlock(&h->lock);
 }
 
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
-	const char *version, const char *data, size_t *n, void **state)
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const char *url,
+	const char *method, const char *version, const char *data, size_t *n, void **state)
 {
 	struct exchange *x = *state;
 	size_t got = *n;
 
 	(void)version;
 	if (!x) {
-		struct conn *c = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+		struct conn *c =
+			MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 
 		x = *state = c ? calloc(1, sizeof *x) : NULL;
 		if (!x)
@@ -601,8 +610,10 @@ static int listen_on(struct http *h, struct moe_err *e)
 	rc = getnameinfo((struct sockaddr *)&bound, len, host, sizeof host, port, sizeof port,
 		NI_NUMERICHOST | NI_NUMERICSERV);
 	if (rc)
-		return err_set(e, MOE_ERR_SYS, "naming the address of %s: %s", h->opt.host, gai_strerror(rc));
-	snprintf(h->url, sizeof h->url, strchr(host, ':') ? "http://[%s]:%s" : "http://%s:%s", host, port);
+		return err_set(
+			e, MOE_ERR_SYS, "naming the address of %s: %s", h->opt.host, gai_strerror(rc));
+	snprintf(
+		h->url, sizeof h->url, strchr(host, ':') ? "http://[%s]:%s" : "http://%s:%s", host, port);
 	h->local = is_local((struct sockaddr *)&bound);
 	return 0;
 }
@@ -639,12 +650,14 @@ struct http *http_open(const struct http_opt *o, struct moe_err *e)
 int http_start(struct http *h, const struct http_about *about, struct moe_err *e)
 {
 	h->about = about;
-	h->daemon = MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION |
-		MHD_USE_ITC, 0, NULL, NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, h->fd,
-		MHD_OPTION_CONNECTION_LIMIT, h->opt.connections, MHD_OPTION_CONNECTION_TIMEOUT, h->opt.timeout_s,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-		MHD_OPTION_UNESCAPE_CALLBACK, as_it_is, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+	h->daemon = MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD |
+			MHD_USE_THREAD_PER_CONNECTION | MHD_USE_ITC,
+		0, NULL, NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, h->fd, MHD_OPTION_CONNECTION_LIMIT,
+		h->opt.connections, MHD_OPTION_CONNECTION_TIMEOUT, h->opt.timeout_s,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+		h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+		MHD_OPTION_UNESCAPE_CALLBACK, as_it_is, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+		MHD_OPTION_END);
 	if (!h->daemon)
 		return err_set(e, MOE_ERR_SYS, "the server does not start on %s", h->url);
 	if (pthread_create(&h->sweeper, NULL, sweep, h))

@@ -1,12 +1,12 @@
 /*
  * http.h - the server: connections, paths, limits (libmicrohttpd, a thread for each connection).
  *
- *	POST /v1/chat/completions, /v1/completions   parsed and encoded on the connection's thread, then queued
+ *	POST /v1/chat/completions, /v1/completions   parsed and encoded here, then queued
  *	GET  /v1/models, /v1/models/ID, /health, /metrics
  *
- * Plain HTTP: TLS belongs in front of it. Requests that a browser sends for another site (they have a header
- * Origin) are refused. Every error is an answer of OpenAI's shape, but those of HTTP itself.
- * The threads of connections read what `about` points to and never change it.
+ * Plain HTTP: TLS belongs in front of it. Requests that a browser sends for another site (they have
+ * a header Origin) are refused. Every error is an answer of OpenAI's shape, but those of HTTP
+ * itself. The threads of connections read what `about` points to and never change it.
  */
 #ifndef SERVE_HTTP_H
 #define SERVE_HTTP_H
@@ -22,7 +22,8 @@ struct http_about {
 	const struct chat_row *row;    /* NULL = the model has no template */
 	size_t n_vocab, n_ctx;
 	struct sampler_opt defaults;
-	int64_t most_chat, most_text;  /* tokens of an answer where a request does not say; -1 = up to the context */
+	/* Tokens of an answer where a request does not say; -1 = up to the context. */
+	int64_t most_chat, most_text;
 	struct queue *queue;
 	struct domains *domains;
 	struct meter *meter;
@@ -33,7 +34,8 @@ struct http_opt {
 	const char *host;
 	int port;             /* 0 = any that is free */
 	size_t body_most;     /* bytes */
-	unsigned connections, timeout_s; /* timeout: of a request's bytes, and of a client that reads nothing */
+	unsigned connections;
+	unsigned timeout_s;   /* of a request's bytes, and of a client that reads nothing */
 };
 
 struct http;

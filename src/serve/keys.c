@@ -21,7 +21,8 @@ static int add(struct keys *k, const char *line, size_t at, const char *path, st
 	if (!n || *line == '#')
 		return 0;
 	if (n > KEY_BYTES)
-		return err_set(e, MOE_ERR_INPUT, "%s line %zu: a key of more than %d bytes", path, at, KEY_BYTES);
+		return err_set(
+			e, MOE_ERR_INPUT, "%s line %zu: a key of more than %d bytes", path, at, KEY_BYTES);
 	if (k->n == KEYS_MOST)
 		return err_set(e, MOE_ERR_INPUT, "%s line %zu: more than %d keys", path, at, KEYS_MOST);
 	crypto_hash_sha256(k->hash[k->n++], (const unsigned char *)line, n);

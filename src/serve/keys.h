@@ -1,5 +1,6 @@
 /*
- * keys.h - the keys of clients: a file with a key a line; empty lines and lines that begin with # are not.
+ * keys.h - the keys of clients: a file with a key a line; empty lines and lines that begin with #
+ * are not.
  *
  * Only hashes are kept. How long a comparison takes does not depend on the bytes of the keys.
  */

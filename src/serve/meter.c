@@ -15,7 +15,8 @@ static const int statuses[] = { 200, 400, 401, 403, 404, 405, 408, 413, 429, 499
 #define N_STATUS (sizeof statuses / sizeof *statuses)
 
 /* Upper bounds in seconds; what is above all of them counts in +Inf alone. */
-static const double bounds[] = { 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300 };
+static const double bounds[] = { 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
+	300 };
 #define N_BOUND (sizeof bounds / sizeof *bounds)
 
 struct histogram { uint64_t below[N_BOUND], n; double sum; };
@@ -85,7 +86,9 @@ struct meter *meter_new(const struct moe_layer_desc *layers, size_t n, struct do
 
 	if (m) {
 		pthread_mutex_init(&m->lock, NULL);
-		m->hook = (struct moe_hook){ .name = "meter", .ctx = m, .route = on_route, .batch_end = on_batch_end };
+		m->hook = (struct moe_hook){
+			.name = "meter", .ctx = m, .route = on_route, .batch_end = on_batch_end
+		};
 		m->domains = domains;
 		m->layer = layers;
 		m->n_layer = n;
@@ -214,15 +217,18 @@ static void histogram(struct buf *b, const char *name, const char *help, const s
 	head(b, name, "histogram", help);
 	for (size_t i = 0; i < N_BOUND; i++)
 		buf_printf(b, "moescope_%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, bounds[i], h->below[i]);
-	buf_printf(b, "moescope_%s_bucket{le=\"+Inf\"} %" PRIu64 "\nmoescope_%s_sum %.9g\nmoescope_%s_count %" PRIu64
-		"\n", name, h->n, name, h->sum, name, h->n);
+	buf_printf(b,
+		"moescope_%s_bucket{le=\"+Inf\"} %" PRIu64
+		"\nmoescope_%s_sum %.9g\nmoescope_%s_count %" PRIu64 "\n",
+		name, h->n, name, h->sum, name, h->n);
 }
 
 static void requests(struct buf *b, const struct meter *m)
 {
 	size_t n = domains_n(m->domains) + 1;
 
-	head(b, "requests_total", "counter", "Requests by status and domain; 499: the client left; no domain: refused "
+	head(b, "requests_total", "counter",
+		"Requests by status and domain; 499: the client left; no domain: refused "
 		"before it had one, or none was given.");
 	for (size_t d = 0; d < n && d < m->n_requests; d++)
 		for (size_t i = 0; i < N_STATUS; i++) {
@@ -242,15 +248,17 @@ static void requests(struct buf *b, const struct meter *m)
 }
 
 /* To add a figure of balance, do this: a row. */
-static const struct { const char *name, *help; size_t at; } figures[] = {
+static const struct { const char *name, *help; size_t at;
+} figures[] = {
 	{ "layer_load_cv", "Coefficient of variation of the experts' load, by layer, over the window.",
-	  offsetof(struct metrics_balance, cv) },
-	{ "layer_load_entropy", "Entropy of the experts' load, normalised to 1 = even, by layer, over the window.",
-	  offsetof(struct metrics_balance, entropy_norm) },
+		offsetof(struct metrics_balance, cv) },
+	{ "layer_load_entropy",
+		"Entropy of the experts' load, normalised to 1 = even, by layer, over the window.",
+		offsetof(struct metrics_balance, entropy_norm) },
 	{ "layer_load_max_mean", "Load of the busiest expert over the mean, by layer, over the window.",
-	  offsetof(struct metrics_balance, max_mean) },
+		offsetof(struct metrics_balance, max_mean) },
 	{ "layer_dead_experts", "Share of a layer's experts that nothing in the window picked.",
-	  offsetof(struct metrics_balance, dead) },
+		offsetof(struct metrics_balance, dead) },
 };
 
 /* bal [n_layer]; a layer of which nothing was seen has no line. */
@@ -263,7 +271,8 @@ static void balance(struct buf *b, const struct meter *m, const struct metrics_b
 
 			memcpy(&v, (const char *)&bal[i] + figures[f].at, sizeof v);
 			if (!isnan(v))
-				buf_printf(b, "moescope_%s{layer=\"%d\"} %.6g\n", figures[f].name, (int)m->layer[i].layer, v);
+				buf_printf(b, "moescope_%s{layer=\"%d\"} %.6g\n", figures[f].name,
+					(int)m->layer[i].layer, v);
 		}
 	}
 }
@@ -294,19 +303,27 @@ void meter_page(struct meter *m, const struct meter_now *now, struct buf *b)
 	pthread_mutex_lock(&m->lock);
 	requests(b, m);
 	head(b, "tokens_total", "counter", "Tokens of requests that the model answered.");
-	buf_printf(b, "moescope_tokens_total{kind=\"prompt\"} %" PRIu64 "\nmoescope_tokens_total{kind=\"generated\"} %"
-		PRIu64 "\n", m->prompt, m->generated);
+	buf_printf(b,
+		"moescope_tokens_total{kind=\"prompt\"} %" PRIu64
+		"\nmoescope_tokens_total{kind=\"generated\"} %" PRIu64 "\n",
+		m->prompt, m->generated);
 	one(b, "queue_length", "gauge", "Requests that wait for their turn.", now->queued);
-	one(b, "queue_limit", "gauge", "Requests that may wait; more are refused with 429.", now->queue_most);
-	one(b, "requests_running", "gauge", "Requests that the model works on: 0 or 1.", (uint64_t)m->running);
+	one(b, "queue_limit", "gauge", "Requests that may wait; more are refused with 429.",
+		now->queue_most);
+	one(b, "requests_running", "gauge", "Requests that the model works on: 0 or 1.",
+		(uint64_t)m->running);
 	one(b, "connections", "gauge", "Open connections.", now->connections);
 	one(b, "domains", "gauge", "Domains of this run, the default included.", domains_n(m->domains));
-	histogram(b, "time_to_first_token_seconds", "From a request's arrival to its first token.", &m->first);
-	histogram(b, "request_seconds", "From a request's arrival to the end of its answer.", &m->whole);
+	histogram(b, "time_to_first_token_seconds", "From a request's arrival to its first token.",
+		&m->first);
+	histogram(
+		b, "request_seconds", "From a request's arrival to the end of its answer.", &m->whole);
 	one(b, "picks_total", "counter", "Experts picked: tokens times layers times picks.", m->picks);
 	one(b, "tokens_evaluated_total", "counter", "Tokens that went through the model.", m->fed);
-	one(b, "tokens_committed_total", "counter", "Tokens whose decisions are in the database.", m->committed);
-	one(b, "tokens_lost_total", "counter", "Tokens whose decisions were dropped and recorded as a gap.", m->lost);
+	one(b, "tokens_committed_total", "counter", "Tokens whose decisions are in the database.",
+		m->committed);
+	one(b, "tokens_lost_total", "counter",
+		"Tokens whose decisions were dropped and recorded as a gap.", m->lost);
 	window(b, m);
 	pthread_mutex_unlock(&m->lock);
 }

@@ -1,9 +1,10 @@
 /*
- * meter.h - the figures of GET /metrics: requests, tokens, times, and how even the routers' load is.
+ * meter.h - the figures of GET /metrics: requests, tokens, times, and how even the routers' load
+ * is.
  *
- * Counters are since the start; the balance of a layer is that of the last METER_WINDOW tokens or so, all
- * requests together, by metrics/balance.h (docs/METRICS.md). It comes from a hook of the session.
- * Any thread may call any function; the hook's are the engine's.
+ * Counters are since the start; the balance of a layer is that of the last METER_WINDOW tokens or
+ * so, all requests together, by metrics/balance.h (docs/METRICS.md). It comes from a hook of the
+ * session. Any thread may call any function; the hook's are the engine's.
  */
 #ifndef SERVE_METER_H
 #define SERVE_METER_H
@@ -17,15 +18,16 @@
 
 struct meter;
 
-/* layers [n]: the model's MoE layers. domains: whose numbers requests have, most + 1 of them at most. */
+/* layers [n]: the model's MoE layers. domains: whose numbers requests have, most + 1 of them at
+ * most. */
 struct meter *meter_new(const struct moe_layer_desc *layers, size_t n, struct domains *domains,
 	size_t most, struct moe_err *e);
 void meter_free(struct meter *m);
 /* Lives as long as m. */
 struct moe_hook *meter_hook(struct meter *m);
 
-/* A request is over: by HTTP's status, 499 = its client left. domain -1: it did not get as far. seconds: from
- * its arrival, < 0 = not of the model. */
+/* A request is over: by HTTP's status, 499 = its client left. domain -1: it did not get as far.
+ * seconds: from its arrival, < 0 = not of the model. */
 void meter_request(struct meter *m, int status, int domain, double seconds);
 /* A request was answered by the model: seconds until its first token, < 0 = it had none. */
 void meter_answer(struct meter *m, double first, unsigned prompt, unsigned generated);

@@ -210,7 +210,8 @@ int queue_put(struct queue *q, struct job *j, struct refusal *why)
 		*why = closing();
 		rc = -1;
 	} else if (q->n == q->most) {
-		rc = refuse(why, 429, "queue_full", NULL, "%zu requests wait already, no more are taken", q->n);
+		rc = refuse(
+			why, 429, "queue_full", NULL, "%zu requests wait already, no more are taken", q->n);
 	} else {
 		job_lock(j);
 		j->sync->shares++;

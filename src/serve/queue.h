@@ -1,14 +1,15 @@
 /*
- * queue.h - requests on their way from the threads of HTTP to the engine's, in order of arrival, and
- * what comes back.
+ * queue.h - requests on their way from the threads of HTTP to the engine's, in order of arrival,
+ * and what comes back.
  *
- * A job has two owners: the thread of its connection, which made it, and the queue or the engine; each
- * lets go of it with job_release(). What the request says is only read once it is in the queue; what comes
- * back is behind the job's lock. The engine never waits for a client: text that nobody reads yet piles
- * up, bounded by the context.
+ * A job has two owners: the thread of its connection, which made it, and the queue or the engine;
+ * each lets go of it with job_release(). What the request says is only read once it is in the
+ * queue; what comes back is behind the job's lock. The engine never waits for a client: text that
+ * nobody reads yet piles up, bounded by the context.
  *
- *	HTTP:    j = job_new(&e); fill in; queue_put(q, j); job_wait(j, ...); ... job_leave(j); job_release(j);
- *	engine:  j = queue_take(q, ms); job_start(j, seq); job_text(j, s, n) ...; job_end(j, ...); job_release(j);
+ *	HTTP:    j = job_new(&e); fill in; queue_put(q, j); job_wait(j, ...); ...; job_release(j);
+ *	engine:  j = queue_take(q, ms); job_start(j, ...); job_text(j, ...); job_done(j, ...);
+ *	         job_release(j);
  */
 #ifndef SERVE_QUEUE_H
 #define SERVE_QUEUE_H
@@ -42,8 +43,8 @@ void job_release(struct job *j);
 
 /* ---- for the connection's thread ---- */
 
-/* Lock, and wait until there is more than `seen` bytes of text, or the state has changed from `state`, or `ms`
- * have passed. The caller reads and then calls job_unlock(). */
+/* Lock, and wait until there is more than `seen` bytes of text, or the state has changed from
+ * `state`, or `ms` have passed. The caller reads and then calls job_unlock(). */
 void job_wait(struct job *j, enum job_state state, size_t seen, int ms);
 void job_lock(struct job *j);
 void job_unlock(struct job *j);

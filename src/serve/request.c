@@ -37,13 +37,15 @@ static int check_bytes(const char *s, size_t n, struct refusal *why)
 
 		len = utf8_decode(s + i, n - i, &cp);
 		if (!len)
-			return refuse(why, 400, "invalid_utf8", NULL, "the body is not valid UTF-8 at byte %zu", i);
+			return refuse(
+				why, 400, "invalid_utf8", NULL, "the body is not valid UTF-8 at byte %zu", i);
 		if (!cp)
 			return refuse(why, 400, "invalid_json", NULL, "the body has a NUL at byte %zu", i);
 		if (cp != '\\' || i + 1 >= n)
 			continue;
 		if (n - i >= 6 && !memcmp(s + i, "\\u0000", 6))
-			return refuse(why, 400, "invalid_value", NULL, "a text has a NUL character (\\u0000 at byte %zu)", i);
+			return refuse(why, 400, "invalid_value", NULL,
+				"a text has a NUL character (\\u0000 at byte %zu)", i);
 		len = (unsigned char)s[i + 1] < 0x80 ? 2 : 1; /* what a backslash escapes escapes nothing */
 	}
 	return 0;
@@ -65,13 +67,20 @@ struct field {
 
 static const char *kind_of(const cJSON *j)
 {
-	return cJSON_IsNull(j) ? "null" : cJSON_IsBool(j) ? "a boolean" : cJSON_IsNumber(j) ? "a number" :
-		cJSON_IsString(j) ? "a string" : cJSON_IsArray(j) ? "an array" : "an object";
+	static const struct { int type; const char *name; } kinds[] = { { cJSON_NULL, "null" },
+		{ cJSON_True | cJSON_False, "a boolean" }, { cJSON_Number, "a number" },
+		{ cJSON_String, "a string" }, { cJSON_Array, "an array" }, { cJSON_Object, "an object" } };
+
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (j->type & kinds[i].type)
+			return kinds[i].name;
+	return "nothing";
 }
 
 static int wrong_kind(const char *param, const char *wanted, const cJSON *j, struct refusal *why)
 {
-	return refuse(why, 400, "invalid_type", param, "%s is to be %s, not %s", param, wanted, kind_of(j));
+	return refuse(
+		why, 400, "invalid_type", param, "%s is to be %s, not %s", param, wanted, kind_of(j));
 }
 
 static int number(const struct field *f, const cJSON *j, double *out, struct refusal *why)
@@ -90,7 +99,8 @@ static int whole(const struct field *f, const cJSON *j, double *out, struct refu
 	if (number(f, j, out, why))
 		return -1;
 	if (*out != floor(*out))
-		return refuse(why, 400, "invalid_value", f->name, "%s is %g, expected a whole number", f->name, *out);
+		return refuse(
+			why, 400, "invalid_value", f->name, "%s is %g, expected a whole number", f->name, *out);
 	return 0;
 }
 
@@ -116,7 +126,8 @@ static int read_most(struct request *r, const struct field *f, const cJSON *j, s
 	if (whole(f, j, &v, why))
 		return -1;
 	if (r->most >= 0 && r->most != (int64_t)v)
-		return refuse(why, 400, "invalid_value", f->name, "max_tokens and max_completion_tokens differ");
+		return refuse(
+			why, 400, "invalid_value", f->name, "max_tokens and max_completion_tokens differ");
 	r->most = (int64_t)v;
 	return 0;
 }
@@ -159,23 +170,27 @@ static int must_be(struct request *r, const struct field *f, const cJSON *j, str
 }
 
 /* false, 0, [] and {} ask for nothing. */
-static int must_be_off(struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+static int must_be_off(
+	struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
 {
 	(void)r;
 	if (cJSON_IsFalse(j) || (cJSON_IsNumber(j) && j->valuedouble == 0) ||
 	    ((cJSON_IsArray(j) || cJSON_IsObject(j)) && !j->child))
 		return 0;
-	return refuse(why, 400, "unsupported_parameter", f->name, "%s is not supported by this server", f->name);
+	return refuse(
+		why, 400, "unsupported_parameter", f->name, "%s is not supported by this server", f->name);
 }
 
-static int must_be_none(struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+static int must_be_none(
+	struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
 {
 	if (cJSON_IsString(j) && (!strcmp(j->valuestring, "none") || !strcmp(j->valuestring, "auto")))
 		return 0;
 	return must_be_off(r, f, j, why);
 }
 
-static int read_format(struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+static int read_format(
+	struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
 {
 	const cJSON *type = cJSON_GetObjectItemCaseSensitive(j, "type");
 
@@ -186,7 +201,8 @@ static int read_format(struct request *r, const struct field *f, const cJSON *j,
 		"%s.type is '%.40s'; this server does only text", f->name, type->valuestring);
 }
 
-static int read_stream_options(struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+static int read_stream_options(
+	struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
 {
 	const cJSON *x = cJSON_GetObjectItemCaseSensitive(j, "include_usage");
 
@@ -198,7 +214,8 @@ static int read_stream_options(struct request *r, const struct field *f, const c
 	return 0;
 }
 
-static int read_metadata(struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+static int read_metadata(
+	struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
 {
 	const cJSON *x = cJSON_GetObjectItemCaseSensitive(j, "domain");
 
@@ -220,8 +237,8 @@ static int add_stop(struct request *r, const cJSON *j, struct refusal *why)
 		return wrong_kind("stop", "a string or an array of strings", j, why);
 	n = strlen(j->valuestring);
 	if (!n || n > STOP_BYTES)
-		return refuse(why, 400, "invalid_value", "stop", "a text of stop has %zu bytes, expected 1 to %d", n,
-			STOP_BYTES);
+		return refuse(why, 400, "invalid_value", "stop",
+			"a text of stop has %zu bytes, expected 1 to %d", n, STOP_BYTES);
 	if (r->stop.n == STOP_MOST)
 		return refuse(why, 400, "invalid_value", "stop", "stop has more than %d texts", STOP_MOST);
 	r->stop.text[r->stop.n++] = j->valuestring;
@@ -279,15 +296,17 @@ static int join_parts(cJSON *content, const char *param, struct refusal *why)
 		const cJSON *text = cJSON_GetObjectItemCaseSensitive(part, "text");
 
 		if (!cJSON_IsString(type) || strcmp(type->valuestring, "text"))
-			return refuse(why, 400, "unsupported_value", param, "%s has a part of type '%.40s'; this server "
-				"reads only text", param, cJSON_IsString(type) ? type->valuestring : "");
+			return refuse(why, 400, "unsupported_value", param,
+				"%s has a part of type '%.40s'; this server reads only text",
+				param, cJSON_IsString(type) ? type->valuestring : "");
 		if (!cJSON_IsString(text))
 			return refuse(why, 400, "invalid_type", param, "%s has a part without a text", param);
 		n += strlen(text->valuestring);
 	}
 	all = cJSON_malloc(n + 1);
 	if (!all)
-		return refuse(why, 500, "out_of_memory", param, "out of memory (%zu bytes for a message)", n);
+		return refuse(
+			why, 500, "out_of_memory", param, "out of memory (%zu bytes for a message)", n);
 	n = 0;
 	cJSON_ArrayForEach(part, content) {
 		const char *s = cJSON_GetObjectItemCaseSensitive(part, "text")->valuestring;
@@ -325,7 +344,8 @@ static int read_message(struct chat_message *m, const cJSON *j, size_t i, struct
 	return 0;
 }
 
-static int read_messages(struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+static int read_messages(
+	struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
 {
 	size_t n = (size_t)cJSON_GetArraySize(j);
 	const cJSON *x;
@@ -346,15 +366,17 @@ static int read_messages(struct request *r, const struct field *f, const cJSON *
 }
 
 /* A string, an array of one string, or token ids. */
-static int read_prompt(struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+static int read_prompt(
+	struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
 {
 	size_t n = cJSON_IsArray(j) ? (size_t)cJSON_GetArraySize(j) : 0;
 	const cJSON *x = n ? j->child : j;
 
 	if (cJSON_IsString(x)) {
 		if (n > 1)
-			return refuse(why, 400, "unsupported_value", f->name, "prompt has %zu texts; this server answers "
-				"one a request", n);
+			return refuse(why, 400, "unsupported_value", f->name,
+				"prompt has %zu texts; this server answers one a request",
+				n);
 		r->text = x->valuestring;
 		return 0;
 	}
@@ -366,9 +388,10 @@ static int read_prompt(struct request *r, const struct field *f, const cJSON *j,
 	for (; x; x = x->next) {
 		if (!cJSON_IsNumber(x))
 			return wrong_kind("prompt[]", "a token id", x, why);
-		if (!(x->valuedouble >= 0 && x->valuedouble <= INT32_MAX) || x->valuedouble != floor(x->valuedouble))
-			return refuse(why, 400, "invalid_value", f->name, "prompt[%zu] is %g, expected a token id", r->n_ids,
-				x->valuedouble);
+		if (!(x->valuedouble >= 0 && x->valuedouble <= INT32_MAX) ||
+			x->valuedouble != floor(x->valuedouble))
+			return refuse(why, 400, "invalid_value", f->name,
+				"prompt[%zu] is %g, expected a token id", r->n_ids, x->valuedouble);
 		r->ids[r->n_ids++] = (int32_t)x->valuedouble;
 	}
 	return 0;
@@ -426,7 +449,8 @@ static int read_fields(struct request *r, const cJSON *root, struct refusal *why
 			if (!(fields[i].where & 1u << r->kind) || strcmp(fields[i].name, j->string))
 				continue;
 			if (seen & 1ull << i)
-				return refuse(why, 400, "invalid_value", fields[i].name, "%s is given twice", fields[i].name);
+				return refuse(
+					why, 400, "invalid_value", fields[i].name, "%s is given twice", fields[i].name);
 			seen |= 1ull << i;
 			if (!cJSON_IsNull(j) && fields[i].read(r, &fields[i], j, why))
 				return -1;
@@ -453,13 +477,15 @@ int request_parse(struct request *r, enum request_kind kind, const char *body, s
 		return refuse(why, 400, "invalid_json", NULL, "the body is empty, expected a JSON object");
 	if (check_bytes(body, n, why))
 		return -1;
-	root = cJSON_ParseWithLengthOpts(body, n + 1, &end, 1); /* a NUL stands behind a buffer's bytes */
+	root = cJSON_ParseWithLengthOpts(
+		body, n + 1, &end, 1); /* a NUL stands behind a buffer's bytes */
 	if (!root)
 		return refuse(why, 400, "invalid_json", NULL, "the body is not JSON: error near byte %zu",
 			end ? (size_t)(end - body) : 0);
 	r->json = root;
 	if (!cJSON_IsObject(root))
-		return refuse(why, 400, "invalid_type", NULL, "the body is %s, expected an object", kind_of(root));
+		return refuse(
+			why, 400, "invalid_type", NULL, "the body is %s, expected an object", kind_of(root));
 	if (read_fields(r, root, why))
 		return -1;
 	if (kind == REQUEST_CHAT && !r->n_message)
@@ -498,12 +524,13 @@ static int encode_chat(const struct request *r, const struct tok *tok, const str
 	return rc;
 }
 
-static int copy_ids(const struct request *r, size_t n_vocab, int32_t **ids, size_t *n, struct refusal *why)
+static int copy_ids(
+	const struct request *r, size_t n_vocab, int32_t **ids, size_t *n, struct refusal *why)
 {
 	for (size_t i = 0; i < r->n_ids; i++)
 		if ((size_t)r->ids[i] >= n_vocab)
-			return refuse(why, 400, "invalid_value", "prompt", "prompt[%zu] is %d, the vocabulary has %zu tokens", i,
-				r->ids[i], n_vocab);
+			return refuse(why, 400, "invalid_value", "prompt",
+				"prompt[%zu] is %d, the vocabulary has %zu tokens", i, r->ids[i], n_vocab);
 	*ids = malloc((r->n_ids + 1) * sizeof **ids);
 	if (!*ids)
 		return refuse(why, 500, "out_of_memory", NULL, "out of memory (%zu tokens)", r->n_ids);
@@ -521,7 +548,8 @@ int request_encode(const struct request *r, const struct tok *tok, const struct 
 	*ids = NULL;
 	*n = 0;
 	if (r->kind == REQUEST_CHAT && !row)
-		return refuse(why, 400, "no_chat_template", "messages", "the model's file names no chat template that is "
+		return refuse(why, 400, "no_chat_template", "messages",
+			"the model's file names no chat template that is "
 			"known: the server needs --chat-template, or ask /v1/completions");
 	if (r->ids) {
 		if (copy_ids(r, n_vocab, ids, n, why))
@@ -536,12 +564,14 @@ int request_encode(const struct request *r, const struct tok *tok, const struct 
 		int32_t start = tok_bos(tok) >= 0 ? tok_bos(tok) : tok_eos(tok);
 
 		if (start < 0)
-			return refuse(why, 400, "invalid_value", "prompt", "the prompt is empty, and the model names no token "
+			return refuse(why, 400, "invalid_value", "prompt",
+				"the prompt is empty, and the model names no token "
 				"to start with");
 		(*ids)[(*n)++] = start; /* there is room for one more */
 	}
 	if (*n > n_ctx)
-		return refuse(why, 400, "context_length_exceeded", r->kind == REQUEST_CHAT ? "messages" : "prompt",
+		return refuse(why, 400, "context_length_exceeded",
+			r->kind == REQUEST_CHAT ? "messages" : "prompt",
 			"the prompt has %zu tokens, the context %zu", *n, n_ctx);
 	return 0;
 }

@@ -1,10 +1,10 @@
 /*
  * request.h - what a client asks for: the body of POST /v1/chat/completions and /v1/completions.
  *
- * A pure function of the bytes. A table of fields (request.c) says what each may hold; a field that would
- * change the answer and that this server cannot honour is refused by name, a field that it does not know
- * is ignored, null is the same as nothing. Bytes are untrusted: invalid UTF-8, NUL characters (also as
- * \u0000) and fields given twice are refused.
+ * A pure function of the bytes. A table of fields (request.c) says what each may hold; a field that
+ * would change the answer and that this server cannot honour is refused by name, a field that it
+ * does not know is ignored, null is the same as nothing. Bytes are untrusted: invalid UTF-8, NUL
+ * characters (also as \u0000) and fields given twice are refused.
  */
 #ifndef SERVE_REQUEST_H
 #define SERVE_REQUEST_H
@@ -45,14 +45,15 @@ struct request {
 	void *json;
 };
 
-/* defaults: what a request that does not say is sampled with. 0, or -1 + why; free in both cases. */
+/* defaults: what a request that does not say is sampled with. 0, or -1 + why; free in both
+ * cases. */
 int request_parse(struct request *r, enum request_kind kind, const char *body, size_t n,
 	const struct sampler_opt *defaults, struct refusal *why);
 void request_free(struct request *r);
 
 /* The prompt as tokens, into *ids (malloced): through the template, where what messages say is text
- * whatever it spells. A prompt of no text starts where documents start. row NULL: the model has no template.
- * -1 + why, where it does not fit into n_ctx too. Thread-safe. */
+ * whatever it spells. A prompt of no text starts where documents start. row NULL: the model has no
+ * template. -1 + why, where it does not fit into n_ctx too. Thread-safe. */
 int request_encode(const struct request *r, const struct tok *tok, const struct chat_row *row,
 	size_t n_vocab, size_t n_ctx, int32_t **ids, size_t *n, struct refusal *why);
 

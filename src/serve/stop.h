@@ -1,9 +1,9 @@
 /*
  * stop.h - texts that end a reply, found as it is generated, however it is cut into pieces.
  *
- * The reply ends at the first byte at which one of them is complete (of several the longest), and what
- * comes out is the text before it. Bytes that may still become one wait. Texts are valid UTF-8, so what
- * comes out is cut between characters where the pieces were.
+ * The reply ends at the first byte at which one of them is complete (of several the longest), and
+ * what comes out is the text before it. Bytes that may still become one wait. Texts are valid
+ * UTF-8, so what comes out is cut between characters where the pieces were.
  */
 #ifndef SERVE_STOP_H
 #define SERVE_STOP_H

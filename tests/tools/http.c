@@ -1,7 +1,8 @@
 /*
  * http.c - a small HTTP client for tests, and the wrong things that a good one does not do.
  *
- * usage: http [OPTIONS] PORT PATH      127.0.0.1; the answer's head goes to stderr, its body to stdout
+ * usage: http [OPTIONS] PORT PATH      127.0.0.1; the answer's head goes to stderr, its body to
+ * stdout
  *
  *	-H 'NAME: VALUE'   a header          -d TEXT, -D FILE   a body: POST
  *	-X METHOD                            --chunked          send it in chunks, without a length
@@ -10,8 +11,8 @@
  *	--raw FILE         send these bytes as they are; what comes back is printed as it is
  *	--slow             read nothing for two seconds, then everything
  *
- * Exit status: 0 an answer came whole (or --leave), 1 it did not, 2 wrong usage. Nothing takes longer
- * than 120 seconds.
+ * Exit status: 0 an answer came whole (or --leave), 1 it did not, 2 wrong usage. Nothing takes
+ * longer than 120 seconds.
  */
 #include <arpa/inet.h>
 #include <poll.h>
@@ -85,7 +86,8 @@ static const char *header(size_t n, const char *name)
 {
 	size_t len = strlen(name);
 
-	for (const char *p = in.data; (p = memchr(p, '\n', n - (size_t)(p - in.data))) && ++p < in.data + n;)
+	for (const char *p = in.data;
+		 (p = memchr(p, '\n', n - (size_t)(p - in.data))) && ++p < in.data + n;)
 		if (!strncasecmp(p, name, len) && p[len] == ':')
 			return p + len + 1 + strspn(p + len + 1, " ");
 	return NULL;
@@ -240,7 +242,8 @@ int main(int argc, char **argv)
 	}
 	if (!method)
 		method = has_body ? "POST" : "GET";
-	buf_printf(&out, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n", method, argv[i + 1]);
+	buf_printf(
+		&out, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n", method, argv[i + 1]);
 	buf_add(&out, head.data ? head.data : "", head.len);
 	if (has_body)
 		add_body(&body, chunked);

@@ -1,7 +1,7 @@
 /*
- * test_serve.c - what `serve` is made of, without HTTP and without an engine: requests, texts that stop, answers,
- * the queue, domains, keys, figures. Expected values are written here, or counted by hand; answers are read
- * back with the JSON library, which the writer does not use.
+ * test_serve.c - what `serve` is made of, without HTTP and without an engine: requests, texts that
+ * stop, answers, the queue, domains, keys, figures. Expected values are written here, or counted by
+ * hand; answers are read back with the JSON library, which the writer does not use.
  */
 #include "test_util.h"
 
@@ -22,8 +22,12 @@ static const struct sampler_opt defaults = { 0.8, 40, 0.95, 0.05, 1.0, 64, 0 };
 
 #define USER "\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]"
 
-static const struct bad { enum request_kind kind; const char *body; int status; const char *code, *param, *words; }
-bads[] = {
+static const struct bad {
+	enum request_kind kind;
+	const char *body;
+	int status;
+	const char *code, *param, *words;
+} bads[] = {
 	{ REQUEST_CHAT, "", 400, "invalid_json", "", "empty" },
 	{ REQUEST_CHAT, "{", 400, "invalid_json", "", "byte" },
 	{ REQUEST_CHAT, "{" USER "} x", 400, "invalid_json", "", "byte" },
@@ -35,45 +39,59 @@ bads[] = {
 	{ REQUEST_CHAT, "{\"messages\": []}", 400, "invalid_value", "messages", "empty" },
 	{ REQUEST_CHAT, "{\"messages\": {}}", 400, "invalid_type", "messages", "an object" },
 	{ REQUEST_CHAT, "{\"messages\": [7]}", 400, "invalid_type", "messages[0]", "a number" },
-	{ REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\"}]}", 400, "invalid_type", "messages[0].content",
-	  "missing" },
-	{ REQUEST_CHAT, "{\"messages\": [{\"content\": \"x\"}]}", 400, "invalid_type", "messages[0].role", "missing" },
-	{ REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"wizard\", \"content\": "
-	  "\"x\"}]}", 400, "invalid_value", "messages[1].role", "'wizard'" },
+	{ REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\"}]}", 400, "invalid_type",
+		"messages[0].content", "missing" },
+	{ REQUEST_CHAT, "{\"messages\": [{\"content\": \"x\"}]}", 400, "invalid_type",
+		"messages[0].role", "missing" },
+	{ REQUEST_CHAT,
+		"{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, "
+		"{\"role\": \"wizard\", \"content\": \"x\"}]}",
+		400, "invalid_value", "messages[1].role", "'wizard'" },
 	{ REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": 7}]}", 400, "invalid_type",
-	  "messages[0].content", "a number" },
-	{ REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}", 400,
-	  "unsupported_value", "messages[0].content", "image_url" },
-	{ REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]}]}", 400,
-	  "invalid_type", "messages[0].content", "without a text" },
+		"messages[0].content", "a number" },
+	{ REQUEST_CHAT,
+		"{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}", 400,
+		"unsupported_value", "messages[0].content", "image_url" },
+	{ REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]}]}",
+		400, "invalid_type", "messages[0].content", "without a text" },
 	{ REQUEST_CHAT, "{" USER ", " USER "}", 400, "invalid_value", "messages", "twice" },
-	{ REQUEST_CHAT, "{" USER ", \"temperature\": \"hot\"}", 400, "invalid_type", "temperature", "a string" },
+	{ REQUEST_CHAT, "{" USER ", \"temperature\": \"hot\"}", 400, "invalid_type", "temperature",
+		"a string" },
 	{ REQUEST_CHAT, "{" USER ", \"temperature\": -1}", 400, "invalid_value", "temperature", "-1" },
-	{ REQUEST_CHAT, "{" USER ", \"temperature\": 1e999}", 400, "invalid_value", "temperature", "inf" },
+	{ REQUEST_CHAT, "{" USER ", \"temperature\": 1e999}", 400, "invalid_value", "temperature",
+		"inf" },
 	{ REQUEST_CHAT, "{" USER ", \"top_p\": 1.5}", 400, "invalid_value", "top_p", "1.5" },
 	{ REQUEST_CHAT, "{" USER ", \"top_k\": 2.5}", 400, "invalid_value", "top_k", "whole" },
 	{ REQUEST_CHAT, "{" USER ", \"max_tokens\": -1}", 400, "invalid_value", "max_tokens", "-1" },
 	{ REQUEST_CHAT, "{" USER ", \"max_tokens\": 1.5}", 400, "invalid_value", "max_tokens", "1.5" },
-	{ REQUEST_CHAT, "{" USER ", \"max_tokens\": 5, \"max_completion_tokens\": 6}", 400, "invalid_value",
-	  "max_completion_tokens", "differ" },
+	{ REQUEST_CHAT, "{" USER ", \"max_tokens\": 5, \"max_completion_tokens\": 6}", 400,
+		"invalid_value", "max_completion_tokens", "differ" },
 	{ REQUEST_CHAT, "{" USER ", \"n\": 2}", 400, "unsupported_value", "n", "only 1" },
 	{ REQUEST_CHAT, "{" USER ", \"n\": \"1\"}", 400, "invalid_type", "n", "a string" },
-	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"best_of\": 3}", 400, "unsupported_value", "best_of", "only 1" },
-	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"echo\": true}", 400, "unsupported_parameter", "echo", "not supported" },
-	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"logprobs\": 5}", 400, "unsupported_parameter", "logprobs",
-	  "not supported" },
-	{ REQUEST_CHAT, "{" USER ", \"logprobs\": true}", 400, "unsupported_parameter", "logprobs", "not supported" },
-	{ REQUEST_CHAT, "{" USER ", \"tools\": [{}]}", 400, "unsupported_parameter", "tools", "not supported" },
-	{ REQUEST_CHAT, "{" USER ", \"response_format\": {\"type\": \"json_object\"}}", 400, "unsupported_value",
-	  "response_format", "json_object" },
+	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"best_of\": 3}", 400, "unsupported_value", "best_of",
+		"only 1" },
+	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"echo\": true}", 400, "unsupported_parameter", "echo",
+		"not supported" },
+	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"logprobs\": 5}", 400, "unsupported_parameter",
+		"logprobs", "not supported" },
+	{ REQUEST_CHAT, "{" USER ", \"logprobs\": true}", 400, "unsupported_parameter", "logprobs",
+		"not supported" },
+	{ REQUEST_CHAT, "{" USER ", \"tools\": [{}]}", 400, "unsupported_parameter", "tools",
+		"not supported" },
+	{ REQUEST_CHAT, "{" USER ", \"response_format\": {\"type\": \"json_object\"}}", 400,
+		"unsupported_value", "response_format", "json_object" },
 	{ REQUEST_CHAT, "{" USER ", \"stop\": \"\"}", 400, "invalid_value", "stop", "0 bytes" },
 	{ REQUEST_CHAT, "{" USER ", \"stop\": [1]}", 400, "invalid_type", "stop", "a number" },
-	{ REQUEST_CHAT, "{" USER ", \"stop\": [\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\","
-	  "\"d\",\"e\",\"f\",\"g\",\"h\"]}", 400, "invalid_value", "stop", "more than 16" },
+	{ REQUEST_CHAT,
+		"{" USER
+		", \"stop\": [\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\","
+		"\"d\",\"e\",\"f\",\"g\",\"h\"]}",
+		400, "invalid_value", "stop", "more than 16" },
 	{ REQUEST_CHAT, "{" USER ", \"stream\": 1}", 400, "invalid_type", "stream", "a boolean" },
 	{ REQUEST_CHAT, "{" USER ", \"stream_options\": {\"include_usage\": 1}}", 400, "invalid_type",
-	  "stream_options.include_usage", "a number" },
-	{ REQUEST_CHAT, "{" USER ", \"metadata\": {\"domain\": 7}}", 400, "invalid_type", "metadata.domain", "a number" },
+		"stream_options.include_usage", "a number" },
+	{ REQUEST_CHAT, "{" USER ", \"metadata\": {\"domain\": 7}}", 400, "invalid_type",
+		"metadata.domain", "a number" },
 	{ REQUEST_CHAT, "{" USER ", \"user\": {}}", 400, "invalid_type", "user", "an object" },
 	{ REQUEST_TEXT, "{\"prompt\": [\"a\", \"b\"]}", 400, "unsupported_value", "prompt", "2 texts" },
 	{ REQUEST_TEXT, "{\"prompt\": []}", 400, "invalid_type", "prompt", "an array" },
@@ -84,7 +102,8 @@ bads[] = {
 	{ REQUEST_TEXT, "{\"prompt\": \"a\xff\"}", 400, "invalid_utf8", "", "byte 13" },
 	{ REQUEST_TEXT, "{\"prompt\": \"a\xc0\x80\"}", 400, "invalid_utf8", "", "byte 13" },
 	{ REQUEST_TEXT, "{\"prompt\": \"a\\ud800\"}", 400, "invalid_json", "", "byte" },
-	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"user\": \"\x1b[2J\", \"n\": 3}", 400, "unsupported_value", "n", "" },
+	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"user\": \"\x1b[2J\", \"n\": 3}", 400,
+		"unsupported_value", "n", "" },
 };
 
 static void test_bad_requests(void **state)
@@ -121,14 +140,19 @@ static void test_nested(void **state)
 	free(deep);
 }
 
-static const char full[] = "{\"model\": \"any\", \"messages\": [{\"role\": \"developer\", \"content\": \"Be brief.\"}, "
-	"{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"Hel\"}, {\"type\": \"text\", \"text\": \"lo \\\\u0000 "
-	"\\u00e9\"}]}, {\"role\": \"assistant\", \"content\": \"\"}], \"max_completion_tokens\": 12, \"temperature\": 0, "
-	"\"top_p\": 0.5, \"top_k\": 7, \"min_p\": 0.25, \"repeat_penalty\": 1.5, \"seed\": -3, \"stop\": [\"END\", \"\\n\\n\"], "
-	"\"stream\": true, \"stream_options\": {\"include_usage\": true}, \"ignore_eos\": true, \"metadata\": {\"domain\": \"m\", "
-	"\"x\": 1}, \"moescope_domain\": \"code\", \"user\": \"someone\", \"n\": 1, \"tools\": [], \"tool_choice\": \"none\", "
-	"\"presence_penalty\": 0, \"logit_bias\": {}, \"logprobs\": false, \"response_format\": {\"type\": \"text\"}, "
-	"\"max_tokens\": null, \"something_new\": [1, {}]}";
+static const char full[] =
+	"{\"model\": \"any\", \"messages\": [{\"role\": \"developer\", \"content\": \"Be brief.\"}, "
+	"{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"Hel\"}, "
+	"{\"type\": \"text\", \"text\": \"lo \\\\u0000 \\u00e9\"}]}, "
+	"{\"role\": \"assistant\", \"content\": \"\"}], "
+	"\"max_completion_tokens\": 12, \"temperature\": 0, \"top_p\": 0.5, \"top_k\": 7, "
+	"\"min_p\": 0.25, \"repeat_penalty\": 1.5, \"seed\": -3, \"stop\": [\"END\", \"\\n\\n\"], "
+	"\"stream\": true, \"stream_options\": {\"include_usage\": true}, \"ignore_eos\": true, "
+	"\"metadata\": {\"domain\": \"m\", \"x\": 1}, \"moescope_domain\": \"code\", "
+	"\"user\": \"someone\", \"n\": 1, \"tools\": [], \"tool_choice\": \"none\", "
+	"\"presence_penalty\": 0, \"logit_bias\": {}, \"logprobs\": false, "
+	"\"response_format\": {\"type\": \"text\"}, \"max_tokens\": null, "
+	"\"something_new\": [1, {}]}";
 
 static void test_full_request(void **state)
 {
@@ -146,7 +170,8 @@ static void test_full_request(void **state)
 	assert_int_equal(r.message[2].n, 0);
 	assert_int_equal(r.most, 12);
 	assert_true(r.sampler.temperature == 0 && r.sampler.top_p == 0.5 && r.sampler.min_p == 0.25);
-	assert_true(r.sampler.repeat_penalty == 1.5 && r.sampler.top_k == 7 && r.sampler.repeat_last == 64);
+	assert_true(
+		r.sampler.repeat_penalty == 1.5 && r.sampler.top_k == 7 && r.sampler.repeat_last == 64);
 	assert_true(r.has_seed && r.sampler.seed == UINT64_MAX - 2);
 	assert_int_equal(r.stop.n, 2);
 	assert_string_equal(r.stop.text[1], "\n\n");
@@ -166,7 +191,8 @@ static void test_defaults(void **state)
 	assert_int_equal(request_parse(&r, REQUEST_TEXT, body, strlen(body), &defaults, &why), 0);
 	assert_string_equal(r.text, "x");
 	assert_int_equal(r.most, -1);
-	assert_true(r.sampler.temperature == 0.8 && r.sampler.top_k == 40 && !r.has_seed && !r.stream && !r.user);
+	assert_true(r.sampler.temperature == 0.8 && r.sampler.top_k == 40 && !r.has_seed && !r.stream &&
+		!r.user);
 	assert_string_equal(r.domain, "m");
 	request_free(&r);
 }
@@ -211,8 +237,8 @@ static void test_cut_and_changed(void **state)
 
 /* ---- tokens ---- */
 
-static int encode(const struct tok *tok, enum request_kind kind, const char *body, const char *row, size_t ctx,
-	int32_t **ids, size_t *n, struct refusal *why)
+static int encode(const struct tok *tok, enum request_kind kind, const char *body, const char *row,
+	size_t ctx, int32_t **ids, size_t *n, struct refusal *why)
 {
 	struct request r;
 	int rc = request_parse(&r, kind, body, strlen(body), &defaults, why);
@@ -238,8 +264,10 @@ static void test_encode(void **state)
 	ok_or_fail(tok != NULL, &e);
 	/* chatml as it is documented, encoded as one text: nothing in it is from outside but "Hi" */
 	ok_or_fail(!tok_encode(tok, text, strlen(text), TOK_SPECIAL | TOK_BOS, &want, &n_want, &e), &e);
-	assert_int_equal(encode(tok, REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", "chatml", 4096,
-		&ids, &n, &why), 0);
+	assert_int_equal(
+		encode(tok, REQUEST_CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}",
+			"chatml", 4096, &ids, &n, &why),
+		0);
 	assert_int_equal(n, n_want);
 	assert_memory_equal(ids, want, n * sizeof *ids);
 	free(ids);
@@ -247,13 +275,16 @@ static void test_encode(void **state)
 	assert_int_equal(encode(tok, REQUEST_CHAT, "{" USER "}", NULL, 4096, &ids, &n, &why), -1);
 	assert_string_equal(why.code, "no_chat_template");
 	free(ids);
-	assert_int_equal(encode(tok, REQUEST_TEXT, "{\"prompt\": [5, 4095]}", NULL, 2, &ids, &n, &why), 0);
+	assert_int_equal(
+		encode(tok, REQUEST_TEXT, "{\"prompt\": [5, 4095]}", NULL, 2, &ids, &n, &why), 0);
 	assert_true(n == 2 && ids[0] == 5 && ids[1] == 4095);
 	free(ids);
-	assert_int_equal(encode(tok, REQUEST_TEXT, "{\"prompt\": [5, 4096]}", NULL, 2, &ids, &n, &why), -1);
+	assert_int_equal(
+		encode(tok, REQUEST_TEXT, "{\"prompt\": [5, 4096]}", NULL, 2, &ids, &n, &why), -1);
 	assert_non_null(strstr(why.msg, "prompt[1] is 4096, the vocabulary has 4096"));
 	free(ids);
-	assert_int_equal(encode(tok, REQUEST_TEXT, "{\"prompt\": [1, 2, 3]}", NULL, 2, &ids, &n, &why), -1);
+	assert_int_equal(
+		encode(tok, REQUEST_TEXT, "{\"prompt\": [1, 2, 3]}", NULL, 2, &ids, &n, &why), -1);
 	assert_string_equal(why.code, "context_length_exceeded");
 	assert_non_null(strstr(why.msg, "3 tokens, the context 2"));
 	free(ids);
@@ -334,7 +365,9 @@ static void test_stop_long(void **state)
 static void test_domain_names(void **state)
 {
 	static const char *const good[] = { "code", "a b", "d\xc3\xa9j\xc3\xa0", "x/y:z", "0" };
-	static const char *const bad[] = { "", " a", "a ", "a\n", "\x1b[2J", "a\x7f", "\xff", "a\xe2\x80\xae" "b",
+	static const char *const bad[] = { "", " a", "a ", "a\n", "\x1b[2J", "a\x7f", "\xff",
+		"a\xe2\x80\xae"
+		"b",
 		"0123456789012345678901234567890123456789012345678901234567890123" };
 	struct moe_err e = { 0 };
 
@@ -384,8 +417,9 @@ static void test_keys(void **state)
 	k = keys_load(path, &e);
 	ok_or_fail(k != NULL, &e);
 	assert_true(keys_allow(k, "Bearer secret-1") && keys_allow(k, "bearer  secret-2"));
-	assert_false(keys_allow(k, "Bearer secret-") || keys_allow(k, "Bearer secret-11") || keys_allow(k, "secret-1") ||
-		keys_allow(k, "Bearer ") || keys_allow(k, "Bearer # comment") || keys_allow(k, NULL));
+	assert_false(keys_allow(k, "Bearer secret-") || keys_allow(k, "Bearer secret-11") ||
+		keys_allow(k, "secret-1") || keys_allow(k, "Bearer ") ||
+		keys_allow(k, "Bearer # comment") || keys_allow(k, NULL));
 	keys_free(k);
 	assert_int_equal(ftruncate(fd, 10), 0);
 	assert_null(keys_load(path, &e));
@@ -539,12 +573,14 @@ static void test_answer(void **state)
 	assert_string_equal(at(r, "model")->valuestring, "m\"1");
 	assert_true(at(r, "created")->valuedouble == 1700000001);
 	assert_string_equal(at(r, "choices.0.message.role")->valuestring, "assistant");
-	assert_string_equal(at(r, "choices.0.message.content")->valuestring, "a \"b\"\n\x01\xef\xbf\xbd");
+	assert_string_equal(
+		at(r, "choices.0.message.content")->valuestring, "a \"b\"\n\x01\xef\xbf\xbd");
 	assert_string_equal(at(r, "choices.0.finish_reason")->valuestring, "length");
-	assert_true(at(r, "usage.prompt_tokens")->valuedouble == 5 && at(r, "usage.completion_tokens")->valuedouble == 4 &&
+	assert_true(at(r, "usage.prompt_tokens")->valuedouble == 5 &&
+		at(r, "usage.completion_tokens")->valuedouble == 4 &&
 		at(r, "usage.total_tokens")->valuedouble == 9);
-	assert_true(at(r, "moescope.run")->valuedouble == 3 && at(r, "moescope.seq")->valuedouble == 17 &&
-		at(r, "moescope.seed")->valuedouble == 99);
+	assert_true(at(r, "moescope.run")->valuedouble == 3 &&
+		at(r, "moescope.seq")->valuedouble == 17 && at(r, "moescope.seed")->valuedouble == 99);
 	assert_string_equal(at(r, "moescope.domain")->valuestring, "co\\de");
 	cJSON_Delete(r);
 	buf_clear(&b);
@@ -606,8 +642,11 @@ static void test_stream(void **state)
 
 static void test_error(void **state)
 {
-	static const struct { int status; const char *type; } types[] = { { 400, "invalid_request_error" },
-		{ 401, "authentication_error" }, { 429, "rate_limit_error" }, { 500, "server_error" } };
+	static const struct {
+		int status;
+		const char *type;
+	} types[] = { { 400, "invalid_request_error" }, { 401, "authentication_error" },
+		{ 429, "rate_limit_error" }, { 500, "server_error" } };
 	struct refusal why = { 0 };
 	struct buf b;
 	cJSON *r;
@@ -615,7 +654,9 @@ static void test_error(void **state)
 	(void)state;
 	buf_init(&b, 1 << 20);
 	for (size_t i = 0; i < 4; i++) {
-		assert_int_equal(refuse(&why, types[i].status, i ? "c" : NULL, i ? NULL : "p", "a \"%s\" \x1b[2J", "x"), -1);
+		assert_int_equal(
+			refuse(&why, types[i].status, i ? "c" : NULL, i ? NULL : "p", "a \"%s\" \x1b[2J", "x"),
+			-1);
 		buf_clear(&b);
 		answer_error(&b, &why);
 		r = cJSON_Parse(b.data);
@@ -639,8 +680,8 @@ static void expect_line(const struct buf *page, const char *line)
 		fail_msg("no line '%s' in:\n%s", line, page->data);
 }
 
-/* Four experts of layer 2, picks of two tokens with k = 2: 0 and 1, 0 and 2. Loads 2 1 1 0: mean 1, deviation
- * sqrt(1/2); entropy of 1/2 1/4 1/4 = 3/2 bits of 2; one of four is dead. */
+/* Four experts of layer 2, picks of two tokens with k = 2: 0 and 1, 0 and 2. Loads 2 1 1 0: mean 1,
+ * deviation sqrt(1/2); entropy of 1/2 1/4 1/4 = 3/2 bits of 2; one of four is dead. */
 static void test_meter(void **state)
 {
 	static const struct moe_layer_desc layers[] = { { .layer = 2, .n_expert = 4, .k = 2 },
@@ -757,11 +798,13 @@ static void test_page_format(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_nested),
-		cmocka_unit_test(test_full_request), cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_cut_and_changed), cmocka_unit_test(test_encode), cmocka_unit_test(test_stop),
-		cmocka_unit_test(test_stop_long), cmocka_unit_test(test_domain_names), cmocka_unit_test(test_domain_bound),
-		cmocka_unit_test(test_keys), cmocka_unit_test(test_queue), cmocka_unit_test(test_job_threads),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_bad_requests),
+		cmocka_unit_test(test_nested), cmocka_unit_test(test_full_request),
+		cmocka_unit_test(test_defaults), cmocka_unit_test(test_cut_and_changed),
+		cmocka_unit_test(test_encode), cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_stop_long), cmocka_unit_test(test_domain_names),
+		cmocka_unit_test(test_domain_bound), cmocka_unit_test(test_keys),
+		cmocka_unit_test(test_queue), cmocka_unit_test(test_job_threads),
 		cmocka_unit_test(test_answer), cmocka_unit_test(test_stream), cmocka_unit_test(test_error),
 		cmocka_unit_test(test_meter), cmocka_unit_test(test_page_format) };
 
