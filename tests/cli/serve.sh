@@ -194,6 +194,7 @@ ok "top beside it" top a.db --once --json
 says "top beside it" '"serve"' out
 
 # ---- a signal in the middle of a stream ----
+: >cut
 "$http" -d "{$long, \"stream\": true}" "$port" $chat >cut 2>cut-head &
 client=$!
 until [ "$(grep -c content cut)" -gt 3 ]; do sleep 0.1; done
@@ -241,6 +242,7 @@ same "a stream of a strict log" "$(pieces)" "$whole"
 ask 200 -H "$key" -d "{$hello, \"max_tokens\": 30, \"temperature\": 0, \"stop\": \"$stop_at\"}" $chat
 same "stop with a strict log" "$(field content)" "$before\""
 # ---- kill -9 in the middle; the next writer tidies up ----
+: >cut
 "$http" -H "$key" -d "{$long, \"stream\": true}" "$port" $chat >cut 2>cut-head &
 client=$!
 until [ "$(grep -c content cut)" -gt 1 ]; do sleep 0.1; done
@@ -254,6 +256,7 @@ refused 400 no_chat_template 'template' -H "$key" -d "{$hello}" $chat
 
 # ---- a queue of one; clients that dawdle ----
 more='"prompt": "go", "ignore_eos": true, "max_tokens": 2000'
+: >one
 "$http" -H "$key" -d "{$more, \"stream\": true}" "$port" $text >one 2>one-head &
 one=$!
 until [ "$(grep -c data: one)" -gt 0 ]; do sleep 0.1; done
@@ -298,6 +301,20 @@ ask 200 /health
 stop INT 0
 ok anchor audit anchor s.db -o anchors-s
 "$verify" -p keys/s.pub s.db --deep --anchor anchors-s >out 2>err || no "verify s: exit $?: $(cat out err)"
+
+# ---- an encrypted log: users are the subjects ----
+ok init audit init e.db --origin example.org/e --key keys/e --seal keys/e-seal
+start -d e.db --log-user -s 1
+for u in u1 u2 u1 u3 u1; do
+	ask 200 -d "{\"prompt\": \"int main\", \"max_tokens\": 6, \"user\": \"$u\"}" $text
+done
+stop INT 0
+ok anchor audit anchor e.db -o anchors-e
+"$verify" -p keys/e.pub e.db --deep --anchor anchors-e >out 2>err || no "verify e: exit $?: $(cat out err)"
+run_it audit replay e.db 1 --unlogged --model sample:balanced --seal keys/e-seal
+[ $got = 0 ] || no "replay of an encrypted log: exit $got: $(cat out err)"
+says "replay of an encrypted log" 'run 1: 5 sequences, 5 BIT_EXACT' out
+same "subjects" "$(sqlite3 e.db 'SELECT count(*) FROM audit_subject')" 3
 
 # ---- wrong starts ----
 refuse 2 '--host|nowhere.invalid' serve --host nowhere.invalid --port 0
