@@ -183,6 +183,14 @@ same "answered of many" "$(metric 'requests_total{status="200",domain="law"}')" 
 same "domains" "$(metric domains)" 3
 "$http" "$port" /metrics >metrics 2>/dev/null
 grep -q 'secret-user\|nan\|inf$' metrics && no "/metrics says what it should not: $(grep 'secret-user\|nan\|inf$' metrics)"
+for name in $(sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' metrics); do
+	grep -q "$name" "$root/docs/SERVE.md" || no "docs/SERVE.md does not name the figure $name"
+done
+for name in $(sed -n 's/^	{ "\([a-z_]*\)", \(CHAT\|TEXT\|BOTH\),.*/\1/p' "$root/src/serve/request.c"); do
+	grep -q "\`[^\`]*$name[^\`]*\`" "$root/docs/SERVE.md" || no "docs/SERVE.md does not name the field $name"
+	fields=$((fields + 1))
+done
+[ "${fields:-0}" -ge 30 ] || no "${fields:-0} fields found in src/serve/request.c"
 grep -q '^moescope_layer_load_cv{layer="3"} [0-9]' metrics || no "no balance: $(cat metrics)"
 i=0
 until [ "$(metric tokens_committed_total)" = "$(metric tokens_evaluated_total)" ]; do

@@ -59,5 +59,9 @@ for f in $(git ls-files -co --exclude-standard 'src/*.[ch]' 'tui/*.[ch]' 'report
 		echo "$f: only tui/draw.c includes ncurses"
 		bad=1
 	fi
+	if [ "$f" != src/serve/http.c ] && grep -q '^#[ \t]*include[ \t]*<microhttpd' "$f"; then
+		echo "$f: only src/serve/http.c includes libmicrohttpd"
+		bad=1
+	fi
 done
 exit $bad
