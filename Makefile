@@ -165,7 +165,7 @@ $(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/main.c tests/fuzz/fuzz.h t
 
 # The same targets with clang's libFuzzer: build/fuzz/fuzz_gguf CORPUS_DIR. Not the model: its kernels
 # need flags of their own, and its mutations are built in.
-FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c)
+FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c) src/serve/request.c src/serve/stop.c
 libfuzzer:
 	@command -v clang >/dev/null || { echo "libfuzzer needs clang"; exit 1; }
 	@mkdir -p build/fuzz

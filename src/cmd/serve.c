@@ -15,7 +15,8 @@
 #include "cmd/show.h"
 #include "serve/http.h"
 
-#define IDLE_MS 100
+#define IDLE_MS   100
+#define SEED_MOST ((int64_t)1 << 52) /* so that a JSON number is this seed, not one near it */
 
 static struct load_opts lo;
 static long long port = 8080, n_predict = -1, queue_len = 32, domains_most = 64, connections = 64,
@@ -73,7 +74,7 @@ static int open_log(struct server *v, struct moe_err *e)
 	struct gen *g = &v->r.g;
 	const struct model_info *in = model_info(g->l.model);
 
-	v->r.seed = seed < 0 ? (uint64_t)clock_wall() >> 1 : (uint64_t)seed;
+	v->r.seed = seed < 0 ? (uint64_t)clock_wall() & (SEED_MOST - 1) : (uint64_t)seed;
 	v->r.log_user = log_user;
 	v->domains = domains_new(domain, (size_t)domains_most, e);
 	if (!v->domains)
@@ -201,7 +202,8 @@ static const struct opt opts[] = {
 	{ "repeat-last", 0, OPT_INT, &repeat_last, "N", "how many tokens are recent (default 64)", 0,
 		4096 },
 	{ "seed", 's', OPT_INT, &seed, "N",
-		"request n has random seed N + n if it says none (default: from the clock)", 0, 9e18 },
+		"request n has random seed N + n if it says none (default: from the clock)", 0,
+		SEED_MOST },
 	{ "queue", 0, OPT_INT, &queue_len, "N", "requests that may wait; more get 429 (default 32)", 1,
 		65536 },
 	{ "connections", 0, OPT_INT, &connections, "N", "connections at a time (default 64)", 1, 4096 },

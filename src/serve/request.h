@@ -45,8 +45,8 @@ struct request {
 	void *json;
 };
 
-/* defaults: what a request that does not say is sampled with. 0, or -1 + why; free in both
- * cases. */
+/* body [n], and a NUL behind it. defaults: what a request that does not say is sampled with. 0, or
+ * -1 + why; free in both cases. */
 int request_parse(struct request *r, enum request_kind kind, const char *body, size_t n,
 	const struct sampler_opt *defaults, struct refusal *why);
 void request_free(struct request *r);

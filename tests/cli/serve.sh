@@ -229,6 +229,9 @@ n=$(q a.db 'SELECT count(*) FROM sequence')
 [ "$n" -gt 140 ] || no "$n sequences"
 says replay "run 1: $n sequences, $n BIT_EXACT" "$(tail -1 out >last; echo last)"
 
+ok explain audit explain a.db 2 10 --run 1 --layer 0
+says explain 'position 10' out
+
 # ---- keys, names of users, a strict log; the seed counts the requests ----
 ok init audit init s.db --origin example.org/s --key keys/s
 printf 'k-one\n' >keyfile
@@ -331,6 +334,10 @@ refuse 2 'one model is expected' serve a.gguf b.gguf
 refuse 2 'chat template|none-such' serve sample:balanced --chat-template none-such --port 0
 [ ! -e moescope.db ] || no "a start that failed left a database"
 start -d p.db
+ask 200 -d '{"prompt": "int main", "max_tokens": 20}' $text
+once=$(field text)
+ask 200 -d "{\"prompt\": \"int main\", \"max_tokens\": 20, \"seed\": $(field seed)}" $text
+same "the seed that was told" "$(field text)" "$once"
 refuse 4 "listening on 127.0.0.1 port $port" serve sample:balanced --port "$port" -d q.db
 [ ! -e q.db ] || no "a start that failed left a database"
 stop INT 0
