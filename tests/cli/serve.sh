@@ -42,7 +42,7 @@ ask() { # status, options and path of http...
 		i=$((i + 1))
 		[ $i -gt $n ] || set -- "$@" "$a"
 	done
-	"$http" "$@" "$port" "$last" >body 2>head || { [ "$want" = any ] || no "$last: no answer: $(cat head body)"; }
+	"$http" "$@" "$port" "$last" >body 2>head || { [ "$want" = any ] || no "$last: no answer: $(head -c 1000 head) $(head -c 500 body)"; }
 	status=$(sed -n '1s/^HTTP\/1.1 \([0-9]*\).*/\1/p' head)
 	[ "$status" = "$want" ] || [ "$want" = any ] || no "$* $last: status $status, expected $want: $(head -c 600 body)"
 }

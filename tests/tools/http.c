@@ -27,7 +27,7 @@
 
 #include "base/buf.h"
 
-static struct buf out, in;
+static struct buf out, in, headers, body;
 static long leave = -1, drip;
 static int slow;
 
@@ -175,18 +175,18 @@ static void add_file(struct buf *b, const char *path)
 	fclose(f);
 }
 
-static void add_body(const struct buf *body, int chunked)
+static void add_body(int chunked)
 {
 	if (!chunked) {
-		buf_printf(&out, "Content-Length: %zu\r\n\r\n", body->len);
-		buf_add(&out, body->data, body->len);
+		buf_printf(&out, "Content-Length: %zu\r\n\r\n", body.len);
+		buf_add(&out, body.data, body.len);
 		return;
 	}
 	buf_str(&out, "Transfer-Encoding: chunked\r\n\r\n");
-	for (size_t at = 0, n; at < body->len; at += n) {
-		n = body->len - at < 1000 ? body->len - at : 1000;
+	for (size_t at = 0, n; at < body.len; at += n) {
+		n = body.len - at < 1000 ? body.len - at : 1000;
 		buf_printf(&out, "%zx\r\n", n);
-		buf_add(&out, body->data + at, n);
+		buf_add(&out, body.data + at, n);
 		buf_str(&out, "\r\n");
 	}
 	buf_str(&out, "0\r\n\r\n");
@@ -196,12 +196,11 @@ int main(int argc, char **argv)
 {
 	const char *method = NULL, *raw = NULL;
 	int fd, i, chunked = 0, has_body = 0;
-	struct buf head, body;
 
 	alarm(120);
 	buf_init(&out, (size_t)1 << 30);
 	buf_init(&in, (size_t)1 << 30);
-	buf_init(&head, 1 << 24);
+	buf_init(&headers, 1 << 24);
 	buf_init(&body, (size_t)1 << 30);
 	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
 		const char *a = argv[i];
@@ -213,7 +212,7 @@ int main(int argc, char **argv)
 		else if (++i >= argc)
 			return 2;
 		else if (!strcmp(a, "-H"))
-			buf_printf(&head, "%s\r\n", argv[i]);
+			buf_printf(&headers, "%s\r\n", argv[i]);
 		else if (!strcmp(a, "-d"))
 			has_body = 1, buf_str(&body, argv[i]);
 		else if (!strcmp(a, "-D"))
@@ -244,9 +243,9 @@ int main(int argc, char **argv)
 		method = has_body ? "POST" : "GET";
 	buf_printf(
 		&out, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n", method, argv[i + 1]);
-	buf_add(&out, head.data ? head.data : "", head.len);
+	buf_add(&out, headers.data ? headers.data : "", headers.len);
 	if (has_body)
-		add_body(&body, chunked);
+		add_body(chunked);
 	else
 		buf_str(&out, "\r\n");
 	send_all(fd);
