@@ -44,6 +44,7 @@ struct http {
 	char url[128];
 	int local;
 	pthread_mutex_t lock; /* conns, stopping */
+	pthread_mutex_t parse; /* a body becomes a request, one at a time: it takes much memory */
 	pthread_cond_t changed;
 	struct conn *conns;
 	size_t n_conn;
@@ -348,6 +349,26 @@ static int find_domain(struct exchange *x, struct refusal *why)
 	return 0;
 }
 
+/* From the body to tokens; what is not needed any more is freed. */
+static int understand(struct exchange *x, enum request_kind kind, struct refusal *why)
+{
+	const struct http_about *a = x->h->about;
+	struct job *j = x->job;
+	int rc;
+
+	pthread_mutex_lock(&x->h->parse);
+	rc = request_parse(&j->req, kind, x->body.data, x->body.len, &a->defaults, why);
+	buf_free(&x->body);
+	if (!rc)
+		rc = request_encode(&j->req, a->tok, a->row, a->n_vocab, a->n_ctx, &j->ids, &j->n_ids, why);
+	if (!rc)
+		rc = request_settle(&j->req, why);
+	else
+		request_free(&j->req);
+	pthread_mutex_unlock(&x->h->parse);
+	return rc;
+}
+
 static int prepare(struct exchange *x, enum request_kind kind, struct refusal *why)
 {
 	const struct http_about *a = x->h->about;
@@ -358,11 +379,7 @@ static int prepare(struct exchange *x, enum request_kind kind, struct refusal *w
 	x->job = j = job_new(&e);
 	if (!j)
 		return refuse(why, 500, "out_of_memory", NULL, "%s", e.msg);
-	if (request_parse(&j->req, kind, x->body.data, x->body.len, &a->defaults, why))
-		return -1;
-	buf_free(&x->body);
-	if (request_encode(&j->req, a->tok, a->row, a->n_vocab, a->n_ctx, &j->ids, &j->n_ids, why) ||
-	    find_domain(x, why))
+	if (understand(x, kind, why) || find_domain(x, why))
 		return -1;
 	room = (int64_t)(a->n_ctx - j->n_ids) + 1; /* the last token is not fed */
 	most = j->req.most >= 0 ? j->req.most : kind == REQUEST_CHAT ? a->most_chat : a->most_text;
@@ -637,6 +654,7 @@ struct http *http_open(const struct http_opt *o, struct moe_err *e)
 	h->opt = *o;
 	h->fd = -1;
 	pthread_mutex_init(&h->lock, NULL);
+	pthread_mutex_init(&h->parse, NULL);
 	pthread_condattr_init(&a);
 	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	pthread_cond_init(&h->changed, &a);
@@ -698,6 +716,7 @@ void http_close(struct http *h)
 	if (h->fd >= 0)
 		close(h->fd);
 	pthread_cond_destroy(&h->changed);
+	pthread_mutex_destroy(&h->parse);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
 }

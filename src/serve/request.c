@@ -495,11 +495,47 @@ int request_parse(struct request *r, enum request_kind kind, const char *body, s
 	return 0;
 }
 
-void request_free(struct request *r)
+static void forget_prompt(struct request *r)
 {
 	free(r->message);
 	free(r->ids);
 	cJSON_Delete(r->json);
+	r->message = NULL;
+	r->n_message = r->n_ids = 0;
+	r->ids = NULL;
+	r->text = NULL;
+	r->json = NULL;
+}
+
+int request_settle(struct request *r, struct refusal *why)
+{
+	const char **text[STOP_MOST + 2] = { &r->domain, &r->user };
+	size_t n = 2, bytes = 0;
+	char *to;
+
+	for (size_t i = 0; i < r->stop.n; i++)
+		text[n++] = &r->stop.text[i];
+	for (size_t i = 0; i < n; i++)
+		bytes += *text[i] ? strlen(*text[i]) + 1 : 0;
+	to = r->own = malloc(bytes + 1);
+	if (!to)
+		return refuse(why, 500, "out_of_memory", NULL, "out of memory (%zu bytes)", bytes);
+	for (size_t i = 0; i < n; i++)
+		if (*text[i]) {
+			size_t len = strlen(*text[i]) + 1;
+
+			memcpy(to, *text[i], len);
+			*text[i] = to;
+			to += len;
+		}
+	forget_prompt(r);
+	return 0;
+}
+
+void request_free(struct request *r)
+{
+	forget_prompt(r);
+	free(r->own);
 	memset(r, 0, sizeof *r);
 }
 

@@ -40,9 +40,10 @@ struct request {
 	int64_t most;          /* tokens to generate; -1 = not said */
 	struct sampler_opt sampler;
 	int has_seed, ignore_end, stream, want_usage;
-	struct stop stop;      /* texts are borrowed from json */
-	const char *domain, *user; /* NULL = not said */
+	struct stop stop;      /* texts are borrowed from json, or own */
+	const char *domain, *user; /* NULL = not said; as those */
 	void *json;
+	char *own;
 };
 
 /* body [n], and a NUL behind it. defaults: what a request that does not say is sampled with. 0, or
@@ -56,5 +57,8 @@ void request_free(struct request *r);
  * template. -1 + why, where it does not fit into n_ctx too. Thread-safe. */
 int request_encode(const struct request *r, const struct tok *tok, const struct chat_row *row,
 	size_t n_vocab, size_t n_ctx, int32_t **ids, size_t *n, struct refusal *why);
+
+/* The prompt was encoded: it is forgotten, and the rest takes little memory then. -1 + why. */
+int request_settle(struct request *r, struct refusal *why);
 
 #endif

@@ -178,6 +178,12 @@ static void test_full_request(void **state)
 	assert_true(r.stream && r.want_usage && r.ignore_end);
 	assert_string_equal(r.domain, "code");
 	assert_string_equal(r.user, "someone");
+	assert_int_equal(request_settle(&r, &why), 0);
+	assert_true(!r.n_message && !r.message && !r.json && r.most == 12 && r.stop.n == 2);
+	assert_string_equal(r.stop.text[0], "END");
+	assert_string_equal(r.stop.text[1], "\n\n");
+	assert_string_equal(r.domain, "code");
+	assert_string_equal(r.user, "someone");
 	request_free(&r);
 }
 
@@ -193,7 +199,9 @@ static void test_defaults(void **state)
 	assert_int_equal(r.most, -1);
 	assert_true(r.sampler.temperature == 0.8 && r.sampler.top_k == 40 && !r.has_seed && !r.stream &&
 		!r.user);
+	assert_int_equal(request_settle(&r, &why), 0);
 	assert_string_equal(r.domain, "m");
+	assert_null(r.user);
 	request_free(&r);
 }
 
