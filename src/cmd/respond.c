@@ -154,7 +154,8 @@ int respond_to(struct respond *r, struct job *j, struct moe_err *e)
 	tell_meter(r);
 	meter_running(r->meter, 0);
 	if (rc) {
-		refuse(&why, 500, "engine_failed", NULL, "%s", e->msg);
+		/* what failed is for who runs the server: it may name files */
+		refuse(&why, 500, "engine_failed", NULL, "the engine or its log failed: the server ends");
 		job_fail(j, &why);
 	} else if (end == GEN_STOPPED) {
 		refuse(&why, 503, "shutting_down", NULL, "the server is shutting down");

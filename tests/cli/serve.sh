@@ -327,6 +327,30 @@ run_it audit replay e.db 1 --unlogged --model sample:balanced --seal keys/e-seal
 says "replay of an encrypted log" 'run 1: 5 sequences, 5 BIT_EXACT' out
 same "subjects" "$(sqlite3 e.db 'SELECT count(*) FROM audit_subject')" 3
 
+# ---- a full disk: the client is told, the server ends and says why ----
+rm -f log
+(ulimit -f 400 && exec "$MOESCOPE" serve sample:balanced --port 0 -d full.db --detail full 2>log) &
+pid=$!
+i=0
+until grep -q '^serving' log 2>/dev/null || [ $i -ge 300 ]; do
+	i=$((i + 1))
+	sleep 0.1
+done
+port=$(sed -n 's/^serving .*:\([0-9]*\), run .*/\1/p' log)
+i=0 status=200
+while [ "$status" = 200 ] && [ $i -lt 40 ]; do
+	i=$((i + 1))
+	ask any -d '{"prompt": "int main", "max_tokens": 250, "ignore_eos": true}' $text
+done
+same "a full disk" "$status $(field code)" '500 "engine_failed"'
+grep -q 'full.db' body && no "a client is told of the server's files: $(cat body)"
+wait $pid
+got=$?
+pid=
+[ $got = 4 ] || no "a full disk: exit $got: $(cat log)"
+says "a full disk" 'moescope serve: |full.db' log
+[ "$(q full.db 'SELECT count(*) FROM sequence')" -ge 1 ] || no "what was committed before the disk was full is lost"
+
 # ---- wrong starts ----
 refuse 2 '--host|nowhere.invalid' serve --host nowhere.invalid --port 0
 refuse 4 'no-such-file' serve --api-key-file no-such-file --port 0
