@@ -19,6 +19,8 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 	if (record_logits(&g->rec, g->result.seq, pos, row, model_info(g->l.model)->n_vocab, e))
 		return -1;
 	g->next = sampler_next(g->sampler, row);
+	if (g->out.row)
+		g->out.row(g->out.ctx, row, g->next);
 	return 0;
 }
 
@@ -101,7 +103,7 @@ static int stdout_stop(void *ctx)
 struct gen_out gen_stdout(int (*stop)(void))
 {
 	asked = stop;
-	return (struct gen_out){ NULL, text_out, stdout_stop };
+	return (struct gen_out){ .text = text_out, .stop = stdout_stop };
 }
 
 /* ---- text, held back or not ---- */
@@ -226,6 +228,8 @@ int gen_reply(struct gen *g, long long most, int ignore_end, enum gen_end *end, 
 		*end = GEN_END;
 		if (tok_is_end(g->l.tok, id) && !ignore_end)
 			break;
+		if (g->out.token && g->out.token(g->out.ctx, id, e))
+			return -1;
 		over = put_token(g, id, e);
 		if (over < 0 || (g->rec.strict && show_held(g, 0, e)))
 			return -1;

@@ -22,6 +22,10 @@ struct gen_out {
 	/* Whole characters, or bytes that are none. */
 	int (*text)(void *ctx, const char *s, size_t n, struct moe_err *e);
 	int (*stop)(void *ctx); /* asked before every token: 1 = enough */
+	/* NULL, or: the logits that the next token was chosen from; a token is put out, before its
+	 * text. */
+	void (*row)(void *ctx, const float *row, int32_t next);
+	int (*token)(void *ctx, int32_t id, struct moe_err *e);
 };
 /* Standard output, until it fails or stop() says so; NULL = never. */
 struct gen_out gen_stdout(int (*stop)(void));

@@ -33,6 +33,25 @@ static int on_stop(void *ctx)
 	return load_interrupted() || job_left(r->job);
 }
 
+static void on_row(void *ctx, const float *row, int32_t next)
+{
+	struct respond *r = ctx;
+
+	logprobs_of(row, model_info(r->g.l.model)->n_vocab, next, (unsigned)r->job->req.logprobs,
+		&r->last);
+}
+
+static int on_token(void *ctx, int32_t id, struct moe_err *e)
+{
+	struct respond *r = ctx;
+	size_t n = 0, at = r->said;
+	const char *s = tok_is_special(r->g.l.tok, id) ? NULL : tok_bytes(r->g.l.tok, id, &n);
+
+	if (s && n)
+		r->said += n - (!at && r->g.skip_blank && *s == ' ');
+	return job_token(r->job, &r->last, at, e);
+}
+
 /* The fewest digits that are this number again. */
 static void real(struct buf *b, const char *name, double v)
 {
@@ -101,7 +120,12 @@ static int begin(struct respond *r, const struct sampler_opt *so, struct moe_err
 	g->sampler = sampler_new(so, model_info(g->l.model)->n_vocab, e);
 	if (!g->sampler)
 		return -1;
-	g->out = (struct gen_out){ r, on_text, on_stop };
+	g->out = (struct gen_out){ .ctx = r, .text = on_text, .stop = on_stop };
+	if (j->req.logprobs >= 0) {
+		g->out.row = on_row;
+		g->out.token = on_token;
+	}
+	r->said = 0;
 	g->stop = j->req.stop.n ? &j->req.stop : NULL;
 	g->stream = (struct tok_stream){ .n = 0 };
 	g->skip_blank = j->req.kind == REQUEST_CHAT && tok_adds_blank(g->l.tok);

@@ -15,6 +15,8 @@ struct respond {
 	uint64_t seed;         /* of request n, if it says none: seed + n */
 	uint64_t n;            /* requests so far; the number of a sequence */
 	struct job *job;       /* the one at work */
+	struct logprobs last;  /* of the token that was chosen last, if its job asks for that */
+	size_t said;           /* bytes of the tokens of its answer so far */
 	int domain_noted;
 };
 

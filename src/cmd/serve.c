@@ -92,7 +92,8 @@ static int start(struct server *v, struct moe_err *e)
 {
 	struct gen *g = &v->r.g;
 
-	v->about.model = (struct answer_model){ v->id, clock_wall() / 1000000000, moe_trace_run(g->t) };
+	v->about.model = (struct answer_model){ v->id, clock_wall() / 1000000000, moe_trace_run(g->t),
+		g->l.tok };
 	v->about.tok = g->l.tok;
 	v->about.n_vocab = model_info(g->l.model)->n_vocab;
 	v->about.n_ctx = session_ctx(g->s);

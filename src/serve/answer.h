@@ -11,17 +11,22 @@
 
 #include "serve/queue.h"
 
-struct answer_model { const char *id; int64_t created, run; /* seconds since 1970 */ };
+struct answer_model {
+	const char *id;
+	int64_t created, run;  /* created: seconds since 1970 */
+	const struct tok *tok; /* names tokens where log probabilities were asked for */
+};
 
 /* All of these: the caller has the job's lock, or the job is over. */
 
 /* The answer of a job that is done. */
 void answer_whole(struct buf *b, const struct answer_model *m, const struct job *j, int64_t now);
 
-/* Events of a stream: how it begins; text [n]; how it ends, "[DONE]" included; an error instead. */
+/* Events of a stream: how it begins; the text from byte `from` on; how it ends, "[DONE]" included;
+ * an error instead. */
 void answer_first(struct buf *b, const struct answer_model *m, const struct job *j, int64_t now);
 void answer_piece(struct buf *b, const struct answer_model *m, const struct job *j, int64_t now,
-	const char *s, size_t n);
+	size_t from);
 void answer_last(struct buf *b, const struct answer_model *m, const struct job *j, int64_t now);
 void answer_broken(struct buf *b, const struct refusal *why);
 

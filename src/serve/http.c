@@ -257,13 +257,15 @@ static ssize_t stream(void *cls, uint64_t pos, char *to, size_t most)
 		if (x->stage == OVER)
 			return MHD_CONTENT_READER_END_OF_STREAM;
 		if (x->stage == FIRST) {
+			job_lock(j);
 			answer_first(&x->out, m, j, now);
+			job_unlock(j);
 			x->stage = PIECES;
 		} else {
 			if (await(x, JOB_RUNS, x->sent))
 				return MHD_CONTENT_READER_END_WITH_ERROR;
 			if (j->text.len > x->sent) {
-				answer_piece(&x->out, m, j, now, j->text.data + x->sent, j->text.len - x->sent);
+				answer_piece(&x->out, m, j, now, x->sent);
 				x->sent = j->text.len;
 			} else {
 				x->stage = OVER;

@@ -72,6 +72,7 @@ void job_release(struct job *j)
 	free(j->sync);
 	request_free(&j->req);
 	free(j->ids);
+	free(j->token);
 	buf_free(&j->text);
 	free(j);
 }
@@ -137,6 +138,28 @@ int job_text(struct job *j, const char *s, size_t n, struct moe_err *e)
 	failed = j->text.failed;
 	told(j);
 	return failed ? err_nomem(e, n, "a reply") : 0;
+}
+
+int job_token(struct job *j, const struct logprobs *p, size_t at, struct moe_err *e)
+{
+	int rc = 0;
+
+	job_lock(j);
+	if (j->n_token == j->cap_token) {
+		size_t cap = j->cap_token ? 2 * j->cap_token : 64;
+		void *q = realloc(j->token, cap * sizeof *j->token);
+
+		if (q) {
+			j->token = q;
+			j->cap_token = cap;
+		} else {
+			rc = err_nomem(e, cap * sizeof *j->token, "log probabilities");
+		}
+	}
+	if (!rc)
+		j->token[j->n_token++] = (struct job_token){ *p, at };
+	job_unlock(j);
+	return rc;
 }
 
 void job_done(struct job *j, const char *finish, uint32_t n_generated)

@@ -14,6 +14,7 @@
 #ifndef SERVE_QUEUE_H
 #define SERVE_QUEUE_H
 
+#include "serve/logprobs.h"
 #include "serve/request.h"
 
 enum job_state { JOB_WAITS, JOB_RUNS, JOB_DONE, JOB_FAILED };
@@ -33,6 +34,9 @@ struct job {
 	enum job_state state;
 	struct buf text;      /* of the reply, as far as it may be shown */
 	uint64_t seq, seed;
+	/* If the request asks for log probabilities: of the tokens, by where their text begins. */
+	struct job_token { struct logprobs p; size_t at; } *token; /* [n_token] */
+	size_t n_token, cap_token;
 	uint32_t n_generated;
 	const char *finish;   /* "stop", "length": when done */
 	struct refusal why;   /* when failed */
@@ -56,6 +60,8 @@ void job_leave(struct job *j);
 int job_left(struct job *j);
 void job_start(struct job *j, uint64_t seq, uint64_t seed);
 int job_text(struct job *j, const char *s, size_t n, struct moe_err *e);
+/* A token whose text begins at byte `at` of the reply; before that text. */
+int job_token(struct job *j, const struct logprobs *p, size_t at, struct moe_err *e);
 void job_done(struct job *j, const char *finish, uint32_t n_generated);
 /* why is copied. */
 void job_fail(struct job *j, const struct refusal *why);

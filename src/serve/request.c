@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/utf8.h"
+#include "serve/logprobs.h"
 
 int refuse(struct refusal *r, int status, const char *code, const char *param, const char *fmt, ...)
 {
@@ -148,6 +149,37 @@ static int read_bool(struct request *r, const struct field *f, const cJSON *j, s
 	if (!cJSON_IsBool(j))
 		return wrong_kind(f->name, "a boolean", j, why);
 	*(int *)(void *)((char *)r + f->at) = cJSON_IsTrue(j);
+	return 0;
+}
+
+/* Of a completion: how many alternatives. Of a chat: whether at all; how many is another field. */
+static int read_logprobs(
+	struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+{
+	double v;
+
+	if (cJSON_IsBool(j)) {
+		if (cJSON_IsTrue(j) && r->logprobs < 0)
+			r->logprobs = 0;
+		r->has_logprobs = cJSON_IsTrue(j);
+		return 0;
+	}
+	if (r->kind == REQUEST_CHAT)
+		return wrong_kind(f->name, "a boolean", j, why);
+	if (whole(f, j, &v, why))
+		return -1;
+	r->logprobs = (int)v;
+	r->has_logprobs = 1;
+	return 0;
+}
+
+static int read_top(struct request *r, const struct field *f, const cJSON *j, struct refusal *why)
+{
+	double v;
+
+	if (whole(f, j, &v, why))
+		return -1;
+	r->logprobs = (int)v;
 	return 0;
 }
 
@@ -423,8 +455,8 @@ static const struct field fields[] = {
 	{ "best_of", TEXT, must_be, 0, 1, 0 },
 	{ "presence_penalty", BOTH, must_be, 0, 0, 0 },
 	{ "frequency_penalty", BOTH, must_be, 0, 0, 0 },
-	{ "logprobs", BOTH, must_be_off, 0, 0, 0 },
-	{ "top_logprobs", CHAT, must_be_off, 0, 0, 0 },
+	{ "logprobs", BOTH, read_logprobs, 0, 0, LOGPROBS_MOST },
+	{ "top_logprobs", CHAT, read_top, 0, 0, LOGPROBS_MOST },
 	{ "logit_bias", BOTH, must_be_off, 0, 0, 0 },
 	{ "echo", TEXT, must_be_off, 0, 0, 0 },
 	{ "suffix", TEXT, must_be_off, 0, 0, 0 },
@@ -459,6 +491,11 @@ static int read_fields(struct request *r, const cJSON *root, struct refusal *why
 		}
 	if (named)
 		r->domain = named;
+	if (r->logprobs > 0 && !r->has_logprobs)
+		return refuse(why, 400, "invalid_value", "top_logprobs",
+			"top_logprobs is %d, but logprobs is not true", r->logprobs);
+	if (!r->has_logprobs)
+		r->logprobs = -1;
 	return 0;
 }
 
@@ -472,6 +509,7 @@ int request_parse(struct request *r, enum request_kind kind, const char *body, s
 	memset(r, 0, sizeof *r);
 	r->kind = kind;
 	r->most = -1;
+	r->logprobs = -1;
 	r->sampler = *defaults;
 	if (!n)
 		return refuse(why, 400, "invalid_json", NULL, "the body is empty, expected a JSON object");

@@ -39,7 +39,8 @@ struct request {
 	size_t n_ids;
 	int64_t most;          /* tokens to generate; -1 = not said */
 	struct sampler_opt sampler;
-	int has_seed, ignore_end, stream, want_usage;
+	int has_seed, has_logprobs, ignore_end, stream, want_usage;
+	int logprobs;          /* log probabilities, and so many alternatives; -1 = not asked for */
 	struct stop stop;      /* texts are borrowed from json, or own */
 	const char *domain, *user; /* NULL = not said; as those */
 	void *json;

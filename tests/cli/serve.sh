@@ -84,6 +84,24 @@ same "the stream's text" "$(pieces)" "$whole"
 same "the stream's end" "$(tail -c 14 body)" 'data: [DONE]'
 same "usage of a stream" "$(grep -c '"completion_tokens": 30' body)" 1
 grep -qi '^Content-Type: text/event-stream' head || no "type of a stream: $(cat head)"
+# Log probabilities: of the model, so temperature changes nothing; the best is what greedy takes.
+score() { sed -n 's/.*"logprobs": {"content": \[{"token": "\([^"]*\)", "logprob": \([-0-9.e]*\), .*"top_logprobs": \[{"token": "\([^"]*\)", "logprob": \([-0-9.e]*\),.*/\1 \2 \3 \4/p' body; }
+lp="\"max_tokens\": 1, \"logprobs\": true, \"top_logprobs\": 1"
+ask 200 -d "{$hello, $lp, \"temperature\": 0}" $chat
+greedy=$(score)
+[ -n "$greedy" ] && [ "${greedy#* * }" = "${greedy% * *}" ] || no "log probabilities, greedy: '$greedy' $(cat body)"
+ask 200 -d "{$hello, $lp, \"temperature\": 5, \"top_k\": 0, \"min_p\": 0, \"seed\": 9}" $chat
+hot=$(score)
+same "log probabilities, hot: the best" "${hot#* * }" "${greedy% * *}"
+[ "${hot% * *}" != "${hot#* * }" ] || no "a hot sample took the best token: choose another seed"
+ask 200 -d "{$hello, \"max_tokens\": 30, \"temperature\": 0, \"logprobs\": true, \"stream\": true}" $chat
+same "tokens of a stream" "$(grep -o '{"token": ' body | wc -l)" 30
+# And they sum to what `profile` measures of the same text by other code.
+ask 200 -d '{"prompt": "int", "max_tokens": 3, "temperature": 0, "logprobs": 0}' $text
+sed -n 's/.*"token_logprobs": \[\([^]]*\)\].*/\1/p' body | tr ',' '\n' | awk '{ s -= $1 } END { printf "%.4f\n", s }' >sum
+printf '{"domain": "d", "text": "int%s"}\n' "$(field text | unquote)" >text.jsonl
+ok profile profile sample:balanced text.jsonl -d nll.db -q
+same "log probabilities and profile" "$(cat sum) of 3" "$(q nll.db "SELECT printf('%.4f of %d', nll, n_scored) FROM sequence")"
 # A text that stops: what comes before it, whole or in a stream.
 stop_at=$(printf '%s' "$whole" | cut -c 8-10)
 before=${whole%%"$stop_at"*}

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "fuzz.h"
+#include "serve/logprobs.h"
 #include "serve/request.h"
 
 static void check(int ok)
@@ -45,6 +46,7 @@ static void taken(const struct request *r, const char *s, size_t n)
 	check(o->temperature >= 0 && o->temperature <= 100 && o->top_p >= 0 && o->top_p <= 1 &&
 		o->min_p >= 0 && o->min_p <= 1 && o->repeat_penalty >= 0.1 && o->repeat_penalty <= 10 &&
 		o->top_k <= 1 << 24);
+	check(r->logprobs >= -1 && r->logprobs <= LOGPROBS_MOST);
 	check(r->most >= -1 && r->stop.n <= STOP_MOST && !r->stop.n_wait);
 	for (size_t i = 0; i < r->stop.n; i++)
 		check(*r->stop.text[i] && strlen(r->stop.text[i]) <= STOP_BYTES);
@@ -82,12 +84,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 int fuzz_seed(unsigned i, struct bytes *b)
 {
 	static const char *const body[] = {
-		"c{\"prompt\": \"int main\", \"max_tokens\": 16, \"temperature\": 0.5, \"stop\": [\"m\", \"ma\"], \"seed\": 7}",
-		"c{\"prompt\": [1, 2, 3], \"stream\": true, \"stream_options\": {\"include_usage\": true}, \"n\": 1}",
-		"b{\"messages\": [{\"role\": \"system\", \"content\": \"a\"}, {\"role\": \"user\", \"content\": [{\"type\": "
-		"\"text\", \"text\": \"x\\u00e9\\n\"}]}], \"top_p\": 1, \"top_k\": 0, \"min_p\": 0, \"repeat_penalty\": 1.1}",
-		"b{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"metadata\": {\"domain\": \"d\"}, \"user\": \"u\", "
-		"\"moescope_domain\": \"e\", \"response_format\": {\"type\": \"text\"}, \"tools\": [], \"logit_bias\": {}}",
+		"c{\"prompt\": \"int main\", \"max_tokens\": 16, \"temperature\": 0.5, \"logprobs\": 3, "
+		"\"stop\": [\"m\", \"ma\"], \"seed\": 7}",
+		"c{\"prompt\": [1, 2, 3], \"stream\": true, \"stream_options\": {\"include_usage\": true}, "
+		"\"n\": 1}",
+		"b{\"messages\": [{\"role\": \"system\", \"content\": \"a\"}, {\"role\": \"user\", "
+		"\"content\": [{\"type\": \"text\", \"text\": \"x\\u00e9\\n\"}]}], \"top_p\": 1, "
+		"\"top_k\": 0, \"min_p\": 0, \"repeat_penalty\": 1.1, \"logprobs\": true, "
+		"\"top_logprobs\": 2}",
+		"b{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"user\": \"u\", "
+		"\"metadata\": {\"domain\": \"d\"}, \"moescope_domain\": \"e\", \"tools\": [], "
+		"\"response_format\": {\"type\": \"text\"}, \"logit_bias\": {}}",
 		"b[[[[{\"a\": null}, true, -1e99]]]]",
 	};
 

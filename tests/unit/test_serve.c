@@ -72,10 +72,13 @@ static const struct bad {
 		"only 1" },
 	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"echo\": true}", 400, "unsupported_parameter", "echo",
 		"not supported" },
-	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"logprobs\": 5}", 400, "unsupported_parameter",
-		"logprobs", "not supported" },
-	{ REQUEST_CHAT, "{" USER ", \"logprobs\": true}", 400, "unsupported_parameter", "logprobs",
-		"not supported" },
+	{ REQUEST_TEXT, "{\"prompt\": \"x\", \"logprobs\": 21}", 400, "invalid_value", "logprobs",
+		"21, expected 0 to 20" },
+	{ REQUEST_CHAT, "{" USER ", \"logprobs\": 5}", 400, "invalid_type", "logprobs", "a number" },
+	{ REQUEST_CHAT, "{" USER ", \"logprobs\": true, \"top_logprobs\": 1.5}", 400, "invalid_value",
+		"top_logprobs", "whole" },
+	{ REQUEST_CHAT, "{" USER ", \"top_logprobs\": 2}", 400, "invalid_value", "top_logprobs",
+		"logprobs is not true" },
 	{ REQUEST_CHAT, "{" USER ", \"tools\": [{}]}", 400, "unsupported_parameter", "tools",
 		"not supported" },
 	{ REQUEST_CHAT, "{" USER ", \"response_format\": {\"type\": \"json_object\"}}", 400,
@@ -547,7 +550,7 @@ static const cJSON *at(const cJSON *j, const char *path)
 	return j;
 }
 
-static const struct answer_model model = { "m\"1", 1700000000, 3 };
+static const struct answer_model model = { "m\"1", 1700000000, 3, NULL };
 
 /* With quotes, a control character, broken UTF-8. */
 static struct job *done_job(enum request_kind kind, int usage)
@@ -561,6 +564,7 @@ static struct job *done_job(enum request_kind kind, int usage)
 	j->n_ids = 5;
 	job_start(j, 17, 99);
 	assert_int_equal(job_text(j, "a \"b\"\n\x01\xff", 8, &e), 0);
+	j->req.logprobs = -1;
 	job_done(j, "length", 4);
 	return j;
 }
@@ -613,8 +617,10 @@ static void test_stream(void **state)
 	(void)state;
 	buf_init(&b, 1 << 20);
 	answer_first(&b, &model, j, 1);
-	answer_piece(&b, &model, j, 1, "a \"b", 4);
-	answer_piece(&b, &model, j, 1, "\"\n\x01\xff", 4);
+	j->text.len = 4; /* so much of it is there yet */
+	answer_piece(&b, &model, j, 1, 0);
+	j->text.len = 8;
+	answer_piece(&b, &model, j, 1, 4);
 	answer_last(&b, &model, j, 1);
 	for (p = b.data; (end = strstr(p, "\n\n")); p = end + 2, n++) {
 		const cJSON *c;
@@ -646,6 +652,118 @@ static void test_stream(void **state)
 	assert_string_equal(text, "a \"b\"\n\x01\xef\xbf\xbd");
 	buf_free(&b);
 	job_release(j);
+}
+
+/* ---- log probabilities ---- */
+
+static void test_logprobs(void **state)
+{
+	/* probabilities 1/8 1/2 1/4 0 1/8, all times e^3; a NaN has no part */
+	const float row[] = { (float)(3 - log(8)), (float)(3 - log(2)), (float)(3 - log(4)), -INFINITY,
+		(float)(3 - log(8)), NAN };
+	static const int32_t order[] = { 1, 2, 0, 4, 3 };
+	const double value[] = { -log(2), -log(4), -log(8), -log(8), LOGPROBS_NONE };
+	static const float none[] = { NAN, NAN };
+	struct logprobs p;
+
+	(void)state;
+	logprobs_of(row, 6, 4, 0, &p);
+	assert_true(p.n == 0 && p.chosen.id == 4 && fabs((double)p.chosen.v + log(8)) < 1e-6);
+	for (unsigned top = 1; top <= 20; top++) {
+		logprobs_of(row, 6, 2, top, &p);
+		assert_int_equal(p.n, top < 5 ? top : 5);
+		for (unsigned i = 0; i < p.n; i++) {
+			assert_int_equal(p.top[i].id, order[i]);
+			assert_true(fabs((double)p.top[i].v - value[i]) < 1e-6);
+		}
+	}
+	logprobs_of(none, 2, 1, 5, &p);
+	assert_true(p.n == 0 && p.chosen.v == LOGPROBS_NONE);
+}
+
+/* A text of three tokens of which the last begins behind what is shown (a text of `stop` began). */
+static struct job *scored_job(const struct tok *tok, enum request_kind kind, int32_t **ids)
+{
+	struct moe_err e = { 0 };
+	struct job *j = make_job();
+	size_t n = 0, at = 0;
+
+	ok_or_fail(!tok_encode(tok, "\xc3\xa9 law", 6, 0, ids, &n, &e), &e);
+	assert_true(n > 1);
+	j->req.kind = kind;
+	j->req.logprobs = 1;
+	job_start(j, 1, 1);
+	for (size_t i = 0; i < n; i++) {
+		struct logprobs p = { { (*ids)[i], -0.5f }, { { (*ids)[0], -0.25f } }, 1 };
+		size_t len;
+
+		tok_bytes(tok, (*ids)[i], &len);
+		assert_int_equal(job_token(j, &p, at, &e), 0);
+		at += len;
+	}
+	assert_int_equal(at, 6);
+	assert_int_equal(job_token(j, &(struct logprobs){ .n = 0 }, at, &e), 0);
+	assert_int_equal(job_text(j, "\xc3\xa9 law", 6, &e), 0);
+	job_done(j, "stop", (uint32_t)n + 1);
+	return j;
+}
+
+static void test_scored_answers(void **state)
+{
+	struct moe_err e = { 0 };
+	struct gguf *g = gguf_open(VOCAB, &e);
+	struct tok *tok = g ? tok_load(g, &e) : NULL;
+	struct answer_model m = { "m", 1, 1, tok };
+	char joined[64] = "";
+	const cJSON *x;
+	struct job *j;
+	struct buf b;
+	int32_t *ids;
+	int bytes = 0;
+	cJSON *r;
+
+	(void)state;
+	ok_or_fail(tok != NULL, &e);
+	buf_init(&b, 1 << 20);
+	j = scored_job(tok, REQUEST_CHAT, &ids);
+	answer_whole(&b, &m, j, 1);
+	r = cJSON_Parse(b.data);
+	cJSON_ArrayForEach(x, at(r, "choices.0.logprobs.content")) {
+		const cJSON *y;
+
+		assert_true(at(x, "logprob")->valuedouble == -0.5);
+		assert_true(at(x, "top_logprobs.0.logprob")->valuedouble == -0.25);
+		cJSON_ArrayForEach(y, at(x, "bytes"))
+			joined[bytes++] = (char)y->valuedouble;
+	}
+	assert_string_equal(joined, "\xc3\xa9 law");
+	cJSON_Delete(r);
+	buf_clear(&b);
+	answer_piece(&b, &m, j, 1, 2); /* a stream that has shown two bytes: the first character */
+	r = cJSON_Parse(b.data + 6);
+	joined[0] = 0;
+	cJSON_ArrayForEach(x, at(r, "choices.0.logprobs.content"))
+		strcat(joined, at(x, "token")->valuestring);
+	assert_string_equal(joined, " law");
+	cJSON_Delete(r);
+	buf_clear(&b);
+	j->req.kind = REQUEST_TEXT;
+	answer_whole(&b, &m, j, 1);
+	r = cJSON_Parse(b.data);
+	x = at(r, "choices.0.logprobs");
+	assert_int_equal(cJSON_GetArraySize(at(x, "tokens")), j->n_token - 1);
+	assert_int_equal(cJSON_GetArraySize(at(x, "token_logprobs")), j->n_token - 1);
+	assert_int_equal(cJSON_GetArraySize(at(x, "top_logprobs")), j->n_token - 1);
+	assert_true(at(x, "text_offset.0")->valuedouble == 0);
+	x = cJSON_GetArrayItem(at(x, "text_offset"), (int)j->n_token - 2);
+	/* in characters: the first has two bytes */
+	assert_true(x->valuedouble == (double)j->token[j->n_token - 2].at - 1);
+	cJSON_Delete(r);
+	buf_free(&b);
+	job_release(j);
+	free(ids);
+	tok_free(tok);
+	gguf_close(g);
 }
 
 static void test_error(void **state)
@@ -814,6 +932,7 @@ int main(void)
 		cmocka_unit_test(test_domain_bound), cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_queue), cmocka_unit_test(test_job_threads),
 		cmocka_unit_test(test_answer), cmocka_unit_test(test_stream), cmocka_unit_test(test_error),
+		cmocka_unit_test(test_logprobs), cmocka_unit_test(test_scored_answers),
 		cmocka_unit_test(test_meter), cmocka_unit_test(test_page_format) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
