@@ -160,7 +160,7 @@ double view_spec_lead(const struct view_spec_cell *c);
 /* The layer (index) of a domain's clearest claim, a proven one before any other; -1 if none. */
 int view_spec_clearest(const struct view_spec *v, size_t domain);
 
-/* Alarms: rules in one table (src/view/alarm.c), each with its evidence. */
+/* Alarms: rules in one table (src/view/alarm_rules.c), each with its evidence. */
 enum view_severity { VIEW_NOTE, VIEW_WARNING, VIEW_ALARM };
 struct view_alarm {
 	enum view_severity severity;
