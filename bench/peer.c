@@ -50,12 +50,6 @@ static void die(const char *what, const struct moe_err *e)
 	exit(4);
 }
 
-/* All that is read whole, as cmd/load.c has it. */
-static int read_whole(const struct gguf *g, const struct gguf_tensor *t)
-{
-	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
-}
-
 static int64_t now(void)
 {
 	struct timespec t;
@@ -86,7 +80,7 @@ static void ours_open(struct ours *o, const char *path, const char *db)
 	struct moe_run_desc d = { .command = "bench", .engine = "moescope" };
 	struct moe_err e;
 
-	if (!(o->g = gguf_open(path, &e)) || (!mapped && gguf_to_memory(o->g, read_whole, threads, &e)) || !(o->m = model_open(o->g, &e)) ||
+	if (!(o->g = gguf_open(path, &e)) || (!mapped && gguf_to_memory(o->g, gguf_read_whole, threads, &e)) || !(o->m = model_open(o->g, &e)) ||
 	    !(o->s = session_new(o->m, &so, &e)))
 		die("moescope", &e);
 	if (quiet || !model_info(o->m)->n_moe_layer)

@@ -87,12 +87,6 @@ int load_gguf(const char *name, struct gguf **out, struct moe_err *e)
 	return *out ? 0 : -1;
 }
 
-/* All that is read whole: of an embedding that is not the output too, only rows are. */
-static int read_whole(const struct gguf *g, const struct gguf_tensor *t)
-{
-	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
-}
-
 #define COPY_LEAST (64ull << 20) /* bytes: below, a processor's caches do most of the work */
 
 static int copies(const struct load_opts *o, const struct gguf *g)
@@ -110,7 +104,7 @@ int load_model(const char *name, const struct load_opts *o, struct loaded *l, st
 	if (load_gguf(name, &l->gguf, e))
 		return -1;
 	if (copies(o, l->gguf) &&
-	    gguf_to_memory(l->gguf, read_whole, o->threads ? (int)o->threads : pool_default_threads(), e)) {
+	    gguf_to_memory(l->gguf, gguf_read_whole, o->threads ? (int)o->threads : pool_default_threads(), e)) {
 		load_free(l);
 		return -1;
 	}

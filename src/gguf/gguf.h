@@ -58,6 +58,8 @@ struct gguf_part { const char *path; const void *data; uint64_t bytes; };
 struct gguf *gguf_open_parts(const struct gguf_part *part, size_t n, struct moe_err *e);
 void gguf_close(struct gguf *g);
 
+/* For `wanted`: all that a run reads whole; of an embedding that is not the output too, it reads rows. */
+int gguf_read_whole(const struct gguf *g, const struct gguf_tensor *t);
 /* Copies the tensors that `wanted` names out of the mapped files into memory of large pages, where the
  * system has them: a processor reads those a good deal faster (fewer misses of its address cache), but
  * other processes do not share them. Before anybody has taken a tensor's data. Nothing of a file that

@@ -83,6 +83,11 @@ static uint8_t *large_memory(struct gguf *g, size_t bytes, struct moe_err *e)
 	return aligned;
 }
 
+int gguf_read_whole(const struct gguf *g, const struct gguf_tensor *t)
+{
+	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
+}
+
 int gguf_to_memory(struct gguf *g, int (*wanted)(const struct gguf *, const struct gguf_tensor *),
 	int n_threads, struct moe_err *e)
 {

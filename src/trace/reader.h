@@ -21,6 +21,14 @@ sqlite3 *reader_db(struct reader *r); /* for `sql`; read-only, `routing` is regi
 /* Of its schema, as it was when it was opened: older ones lack columns and tables. */
 int reader_version(const struct reader *r);
 
+/* For those who ask with SQL of their own; `what` is what an error says it was reading. A statement is
+ * the caller's to finalize, NULL after an error; reader_fail says what SQLite says and gives -1. */
+sqlite3_stmt *reader_prepare(struct reader *r, const char *what, const char *sql, struct moe_err *e);
+int reader_fail(struct reader *r, const char *what, struct moe_err *e);
+/* One integer: the first column of the first row, ?1 being arg. -1 also where there is no row. */
+int reader_int(struct reader *r, const char *what, const char *sql, int64_t arg, int64_t *out,
+	struct moe_err *e);
+
 /* ---- identities ---- */
 
 struct run_info {
@@ -94,6 +102,8 @@ int reader_load(struct reader *r, const struct load_filter *f, struct load_set *
 /* The same without the experts' weights and probs, which stay 0: a third of the reading. */
 int reader_load_counts(struct reader *r, const struct load_filter *f, struct load_set *out,
 	struct moe_err *e);
+/* All zeros. After an error, too, load_set_free frees what there is. */
+int load_set_init(struct load_set *s, const struct moe_layer_desc *layer, size_t n, struct moe_err *e);
 void load_set_free(struct load_set *s);
 
 struct pace_info { uint64_t tokens, busy_ns, batches; };

@@ -6,13 +6,13 @@
 #include "view/diff.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 #include "base/pool.h"
 #include "base/rng.h"
 #include "metrics/domain.h"
@@ -64,20 +64,6 @@ struct work {
 	struct pool *pool;
 	struct diff *out;
 };
-
-static void remark(char *why, size_t size, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static void remark(char *why, size_t size, const char *fmt, ...)
-{
-	size_t n = strlen(why);
-	va_list ap;
-
-	if (n && n + 3 < size)
-		n += (size_t)snprintf(why + n, size - n, "; ");
-	va_start(ap, fmt);
-	vsnprintf(why + n, size - n, fmt, ap);
-	va_end(ap);
-}
 
 /* ---- loads ---- */
 
@@ -488,11 +474,11 @@ static int evidence(struct work *w, struct moe_err *e)
 
 	w->out->documents = most < w->n_slot ? (size_t)most : w->n_slot;
 	if ((a < b ? a : b) < 2) {
-		remark(w->out->why, sizeof w->out->why, "one document: no intervals and no test against noise");
+		text_remark(w->out->why, sizeof w->out->why, "one document: no intervals and no test against noise");
 		return 0;
 	}
 	if (most > w->n_slot)
-		remark(w->out->why, sizeof w->out->why, "%llu documents are put together in %zu groups",
+		text_remark(w->out->why, sizeof w->out->why, "%llu documents are put together in %zu groups",
 			(unsigned long long)most, w->n_slot);
 	for (int i = 0; i < pool_threads(w->pool); i++)
 		if (resample_init(&w->room[i], w->n_slot, e))
@@ -605,10 +591,10 @@ static void conclude(struct work *w)
 	}
 	all->tokens_a = d->tokens_a, all->tokens_b = d->tokens_b;
 	if (!d->matched)
-		remark(d->why, sizeof d->why, "no token of the two runs is the same (sequence number, position, "
+		text_remark(d->why, sizeof d->why, "no token of the two runs is the same (sequence number, position, "
 			"token id): only the loads are compared");
 	else if (d->matched < d->tokens_a || d->matched < d->tokens_b)
-		remark(d->why, sizeof d->why, "%llu of %llu and %llu tokens are the same in both",
+		text_remark(d->why, sizeof d->why, "%llu of %llu and %llu tokens are the same in both",
 			(unsigned long long)d->matched, (unsigned long long)d->tokens_a,
 			(unsigned long long)d->tokens_b);
 }
@@ -657,7 +643,7 @@ int view_diff(struct reader *ra, const struct load_filter *fa, struct reader *rb
 	if (loads(ra, fa, rb, fb, d, e))
 		goto fail;
 	if (view_decisions_missing(&d->a, why, sizeof why) || view_decisions_missing(&d->b, why, sizeof why))
-		remark(d->why, sizeof d->why, "%s; only the loads are compared", why);
+		text_remark(d->why, sizeof d->why, "%s; only the loads are compared", why);
 	else if (singles(d, ra, fa, rb, fb, e))
 		goto fail;
 	return 0;

@@ -109,7 +109,7 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 	const char *domain;
 
 	view_table_init(out, cross_cols, N_COLS(cross_cols));
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	can = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
 	if (can <= 0) {
 		status = can;
 		goto out;
@@ -370,7 +370,7 @@ int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct v
 	int can, status = -1;
 
 	view_table_init(out, vocab_cols, N_COLS(vocab_cols));
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	can = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
 	if (can <= 0) {
 		status = can;
 		goto out;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 #include "base/qtype.h"
 #include "view/table.h"
 #include "view/whatif.h"
@@ -81,19 +82,6 @@ static void row(struct page *p, enum plan_section s, const char *item, double va
 	*q = (struct plan_row){ .section = s, .item = item, .unit = unit, .basis = basis, .value = value };
 	va_start(ap, fmt);
 	vsnprintf(q->what, sizeof q->what, fmt, ap);
-	va_end(ap);
-}
-
-static void remark(struct plan *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void remark(struct plan *t, const char *fmt, ...)
-{
-	size_t n = strlen(t->why);
-	va_list ap;
-
-	if (n && n + 3 < sizeof t->why)
-		n += (size_t)snprintf(t->why + n, sizeof t->why - n, "; ");
-	va_start(ap, fmt);
-	vsnprintf(t->why + n, sizeof t->why - n, fmt, ap);
 	va_end(ap);
 }
 
@@ -243,11 +231,11 @@ static int network(struct page *p, struct reader *r, const struct load_filter *f
 	const struct sim_size *z = &p->in->size;
 
 	if (!z->n_expert) {
-		remark(p->out, "a dense model has no experts to spread and none to cache");
+		text_remark(p->out->why, sizeof p->out->why, "a dense model has no experts to spread and none to cache");
 		return 0;
 	}
 	if (!z->d)
-		remark(p->out, "the width is unknown: no traffic");
+		text_remark(p->out->why, sizeof p->out->why, "the width is unknown: no traffic");
 	for (unsigned n = 2; n <= 64 && n <= z->n_expert; n *= 2) {
 		double both = 2.0 * z->d * p->o->act_bytes * (n - 1) / n, reach, uneven;
 
@@ -295,7 +283,7 @@ static int cache(struct page *p, struct reader *r, const struct load_filter *f)
 	if (slots < z->k) {
 		char a[32], b[32];
 
-		remark(p->out, "%g GB of fast memory cannot hold the rest of the model (%sB) and one token's "
+		text_remark(p->out->why, sizeof p->out->why, "%g GB of fast memory cannot hold the rest of the model (%sB) and one token's "
 			"experts (%sB)", p->o->cache_mem, plan_human(p->rest, a),
 			plan_human(p->expert * z->n_moe * z->k, b));
 		return 0;
@@ -323,7 +311,7 @@ static int cache(struct page *p, struct reader *r, const struct load_filter *f)
 					"at most; %s, misses at %g GB/s", sim_cache_name(some[s]), p->o->slow);
 			}
 	if (!v.n)
-		remark(p->out, "no cache from the trace: %.150s", v.why);
+		text_remark(p->out->why, sizeof p->out->why, "no cache from the trace: %.150s", v.why);
 	whatif_hits_free(&v);
 	return 0;
 }
@@ -369,7 +357,7 @@ static int same_shape(struct page *p, struct reader *r, const struct load_filter
 				p->load.layer[l].n_expert, z->k, z->n_expert);
 	for (size_t l = 0; l < p->load.n; l++)
 		if (!p->load.layer[l].tokens) {
-			remark(p->out, "the trace's selection has no tokens at layer %u: only uniform routing is "
+			text_remark(p->out->why, sizeof p->out->why, "the trace's selection has no tokens at layer %u: only uniform routing is "
 				"planned", p->load.layer[l].layer);
 			load_set_free(&p->load);
 		}
@@ -386,7 +374,7 @@ int plan_make(const struct plan_in *in, const struct plan_opt *o, struct reader 
 	if (choose_quant(&p) || (r && same_shape(&p, r, f)))
 		goto out;
 	if (in->preset && in->preset->note)
-		remark(out, "%s", in->preset->note);
+		text_remark(out->why, sizeof out->why, "%s", in->preset->note);
 	sizes(&p);
 	memory(&p);
 	cost(&p);

@@ -12,7 +12,6 @@
  * `why` says so. Sequences without a domain and decisions with NaN logits are left out.
  */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "base/text.h"
 #include "metrics/domain.h"
 #include "trace/scan.h"
 #include "view/control.h"
@@ -56,21 +56,6 @@ static void docs_free(struct docs *d)
 
 /* ---- counting ---- */
 
-static void remark(char *why, size_t size, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-/* Put a remark behind those that are there. */
-static void remark(char *why, size_t size, const char *fmt, ...)
-{
-	size_t n = strlen(why);
-	va_list ap;
-
-	if (n && n + 3 < size)
-		n += (size_t)snprintf(why + n, size - n, "; ");
-	va_start(ap, fmt);
-	vsnprintf(why + n, size - n, fmt, ap);
-	va_end(ap);
-}
-
 static int by_tokens(const void *a, const void *b)
 {
 	const struct domain_info *x = a, *y = b;
@@ -97,10 +82,10 @@ static size_t choose_domains(struct domain_info *d, size_t n, char *why, size_t 
 		snprintf(why, size, "specialisation needs at least two domains with two documents each; "
 			"this run has %zu such domain%s", keep, keep == 1 ? "" : "s");
 	else if (few)
-		remark(why, size, "%zu domain%s with a single document left out", few,
+		text_remark(why, size, "%zu domain%s with a single document left out", few,
 			few == 1 ? "" : "s");
 	if (keep > DOMAIN_MOST) {
-		remark(why, size, "of %zu domains the %d largest are compared", keep, DOMAIN_MOST);
+		text_remark(why, size, "of %zu domains the %d largest are compared", keep, DOMAIN_MOST);
 		qsort(d, keep, sizeof *d, by_tokens);
 		keep = DOMAIN_MOST;
 		qsort(d, keep, sizeof *d, by_name);
@@ -140,7 +125,7 @@ static int docs_init(struct docs *s, const struct run_info *u, const struct doma
 		s->first[i + 1] = s->first[i] + room;
 	}
 	if (total > most)
-		remark(why, size, "%llu documents were put together in %zu groups",
+		text_remark(why, size, "%llu documents were put together in %zu groups",
 			(unsigned long long)total, s->first[n_domain]);
 	s->count = calloc(s->first[n_domain] * s->width + 1, sizeof *s->count);
 	s->label = calloc(s->first[n_domain] + 1, sizeof *s->label);
@@ -584,7 +569,7 @@ int view_specialisation(struct reader *r, const struct load_filter *f, unsigned 
 		goto out;
 	}
 	if (f->bucket0 < f->bucket1)
-		remark(out->why, sizeof out->why, DECISIONS_NO_TIME);
+		text_remark(out->why, sizeof out->why, DECISIONS_NO_TIME);
 	status = analyse(&s, u, seed, out, e) || view_control_scan(&s.control, r, f, out, e) ? -1 : 0;
 out:
 	docs_free(&s);

@@ -175,9 +175,6 @@ void whatif_routes_free(struct whatif_routes *v);
 
 /* ---- shared by the files that answer; views only ---- */
 
-/* The run, and whether its single decisions can answer: 1 yes, 0 no (why), -1. *u is malloced. */
-int whatif_begin(struct reader *r, const struct load_filter *f, int logits, struct run_info **u,
-	char *why, size_t size, struct moe_err *e);
 
 /* What a question is asked of. */
 struct whatif_case {

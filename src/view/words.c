@@ -13,8 +13,8 @@
 
 #include "base/err.h"
 #include "trace/scan.h"
+#include "view/decisions.h"
 #include "view/table.h"
-#include "view/whatif.h"
 
 #define N_COLS(a) (sizeof(a) / sizeof *(a))
 #define CELLS ((size_t)24 << 20) /* counts held at a time */
@@ -148,7 +148,7 @@ int view_words(struct reader *r, const struct load_filter *f, unsigned top, unsi
 	int can, status = -1;
 
 	view_table_init(out, cols, N_COLS(cols));
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	can = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
 	if (can <= 0) {
 		status = can;
 		goto out;
