@@ -3,24 +3,15 @@
  * independent encoder for the vocabulary in tests/data/vocab-4096.gguf; what is made by hand here
  * uses vocabularies small enough to follow on paper. llama.cpp's own vectors: tests/ref/llama_vocab.sh.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tok_try.h"
 
-#include <cmocka.h>
 #include <pthread.h>
 
 #include "base/clock.h"
 #include "base/rng.h"
 #include "base/text.h"
-#include "gguf_build.h"
 #include "tok/bpe.h"
 #include "tok/pre.h"
-#include "tok/tok.h"
 
 #define VOCAB "tests/data/vocab-4096.gguf"
 #define CASES "tests/data/bpe_cases.tsv"
@@ -631,18 +622,9 @@ static void make_file(struct bytes *b, const struct make *m)
 static struct tok *try_load(const struct make *m, struct moe_err *e)
 {
 	struct bytes b = { 0 };
-	struct gguf *g;
-	struct tok *t;
 
 	make_file(&b, m);
-	memset(e, 0, sizeof *e);
-	g = gguf_open_memory(b.p, b.n, "made", e);
-	if (!g)
-		fail_msg("%s", e->msg);
-	t = tok_load(g, e);
-	gguf_close(g);
-	free(b.p);
-	return t;
+	return tok_of(&b, e);
 }
 
 static struct tok *load(const struct make *m)
@@ -650,8 +632,7 @@ static struct tok *load(const struct make *m)
 	struct moe_err e;
 	struct tok *t = try_load(m, &e);
 
-	if (!t)
-		fail_msg("%s", e.msg);
+	ok_or_fail(t != NULL, &e);
 	return t;
 }
 
@@ -660,11 +641,7 @@ static void refused(const struct make *m, const char *want)
 	struct moe_err e;
 	struct tok *t = try_load(m, &e);
 
-	if (t)
-		fail_msg("loaded, expected: %s", want);
-	assert_int_equal(e.code, MOE_ERR_INPUT);
-	if (!strstr(e.msg, want))
-		fail_msg("'%s' is not in: %s", want, e.msg);
+	tok_refused(t, &e, want);
 }
 
 static const char *const no_merges[] = { NULL };
