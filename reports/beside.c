@@ -56,7 +56,7 @@ static const struct beside {
 		{ "agreement", "Choices kept", REPORT_PERCENT }, { "kl", "KL, nats", REPORT_SHARE } },
 		report_want_pooled, 0, 1 },
 	{ "ranks-of-experts", REPORT_PLACES, { "ranks", "policy" }, { { "max_mean", "Busiest rank / mean",
-		REPORT_TIMES }, { "ranks_per_token", "Ranks per token", REPORT_SHARE } }, report_want_pooled, 0, 0 },
+		REPORT_TIMES }, { "ranks_per_token", "Ranks per token and layer", REPORT_SHARE } }, report_want_pooled, 0, 0 },
 	{ "pace", REPORT_PACE, { "domain" }, { { "ms_per_token_p50", "ms/token, median", REPORT_SHARE },
 		{ "ms_per_token_p90", "90 %", REPORT_SHARE } }, NULL, 0, 0 },
 	{ "energy", REPORT_ENERGY, { "phase" }, { { "joule_per_token", "J per token", REPORT_SHARE } },

@@ -418,7 +418,7 @@ static void places_table(struct report_page *p, size_t arg)
 	static const struct report_col cols[] = {
 		{ "Ranks", NULL, 1 }, { "Policy", NULL, 0 }, { "Busiest / mean", NULL, 1 },
 		{ "Balancedness, pooled", NULL, 1 }, { "worst layer", NULL, 1 },
-		{ "Ranks per token", NULL, 1 },
+		{ "Ranks per token and layer", NULL, 1 },
 	};
 	const struct view_table *t = &p->d->table[REPORT_PLACES];
 
@@ -432,7 +432,7 @@ static void places_table(struct report_page *p, size_t arg)
 		report_cell(p, REPORT_TIMES, report_at(t, r, "max_mean"));
 		report_cell(p, REPORT_SHARE, report_at(t, r, "balancedness_pooled"));
 		report_cell(p, REPORT_SHARE, report_at(t, r, "balancedness_min"));
-		report_cell(p, REPORT_TENTH, report_at(t, r, "ranks_per_token"));
+		report_cell(p, REPORT_SHARE, report_at(t, r, "ranks_per_token"));
 		report_row_close(p);
 	}
 	report_table_close(p);

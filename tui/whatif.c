@@ -251,7 +251,7 @@ static int draw_place(struct tui_ctx *c, struct tui_rect r, const struct tui_wha
 			b ? b->max_mean : NAN);
 		x = line(c->g, r, y, k->max_mean > 1.15 ? TUI_ABOVE : TUI_STRONG, place_name[p],
 			base ? before : "", t, other ? u : "");
-		snprintf(note, sizeof note, "a token visits %.1f devices in all layers", k->ranks_per_token);
+		snprintf(note, sizeof note, "a token visits %.1f devices a layer", k->ranks_per_token);
 		if (isfinite(k->ranks_per_token))
 			more(c->g, r, x, y, note);
 		y++;

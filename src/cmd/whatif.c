@@ -20,7 +20,7 @@ static struct {
 	int on[WHATIF_N], phase, layers, global, list, json, csv;
 	const char *domain, *factors, *topk, *prune, *slots, *rank, *preset;
 	double expert_bytes, act, link, net, link_pj, net_pj, capacity;
-} o = { .phase = -1, .batch = 512, .ranks = 8, .nodes = 1, .groups = 1, .seed = 1 };
+} o = { .phase = -1, .batch = 512, .nodes = 1, .groups = 1, .seed = 1 };
 
 static const struct opt opts[] = {
 	{ "capacity", 0, OPT_FLAG, &o.on[WHATIF_CAPACITY], NULL, "limits of picks per expert, by batch", 0, 0 },
@@ -113,7 +113,7 @@ static int options(struct whatif_opt *w, char **presets, struct moe_err *e)
 	w->keep = (unsigned)o.keep;
 	w->global = o.global;
 	w->expert_bytes = o.expert_bytes;
-	w->ranks = (size_t)o.ranks, w->nodes = (size_t)o.nodes;
+	w->ranks = o.ranks ? (size_t)o.ranks : w->ranks, w->nodes = (size_t)o.nodes;
 	w->groups = (size_t)o.groups, w->spare = (size_t)o.spare;
 	w->width = (unsigned)o.width;
 	w->act_bytes = o.act > 0 ? o.act : w->act_bytes;
@@ -162,6 +162,11 @@ static int section(struct reader *r, const struct load_filter *f, const struct w
 	if (pretty && asked != 1)
 		printf("%s%s\n", s == WHATIF_CAPACITY ? "" : "\n", whatif_section_title(s));
 	if (whatif_table(r, f, w, s, &t, e)) {
+		if (s == WHATIF_PLACE && e->code == MOE_ERR_USAGE && !o.ranks) {
+			struct moe_err why = *e;
+
+			err_set(e, MOE_ERR_USAGE, "%s; without --ranks it is %zu ranks", why.msg, w->ranks);
+		}
 		if (asked || e->code != MOE_ERR_USAGE)
 			return -1;
 		printf("  cannot be answered: %s\n", show(e->msg).s);
@@ -215,6 +220,8 @@ const struct cmd cmd_whatif = {
 	"whatif", "DB", "The same tokens under another capacity, top-k, cache, router or placement",
 	"Options choose the questions; without one, all are answered that the trace can answer. Rows\n"
 	"without a layer pool all layers. A batch is N consecutive tokens of the log, in order of\n"
-	"sequence and position. docs/METRICS.md defines every figure.\n",
+	"sequence and position. Pooled rows of --placement: ranks and nodes that a token reaches in a\n"
+	"layer are means over the layers, bytes, time and energy sums of a token through the model.\n"
+	"docs/METRICS.md defines every figure.\n",
 	opts, run,
 };

@@ -237,14 +237,14 @@ static int network(struct page *p, struct reader *r, const struct load_filter *f
 	if (!z->d)
 		text_remark(p->out->why, sizeof p->out->why, "the width is unknown: no traffic");
 	for (unsigned n = 2; n <= 64 && n <= z->n_expert; n *= 2) {
-		double both = 2.0 * z->d * p->o->act_bytes * (n - 1) / n, reach, uneven;
+		double both = 2.0 * z->d * p->o->act_bytes * (n - 1) / n * z->n_moe, reach, uneven;
 
 		if (z->n_expert % n)
 			continue;
 		for (int trace = 0; trace <= (p->load.n > 0); trace++) {
 			const char *basis = trace ? "trace" : "uniform";
 
-			reach = z->n_moe * sim_ranks_uniform(z->n_expert, z->k, n);
+			reach = sim_ranks_uniform(z->n_expert, z->k, n);
 			uneven = NAN;
 			if (trace && network_trace(p, r, f, n, &reach, &uneven))
 				return -1;
@@ -253,7 +253,7 @@ static int network(struct page *p, struct reader *r, const struct load_filter *f
 				row(p, PLAN_NETWORK, "a2a_gbps", both * reach * 1e3 / 1e9, "GB/s", basis,
 					"%u ranks, at 1000 tokens/s", n);
 			}
-			row(p, PLAN_NETWORK, "ranks_per_token", reach / z->n_moe, "of a layer", basis, "%u ranks", n);
+			row(p, PLAN_NETWORK, "ranks_per_token", reach, "of a layer", basis, "%u ranks", n);
 			row(p, PLAN_NETWORK, "rank_max_mean", uneven, "", basis, "%u ranks, contiguous", n);
 		}
 	}

@@ -128,8 +128,8 @@ struct whatif_place {
 	uint64_t tokens;
 	double max_mean;                 /* busiest rank over the mean; pooled: sum of maxima / of means */
 	double sglang, pooled, least, p50, p90, mean; /* balancedness of the layers, pooled rows only */
-	double ranks_per_token, nodes_per_token; /* distinct; pooled: summed over the layers */
-	double a2a_bytes, cross_bytes;   /* per token, both ways; NAN without the width */
+	double ranks_per_token, nodes_per_token; /* distinct, in a layer; pooled: their mean */
+	double a2a_bytes, cross_bytes;   /* per token, both ways; pooled: summed; NAN without the width */
 	double cross_share;              /* cross_bytes / a2a_bytes */
 	double us, joule;                /* per token: time on the wires, energy */
 	uint16_t *map;                   /* [slots] slot -> expert; NULL when pooled */

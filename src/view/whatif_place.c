@@ -156,7 +156,8 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The pooled row of a policy: engines' figures over layers, sums of what a token moves. */
+/* The pooled row of a policy: engines' figures over layers, how far a token reaches in a layer on
+ * average, sums of what it moves. */
 static void pool(struct places *s, const struct whatif_opt *o, int p)
 {
 	size_t base = (size_t)p * (s->n_layer + 1);
@@ -189,6 +190,8 @@ static void pool(struct places *s, const struct whatif_opt *o, int p)
 		}
 	}
 	all->us = least_us;
+	all->ranks_per_token /= (double)s->n_layer;
+	all->nodes_per_token /= (double)s->n_layer;
 	all->cross_share = all->ranks_per_token > 0 ? all->nodes_per_token * (1 - 1 / (double)o->nodes) /
 		(all->ranks_per_token * (1 - 1 / (double)o->ranks)) : NAN;
 	if (!n || n < s->n_layer)

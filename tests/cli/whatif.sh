@@ -84,7 +84,7 @@ ask place --placement --ranks 4 --nodes 2 --width 64
 alike "$(json "(j.value->>'ranks_per_token') || ',' || (j.value->>'nodes_per_token')" "$tmp/place.json" \
 	"WHERE j.value->>'layer' IS NULL AND j.value->>'policy' = 'contiguous'")" \
 	"$(sql "WITH x AS (SELECT count(DISTINCT expert/4) AS r, count(DISTINCT expert/8) AS n FROM routing
-	GROUP BY layer, seq, pos) SELECT 2*avg(r), 2*avg(n) FROM x")" "distinct ranks, distinct nodes"
+	GROUP BY layer, seq, pos) SELECT avg(r), avg(n) FROM x")" "distinct ranks, distinct nodes"
 alike "$(json "j.value->>'a2a_bytes_per_token'" "$tmp/place.json" \
 	"WHERE j.value->>'layer' IS NULL AND j.value->>'policy' = 'contiguous'")" \
 	"$(sql "WITH x AS (SELECT count(DISTINCT expert/4) AS r FROM routing GROUP BY layer, seq, pos)
@@ -121,6 +121,9 @@ if grep -qiw 'nan\|inf\|-nan' "$tmp/all.txt" "$tmp/c.txt" "$tmp/r.txt" "$tmp/one
 
 exits 2 "one table: choose one of" whatif "$db" --json
 exits 2 "16 slots do not divide into 3 ranks" whatif "$db" --placement --ranks 3
+"$feed" "$tmp/six.db" --tokens 500 --experts 6 >/dev/null
+exits 2 "6 slots do not divide into 8 ranks; without --ranks it is 8 ranks" whatif "$tmp/six.db" --placement
+exits 0 "" whatif "$tmp/six.db" --placement --ranks 3
 exits 2 "no router preset 'nonsense'" whatif "$db" --preset nonsense
 exits 2 "'x' is not a list of numbers" whatif "$db" --capacity --factors x
 exits 2 "--k: 1.5 is not a whole number" whatif "$db" --topk --k 1.5

@@ -355,7 +355,7 @@ static void baseline_on_the_other_screens(void **state)
 	whatif->base.whatif.drops.row[3].dropped = 777; /* capacity 1.25, first come: 77.7 % of 1000 */
 	whatif->u.whatif.tokens = 8000, whatif->u.whatif.n_all = 1000000;
 	assert_shows(s, 6, 120, 40, (const char *const[]){ "A sample: 8,000 of 1,000,000 tokens", "baseline",
-		"78 %", "devices in all layers", NULL });
+		"78 %", "visits 3.0 devices a layer", NULL });
 
 	old[1].kind[0] = 'X'; /* "dead" of layer 2 is new, something else is gone */
 	s->base_alarms = &list;
