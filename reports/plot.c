@@ -48,14 +48,16 @@ static const char level_gp[] =
 static const char text_gp[] =
 #include "text_gp.h"
 	;
-
 static const char lines_gp[] =
 #include "lines_gp.h"
+	;
+static const char spans_gp[] =
+#include "spans_gp.h"
 	;
 
 static const char *const scripts[] = { /* by enum report_script */
 	heat_gp, jsd_gp, bars_gp, sorted_gp, range_gp, dots_gp, level_gp, text_gp,
-	lines_gp,
+	lines_gp, spans_gp,
 };
 
 /* The files of a picture; all of them go when the directory is a private one. */

@@ -32,7 +32,8 @@ enum report_script {
 	REPORT_PLOT_DOTS,   /* value with interval per domain, against a null */
 	REPORT_PLOT_LEVEL,  /* value per layer and its reference */
 	REPORT_PLOT_TEXT,   /* one bar per domain and the overall figure */
-	REPORT_PLOT_LINES   /* lines over a common axis: reports/show.h */
+	REPORT_PLOT_LINES,  /* lines over a common axis: reports/show.h */
+	REPORT_PLOT_SPANS   /* a span with its middle and its end per domain */
 };
 
 #define REPORT_MAX_VAR 24

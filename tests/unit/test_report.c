@@ -5,6 +5,7 @@
  * With MOESCOPE_PAGES=DIR the pages are left in DIR, to be looked at.
  */
 #include <math.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 
 #include "report_world.h"
@@ -512,6 +513,40 @@ static void test_figures_are_the_views(void **state)
 	remove_db(db_path);
 }
 
+/* Every sequence of the i-th domain is made to take i + 1 ms per token; the page says so, in words, in the
+ * table and, where there is gnuplot, in a picture. */
+static void test_latency_by_domain(void **state)
+{
+	static const char *const names[] = { "c code", "law", "medical" };
+	const struct world w = { 2, 8, 2, 12, 40, MOE_DETAIL_ROUTES, names, 3, "model" };
+	const int pictures = have_gnuplot();
+	struct report_data d;
+	const char *fig, *end, *row;
+	struct buf b;
+	sqlite3 *db;
+
+	(void)state;
+	write_db(db_path, &w);
+	assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "UPDATE sequence SET ended = started + 1000000 * (domain + 1) * "
+		"(n_prompt + n_generated)", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	page_of_db(db_path, pictures, &d, &b);
+	keep("latency", &b);
+	fig = strstr(b.data, "<figure id=\"fig-latency\">");
+	assert_non_null(fig);
+	end = strstr(fig, "</figure>");
+	assert_non_null(strstr(fig, "The slowest domain is medical with 4 ms per token of its median sequence, "
+		"the fastest c code with 2 ms"));
+	row = strstr(fig, "<td class=\"l\">law</td><td>4</td><td>160</td><td>3.000</td><td>3.000</td>"
+		"<td>3.000</td><td>3.000</td>");
+	assert_true(row && row < end);
+	assert_int_equal(pictures, strstr(fig, "<svg") && strstr(fig, "<svg") < end);
+	buf_free(&b);
+	report_data_free(&d);
+	remove_db(db_path);
+}
+
 static void test_hostile_names(void **state)
 {
 	static const char *const names[] = { "<script>alert(1)</script>", "\"><img src=x "
@@ -741,6 +776,7 @@ int main(void)
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_shapes),
 		cmocka_unit_test(test_figures_are_the_views),
+		cmocka_unit_test(test_latency_by_domain),
 		cmocka_unit_test(test_hostile_names),
 		cmocka_unit_test(test_databases),
 		cmocka_unit_test(test_markdown),
