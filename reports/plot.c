@@ -154,7 +154,8 @@ static int write_file(struct report_plotter *p, const char *name, const char *en
 }
 
 /* Variables, then the fixed text. A number that is not finite becomes gnuplot's NaN. */
-/* A text for single quotes, in which gnuplot substitutes nothing; a tic's label is a format, too. */
+/* A text for single quotes, in which gnuplot substitutes nothing; a tic's label is a format,
+ * too. */
 static void quoted(struct buf *b, const char *untrusted, size_t columns)
 {
 	struct buf safe;

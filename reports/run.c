@@ -132,13 +132,14 @@ void report_energy(struct report_page *p)
 		buf_str(p->b, ".</p>\n");
 		return;
 	}
-	buf_printf(p->b, "<p>%.3g J per token. This is what the processor packages of the whole machine used "
-		"while the run computed, by their RAPL counters: other programs, and an idle machine's own "
-		"share, are in it; memory, accelerators and power supply are not.</p>\n",
+	buf_printf(p->b, "<p>%.3g J per token. This is what the processor packages of the whole "
+		"machine used while the run computed, by their RAPL counters: other programs, and an idle "
+		"machine's own share, are in it; memory, accelerators and power supply are not.</p>\n",
 		report_joule_per_token(t));
 	report_csv_link(p, "energy.csv", t);
 	report_table_open(p, (const struct report_col[]){ { "Phase", NULL, 0 }, { "Tokens", NULL, 1 },
-		{ "Energy, J", NULL, 1 }, { "Time", NULL, 1 }, { "J per token", NULL, 1 }, { "Power, W", NULL, 1 },
+		{ "Energy, J", NULL, 1 }, { "Time", NULL, 1 }, { "J per token", NULL, 1 },
+		{ "Power, W", NULL, 1 },
 		{ "Counters", NULL, 0 } }, 7, NULL);
 	for (size_t r = 0; r < t->n_row; r++) {
 		report_row_open(p, 0);
@@ -159,8 +160,8 @@ void report_run(struct report_page *p)
 	const struct view_table *c = &p->d->table[REPORT_CACHE_USE], *s = &p->d->table[REPORT_SETTINGS];
 
 	if (c->n_row) {
-		buf_str(p->b, "<h3>Expert cache</h3>\n<p>Experts stayed in the model file; a bounded cache held "
-			"those in use.</p>\n");
+		buf_str(p->b, "<h3>Expert cache</h3>\n<p>Experts stayed in the model file; a bounded cache "
+			"held those in use.</p>\n");
 		report_view_table(p, c, NULL, 10);
 	} else
 		buf_str(p->b, "<p>The run recorded no expert cache.</p>\n");

@@ -152,7 +152,8 @@ static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe
 		uint64_t *const num[] = { &o->model_bytes, &o->n_params, &o->n_params_active };
 		uint32_t *const small[] = { &o->n_layer, &o->n_vocab, &o->n_ctx, &o->n_threads,
 			&o->n_batch };
-		int64_t *const when[] = { &o->started, &o->ended, &o->heartbeat, &o->bucket_ns, &o->lag_ns };
+		int64_t *const when[] = { &o->started, &o->ended, &o->heartbeat, &o->bucket_ns,
+			&o->lag_ns };
 		int i, col = 2;
 
 		o->id = sqlite3_column_int64(st, 0);
@@ -255,8 +256,8 @@ int reader_runs(struct reader *r, int64_t **ids, size_t *n, struct moe_err *e)
 int reader_domains(struct reader *r, int64_t run, struct domain_info **out, size_t *n,
 	struct moe_err *e)
 {
-	sqlite3_stmt *st = reader_prepare(r, "domain", "SELECT coalesce(s.domain, 0), coalesce(d.name, ''), "
-		"count(*), total(s.n_prompt) + total(s.n_generated), total(s.nll), total(s.n_scored), "
+	sqlite3_stmt *st = reader_prepare(r, "domain", "SELECT coalesce(s.domain, 0), coalesce(d.name, "
+		"''), count(*), total(s.n_prompt) + total(s.n_generated), total(s.nll), total(s.n_scored), "
 		"total(s.n_bytes) FROM sequence s LEFT JOIN domain d ON d.id = s.domain WHERE s.run = ? "
 		"GROUP BY 1 ORDER BY 2, 1", e);
 	struct domain_info *p;
@@ -298,7 +299,8 @@ int reader_domains(struct reader *r, int64_t run, struct domain_info **out, size
 int reader_token(struct reader *r, int64_t model, int32_t token, char *buf, size_t size,
 	int *len, struct moe_err *e)
 {
-	sqlite3_stmt *st = reader_prepare(r, "token", "SELECT bytes FROM token WHERE model = ? AND id = ?", e);
+	sqlite3_stmt *st = reader_prepare(r, "token", "SELECT bytes FROM token WHERE model = ? AND id "
+		"= ?", e);
 	int rc;
 
 	*len = -1;
@@ -324,7 +326,8 @@ int reader_token(struct reader *r, int64_t model, int32_t token, char *buf, size
 
 /* ---- load ---- */
 
-#define FILTER " WHERE run = ?1 AND (?2 < 0 OR phase = ?2) AND (?3 >= ?4 OR (bucket >= ?3 AND bucket < ?4))"
+#define FILTER " WHERE run = ?1 AND (?2 < 0 OR phase = ?2) AND (?3 >= ?4 OR (bucket >= ?3 AND " \
+	"bucket < ?4))"
 
 static void bind_filter(sqlite3_stmt *st, const struct load_filter *f)
 {
@@ -334,7 +337,8 @@ static void bind_filter(sqlite3_stmt *st, const struct load_filter *f)
 	sqlite3_bind_int64(st, 4, f->bucket1);
 }
 
-int load_set_init(struct load_set *s, const struct moe_layer_desc *layer, size_t n, struct moe_err *e)
+int load_set_init(struct load_set *s, const struct moe_layer_desc *layer, size_t n,
+	struct moe_err *e)
 {
 	memset(s, 0, sizeof *s);
 	s->layer = calloc(n + 1, sizeof *s->layer);
@@ -481,7 +485,8 @@ static int64_t summed(struct reader *r, int64_t run)
 static int add_piece(struct reader *r, const struct load_filter *f, const struct piece *p,
 	const struct layout *lay, int all, struct load_set *out, struct moe_err *e)
 {
-	sqlite3_stmt *st = reader_prepare(r, "load", !p ? load_all : p->level ? load_sum_part : load_part, e);
+	sqlite3_stmt *st = reader_prepare(r, "load",
+		!p ? load_all : p->level ? load_sum_part : load_part, e);
 	int rc = SQLITE_DONE, bad = 0;
 
 	if (!st)
@@ -598,8 +603,8 @@ int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache
 	memset(out, 0, sizeof *out);
 	if (r->version < 3)
 		return 0;
-	st = reader_prepare(r, "cache", "SELECT total(hits), total(misses), total(bytes), total(stall_ns) FROM cache"
-		FILTER, e);
+	st = reader_prepare(r, "cache", "SELECT total(hits), total(misses), total(bytes), "
+		"total(stall_ns) FROM cache" FILTER, e);
 	if (!st)
 		return -1;
 	bind_filter(st, f);
@@ -616,7 +621,8 @@ int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache
 	return rc == SQLITE_ROW ? 0 : -1;
 }
 
-int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n, struct moe_err *e)
+int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n,
+	struct moe_err *e)
 {
 	sqlite3_stmt *st;
 	struct setting *p;
@@ -626,7 +632,8 @@ int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t 
 	*n = 0;
 	if (r->version < 3)
 		return 0;
-	st = reader_prepare(r, "setting", "SELECT key, value FROM setting WHERE run = ? ORDER BY key", e);
+	st = reader_prepare(r, "setting", "SELECT key, value FROM setting WHERE run = ? ORDER BY key",
+		e);
 	if (!st)
 		return -1;
 	sqlite3_bind_int64(st, 1, run);

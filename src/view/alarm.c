@@ -1,11 +1,11 @@
 /*
  * alarm.c - what needs somebody's attention, each with the evidence.
  *
- * Every rule (view/alarm_rules.c) is put to every layer or to the run. Work is bounded: the load of the
- * selection once, the notes of the run once (view/alarm_scene.c), at most ALARM_WINDOWS further sums to
- * find out since when (view/alarm_since.c), and one pass over the first ALARM_SCAN tokens for the rules
- * about single decisions (view/alarm_scan.c). The same code serves live screens and `check`, which may
- * ask for a longer pass and other thresholds (view/alarm_limits.c).
+ * Every rule (view/alarm_rules.c) is put to every layer or to the run. Work is bounded: the load of
+ * the selection once, the notes of the run once (view/alarm_scene.c), at most ALARM_WINDOWS further
+ * sums to find out since when (view/alarm_since.c), and one pass over the first ALARM_SCAN tokens
+ * for the rules about single decisions (view/alarm_scan.c). The same code serves live screens and
+ * `check`, which may ask for a longer pass and other thresholds (view/alarm_limits.c).
  */
 #include <math.h>
 #include <stdio.h>
@@ -20,7 +20,8 @@
 const char *const alarm_severity[] = { "note", "warning", "alarm" };
 
 /* Apply one rule to one layer (or to the run, layer -1): 1 if it fires. */
-static int apply(struct alarm_scene *s, const struct alarm_rule *rule, int layer, struct view_alarm *out)
+static int apply(struct alarm_scene *s, const struct alarm_rule *rule, int layer,
+	struct view_alarm *out)
 {
 	struct alarm_finding x = { .s = s, .layer = layer, .most = VIEW_ALARM, .out = out };
 
@@ -65,8 +66,8 @@ static int worse(const void *a, const void *b)
 }
 
 /* mine: [ALARM_RULES]; most: tokens of the scan. */
-static int judge(struct reader *r, const struct load_filter *f, const struct alarm_rule *mine, uint64_t most,
-	struct view_alarm_memory *memory, struct view_alarms *out, struct moe_err *e)
+static int judge(struct reader *r, const struct load_filter *f, const struct alarm_rule *mine,
+	uint64_t most, struct view_alarm_memory *memory, struct view_alarms *out, struct moe_err *e)
 {
 	struct alarm_scene *s = calloc(1, sizeof *s);
 	int status = -1;
@@ -105,8 +106,8 @@ out:
 	return status;
 }
 
-int view_alarms_with(struct reader *r, const struct load_filter *f, const struct view_limits *limits,
-	uint64_t most, struct view_alarms *out, struct moe_err *e)
+int view_alarms_with(struct reader *r, const struct load_filter *f,
+	const struct view_limits *limits, uint64_t most, struct view_alarms *out, struct moe_err *e)
 {
 	struct alarm_rule mine[ALARM_RULES];
 

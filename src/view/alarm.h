@@ -1,9 +1,9 @@
 /*
  * alarm.h - the inside of the alarms; what others call is in view/view.h.
  *
- * A call makes a scene of its selection (alarm_scene.c), puts every rule (alarm_rules.c) to every layer
- * of it, and judges what they measured (alarm.c). Rules ask the scene for load over windows of time
- * (alarm_since.c) and for what a pass over the first tokens found (alarm_scan.c).
+ * A call makes a scene of its selection (alarm_scene.c), puts every rule (alarm_rules.c) to every
+ * layer of it, and judges what they measured (alarm.c). Rules ask the scene for load over windows
+ * of time (alarm_since.c) and for what a pass over the first tokens found (alarm_scan.c).
  */
 #ifndef VIEW_ALARM_H
 #define VIEW_ALARM_H
@@ -19,7 +19,8 @@ enum {
 	ALARM_BATCH = 512,  /* tokens of a batch for the drop rate by position */
 };
 
-extern const char *const alarm_severity[]; /* by enum view_severity, as thresholds and tables spell it */
+/* by enum view_severity, as thresholds and tables spell it */
+extern const char *const alarm_severity[];
 
 /* The figures of one layer over one window of buckets. */
 struct alarm_figures {
@@ -43,8 +44,8 @@ struct alarm_began { const struct alarm_rule *rule; int layer; int64_t bucket; }
 /*
  * What a live screen keeps between two calls: load that follows the writer (view/live.h), the notes
  * and first tokens that were read, windows of time that are over, and since when alarms have fired,
- * so that a call reads what is new. A window that reaches to the end of the run is kept until another
- * bucket begins: a trend lags by at most that. Another filter forgets all.
+ * so that a call reads what is new. A window that reaches to the end of the run is kept until
+ * another bucket begins: a trend lags by at most that. Another filter forgets all.
  */
 struct view_alarm_memory {
 	struct view_live *live;
@@ -107,19 +108,21 @@ extern const struct alarm_rule alarm_rules[ALARM_RULES];
 /* out: [ALARM_RULES], the rules with the caller's thresholds; l may be NULL. */
 void alarm_with_limits(const struct view_limits *l, struct alarm_rule *out);
 
-/* s: zeros but for the memory. The filter must outlive the scene. Release it also after an error. */
+/* s: zeros but for the memory. The filter must outlive the scene.
+ * Release it also after an error. */
 int alarm_scene_init(struct alarm_scene *s, struct reader *r, const struct load_filter *f,
 	struct moe_err *e);
 void alarm_scene_free(struct alarm_scene *s);
 /* After the rules, with a memory: windows that were looked at, and since when alarms fire. */
 void alarm_keep(struct alarm_scene *s);
-/* Read the first tokens of the selection, at most `most`; fills in scanned, same, tenth and late. */
+/* Read the first tokens of the selection, at most `most`; fills in scanned, same,
+ * tenth and late. */
 int alarm_scan(struct alarm_scene *s, uint64_t most, struct moe_err *e);
 
 /* Start of the present spell of a rule that fires, in ns since 1970. */
 int64_t alarm_since(struct alarm_scene *s, const struct alarm_rule *rule, int layer);
-/* A layer's figures in the first or the last third of the time; NULL where there are too few tokens or
- * too few buckets for a trend. */
+/* A layer's figures in the first or the last third of the time; NULL where there are too few tokens
+ * or too few buckets for a trend. */
 const struct alarm_figures *alarm_third(const struct alarm_scene *s, int last, int layer);
 /* When a bucket begins. The numbers come from a file: what would overflow is the run's start. */
 int64_t alarm_bucket_time(const struct run_info *u, int64_t bucket);

@@ -24,8 +24,8 @@ void alarm_with_limits(const struct view_limits *l, struct alarm_rule *out)
 			}
 }
 
-static int add_limit(struct view_limits *l, const char *kind, const char *severity, const char *value,
-	const char *name, unsigned line, struct moe_err *e)
+static int add_limit(struct view_limits *l, const char *kind, const char *severity,
+	const char *value, const char *name, unsigned line, struct moe_err *e)
 {
 	struct view_limit x = { .severity = VIEW_NOTE }, *p;
 	size_t k = 0, s = 0;
@@ -36,15 +36,15 @@ static int add_limit(struct view_limits *l, const char *kind, const char *severi
 	while (s < 3 && strcmp(alarm_severity[s], severity))
 		s++;
 	if (k == ALARM_RULES)
-		return err_set(e, MOE_ERR_INPUT, "%s, line %u: no rule '%.40s'; `check --list` names them", name,
-			line, kind);
+		return err_set(e, MOE_ERR_INPUT, "%s, line %u: no rule '%.40s'; `check --list` names them",
+			name, line, kind);
 	if (s == 3)
-		return err_set(e, MOE_ERR_INPUT, "%s, line %u: '%.40s' is not note, warning or alarm", name, line,
-			severity);
+		return err_set(e, MOE_ERR_INPUT, "%s, line %u: '%.40s' is not note, warning or alarm", name,
+			line, severity);
 	x.value = strcmp(value, "off") ? strtod(value, &end) : INFINITY;
 	if (strcmp(value, "off") && (end == value || *end || isnan(x.value)))
-		return err_set(e, MOE_ERR_INPUT, "%s, line %u: '%.40s' is neither a number nor off", name, line,
-			value);
+		return err_set(e, MOE_ERR_INPUT, "%s, line %u: '%.40s' is neither a number nor off", name,
+			line, value);
 	x.severity = (enum view_severity)s;
 	snprintf(x.kind, sizeof x.kind, "%s", kind);
 	p = realloc(l->limit, (l->n + 1) * sizeof *p);
@@ -55,7 +55,8 @@ static int add_limit(struct view_limits *l, const char *kind, const char *severi
 	return 0;
 }
 
-int view_limits_parse(const char *text, const char *name, struct view_limits *out, struct moe_err *e)
+int view_limits_parse(const char *text, const char *name, struct view_limits *out,
+	struct moe_err *e)
 {
 	for (unsigned line = 1; *text; line++) {
 		size_t len = strcspn(text, "\n"), used = len;
@@ -83,8 +84,8 @@ int view_limits_parse(const char *text, const char *name, struct view_limits *ou
 		if (!n)
 			continue;
 		if (n != 3)
-			return err_set(e, MOE_ERR_INPUT, "%s, line %u: wanted are a rule, a severity and a value", name,
-				line);
+			return err_set(e, MOE_ERR_INPUT, "%s, line %u: wanted are a rule, a severity and a "
+				"value", name, line);
 		if (add_limit(out, word[0], word[1], word[2], name, line, e))
 			return -1;
 	}

@@ -2,8 +2,8 @@
  * alarm_rules.c - the rules that can raise an alarm: when each fires and what it says.
  *
  * A rule is two functions over a finding and a row of the table at the end. An alarm is raised on
- * evidence only: a rule about load stays silent where uniform routing of that many tokens could have
- * done the same (CHANCE). What a rule looks at is in the scene; it reads nothing itself.
+ * evidence only: a rule about load stays silent where uniform routing of that many tokens could
+ * have done the same (CHANCE). What a rule looks at is in the scene; it reads nothing itself.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -21,7 +21,8 @@
 
 /* ---- words ---- */
 
-static void say(struct alarm_finding *x, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct alarm_finding *x, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 static void say(struct alarm_finding *x, const char *fmt, ...)
 {
 	va_list ap;
@@ -31,7 +32,8 @@ static void say(struct alarm_finding *x, const char *fmt, ...)
 	va_end(ap);
 }
 
-static void sql(struct alarm_finding *x, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void sql(struct alarm_finding *x, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 static void sql(struct alarm_finding *x, const char *fmt, ...)
 {
 	va_list ap;
@@ -125,10 +127,11 @@ static void say_collapse(struct alarm_finding *x)
 		last = next;
 	}
 	most = few_take(l, &few);
-	say(x, "layer %u: %s take%s %.0f %% of picks (fair share %.1f %%), the busiest %u of %u experts "
-		"%.0f %%; with capacity factor %.2f at least %.0f %% of picks would be dropped", l->layer,
-		names, n == 1 ? "s" : "", 100 * share, 100.0 * n / l->n_expert, few, l->n_expert,
-		100 * most, ALARM_CAPACITY, 100 * metrics_dropped(l->counts, l->n_expert, l->tokens, l->k, ALARM_CAPACITY));
+	say(x, "layer %u: %s take%s %.0f %% of picks (fair share %.1f %%), the busiest %u of %u "
+		"experts %.0f %%; with capacity factor %.2f at least %.0f %% of picks would be dropped",
+		l->layer, names, n == 1 ? "s" : "", 100 * share, 100.0 * n / l->n_expert, few, l->n_expert,
+		100 * most, ALARM_CAPACITY, 100 * metrics_dropped(l->counts, l->n_expert, l->tokens, l->k,
+		ALARM_CAPACITY));
 	sql_picks(x, "DESC");
 }
 
@@ -201,8 +204,8 @@ static void say_cold(struct alarm_finding *x)
 	char p[40];
 
 	chance_words(cold_chance(x), p, sizeof p);
-	say(x, "layer %u: %.0f of %u experts take less than a tenth of their fair share (by chance: %s)",
-		l->layer, x->value, l->n_expert, p);
+	say(x, "layer %u: %.0f of %u experts take less than a tenth of their fair share (by chance: "
+		"%s)", l->layer, x->value, l->n_expert, p);
 	sql_picks(x, "ASC");
 }
 
@@ -352,7 +355,8 @@ static void say_lag(struct alarm_finding *x)
 static int rising(struct alarm_finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
-	const struct alarm_figures *a = alarm_third(x->s, 0, x->layer), *b = alarm_third(x->s, 1, x->layer);
+	const struct alarm_figures *a = alarm_third(x->s, 0, x->layer),
+		*b = alarm_third(x->s, 1, x->layer);
 	double p, q, kl;
 
 	if (!a || !b)
@@ -369,20 +373,23 @@ static int rising(struct alarm_finding *x)
 static void say_rising(struct alarm_finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
-	const struct alarm_figures *a = alarm_third(x->s, 0, x->layer), *b = alarm_third(x->s, 1, x->layer);
+	const struct alarm_figures *a = alarm_third(x->s, 0, x->layer),
+		*b = alarm_third(x->s, 1, x->layer);
 
 	say(x, "layer %u: MaxVio rose from %.2f in the first third of the time to %.2f in the last "
-		"(busiest: E%u, then E%u)", l->layer, a->max_mean - 1, b->max_mean - 1, a->busiest, b->busiest);
+		"(busiest: E%u, then E%u)", l->layer, a->max_mean - 1, b->max_mean - 1, a->busiest,
+		b->busiest);
 	sql(x, "WITH n(i) AS (VALUES(0) UNION ALL SELECT i+1 FROM n WHERE i<%u) SELECT bucket, "
 		"max(p)*%u.0/sum(p)-1 AS max_vio FROM (SELECT bucket, i/16 AS e, sum(instr("
-		"'123456789ABCDEF',substr(hex(counts),i+1,1))<<(i%%16/2*8+4-i%%2*4)) AS p FROM load,n WHERE "
-		"run=%lld AND layer=%u%s GROUP BY 1,2) GROUP BY 1", 16u * l->n_expert - 1, l->n_expert,
-		(long long)x->s->run->id, l->layer, x->s->where);
+		"'123456789ABCDEF',substr(hex(counts),i+1,1))<<(i%%16/2*8+4-i%%2*4)) AS p FROM load,n "
+		"WHERE run=%lld AND layer=%u%s GROUP BY 1,2) GROUP BY 1", 16u * l->n_expert - 1,
+		l->n_expert, (long long)x->s->run->id, l->layer, x->s->where);
 }
 
 static int information(struct alarm_finding *x)
 {
-	const struct alarm_figures *a = alarm_third(x->s, 0, x->layer), *b = alarm_third(x->s, 1, x->layer);
+	const struct alarm_figures *a = alarm_third(x->s, 0, x->layer),
+		*b = alarm_third(x->s, 1, x->layer);
 
 	if (!a || !b || !(a->mi > .05))
 		return 0; /* also without scores */
@@ -393,13 +400,14 @@ static int information(struct alarm_finding *x)
 static void say_information(struct alarm_finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
-	const struct alarm_figures *a = alarm_third(x->s, 0, x->layer), *b = alarm_third(x->s, 1, x->layer);
+	const struct alarm_figures *a = alarm_third(x->s, 0, x->layer),
+		*b = alarm_third(x->s, 1, x->layer);
 
-	say(x, "layer %u: what a token says about its expert fell from %.2f bits in the first third of the "
-		"time to %.2f in the last", l->layer, a->mi, b->mi);
-	sql(x, "SELECT bucket, sum(entropy)/sum(tokens) AS token_entropy_nats, sum(confidence)/sum(tokens) AS "
-		"confidence FROM load WHERE run=%lld AND layer=%u%s GROUP BY 1", (long long)x->s->run->id,
-		l->layer, x->s->where);
+	say(x, "layer %u: what a token says about its expert fell from %.2f bits in the first third of "
+		"the time to %.2f in the last", l->layer, a->mi, b->mi);
+	sql(x, "SELECT bucket, sum(entropy)/sum(tokens) AS token_entropy_nats, "
+		"sum(confidence)/sum(tokens) AS confidence FROM load WHERE run=%lld AND layer=%u%s GROUP "
+		"BY 1", (long long)x->s->run->id, l->layer, x->s->where);
 }
 
 /* ---- rules about single decisions: the first tokens of the log ---- */
@@ -409,8 +417,8 @@ static double late_chance(const struct alarm_finding *x)
 {
 	const struct layer_load *l = x->s->load.layer + x->layer;
 
-	return metrics_late_chance(x->s->tenth[x->layer][1], x->s->late[x->layer], ALARM_BATCH, l->n_expert, l->k,
-		ALARM_CAPACITY);
+	return metrics_late_chance(x->s->tenth[x->layer][1], x->s->late[x->layer], ALARM_BATCH,
+		l->n_expert, l->k, ALARM_CAPACITY);
 }
 
 static int tail(struct alarm_finding *x)
@@ -429,14 +437,15 @@ static void say_tail(struct alarm_finding *x)
 	char p[40];
 
 	chance_words(late_chance(x), p, sizeof p);
-	say(x, "layer %u: a capacity factor of %.2f drops %.0f %% of the picks in the last tenth of a batch of "
-		"%d tokens, %.0f %% in the first (by chance: %s)", l->layer, ALARM_CAPACITY,
+	say(x, "layer %u: a capacity factor of %.2f drops %.0f %% of the picks in the last tenth of a "
+		"batch of %d tokens, %.0f %% in the first (by chance: %s)", l->layer, ALARM_CAPACITY,
 		100 * x->s->tenth[x->layer][1], ALARM_BATCH, 100 * x->s->tenth[x->layer][0], p);
-	sql(x, "WITH d AS (SELECT rank, expert, dense_rank() OVER (ORDER BY seq,pos)-1 AS i FROM routing "
-		"WHERE run=%lld AND layer=%u%s), q AS (SELECT i%%%d*10/%d AS tenth, row_number() OVER "
-		"(PARTITION BY i/%d,expert ORDER BY i,rank)>%llu AS lost FROM d) SELECT tenth, avg(lost) AS "
-		"dropped FROM q GROUP BY 1", (long long)x->s->run->id, l->layer, x->s->where, ALARM_BATCH, ALARM_BATCH,
-		ALARM_BATCH, (unsigned long long)metrics_capacity(ALARM_BATCH, l->n_expert, l->k, ALARM_CAPACITY));
+	sql(x, "WITH d AS (SELECT rank, expert, dense_rank() OVER (ORDER BY seq,pos)-1 AS i FROM "
+		"routing WHERE run=%lld AND layer=%u%s), q AS (SELECT i%%%d*10/%d AS tenth, row_number() "
+		"OVER (PARTITION BY i/%d,expert ORDER BY i,rank)>%llu AS lost FROM d) SELECT tenth, "
+		"avg(lost) AS dropped FROM q GROUP BY 1", (long long)x->s->run->id, l->layer, x->s->where,
+		ALARM_BATCH, ALARM_BATCH, ALARM_BATCH,
+		(unsigned long long)metrics_capacity(ALARM_BATCH, l->n_expert, l->k, ALARM_CAPACITY));
 }
 
 static int warmup(struct alarm_finding *x)
@@ -451,20 +460,20 @@ static void say_warmup(struct alarm_finding *x)
 
 	for (size_t l = 0; l < x->s->load.n; l++)
 		k_row += x->s->load.layer[l].k;
-	say(x, "the first %.0f rows of the log are alike, token id and all choices: warm-up or padding seems to "
-		"be counted as content", x->value);
+	say(x, "the first %.0f rows of the log are alike, token id and all choices: warm-up or padding "
+		"seems to be counted as content", x->value);
 	x->out->since = x->s->run->started;
-	sql(x, "SELECT seq, pos, token, group_concat(expert) AS experts FROM (SELECT seq, pos, token, expert "
-		"FROM routing WHERE run=%lld%s ORDER BY seq, pos, layer, rank LIMIT %zu) GROUP BY 1, 2",
-		(long long)x->s->run->id, x->s->where, (size_t)(x->value + 8) * k_row);
+	sql(x, "SELECT seq, pos, token, group_concat(expert) AS experts FROM (SELECT seq, pos, token, "
+		"expert FROM routing WHERE run=%lld%s ORDER BY seq, pos, layer, rank LIMIT %zu) GROUP BY "
+		"1, 2", (long long)x->s->run->id, x->s->where, (size_t)(x->value + 8) * k_row);
 }
 
 /* ---- the table ---- */
 
 /*
  * The rules. To add one, do this: write measure() and describe() above, add a row here and to
- * ALARM_RULES (view/alarm.h), a line in docs/METRICS.md and a case to tests/unit/test_view_alarm.c, which
- * runs the SQL of every alarm.
+ * ALARM_RULES (view/alarm.h), a line in docs/METRICS.md and a case to tests/unit/test_view_alarm.c,
+ * which runs the SQL of every alarm.
  *
  * collapse: max/mean, the busiest expert against its fair share. Models trained with a working
  *   balancing loss stay below 1.5 on mixed text (our balanced sample model: 1.08-1.44), so 2 is
@@ -477,15 +486,15 @@ static void say_warmup(struct alarm_finding *x)
  * cold: experts below a tenth of their fair share, but alive.
  * rising: MaxVio of the last third of the time less that of the first. A working bias or loss keeps
  *   it level; the texts may also have changed, so it is never more than a warning by default.
- * information: by how much of itself MI(token; expert) fell from the first third to the last. Router
- *   collapse shows here before it shows in the load.
+ * information: by how much of itself MI(token; expert) fell from the first third to the last.
+ *   Router collapse shows here before it shows in the load.
  * tail: share of picks that a capacity of 1.25 drops in the last tenth of a batch less that in the
- *   first (batches of 512, first come first served). Some of that is in the rule itself: the last come
- *   find the experts full. A batch of one text reaches .2 to .65 with a balanced model (our sample), so
- *   a note from one half on, a warning from three quarters; never an alarm, since an engine without
- *   capacity drops nothing.
- * warmup: rows at the start of the log that repeat the first one: same token id, same experts in all
- *   layers. An engine's warm-up or padding was counted as content.
+ *   first (batches of 512, first come first served). Some of that is in the rule itself: the last
+ *   come find the experts full. A batch of one text reaches .2 to .65 with a balanced model (our
+ *   sample), so a note from one half on, a warning from three quarters; never an alarm, since an
+ *   engine without capacity drops nothing.
+ * warmup: rows at the start of the log that repeat the first one: same token id, same experts in
+ *   all layers. An engine's warm-up or padding was counted as content.
  * lag: the writer commits every 250 ms; seconds mean that it cannot keep up.
  */
 const struct alarm_rule alarm_rules[] = {

@@ -1,9 +1,9 @@
 /*
  * alarm_scan.c - one pass over the first tokens of a log, for the rules about single decisions.
  *
- * It finds how many rows at the start repeat the first one, and what the first and the last tenth of
- * full batches lose to a capacity. The first tokens do not change once there are enough of them: a
- * memory keeps what was found.
+ * It finds how many rows at the start repeat the first one, and what the first and the last tenth
+ * of full batches lose to a capacity. The first tokens do not change once there are enough of them:
+ * a memory keeps what was found.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -21,7 +21,8 @@ struct pass {
 	int workers;
 	struct pass_layer {
 		uint64_t lost[2], of[2]; /* picks dropped, picks, of the first and the last tenth */
-		uint64_t tokens, same;   /* rows from the start on that repeat the first: token id, choices */
+		uint64_t tokens, same;   /* rows from the start on that repeat the first: token id,
+		                            choices */
 		int32_t token;           /* of the first row */
 		uint16_t *first;         /* [k] its choices */
 		int more;                /* 1 while rows repeat it */

@@ -1,9 +1,9 @@
 /*
  * alarm_since.c - load over windows of time: since when a rule fires, and the thirds of a trend.
  *
- * A call asks for at most ALARM_WINDOWS sums; what it asked for stays in the scene, so that rules and
- * layers share it. Beyond that the answer is less exact, never missing: a spell is said to have begun
- * where the search had come to.
+ * A call asks for at most ALARM_WINDOWS sums; what it asked for stays in the scene, so that rules
+ * and layers share it. Beyond that the answer is less exact, never missing: a spell is said to have
+ * begun where the search had come to.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -25,8 +25,8 @@ static double information_of(const struct layer_load *l)
 	return m.mi_token;
 }
 
-/* Figures of every layer over buckets a..b-1 (mi only with scores), from the scene's windows or freshly
- * read; NULL when the call has asked for enough. */
+/* Figures of every layer over buckets a..b-1 (mi only with scores), from the scene's windows or
+ * freshly read; NULL when the call has asked for enough. */
 static const struct alarm_figures *look(struct alarm_scene *s, int64_t a, int64_t b, int scores)
 {
 	struct load_filter f = *s->f;
@@ -60,7 +60,8 @@ static const struct alarm_figures *look(struct alarm_scene *s, int64_t a, int64_
 }
 
 /* What the last call found out about the same alarm, or NULL. */
-static const struct alarm_began *remembered(const struct alarm_scene *s, const struct alarm_rule *rule, int layer)
+static const struct alarm_began *remembered(const struct alarm_scene *s,
+	const struct alarm_rule *rule, int layer)
 {
 	for (size_t i = 0; s->memory && i < s->memory->n_began; i++)
 		if (s->memory->began[i].rule == rule && s->memory->began[i].layer == layer)

@@ -26,8 +26,8 @@ int view_decisions_missing(const struct run_info *u, char *why, size_t size)
 	return 1;
 }
 
-int view_decisions_begin(struct reader *r, const struct load_filter *f, int logits, struct run_info **u,
-	char *why, size_t size, struct moe_err *e)
+int view_decisions_begin(struct reader *r, const struct load_filter *f, int logits,
+	struct run_info **u, char *why, size_t size, struct moe_err *e)
 {
 	*u = malloc(sizeof **u);
 	if (!*u)
@@ -232,8 +232,8 @@ static int by_count(const void *a, const void *b)
 }
 
 /* Pair counts of layers l0 <= l < l1 in one pass; both (as metrics_coact_add_both), all, adjacent:
- * [layer - l0][n_expert^2] packed at `at`; picked [l - l0][MOE_MAX_EXPERT]; since [l - l0]: tokens in
- * both, which is emptied into the others before its 32 bits could run over. */
+ * [layer - l0][n_expert^2] packed at `at`; picked [l - l0][MOE_MAX_EXPERT]; since [l - l0]: tokens
+ * in both, which is emptied into the others before its 32 bits could run over. */
 struct coact {
 	size_t l0, l1;
 	const size_t *at; /* [l1 - l0 + 1] */

@@ -1,6 +1,6 @@
 /*
- * extra.c - tables of `stat` about associations: layer with next layer, token id with expert, domain
- * with expert. Memory is bounded; what does not fit is left out and said.
+ * extra.c - tables of `stat` about associations: layer with next layer, token id with expert,
+ * domain with expert. Memory is bounded; what does not fit is left out and said.
  */
 #include <math.h>
 #include <stdio.h>
@@ -47,7 +47,8 @@ static void cross_block(void *ctx, const struct scan_block *b)
 		return;
 	k = c->k_b, n_expert = c->n_b;
 	for (uint32_t t = 0; t < b->chunk->n; t++, x += b->layer.k, y += k) {
-		if ((b->flags && b->flags[t] & MOE_EV_NAN) || (b->next_flags && b->next_flags[t] & MOE_EV_NAN))
+		if ((b->flags && b->flags[t] & MOE_EV_NAN) ||
+		    (b->next_flags && b->next_flags[t] & MOE_EV_NAN))
 			continue;
 		metrics_cross_add(c->pair, n_expert, x, b->layer.k, y, (unsigned)k);
 		for (unsigned i = 0; i < b->layer.k; i++)
@@ -96,7 +97,8 @@ static int cross_row(const struct load_filter *f, const char *domain, const stru
 	return 0;
 }
 
-/* Tables for as many pairs of layers as fit; *n of them, to be freed by cross_free() also after an error. */
+/* Tables for as many pairs of layers as fit; *n of them,
+ * to be freed by cross_free() also after an error. */
 static struct cross *cross_new(const struct run_info *u, size_t *n, struct moe_err *e)
 {
 	struct cross *c = calloc(u->n_moe_layer, sizeof *c);
@@ -169,8 +171,8 @@ int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_t
 	if (!s.c[0].tokens)
 		snprintf(out->why, sizeof out->why, "no decisions in this selection");
 	else if (s.n + 1 < u->n_moe_layer)
-		snprintf(out->why, sizeof out->why, "the first %zu of %u pairs of layers: their tables fill "
-			"%zu MiB", s.n, u->n_moe_layer - 1, CROSS_BYTES >> 20);
+		snprintf(out->why, sizeof out->why, "the first %zu of %u pairs of layers: their tables "
+			"fill %zu MiB", s.n, u->n_moe_layer - 1, CROSS_BYTES >> 20);
 	status = 0;
 out:
 	cross_free(s.c, s.n);
@@ -305,7 +307,8 @@ static void vocab_figures(const struct run_info *u, const struct vocab *v, size_
 	size_t ids = 0;
 
 	for (size_t i = 0; i < v->n_kept; i++) {
-		const uint32_t *row[2] = { v->first + i * v->width + v->at[l], v->any + i * v->width + v->at[l] };
+		const uint32_t *row[2] = { v->first + i * v->width + v->at[l],
+			v->any + i * v->width + v->at[l] };
 		uint32_t n = v->decisions[i * u->n_moe_layer + l];
 
 		if (!n)
@@ -408,7 +411,8 @@ int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct v
 		snprintf(out->why, sizeof out->why, "no token id occurs %d times in this selection",
 			VOCAB_LEAST);
 	else if (v.n_kept < enough)
-		snprintf(out->why, sizeof out->why, "the %zu most frequent of %zu token ids", v.n_kept, enough);
+		snprintf(out->why, sizeof out->why, "the %zu most frequent of %zu token ids", v.n_kept,
+			enough);
 	status = 0;
 out:
 	free(v.at);
@@ -491,8 +495,8 @@ int view_stat_npmi(struct reader *r, const struct load_filter *f, struct view_ta
 	if (reader_domains(r, f->run, &d, &n, e))
 		goto out;
 	if (n < 2 || f->domain >= 0) {
-		snprintf(out->why, sizeof out->why, f->domain >= 0 ? "one domain is selected: there is nothing "
-			"to compare it with" : "the run has %zu domain%s: nothing to compare", n,
+		snprintf(out->why, sizeof out->why, f->domain >= 0 ? "one domain is selected: there is "
+			"nothing to compare it with" : "the run has %zu domain%s: nothing to compare", n,
 			n == 1 ? "" : "s");
 		status = 0;
 		goto out;
@@ -510,8 +514,8 @@ int view_stat_npmi(struct reader *r, const struct load_filter *f, struct view_ta
 	for (size_t l = 0; l < set[0].n; l++)
 		if (npmi_layer(f, d, n, set, l, out, e))
 			goto out;
-	snprintf(out->why, sizeof out->why, "the intervals take tokens as independent, which those of a "
-		"document are not: --specialisation tests by document");
+	snprintf(out->why, sizeof out->why, "the intervals take tokens as independent, which those of "
+		"a document are not: --specialisation tests by document");
 	status = 0;
 out:
 	for (size_t i = 0; i < have; i++)

@@ -1,7 +1,7 @@
 /*
- * pace.c - how long the sequences of each domain took: wall time from a sequence's begin to its end,
- * over its tokens. Where sequences share batches their times overlap, so this is the latency that
- * somebody waiting would have seen, not work.
+ * pace.c - how long the sequences of each domain took: wall time from a sequence's begin to its
+ * end, over its tokens. Where sequences share batches their times overlap, so this is the latency
+ * that somebody waiting would have seen, not work.
  */
 #include <math.h>
 #include <stdio.h>
@@ -81,7 +81,8 @@ static int read_domain(struct reader *r, int64_t run, const struct domain_info *
 	sqlite3_bind_int64(st, 1, run);
 	sqlite3_bind_int64(st, 2, d->id);
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-		double ns = (double)sqlite3_column_int64(st, 0), tokens = (double)sqlite3_column_int64(st, 1);
+		double ns = (double)sqlite3_column_int64(st, 0),
+			tokens = (double)sqlite3_column_int64(st, 1);
 
 		if (n == cap) {
 			cap = cap ? cap * 2 : 64;

@@ -66,7 +66,8 @@ int view_request_find(struct reader *r, const struct load_filter *f, int64_t id,
 
 int view_request_number(struct reader *r, int64_t run, uint64_t seq, int64_t *id, struct moe_err *e)
 {
-	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT id FROM sequence WHERE run = ? AND seq = ?", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT id FROM sequence WHERE run = ? AND "
+		"seq = ?", e);
 	int got;
 
 	*id = 0;
@@ -112,9 +113,9 @@ static void add_chunk(struct load_set *s, const struct cursor_chunk *c)
 static int find_chunks(struct reader *r, const struct load_filter *f, struct view_request *q,
 	int64_t *first, struct moe_err *e)
 {
-	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT total(n), (SELECT id FROM chunk WHERE sequence = ?1 AND "
-		"(?2 < 0 OR phase = ?2) ORDER BY pos, id LIMIT 1) FROM chunk WHERE sequence = ?1 AND "
-		"(?2 < 0 OR phase = ?2)", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT total(n), (SELECT id FROM chunk "
+		"WHERE sequence = ?1 AND (?2 < 0 OR phase = ?2) ORDER BY pos, id LIMIT 1) FROM chunk WHERE "
+		"sequence = ?1 AND (?2 < 0 OR phase = ?2)", e);
 	int got;
 
 	if (!st)

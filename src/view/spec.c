@@ -2,10 +2,11 @@
  * spec.c - does the model send different domains to different experts, and is it real?
  *
  * One pass over the decisions counts picks per document, [document][layer][expert], the parts of a
- * long document together; everything else is computed from those counts. Evidence is counted in documents, because tokens of one document
- * are alike: intervals draw whole documents with replacement inside their domain, the null permutes
- * the domain labels of whole documents. A cell (layer, domain) is `proven` only if the lower end of
- * its interval lies above the 95th percentile of what the strongest expert reaches under the null.
+ * long document together; everything else is computed from those counts. Evidence is counted in
+ * documents, because tokens of one document are alike: intervals draw whole documents with
+ * replacement inside their domain, the null permutes the domain labels of whole documents. A cell
+ * (layer, domain) is `proven` only if the lower end of its interval lies above the 95th percentile
+ * of what the strongest expert reaches under the null.
  *
  * Memory is bounded: where a run has more documents than DOC_CELLS allows, documents of the same
  * domain are put together in groups that then count as documents, which only makes the test weaker;
@@ -262,8 +263,8 @@ static int samples_init(struct samples *m, const struct docs *s, struct moe_err 
 	m->order = calloc(s->n_doc + 1, sizeof *m->order);
 	m->weight = calloc(s->n_doc * m->n_boot + 1, sizeof *m->weight);
 	m->label = calloc(s->n_doc * m->n_shuffle + 1, sizeof *m->label);
-	if (!m->boot_mi || !m->boot_rel || !m->null_mi || !m->null_rel || !m->table || !m->sub || !m->room ||
-	    !m->start || !m->order || !m->weight || !m->label)
+	if (!m->boot_mi || !m->boot_rel || !m->null_mi || !m->null_rel || !m->table || !m->sub ||
+	    !m->room || !m->start || !m->order || !m->weight || !m->label)
 		return err_nomem(e, cells * (m->n_boot + m->n_shuffle) * sizeof(double),
 			"resampled statistics");
 	for (int i = 0; i < threads; i++) {
@@ -341,7 +342,8 @@ static void observe(struct view_spec_layer *v, const double *sub, size_t n_domai
 }
 
 /* Put one layer of round b where its quantiles will be read: with the expert that was observed
- * (bootstrap) or with the strongest of the resample (null). sub is the round's table of the layer. */
+ * (bootstrap) or with the strongest of the resample (null). sub is the round's table of the
+ * layer. */
 static void keep(const struct docs *s, const struct view_spec *v, struct samples *m, size_t b,
 	int null, size_t l, const double *sub)
 {
@@ -370,7 +372,8 @@ static void add_row(uint64_t *restrict row, const uint32_t *restrict doc, size_t
 }
 
 /* The table of one layer, [n_domain][n_expert]: metrics_tabulate() of the layer's columns. Its sums
- * are of whole numbers, so neither their order nor their type matters. room [n_domain][n_expert]. */
+ * are of whole numbers, so neither their order nor their type matters. room
+ * [n_domain][n_expert]. */
 static void tabulate_layer(const struct docs *s, size_t l, size_t n_expert, const uint32_t *label,
 	const uint32_t *weight, uint64_t *room, double *sub)
 {

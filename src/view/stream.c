@@ -34,7 +34,8 @@ static int find_sequence(struct reader *r, const struct load_filter *f, int64_t 
 static int find_range(struct reader *r, struct view_stream *v, int64_t until, size_t most,
 	int64_t *first, int64_t *last, struct moe_err *e)
 {
-	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT total(n), max(pos + n) FROM chunk WHERE sequence = ?1", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT total(n), max(pos + n) FROM chunk "
+		"WHERE sequence = ?1", e);
 	int rc;
 
 	if (!st)
@@ -61,8 +62,9 @@ static double real(sqlite3_stmt *st, int col)
 static int read_tokens(struct reader *r, const struct load_filter *f, struct view_stream *v,
 	size_t most, int64_t first, int64_t last, struct moe_err *e)
 {
-	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT token, pos, phase, expert, weight, margin FROM routing "
-		"WHERE run = ?1 AND sequence = ?2 AND layer = ?3 AND rank = 0 AND pos BETWEEN ?4 AND ?5", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT token, pos, phase, expert, weight, "
+		"margin FROM routing WHERE run = ?1 AND sequence = ?2 AND layer = ?3 AND rank = 0 AND pos "
+		"BETWEEN ?4 AND ?5", e);
 	int rc;
 
 	if (!st)
@@ -99,7 +101,8 @@ static int by_pos(const void *a, const void *b)
 /* As reader_token, but prepared once: this runs twice a second. */
 static int add_text(struct reader *r, int64_t model, struct view_stream *v, struct moe_err *e)
 {
-	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT bytes FROM token WHERE model = ?1 AND id = ?2", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT bytes FROM token WHERE model = ?1 "
+		"AND id = ?2", e);
 	int rc = SQLITE_DONE;
 
 	if (!st)

@@ -38,15 +38,17 @@ static void describe(struct whatif_case *c)
 	c->n_layer = c->u->n_moe_layer;
 	for (size_t l = 0; l < c->n_layer; l++) {
 		c->k = c->u->layers[l].k > c->k ? c->u->layers[l].k : c->k;
-		c->n_expert = c->u->layers[l].n_expert > c->n_expert ? c->u->layers[l].n_expert : c->n_expert;
+		c->n_expert = c->u->layers[l].n_expert > c->n_expert ? c->u->layers[l].n_expert :
+			c->n_expert;
 	}
 	c->full = !strcmp(c->u->detail, "full");
 	c->weights = strcmp(c->u->weights, "none") != 0;
 	c->workers = scan_threads(c->o->threads);
 }
 
-int whatif_answer(const struct whatif_kind *kind, void *s, struct reader *r, const struct load_filter *f,
-	const struct whatif_opt *o, char *why, size_t size, struct moe_err *e)
+int whatif_answer(const struct whatif_kind *kind, void *s, struct reader *r,
+	const struct load_filter *f, const struct whatif_opt *o, char *why, size_t size,
+	struct moe_err *e)
 {
 	struct whatif_case c = { .r = r, .f = f, .o = o, .why = why, .why_size = size };
 	struct walk_opt w = { .batch = o->batch, .want = kind->want, .threads = o->threads };

@@ -67,7 +67,8 @@ static void block(void *ctx, const struct scan_block *b)
 	}
 }
 
-/* The ids that are kept: all that occur often enough, or the first of these if there are very many. */
+/* The ids that are kept: all that occur often enough, or the first of these if there are very
+ * many. */
 static int choose(struct words *w, size_t most, struct moe_err *e)
 {
 	w->slot = malloc((w->n_id + 1) * sizeof *w->slot);

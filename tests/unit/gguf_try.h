@@ -21,7 +21,8 @@ static inline struct gguf *open_copy(const uint8_t *p, size_t n, uint8_t **copy,
 	return gguf_open_memory(*copy, n, "test.gguf", e);
 }
 
-/* The file must be refused within 100 ms with a message that has all of `parts` ("a|b"). Frees b. */
+/* The file must be refused within 100 ms with a message that has all of `parts` ("a|b").
+ * Frees b. */
 static inline void refused(struct bytes *b, const char *parts)
 {
 	char part[128];

@@ -18,7 +18,12 @@ struct vec {
 	uint32_t n_tok, n_vocab, n_layer, n_expert, k, n_moe;
 	int32_t *tokens;
 	float *logits;
-	struct vec_layer { uint32_t layer; float *logits; int32_t *experts; float *weights, *margin; } *layer;
+	struct vec_layer {
+		uint32_t layer;
+		float *logits;
+		int32_t *experts;
+		float *weights, *margin;
+	} *layer;
 	unsigned char *file;
 };
 
@@ -59,11 +64,14 @@ static inline void vec_free(struct vec *v)
 	free(v->file);
 }
 
-/* Every vector file of tests/data/models, with the largest difference of the logits that is allowed:
- * weights of F32 to single precision, quantised ones to the sums over more and larger numbers. */
+/* Every vector file of tests/data/models, with the largest difference of the logits that is
+ * allowed: weights of F32 to single precision, quantised ones to the sums over more and larger
+ * numbers. */
 static const struct of { const char *name; double within; } vectors[] __attribute__((unused)) = {
-	{ "llama", 1e-4 }, { "mixtral", 1e-4 }, { "olmoe", 1e-4 }, { "qwen2moe", 1e-4 }, { "qwen3moe", 1e-4 },
-	{ "deepseek2", 1e-4 }, { "deepseek2-lite", 1e-4 }, { "deepseek2-r1", 1e-4 }, { "deepseek2-v2", 1e-4 },
+	{ "llama", 1e-4 }, { "mixtral", 1e-4 }, { "olmoe", 1e-4 }, { "qwen2moe", 1e-4 },
+	{ "qwen3moe", 1e-4 },
+	{ "deepseek2", 1e-4 }, { "deepseek2-lite", 1e-4 }, { "deepseek2-r1", 1e-4 },
+	{ "deepseek2-v2", 1e-4 },
 	{ "gpt-oss", 1e-4 }, { "gpt-oss-yarn", 1e-4 }, { "granitemoe", 1e-4 }, { "phimoe", 1e-4 },
 	{ "phimoe-long", 1e-4 }, { "dbrx", 1e-4 }, { "glm4moe", 1e-4 }, { "glm4moe-air", 1e-4 },
 	{ "ernie4_5-moe", 1e-4 }, { "llama4", 1e-4 }, { "llama4-128", 1e-4 }, { "arctic", 1e-4 },
@@ -71,7 +79,8 @@ static const struct of { const char *name; double within; } vectors[] __attribut
 	{ "deepseek", 1e-4 }, { "hunyuan-moe", 1e-4 }, { "dots1", 1e-4 }, { "minimax-m2", 1e-4 },
 	{ "llama3", 1e-4 }, { "llama-linear", 1e-4 }, { "mistral3", 1e-4 }, { "qwen2", 1e-4 },
 	{ "qwen3", 1e-4 }, { "phi3", 1e-4 }, { "gemma", 1e-4 }, { "gemma2", 1e-4 }, { "gemma3", 1e-4 },
-	{ "granite", 1e-4 }, { "granite-nope", 1e-4 }, { "granite-layers", 1e-4 }, { "qwen3vlmoe", 1e-4 },
+	{ "granite", 1e-4 }, { "granite-nope", 1e-4 }, { "granite-layers", 1e-4 },
+	{ "qwen3vlmoe", 1e-4 },
 	{ "deepseek2-temperature", 1e-4 }, { "mistral4", 1e-4 },
 	{ "quant", 1e-3 }, { "lowbit", 1e-3 }, { "balanced", 1e-3 }, { "collapsed", 1e-3 },
 };
@@ -147,8 +156,8 @@ static inline void got_free(struct got *g)
 }
 
 /* Run the tokens; the last n_decode of them one at a time. */
-static inline void run(const struct model *m, const struct vec *v, struct got *g, struct session_opt opt,
-	uint32_t n_decode)
+static inline void run(const struct model *m, const struct vec *v, struct got *g,
+	struct session_opt opt, uint32_t n_decode)
 {
 	struct moe_hook h = { .name = "test", .ctx = g, .route = on_route, .batch_end = on_batch };
 	struct session_want want = { 1, on_logits, g };
@@ -192,7 +201,8 @@ static inline double apart(const float *a, const float *b, size_t n)
 }
 
 /* within: of the logits. Experts in rank order, except where two are as good as equal. */
-static inline void compare(const struct vec *v, const struct got *g, const char *name, double within)
+static inline void compare(const struct vec *v, const struct got *g, const char *name,
+	double within)
 {
 	size_t n = (size_t)v->n_tok * v->n_vocab;
 	double scale = rms(v->logits, n), worst = apart(g->logits, v->logits, n);
@@ -214,10 +224,11 @@ static inline void compare(const struct vec *v, const struct got *g, const char 
 			for (uint32_t r = 0; r < v->k; r++) {
 				float w = g->weights[at * v->k + r], want = l->weights[t * v->k + r];
 
-				if (g->experts[at * v->k + r] != l->experts[t * v->k + r] || !(fabsf(w - want) < within))
-					fail_msg("%s layer %u token %u rank %u: expert %u weight %g, expected %d %g", name,
-						l->layer, t, r, g->experts[at * v->k + r], (double)w, l->experts[t * v->k + r],
-						(double)want);
+				if (g->experts[at * v->k + r] != l->experts[t * v->k + r] ||
+				    !(fabsf(w - want) < within))
+					fail_msg("%s layer %u token %u rank %u: expert %u weight %g, expected %d %g",
+						name, l->layer, t, r, g->experts[at * v->k + r], (double)w,
+						l->experts[t * v->k + r], (double)want);
 			}
 		}
 	}
@@ -240,7 +251,8 @@ static inline struct gguf *open_model(const char *name, struct model **m)
 	char path[256];
 
 	snprintf(path, sizeof path, "%s/%s.gguf",
-		!strcmp(name, "balanced") || !strcmp(name, "collapsed") ? "models" : "tests/data/models", name);
+		!strcmp(name, "balanced") || !strcmp(name, "collapsed") ? "models" : "tests/data/models",
+		name);
 	return open_file(path, m);
 }
 

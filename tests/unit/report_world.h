@@ -1,6 +1,6 @@
 /*
- * report_world.h - databases written through the public writer, as an engine would: struct world says of
- * what shape. Routing follows a rule, so that tests can count again what a view says.
+ * report_world.h - databases written through the public writer, as an engine would: struct world
+ * says of what shape. Routing follows a rule, so that tests can count again what a view says.
  */
 #ifndef REPORT_WORLD_H
 #define REPORT_WORLD_H

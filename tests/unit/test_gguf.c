@@ -1,6 +1,6 @@
 /*
- * test_gguf.c - the GGUF reader against files that are built here byte by byte, so that no writer of
- * ours can share a mistake with it: what is read, every cut, every byte changed, size and time.
+ * test_gguf.c - the GGUF reader against files that are built here byte by byte, so that no writer
+ * of ours can share a mistake with it: what is read, every cut, every byte changed, size and time.
  */
 #include <fcntl.h>
 #include <glob.h>
@@ -252,8 +252,8 @@ static void test_every_truncation(void **state)
 	must_open(&b);
 }
 
-/* Any byte changed to any of some values, and any aligned 8 bytes to extreme numbers: no crash. What
- * is still accepted must have its tensors inside. */
+/* Any byte changed to any of some values, and any aligned 8 bytes to extreme numbers: no crash.
+ * What is still accepted must have its tensors inside. */
 static void test_every_byte_changed(void **state)
 {
 	static const uint64_t extreme[] = { UINT64_MAX, 1ull << 63, INT64_MAX, UINT32_MAX, 0x7fffffff,
@@ -355,8 +355,8 @@ static void test_long_string_array(void **state)
 }
 
 /* The claim is file size + 64 MiB: under a limit of the file's mapping, that, and what the process
- * had before, the largest index must still open. Address space stands for memory; sanitizers reserve
- * terabytes of it, so they skip this. */
+ * had before, the largest index must still open. Address space stands for memory; sanitizers
+ * reserve terabytes of it, so they skip this. */
 static void test_memory(void **state)
 {
 	struct bytes b = { 0 };
@@ -377,7 +377,8 @@ static void test_memory(void **state)
 	for (i = 0; i < 400000; i++)
 		put_str(&b, "");
 	for (i = 0; i < GGUF_MAX_TENSORS; i++) { /* a long name, as real ones are at most */
-		snprintf(name, sizeof name, "blk.%zu.a_name_of_sixty_three_bytes_in_all_as_real_ones_may_have", i);
+		snprintf(name, sizeof name, "blk.%zu.a_name_of_sixty_three_bytes_in_all_as_real_ones_"
+			"may_have", i);
 		name[63] = 0;
 		tensor(&b, name, 8, 1, QT_F32, 32 * i);
 	}

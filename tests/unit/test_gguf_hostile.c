@@ -38,7 +38,8 @@ static void test_magic_and_version(void **state)
 
 static void test_counts(void **state)
 {
-	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, 0x7fffffff, 0xffffffff, 65537, 262145, 30 };
+	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, 0x7fffffff, 0xffffffff,
+		65537, 262145, 30 };
 	struct bytes b = { 0 };
 	char want[64];
 	size_t i;
@@ -67,8 +68,8 @@ static void test_counts(void **state)
 
 static void test_string_lengths(void **state)
 {
-	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, (1ull << 63) - 1, 0xffffffff, 0x7fffffff,
-		(16u << 20) + 1, 1000 };
+	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, (1ull << 63) - 1, 0xffffffff,
+		0x7fffffff, (16u << 20) + 1, 1000 };
 	struct bytes b = { 0 };
 	size_t i;
 
@@ -99,8 +100,8 @@ static void test_string_lengths(void **state)
 
 static void test_array_counts(void **state)
 {
-	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, 1ull << 62, (1ull << 61) + 1, 0xffffffff,
-		1000 };
+	static const uint64_t bad[] = { UINT64_MAX, 1ull << 63, 1ull << 62, (1ull << 61) + 1,
+		0xffffffff, 1000 };
 	struct bytes b = { 0 };
 	uint32_t kind;
 	size_t i;
@@ -252,8 +253,8 @@ static void test_alignment(void **state)
 static void test_dimensions(void **state)
 {
 	static const uint32_t counts[] = { 0, 5, 6, 0x7fffffff, 0xffffffff };
-	static const uint64_t sizes[] = { 0, 1ull << 31, (1ull << 31) + 32, (1ull << 32) + 32, 1ull << 63,
-		UINT64_MAX };
+	static const uint64_t sizes[] = { 0, 1ull << 31, (1ull << 31) + 32, (1ull << 32) + 32,
+		1ull << 63, UINT64_MAX };
 	struct bytes b = { 0 };
 	size_t i, k;
 

@@ -1,7 +1,7 @@
 /*
  * test_model.c - the engine against the independent NumPy forward (model_run.h) for a model of each
- * architecture row and of each quantisation; then the same bits for any thread count, batch size and
- * kernel row; adapters, rounded caches, what is said of a model.
+ * architecture row and of each quantisation; then the same bits for any thread count, batch size
+ * and kernel row; adapters, rounded caches, what is said of a model.
  */
 #include "model_run.h"
 
@@ -271,7 +271,8 @@ int main(void)
 
 	for (int i = 0; i < N; i++) {
 		tests[i] = (struct CMUnitTest){ vectors[i].name, agrees, NULL, NULL, (void *)&vectors[i] };
-		tests[N + i] = (struct CMUnitTest){ "same bits", same_bits, NULL, NULL, (void *)&vectors[i] };
+		tests[N + i] = (struct CMUnitTest){ "same bits", same_bits, NULL, NULL,
+			(void *)&vectors[i] };
 	}
 	memcpy(tests + 2 * N, others, sizeof others);
 	return cmocka_run_group_tests(tests, NULL, NULL);

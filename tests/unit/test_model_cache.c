@@ -1,12 +1,13 @@
 /*
- * test_model_cache.c - the expert cache: the same bits as without it, hits as a plain LRU counts them, a
- * file that is cut under it, sizes that cannot be.
+ * test_model_cache.c - the expert cache: the same bits as without it, hits as a plain LRU counts
+ * them, a file that is cut under it, sizes that cannot be.
  */
 #include "model_run.h"
 
-/* However small the cache and whatever its policy: the bits of a session without one, and counts that
- * the choices explain. */
-static void cached(const char *name, struct session_cache c, uint32_t batch, const struct got *plain,
+/* However small the cache and whatever its policy: the bits of a session without one, and counts
+ * that the choices explain. */
+static void cached(const char *name, struct session_cache c, uint32_t batch,
+const struct got *plain,
 	const struct vec *v, const struct model *m)
 {
 	struct session_opt opt = { .n_threads = 2, .n_batch = batch, .cache = &c };
@@ -15,8 +16,8 @@ static void cached(const char *name, struct session_cache c, uint32_t batch, con
 
 	run(m, v, &g, opt, 6);
 	if (memcmp(plain->logits, g.logits, 4ul * v->n_tok * v->n_vocab))
-		fail_msg("%s: another result with a cache of %g %%, policy %d, batch %u", name, c.percent, c.policy,
-			batch);
+		fail_msg("%s: another result with a cache of %g %%, policy %d, batch %u", name, c.percent,
+			c.policy, batch);
 	assert_memory_equal(plain->experts, g.experts, cells * v->k * 2);
 	assert_memory_equal(plain->weights, g.weights, cells * v->k * 4);
 	got_free(&g);
@@ -54,10 +55,10 @@ static void a_cache_gives_the_same_bits(void **state)
 	}
 }
 
-/* Experts of 3 x 8 held: what a least-recently-used cache of `slots` does with a token's experts at a
- * layer, told in sets. used[id]: when, 0 = not held; experts of one moment go by their id. */
-static uint32_t lru_hits(uint32_t used[24], uint32_t slots, uint32_t layer, const int32_t *experts, uint32_t k,
-	uint32_t now)
+/* Experts of 3 x 8 held: what a least-recently-used cache of `slots` does with a token's experts at
+ * a layer, told in sets. used[id]: when, 0 = not held; experts of one moment go by their id. */
+static uint32_t lru_hits(uint32_t used[24], uint32_t slots, uint32_t layer, const int32_t *experts,
+	uint32_t k, uint32_t now)
 {
 	uint32_t hits = 0, held, old;
 
@@ -96,7 +97,8 @@ static void hits_are_counted(void **state)
 	(void)state;
 	ok_or_fail(s != NULL, &e);
 	vec_load("qwen2moe", &v);
-	ok_or_fail(!session_begin(s, &info, &e) && !session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), &e);
+	ok_or_fail(!session_begin(s, &info, &e) &&
+		!session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), &e);
 	for (uint32_t t = 0; t < v.n_tok; t++)
 		for (uint32_t l = 0; l < 3; l++)
 			hits += lru_hits(used, SLOTS, l, v.layer[l].experts + t * v.k, v.k, t * 3 + l + 1);
@@ -115,7 +117,8 @@ static void hits_are_counted(void **state)
 	gguf_close(f);
 }
 
-/* A file that is cut behind the session's back: an error that says so, whenever it is met, and no hang. */
+/* A file that is cut behind the session's back: an error that says so, whenever it is met,
+ * and no hang. */
 static void a_cut_file_is_an_error(void **state)
 {
 	static const char path[] = "/tmp/moescope-test-cut.gguf";
@@ -140,7 +143,8 @@ static void a_cut_file_is_an_error(void **state)
 	ok_or_fail(s != NULL, &e);
 	vec_load("qwen3moe", &v);
 	/* what lies behind the last layer's experts is not needed without logits */
-	assert_int_equal(truncate(path, (off_t)(gguf_tensor_find(f, "blk.2.ffn_down_exps.weight")->offset + 100)), 0);
+	assert_int_equal(truncate(path,
+		(off_t)(gguf_tensor_find(f, "blk.2.ffn_down_exps.weight")->offset + 100)), 0);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(session_begin(s, &info, &e), 0);
 		assert_int_equal(session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), -1);
@@ -164,7 +168,8 @@ static void impossible_caches_are_refused(void **state)
 
 	(void)state;
 	assert_null(session_new(m, &opt, &e));
-	assert_string_equal(e.msg, "an expert cache of 100 bytes: one expert takes 12288, all 24 of them 294912");
+	assert_string_equal(e.msg, "an expert cache of 100 bytes: one expert takes 12288, all 24 of "
+		"them 294912");
 	assert_null(session_new(dense, &opt, &e));
 	assert_string_equal(e.msg, "an expert cache for a model without experts");
 	model_close(m);

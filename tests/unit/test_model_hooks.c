@@ -7,7 +7,8 @@
 
 /* ---- hooks ---- */
 
-static int mask_expert(void *ctx, int layer, uint64_t seq, uint32_t pos, int32_t token, float *logits,
+static int mask_expert(void *ctx, int layer, uint64_t seq, uint32_t pos, int32_t token,
+float *logits,
 	int n, struct moe_err *e)
 {
 	(void)layer, (void)seq, (void)pos, (void)token, (void)e;
@@ -116,8 +117,9 @@ static void a_failing_hook_stops_the_engine(void **state)
 
 struct watch { const struct session *s; uint32_t keep, within; int seen, edited; };
 
-/* The rule of aware.h, told over sets: of the logits' ranking (softmax keeps it) the best `keep`, then
- * held ones up to `within`, then the best of the others. Nothing was read yet for this layer. */
+/* The rule of aware.h, told over sets: of the logits' ranking (softmax keeps it) the best `keep`,
+ * then held ones up to `within`, then the best of the others. Nothing was read yet for this
+ * layer. */
 static int check_aware(void *ctx, const struct moe_route_view *v, struct moe_err *e)
 {
 	struct watch *w = ctx;
@@ -179,7 +181,8 @@ static void aware_routing_follows_its_rule(void **state)
 		struct moe_seq_info info = { 0 };
 		uint64_t seen, changed;
 
-		ok_or_fail(a && !session_add_hook(s, aware_hook(a), &e) && !session_add_hook(s, &watch, &e), &e);
+		ok_or_fail(a && !session_add_hook(s, aware_hook(a), &e) && !session_add_hook(s, &watch, &e),
+			&e);
 		ok_or_fail(!session_begin(s, &info, &e), &e);
 		ok_or_fail(!session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), &e);
 		aware_counts(a, &seen, &changed);
@@ -202,7 +205,8 @@ static void aware_routing_follows_its_rule(void **state)
 		opt.cache = &c;
 		s = session_new(m, &opt, &e);
 		assert_null(aware_new(s, m, 2, 4, &e));
-		assert_non_null(strstr(e.msg, "of top-2 of 8 experts, keep may be 0 to 1, the rank 2 to 8"));
+		assert_non_null(strstr(e.msg,
+			"of top-2 of 8 experts, keep may be 0 to 1, the rank 2 to 8"));
 		assert_null(aware_new(s, m, 0, 9, &e));
 		session_free(s);
 	}

@@ -1,6 +1,6 @@
 /*
- * test_model_refuse.c - adapters, models and input that cannot be: each is refused with a message that
- * names what is wrong and the numbers. Keys one by one: test_model_keys.c.
+ * test_model_refuse.c - adapters, models and input that cannot be: each is refused with a message
+ * that names what is wrong and the numbers. Keys one by one: test_model_keys.c.
  */
 #include "model_run.h"
 
@@ -8,7 +8,8 @@
 
 /* plain.gguf with n_put bytes written `skip` behind the first `find` is refused by the model, with
  * `want`. */
-static void bad_adapter(const char *model, const char *find, size_t skip, const void *put, size_t n_put,
+static void bad_adapter(const char *model, const char *find, size_t skip, const void *put,
+size_t n_put,
 	const char *want)
 {
 	size_t len, n = strlen(find), at;
@@ -41,9 +42,11 @@ static void bad_renamed(const char *model, const char *find, const char *put, co
 static void bad_adapters_are_refused(void **state)
 {
 	(void)state;
-	bad_renamed("qwen2moe", "general.type", "general.tYpe", "key general.type is missing: not an adapter");
+	bad_renamed("qwen2moe", "general.type", "general.tYpe", "key general.type is missing: not an "
+		"adapter");
 	bad_renamed("qwen2moe", "lora", "xora", "adapter.type");
-	bad_renamed("qwen3moe", "lora", "lora", "general.architecture is 'qwen2moe', expected 'qwen3moe'");
+	bad_renamed("qwen3moe", "lora", "lora", "general.architecture is 'qwen2moe', expected "
+		"'qwen3moe'");
 	bad_renamed("qwen2moe", "blk.0.attn_q.weight.lora_a", "blk.9.attn_q.weight.lora_a",
 		"blk.9.attn_q.weight.lora_a has no lora_b");
 	bad_renamed("qwen2moe", "blk.0.attn_q.weight.lora_b", "blk.9.attn_q.weight.lora_b",
@@ -58,7 +61,8 @@ static void bad_adapters_are_refused(void **state)
 		"blk.0.attn_q.weight.lora_b: dimension 1 is 32, the model's tensor has 64");
 	bad_adapter("qwen2moe", "blk.0.ffn_up_exps.weight.lora_a", 31 + 20, "\1", 1,
 		"lora_a: dimension 2 is 1, the model's tensor has 8");
-	bad_adapter("qwen2moe", "adapter.lora.alpha", 18 + 4, "\0\0\200\177", 4, "adapter.lora.alpha = inf");
+	bad_adapter("qwen2moe", "adapter.lora.alpha", 18 + 4, "\0\0\200\177", 4,
+		"adapter.lora.alpha = inf");
 }
 
 /* ---- input and models ---- */
@@ -94,8 +98,8 @@ static void bad_input_is_refused(void **state)
 	gguf_close(f);
 }
 
-/* The model file with `put` written `skip` bytes after the first `find` must be refused, with `want`
- * in the message. */
+/* The model file with `put` written `skip` bytes after the first `find` must be refused, with
+ * `want` in the message. */
 static void patched_model(const char *model, const char *find, size_t skip, const void *put,
 	size_t n_put, const char *want)
 {
@@ -135,13 +139,15 @@ static void patched_u32(const char *key, uint32_t value, const char *want)
 static void impossible_models_are_refused(void **state)
 {
 	(void)state;
-	patched("qwen3moe", 0, "qwen9moe", 8, "'qwen9moe' is not supported; supported are llama, olmoe");
+	patched("qwen3moe", 0, "qwen9moe", 8,
+		"'qwen9moe' is not supported; supported are llama, olmoe");
 	patched_u32("qwen3moe.block_count", 0, "block_count = 0");
 	patched_u32("qwen3moe.block_count", 513, "block_count = 513");
 	patched_u32("qwen3moe.block_count", 0xffffffff, "block_count = 4294967295");
 	patched_u32("qwen3moe.block_count", 4, "blk.3.attn_norm.weight is missing");
 	patched_u32("qwen3moe.block_count", 2, "tensor blk.2.");
-	patched_u32("qwen3moe.block_count", 2, "is not part of architecture qwen3moe (12 of 38 tensors");
+	patched_u32("qwen3moe.block_count", 2,
+		"is not part of architecture qwen3moe (12 of 38 tensors");
 	patched_u32("qwen3moe.expert_count", 0, "expert_count is missing or 0");
 	patched_u32("qwen3moe.expert_count", 9, "the hyperparameters say 9");
 	patched_u32("qwen3moe.expert_used_count", 0, "expert_used_count 0");
@@ -166,9 +172,10 @@ static void impossible_blocks_are_refused(void **state)
 {
 	(void)state;
 	refused("deepseek2", "attention.kv_lora_rank", 0, "kv_lora_rank = 0");
-	refused("deepseek2", "attention.kv_lora_rank", 17, "attn_kv_a_mqa.weight: dimension 1 is 24, the "
-		"hyperparameters say 25");
-	refused("deepseek2", "attention.key_length_mla", 0, "key_length_mla (0) and value_length_mla (12)");
+	refused("deepseek2", "attention.kv_lora_rank", 17, "attn_kv_a_mqa.weight: dimension 1 is 24, "
+		"the hyperparameters say 25");
+	refused("deepseek2", "attention.key_length_mla", 0, "key_length_mla (0) and value_length_mla "
+		"(12)");
 	refused("deepseek2", "attention.key_length_mla", 8, "rope.dimension_count 8: must be below");
 	refused("deepseek2", "attention.value_length_mla", 13, "attn_v_b.weight: dimension 1 is 12");
 	refused("deepseek2", "attention.q_lora_rank", 25, "attn_q_a.weight: dimension 1 is 24");
@@ -187,18 +194,22 @@ static void impossible_blocks_are_refused(void **state)
 	refused("glm4moe", "nextn_predict_layers", 0, "blk.3.nextn.");
 	refused("glm4moe", "nextn_predict_layers", 0, "is not part of architecture glm4moe (4 of 78");
 	refused("gpt-oss", "attention.sliding_window", 0, "attention.sliding_window is missing or 0");
-	patched_model("gpt-oss", "blk.1.attn_sinks", 0, "blk.1.attn_stink", 16, "attn_sinks.weight is missing");
-	patched_model("gpt-oss", "blk.2.ffn_down_exps.bias", 20, "boss", 4, "ffn_down_exps.bias is missing");
-	patched_model("gpt-oss-yarn", "rope.scaling.type", 17 + 12, "warn", 4, "rope.scaling.type = 'warn' is not supported; "
-		"supported are none, linear, yarn, longrope");
+	patched_model("gpt-oss", "blk.1.attn_sinks", 0, "blk.1.attn_stink", 16,
+		"attn_sinks.weight is missing");
+	patched_model("gpt-oss", "blk.2.ffn_down_exps.bias", 20, "boss", 4, "ffn_down_exps.bias is "
+		"missing");
+	patched_model("gpt-oss-yarn", "rope.scaling.type", 17 + 12, "warn", 4,
+		"rope.scaling.type = 'warn' is not supported; supported are none, linear, yarn, longrope");
 	refused_f32("gpt-oss-yarn", "rope.scaling.factor", INFINITY, "rope.scaling.factor = inf");
-	patched_model("minimax-m2", "blk.1.exp_probs_b", 0, "blk.1.exp_probs_c", 17, "exp_probs_b.bias is missing");
+	patched_model("minimax-m2", "blk.1.exp_probs_b", 0, "blk.1.exp_probs_c", 17,
+		"exp_probs_b.bias is missing");
 	refused_f32("granitemoe", "logit_scale", 0, "logit_scale = 0");
 	refused_f32("grok", "attn_logit_softcapping", 0, "attn_logit_softcapping = 0");
 	refused("qwen2", "feed_forward_length", 0, "feed_forward_length is missing or 0");
 	/* one number for each layer: u32 kind, u64 count, then the values */
 	refused("granite-layers", "block_count", 2, "head_count has 3 values for 2 layers");
-	patched_model("granite-layers", "attention.head_count", 20 + 16, "\0", 1, "head_count = 0 in layer 0");
+	patched_model("granite-layers", "attention.head_count", 20 + 16, "\0", 1,
+		"head_count = 0 in layer 0");
 	patched_model("granite-layers", "feed_forward_length", 19 + 16, "\120\0\0\0\121", 5,
 		"blk.1.ffn_gate.weight: dimension 1 is 80, the hyperparameters say 81");
 	patched_model("qwen3vlmoe", "rope.dimension_sections", 23 + 16, "\5", 1, "9 pairs of 8");

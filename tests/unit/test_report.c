@@ -513,8 +513,8 @@ static void test_figures_are_the_views(void **state)
 	remove_db(db_path);
 }
 
-/* Every sequence of the i-th domain is made to take i + 1 ms per token; the page says so, in words, in the
- * table and, where there is gnuplot, in a picture. */
+/* Every sequence of the i-th domain is made to take i + 1 ms per token; the page says so, in words,
+ * in the table and, where there is gnuplot, in a picture. */
 static void test_latency_by_domain(void **state)
 {
 	static const char *const names[] = { "c code", "law", "medical" };
@@ -528,16 +528,16 @@ static void test_latency_by_domain(void **state)
 	(void)state;
 	write_db(db_path, &w);
 	assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, "UPDATE sequence SET ended = started + 1000000 * (domain + 1) * "
-		"(n_prompt + n_generated)", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "UPDATE sequence SET ended = started + 1000000 * (domain + "
+		"1) * (n_prompt + n_generated)", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(db);
 	page_of_db(db_path, pictures, &d, &b);
 	keep("latency", &b);
 	fig = strstr(b.data, "<figure id=\"fig-latency\">");
 	assert_non_null(fig);
 	end = strstr(fig, "</figure>");
-	assert_non_null(strstr(fig, "The slowest domain is medical with 4 ms per token of its median sequence, "
-		"the fastest c code with 2 ms"));
+	assert_non_null(strstr(fig, "The slowest domain is medical with 4 ms per token of its median "
+		"sequence, the fastest c code with 2 ms"));
 	row = strstr(fig, "<td class=\"l\">law</td><td>4</td><td>160</td><td>3.000</td><td>3.000</td>"
 		"<td>3.000</td><td>3.000</td>");
 	assert_true(row && row < end);
@@ -640,8 +640,9 @@ static void test_markdown(void **state)
 		{ "<p># no head</p><p>- no list</p><p>3. no list</p>",
 			"\\# no head\n\n\\- no list\n\n3\\. no list\n" },
 		{ "<p><code>a`b</code></p>", "``a`b``\n" },
-		{ "<table><thead><tr><th class=\"l\">a</th><th>b</th></tr></thead><tbody><tr><td class=\"l\">"
-			"x|y</td><td>2</td></tr></tbody></table>", "| a | b |\n|:--|--:|\n| x\\|y | 2 |\n" },
+		{ "<table><thead><tr><th class=\"l\">a</th><th>b</th></tr></thead><tbody><tr><td "
+			"class=\"l\">x|y</td><td>2</td></tr></tbody></table>", "| a | b |\n|:--|--:|\n| x\\|y "
+			"| 2 |\n" },
 		{ "<svg viewBox=\"0\"><text>t</text></svg><p>p</p>", "p\n" },
 		{ "<p><a download=\"x\" href=\"data:,\">s</a></p><p>q</p>", "q\n" },
 		{ "<pre>a\n```\nb</pre>", "````\na\n```\nb\n````\n" },

@@ -1,6 +1,6 @@
 /*
- * test_report_view.c - the views behind the report, counted again from the rule that routing follows in
- * report_world.h; figures beside a baseline's, and their noise worked out by hand.
+ * test_report_view.c - the views behind the report, counted again from the rule that routing
+ * follows in report_world.h; figures beside a baseline's, and their noise worked out by hand.
  */
 #include <math.h>
 
@@ -56,7 +56,8 @@ static void test_words(void **state)
 		for (unsigned k = 0; k < W_E; k++)
 			all[k] += picks_of(x, k);
 	for (size_t i = 0; i < t.n_row; i++) {
-		unsigned token = (unsigned)report_at(&t, i, "token"), x = (unsigned)report_at(&t, i, "expert");
+		unsigned token = (unsigned)report_at(&t, i, "token"),
+			x = (unsigned)report_at(&t, i, "expert");
 		double p = (double)all[x] / (W_DOC * W_TOK), n = picks_of(token, x);
 		double gain = n * log(n / W_DOC / p), best = 0;
 
@@ -112,7 +113,8 @@ static void test_spread(void **state)
 	assert_int_equal(view_spread(r, &f, &t, &e), 0);
 	assert_true(report_at(&t, 0, "tokens") == 4 * W_TOK);
 	view_table_free(&t);
-	f.every = 0, f.half = 0, f.most = 100; /* a document's chunk has at most 48 tokens: three of them */
+	/* a document's chunk has at most 48 tokens: three of them */
+	f.every = 0, f.half = 0, f.most = 100;
 	assert_int_equal(view_spread(r, &f, &t, &e), 0);
 	assert_in_range((unsigned)report_at(&t, 0, "tokens"), 100, 100 + 128);
 	view_table_free(&t);
@@ -132,18 +134,23 @@ static void locality_rows(struct view_table *t, const double (*v)[2], size_t n)
 	for (size_t i = 0; i < n; i++) {
 		t->cells[i * 3] = (struct view_cell){ .set = 1, .i = (int64_t)i };
 		for (int k = 0; k < 2; k++)
-			t->cells[i * 3 + 1 + (size_t)k] = (struct view_cell){ .set = !isnan(v[i][k]), .r = v[i][k] };
+			t->cells[i * 3 + 1 + (size_t)k] = (struct view_cell){ .set = !isnan(v[i][k]),
+				.r = v[i][k] };
 	}
 }
 
 /* Noise from halves, worked out by hand. `first`: squared differences of the halves over four are
- * (.04^2 + .02^2)/4 = .0005 and (.02^2 + 0)/4 = .0001, their mean .0003, its root .017321; four degrees of freedom,
- * t = 2.776: 4.8 %. The changes are +10 % and 0. `overlap` has halves that never differ: not tested. */
+ * (.04^2 + .02^2)/4 = .0005 and (.02^2 + 0)/4 = .0001, their mean .0003, its root .017321; four
+ * degrees of freedom, t = 2.776: 4.8 %. The changes are +10 % and 0. `overlap` has halves that
+ * never differ: not tested. */
 static void test_beside(void **state)
 {
-	static const double a[2][2] = { { .50, .2 }, { .40, .2 } }, b[2][2] = { { .60, .3 }, { .40, .3 } };
-	static const double a1[2][2] = { { .48, .2 }, { .39, .2 } }, a2[2][2] = { { .52, .2 }, { .41, .2 } };
-	static const double b1[2][2] = { { .59, .3 }, { .40, .3 } }, b2[2][2] = { { .61, .3 }, { .40, .3 } };
+	static const double a[2][2] = { { .50, .2 }, { .40, .2 } },
+		b[2][2] = { { .60, .3 }, { .40, .3 } };
+	static const double a1[2][2] = { { .48, .2 }, { .39, .2 } },
+		a2[2][2] = { { .52, .2 }, { .41, .2 } };
+	static const double b1[2][2] = { { .59, .3 }, { .40, .3 } },
+		b2[2][2] = { { .61, .3 }, { .40, .3 } };
 	static struct report_data d;
 	struct report_page p = { .d = &d };
 	struct buf out;
@@ -163,7 +170,8 @@ static void test_beside(void **state)
 	locality_rows(&d.base.half[1][1][REPORT_LOCALITY], b2, 2);
 	report_beside(&p, "neighbours");
 	assert_non_null(strstr(out.data, "1 of 2 moved more than noise, which stays within ±4.8"));
-	assert_non_null(strstr(out.data, "2 figures beside the baseline; whether they moved more than noise was not"));
+	assert_non_null(strstr(out.data, "2 figures beside the baseline; whether they moved more than "
+		"noise was not"));
 	assert_non_null(strstr(out.data, "<b>more than noise</b>"));
 	assert_non_null(strstr(out.data, "within noise"));
 	buf_clear(&out);
@@ -189,8 +197,8 @@ static void test_pace_and_course(void **state)
 	reader_close(r);
 	/* document i of a domain (0..9) takes (i + 1) * 48 ms: 1 .. 10 ms a token */
 	assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, "UPDATE sequence SET started = 0, ended = ((seq - 1) / 3 + 1) * "
-		"48000000", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "UPDATE sequence SET started = 0, ended = ((seq - 1) / 3 + "
+		"1) * 48000000", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(db);
 	r = reader_open(db_path, &e);
 	assert_non_null(r);
@@ -209,9 +217,9 @@ static void test_pace_and_course(void **state)
 	reader_close(r);
 	/* the same load again in bucket 3: two windows, each the whole's figures */
 	assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, "UPDATE load SET bucket = 0; INSERT INTO load SELECT run, domain, "
-		"phase, 3, layer, tokens, counts, weights, probs, lse2, entropy, confidence, margin, n_margin, "
-		"n_nan, n_edited FROM load", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "UPDATE load SET bucket = 0; INSERT INTO load SELECT run, "
+		"domain, phase, 3, layer, tokens, counts, weights, probs, lse2, entropy, confidence, "
+		"margin, n_margin, n_nan, n_edited FROM load", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(db);
 	r = reader_open(db_path, &e);
 	assert_non_null(r);

@@ -1,6 +1,6 @@
 /*
- * test_trace.c - the writer, from the hook to SQL: every level of detail, a lock, a second writer, a
- * full disk, an engine that breaks off or breaks the contract.
+ * test_trace.c - the writer, from the hook to SQL: every level of detail, a lock, a second writer,
+ * a full disk, an engine that breaks off or breaks the contract.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -233,7 +233,8 @@ static void test_second_writer(void **state)
 /* Settings of a run, and its cache's figures summed over batches, by phase. */
 static void test_settings_and_cache(void **state)
 {
-	static const struct moe_setting set[] = { { "kv type", "f16" }, { "adapter 1", "0.5 ab x.gguf" } };
+	static const struct moe_setting set[] = { { "kv type", "f16" },
+		{ "adapter 1", "0.5 ab x.gguf" } };
 	const struct moe_layer_desc layer = { 0, 3, 2 };
 	struct moe_run_desc d = { .layers = &layer, .n_moe_layer = 1, .settings = set, .n_setting = 2 };
 	struct moe_trace_opt o = { .detail = MOE_DETAIL_COUNTS, .commit_ms = 5 };

@@ -1,6 +1,7 @@
 /*
- * test_trace_file.c - files that are not what they should be: other people's, of older versions, with
- * rows that lie, damaged or cut. Errors are clear, nothing is changed that is not ours, nothing crashes.
+ * test_trace_file.c - files that are not what they should be: other people's, of older versions,
+ * with rows that lie, damaged or cut. Errors are clear, nothing is changed that is not ours,
+ * nothing crashes.
  */
 #include <sys/stat.h>
 
@@ -107,7 +108,8 @@ static void check_v1(const char *path)
 	assert_float_equal(c.margins[1], 0.125f, 0);
 	assert_int_equal(cursor_next(cur, &c, &e), 0);
 	cursor_close(cur);
-	assert_int_equal(ask(reader_db(r), "SELECT sum(expert * (rank + 1)) FROM routing WHERE run = 1"), 7);
+	assert_int_equal(ask(reader_db(r),
+		"SELECT sum(expert * (rank + 1)) FROM routing WHERE run = 1"), 7);
 	assert_int_equal(reader_load(r, &f, &s, &e), 0);
 	assert_int_equal(s.layer[0].tokens, 2);
 	assert_int_equal(s.layer[0].counts[2], 2);
@@ -132,8 +134,9 @@ static void test_migration(void **state)
 		"INSERT INTO sequence(id, run, seq, started, n_prompt) VALUES(1, 1, 9, 5, 2);"
 		"INSERT INTO chunk VALUES(1, 1, 1, 0, 2, 0, 5, 1, x'0500000006000000', x'0200000001000200',"
 		"  x'0000403f0000803e0000003f0000003f', x'0000c03f0000003e', NULL, NULL, NULL);"
-		"INSERT INTO load VALUES(1, 0, 0, 0, 0, 2, x'010000000000000001000000000000000200000000000000',"
-		"  zeroblob(24), zeroblob(24), 0, 0, 0, 1.625, 2, 0, 0)";
+		"INSERT INTO load VALUES(1, 0, 0, 0, 0, 2, "
+		"x'010000000000000001000000000000000200000000000000',  zeroblob(24), zeroblob(24), 0, 0, "
+		"0, 1.625, 2, 0, 0)";
 	const char *path = path_of("v1.db");
 	struct engine g;
 	sqlite3 *db;
@@ -157,7 +160,8 @@ static void test_migration(void **state)
 	engine_free(&g);
 }
 
-/* A database of version 2 gains the tables of version 3, and reading it before that finds them empty. */
+/* A database of version 2 gains the tables of version 3,
+ * and reading it before that finds them empty. */
 static void test_migration_2(void **state)
 {
 	static const char v2[] =
@@ -191,13 +195,15 @@ static void test_migration_2(void **state)
 	engine_close(&g);
 	sqlite3_open(path, &db);
 	assert_int_equal(ask(db, "PRAGMA user_version"), SCHEMA_VERSION);
-	assert_int_equal(ask(db, "SELECT count(*) FROM sqlite_schema WHERE name IN ('setting', 'cache')"), 2);
+	assert_int_equal(ask(db, "SELECT count(*) FROM sqlite_schema WHERE name IN ('setting', "
+		"'cache')"), 2);
 	assert_int_equal(ask(db, "SELECT count(*) FROM cache"), 0);
 	sqlite3_close(db);
 	engine_free(&g);
 }
 
-struct lie { const char *sql, *why; int load; }; /* load: 1 = only the sums, 2 = both, 0 = only chunks */
+/* load: 1 = only the sums, 2 = both, 0 = only chunks */
+struct lie { const char *sql, *why; int load; };
 
 static void says(const struct lie *c, const struct moe_err *e)
 {
@@ -263,8 +269,8 @@ static void test_corrupt(void **state)
 		{ "UPDATE chunk SET n = 100000 WHERE id = 1", "chunk 1: 100000 tokens", 0 },
 		{ "UPDATE chunk SET n = -1 WHERE id = 1", "chunk 1: -1 tokens", 0 },
 		{ "UPDATE chunk SET codec = 9 WHERE id = 1", "chunk 1: codec 9", 0 },
-		{ "UPDATE chunk SET experts = CAST(replace(hex(zeroblob(length(experts)/2)), '0', char(255)) "
-			"AS BLOB) WHERE id = 1", "expert", 0 },
+		{ "UPDATE chunk SET experts = CAST(replace(hex(zeroblob(length(experts)/2)), '0', "
+			"char(255)) AS BLOB) WHERE id = 1", "expert", 0 },
 		{ "UPDATE moe_layer SET n_expert = 70000 WHERE layer = 1", "70000 experts", 2 },
 		{ "UPDATE moe_layer SET k = 0 WHERE layer = 1", "0 picks", 2 },
 		{ "DELETE FROM moe_layer", "0 MoE layers", 2 },

@@ -1,6 +1,6 @@
 /*
- * test_trace_read.c - readers: windows of buckets and their sums, scans in several threads, a reader
- * beside a writer and over the end of a run.
+ * test_trace_read.c - readers: windows of buckets and their sums, scans in several threads, a
+ * reader beside a writer and over the end of a run.
  */
 #include "trace/scan.h"
 
@@ -11,8 +11,8 @@ static uint64_t tokens_between(struct reader *r, int64_t a, int64_t b, int domai
 {
 	char sql[256];
 
-	snprintf(sql, sizeof sql, "SELECT total(tokens) FROM load WHERE layer = 0 AND bucket >= %lld AND "
-		"bucket < %lld AND (%d < 0 OR domain = %d) AND (%d < 0 OR phase = %d)", (long long)a,
+	snprintf(sql, sizeof sql, "SELECT total(tokens) FROM load WHERE layer = 0 AND bucket >= %lld "
+		"AND bucket < %lld AND (%d < 0 OR domain = %d) AND (%d < 0 OR phase = %d)", (long long)a,
 		(long long)b, domain, domain, phase, phase);
 	return (uint64_t)ask(reader_db(r), sql);
 }
@@ -20,7 +20,8 @@ static uint64_t tokens_between(struct reader *r, int64_t a, int64_t b, int domai
 static void check_windows(struct reader *r, struct rng *rng, int64_t n)
 {
 	for (int i = 0; i < 300; i++) {
-		int64_t a = (int64_t)rng_below(rng, (uint64_t)n + 20), b = a + 1 + (int64_t)rng_below(rng, 400);
+		int64_t a = (int64_t)rng_below(rng, (uint64_t)n + 20),
+			b = a + 1 + (int64_t)rng_below(rng, 400);
 		struct load_filter f = { .run = 1, .domain = (int64_t)rng_below(rng, 3) - 1,
 			.phase = (int)rng_below(rng, 3) - 1, .bucket0 = a, .bucket1 = b };
 		uint64_t want = tokens_between(r, a, b, (int)f.domain, f.phase), picks = 0;
@@ -37,8 +38,8 @@ static void check_windows(struct reader *r, struct rng *rng, int64_t n)
 	}
 }
 
-/* A run of many buckets: groups of them are summed up on the way, every window says what the rows of
- * load say, the whole run what was routed; an edit by hand makes the groups void. */
+/* A run of many buckets: groups of them are summed up on the way, every window says what the rows
+ * of load say, the whole run what was routed; an edit by hand makes the groups void. */
 static void test_groups(void **state)
 {
 	struct moe_trace_opt o = { .detail = MOE_DETAIL_COUNTS, .commit_ms = 1, .bucket_ms = 1 };
@@ -70,7 +71,8 @@ static void test_groups(void **state)
 	assert_int_equal(n, ask(reader_db(r), "SELECT max(bucket) + 1 FROM load"));
 	assert_true(n > 300);
 	assert_true(ask(reader_db(r), "SELECT summed FROM run") > 256);
-	assert_true(ask(reader_db(r), "SELECT count(DISTINCT bucket) FROM load_sum WHERE level = 1") > 15);
+	assert_true(ask(reader_db(r), "SELECT count(DISTINCT bucket) FROM load_sum WHERE level = 1") >
+		15);
 	assert_true(ask(reader_db(r), "SELECT count(*) FROM load_sum WHERE level = 2") > 0);
 	check_load(&g, r, 1);
 	check_windows(r, &rng, n);
@@ -120,8 +122,8 @@ static void see_block(void *ctx, const struct scan_block *b)
 		for (size_t i = 0; b->logits && i < b->layer.n_expert; i++)
 			*h = see_float(*h, b->logits[t * b->layer.n_expert + i]);
 		for (size_t i = 0; b->next && i < s->k[b->li + 1]; i++)
-			*h = (*h ^ b->next[t * s->k[b->li + 1] + i] ^ (b->next_flags ? b->next_flags[t] : 0) << 16) *
-				UINT64_C(1099511628211);
+			*h = (*h ^ b->next[t * s->k[b->li + 1] + i] ^ (b->next_flags ? b->next_flags[t] : 0) <<
+				16) * UINT64_C(1099511628211);
 	}
 }
 
@@ -263,7 +265,8 @@ static void test_live(void **state)
 	assert_int_equal(reader_token(r, info->model, 6, text, sizeof text, &len, &e), 0);
 	assert_int_equal(len, -1);
 	assert_true(ask(reader_db(r), "SELECT count(DISTINCT bucket) FROM load") > 3);
-	assert_int_equal(sqlite3_exec(reader_db(r), "DELETE FROM run", NULL, NULL, NULL), SQLITE_READONLY);
+	assert_int_equal(sqlite3_exec(reader_db(r), "DELETE FROM run", NULL, NULL, NULL),
+		SQLITE_READONLY);
 	reader_close(r);
 	engine_free(&g);
 	free(info);

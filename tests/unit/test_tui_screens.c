@@ -14,7 +14,8 @@
 #include "base/text.h"
 #include "tui_sample.h"
 
-static const int sizes[][2] = { { 80, 24 }, { 120, 40 }, { 200, 60 }, { 40, 10 }, { 1, 1 }, { 2, 3 },
+static const int sizes[][2] = { { 80, 24 }, { 120, 40 }, { 200, 60 }, { 40, 10 }, { 1, 1 },
+{ 2, 3 },
 	{ 20, 6 }, { 36, 8 }, { 56, 12 }, { 79, 23 }, { 1000, 3 }, { 3, 300 } };
 #define N_SIZES (sizeof sizes / sizeof sizes[0])
 static const struct tui_look looks[] = { { 1, 256 }, { 1, 16 }, { 1, 8 }, { 1, 0 }, { 0, 256 },
@@ -240,20 +241,23 @@ static void screens_say_what_they_must(void **state)
 		"never", "top-2", NULL });
 	assert_shows(s, 4, 120, 40, (const char *const[]){ "layer 5", "medical", "information, bits",
 		"95 % interval", "1.1?", NULL });
-	assert_shows(s, 7, 80, 24, (const char *const[]){ "collapse", "SELECT expert", "Evidence", NULL });
-	assert_shows(s, 3, 80, 24, (const char *const[]){ "Expert 3 of layer 2", "3.90\xc3\x97 its fair share",
-		"medical", "4.11\xc3\x97", "3.81\xe2\x80\x93" "4.42", "#40", "\\x1b[2Jx", "E11", "77 %",
-		"from L1", "to L3", "mean gate weight 0.470", NULL });
-	assert_shows(s, 3, 120, 40, (const char *const[]){ "History", "(13 %)", "Tokens that follow", "2.70", NULL });
-	assert_shows(s, 5, 80, 24, (const char *const[]){ "Request 41", "of 42", "medical", "300 tokens",
-		"top expert at layer 2", "\\x1b[", " cell",
+	assert_shows(s, 7, 80, 24, (const char *const[]){ "collapse", "SELECT expert", "Evidence",
+		NULL });
+	assert_shows(s, 3, 80, 24, (const char *const[]){ "Expert 3 of layer 2",
+		"3.90\xc3\x97 its fair share", "medical", "4.11\xc3\x97", "3.81\xe2\x80\x93" "4.42", "#40",
+		"\\x1b[2Jx", "E11", "77 %", "from L1", "to L3", "mean gate weight 0.470", NULL });
+	assert_shows(s, 3, 120, 40, (const char *const[]){ "History", "(13 %)", "Tokens that follow",
+		"2.70", NULL });
+	assert_shows(s, 5, 80, 24, (const char *const[]){ "Request 41", "of 42", "medical",
+		"300 tokens", "top expert at layer 2", "\\x1b[", " cell",
 		"\xe2\x82\xac", ".\xe2\x86\xb5", NULL }); /* a euro sign over two tokens */
 	/* figures as written in tui_sample.h: at 1.25 300 - 100 of 1000 picks, at 24 slots 400 hits */
-	assert_shows(s, 6, 80, 24, (const char *const[]){ "1.25\xc3\x97", "20 %", "24 of 96 experts", "40 %",
-		"2 devices", "1.15\xc3\x97", "contiguous", NULL });
+	assert_shows(s, 6, 80, 24, (const char *const[]){ "1.25\xc3\x97", "20 %", "24 of 96 experts",
+		"40 %", "2 devices", "1.15\xc3\x97", "contiguous", NULL });
 	assert_shows(s, 1, 30, 9, (const char *const[]){ "needs 40\xc3\x97" "10 for: Heatmap", NULL });
 	sample_free(s);
-	/* a map that does not fit says what part of it is there, at any width: of 78 columns 5 name layers */
+	/* a map that does not fit says what part of it is there, at any width:
+	 * of 78 columns 5 name layers */
 	s = sample_make(61, 256, 8, 13);
 	assert_shows(s, 1, 80, 24, (const char *const[]){ "4 a cell, L0\xe2\x80\x93", " of 61", NULL });
 	assert_shows(s, 1, 60, 20, (const char *const[]){ " a cell, L0\xe2\x80\x93", " of 61", NULL });
@@ -300,7 +304,8 @@ static void timeline_rewinds_and_plays(void **state)
 		tui_tick(&c);
 	assert_true(!s->state.playing && s->state.want.until == 0); /* the last slot is now */
 	assert_int_equal(tui_key(&c, TUI_KEY_LEFT), 1);
-	assert_shows(s, 0, 80, 24, (const char *const[]){ "up to 00:01:50 of the run", "layer 2 is", NULL });
+	assert_shows(s, 0, 80, 24, (const char *const[]){ "up to 00:01:50 of the run", "layer 2 is",
+		NULL });
 	assert_int_equal(tui_key(&c, TUI_KEY_ESC), 1);
 	assert_true(!s->state.timing && !s->state.want.until);
 	tui_grid_free(&g);
@@ -348,19 +353,20 @@ static void baseline_on_the_other_screens(void **state)
 	stream->with_base = 0;
 	view_stream_free(&stream->base.stream);
 	snprintf(stream->base_why, sizeof stream->base_why, "run 9 has no request 41");
-	assert_shows(s, 5, 80, 24, (const char *const[]){ "no baseline: run 9 has no request 41", NULL });
+	assert_shows(s, 5, 80, 24, (const char *const[]){ "no baseline: run 9 has no request 41",
+		NULL });
 
 	whatif->with_base = 1;
 	sample_whatif(&whatif->base.whatif);
 	whatif->base.whatif.drops.row[3].dropped = 777; /* capacity 1.25, first come: 77.7 % of 1000 */
 	whatif->u.whatif.tokens = 8000, whatif->u.whatif.n_all = 1000000;
-	assert_shows(s, 6, 120, 40, (const char *const[]){ "A sample: 8,000 of 1,000,000 tokens", "baseline",
-		"78 %", "visits 3.0 devices a layer", NULL });
+	assert_shows(s, 6, 120, 40, (const char *const[]){ "A sample: 8,000 of 1,000,000 tokens",
+		"baseline", "78 %", "visits 3.0 devices a layer", NULL });
 
 	old[1].kind[0] = 'X'; /* "dead" of layer 2 is new, something else is gone */
 	s->base_alarms = &list;
-	assert_shows(s, 7, 120, 40, (const char *const[]){ "against the baseline: 2 new, 1 gone: Xead L2",
-		"same layer 2: E3", "new  layer 2: 2 of 16", NULL });
+	assert_shows(s, 7, 120, 40, (const char *const[]){ "against the baseline: 2 new, 1 gone: Xead "
+		"L2", "same layer 2: E3", "new  layer 2: 2 of 16", NULL });
 	sample_free(b);
 	sample_free(s);
 }
@@ -374,8 +380,8 @@ static void filters_are_followed_or_said(void **state)
 
 	(void)state;
 	s->data.want.sequence = s->state.want.sequence = 7;
-	s->data.request = (struct view_request){ .id = 7, .before = 5, .after = 9, .seq = 41, .n_seq = 42,
-		.tokens = 99, .n_all = 99 };
+	s->data.request = (struct view_request){ .id = 7, .before = 5, .after = 9, .seq = 41,
+		.n_seq = 42, .tokens = 99, .n_all = 99 };
 	assert_shows(s, 0, 120, 40, (const char *const[]){ "only request 41", "of all requests",
 		"Domains of the whole run", NULL });
 	assert_shows(s, 7, 120, 40, (const char *const[]){ said[0], NULL });
@@ -507,7 +513,8 @@ static void states_of_a_run(void **state)
 
 	(void)state;
 	r->heartbeat = SAMPLE_NOW - INT64_C(720000000000);
-	assert_shows(s, 0, 120, 30, (const char *const[]){ "stopped without closing, 12 min ago", NULL });
+	assert_shows(s, 0, 120, 30, (const char *const[]){ "stopped without closing, 12 min ago",
+		NULL });
 	r->ended = r->heartbeat;
 	snprintf(r->state, sizeof r->state, "done");
 	assert_shows(s, 0, 120, 30, (const char *const[]){ "finished 12 min ago", NULL });

@@ -1,7 +1,7 @@
 /*
  * trace_fake.h - a fake engine that makes random decisions and remembers every one of them (struct
- * engine), and a recount of that memory against what a database says - load, cursor, `routing` - which
- * shares no code with the store.
+ * engine), and a recount of that memory against what a database says - load, cursor, `routing` -
+ * which shares no code with the store.
  */
 #ifndef TRACE_FAKE_H
 #define TRACE_FAKE_H
@@ -76,12 +76,15 @@ struct engine {
 
 static const char *const domain_name[] = { NULL, "medical", "code" };
 
-static const struct moe_layer_desc model_a[] __attribute__((unused)) = { { 0, 16, 2 }, { 1, 16, 2 }, { 2, 16, 2 } };
-static const struct moe_layer_desc model_b[] __attribute__((unused)) = { { 1, 8, 2 }, { 3, 64, 8 }, { 7, 1024, 5 },
+static const struct moe_layer_desc model_a[] __attribute__((unused)) = { { 0, 16, 2 }, { 1, 16, 2 },
+	{ 2, 16, 2 } };
+static const struct moe_layer_desc model_b[] __attribute__((unused)) = { { 1, 8, 2 }, { 3, 64, 8 },
+	{ 7, 1024, 5 },
 	{ 511, 1, 1 } };
 
-static inline void engine_open(struct engine *g, const char *path, const struct moe_layer_desc *layer,
-	size_t n_layer, const struct moe_trace_opt *o, uint64_t seed)
+static inline void engine_open(struct engine *g, const char *path,
+	const struct moe_layer_desc *layer, size_t n_layer, const struct moe_trace_opt *o,
+	uint64_t seed)
 {
 	struct moe_run_desc d = { .command = "test", .model_name = "fake", .layers = layer,
 		.n_moe_layer = (uint32_t)n_layer, .n_layer = 512, .router = "random", .score = "softmax" };
@@ -119,7 +122,8 @@ static inline void engine_close(struct engine *g)
 		fail_msg("%s", g->err.msg);
 }
 
-static inline struct token *make_token(struct engine *g, uint64_t seq, uint32_t pos, int phase, int domain)
+static inline struct token *make_token(struct engine *g, uint64_t seq, uint32_t pos, int phase,
+	int domain)
 {
 	struct token *t;
 	size_t k = 0, e = 0;
@@ -219,7 +223,8 @@ static inline int play(struct engine *g, size_t first, size_t n_layer)
 	return bad;
 }
 
-static inline int batch(struct engine *g, uint64_t seq, uint32_t pos, size_t n, int phase, int domain)
+static inline int batch(struct engine *g, uint64_t seq, uint32_t pos, size_t n, int phase,
+	int domain)
 {
 	size_t first = g->n;
 
@@ -445,8 +450,8 @@ static inline void check_routing(const struct engine *g, struct reader *r, int64
 	char sql[256];
 	int rc;
 
-	snprintf(sql, sizeof sql, "SELECT seq, pos, token, phase, layer, rank, expert, weight, margin, run "
-		"FROM routing WHERE run = %lld", (long long)run);
+	snprintf(sql, sizeof sql, "SELECT seq, pos, token, phase, layer, rank, expert, weight, margin, "
+		"run FROM routing WHERE run = %lld", (long long)run);
 	assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), 0);
 	for (; (rc = sqlite3_step(st)) == SQLITE_ROW; n++) {
 		const struct token *t = find(g, (uint64_t)sqlite3_column_int64(st, 0),
@@ -473,8 +478,8 @@ static inline void check_routing(const struct engine *g, struct reader *r, int64
 			for (size_t i = 0; i < g->n; i++)
 				for (size_t j = 0; j < g->layer[l].k; j++)
 					want += g->tok[i].experts[k + j] == x;
-			snprintf(sql, sizeof sql, "SELECT count(*) FROM routing WHERE run = %lld AND layer = %d "
-				"AND expert = %u", (long long)run, g->layer[l].layer, x);
+			snprintf(sql, sizeof sql, "SELECT count(*) FROM routing WHERE run = %lld AND layer = "
+				"%d AND expert = %u", (long long)run, g->layer[l].layer, x);
 			assert_int_equal(ask(db, sql), want);
 		}
 }
