@@ -110,14 +110,38 @@ static uint64_t whole(sqlite3_stmt *st, int col)
 	return (uint64_t)sqlite3_column_int64(st, col);
 }
 
-/* Room for one more row of a malloced array. */
-static void *room(void *p, size_t n, size_t size, struct moe_err *e)
+/* Every row of st as an element of `size` bytes, malloced: fill() is given zeros. Finalizes st,
+ * which may be NULL after an error of its own; after an error there is no row. */
+static int take_rows(struct reader *r, const char *what, sqlite3_stmt *st, size_t size,
+	void (*fill)(sqlite3_stmt *st, void *row), void **out, size_t *n, struct moe_err *e)
 {
-	void *q = n & (n - 1) ? p : realloc(p, (n ? 2 * n : 1) * size);
+	char *rows = NULL, *more;
+	int rc;
 
-	if (!q)
-		err_nomem(e, (unsigned long long)(n ? 2 * n : 1) * size, "rows");
-	return q;
+	*out = NULL;
+	*n = 0;
+	if (!st)
+		return -1;
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		more = *n & (*n - 1) ? rows : realloc(rows, (*n ? 2 * *n : 1) * size);
+		if (!more) {
+			err_nomem(e, (unsigned long long)(*n ? 2 * *n : 1) * size, "rows");
+			break;
+		}
+		rows = more;
+		memset(rows + *n * size, 0, size);
+		fill(st, rows + (*n)++ * size);
+	}
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		reader_fail(r, what, e);
+	sqlite3_finalize(st);
+	if (rc == SQLITE_DONE) {
+		*out = rows;
+		return 0;
+	}
+	free(rows);
+	*n = 0;
+	return -1;
 }
 
 /* ---- identities ---- */
@@ -223,34 +247,32 @@ int reader_run(struct reader *r, int64_t run, struct run_info *out, struct moe_e
 	return run_sums(r, out, e);
 }
 
+static void fill_id(sqlite3_stmt *st, void *row)
+{
+	*(int64_t *)row = sqlite3_column_int64(st, 0);
+}
+
 int reader_runs(struct reader *r, int64_t **ids, size_t *n, struct moe_err *e)
 {
 	sqlite3_stmt *st = reader_prepare(r, "run", "SELECT id FROM run ORDER BY id", e);
-	int64_t *p;
-	int rc, bad = 0;
+	void *rows;
+	int bad = take_rows(r, "run", st, sizeof **ids, fill_id, &rows, n, e);
 
-	*ids = NULL;
-	*n = 0;
-	if (!st)
-		return -1;
-	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		p = room(*ids, *n, sizeof *p, e);
-		if (p) {
-			*ids = p;
-			p[(*n)++] = sqlite3_column_int64(st, 0);
-		} else {
-			bad = -1;
-		}
-	}
-	if (!bad && rc != SQLITE_DONE)
-		bad = reader_fail(r, "run", e);
-	sqlite3_finalize(st);
-	if (bad) {
-		free(*ids);
-		*ids = NULL;
-		*n = 0;
-	}
+	*ids = rows;
 	return bad;
+}
+
+static void fill_domain(sqlite3_stmt *st, void *row)
+{
+	struct domain_info *p = row;
+
+	p->id = sqlite3_column_int64(st, 0);
+	text(st, 1, p->name, sizeof p->name);
+	p->n_seq = whole(st, 2);
+	p->n_tokens = whole(st, 3);
+	p->nll = sqlite3_column_double(st, 4);
+	p->n_scored = whole(st, 5);
+	p->n_bytes = whole(st, 6);
 }
 
 int reader_domains(struct reader *r, int64_t run, struct domain_info **out, size_t *n,
@@ -260,39 +282,12 @@ int reader_domains(struct reader *r, int64_t run, struct domain_info **out, size
 		"''), count(*), total(s.n_prompt) + total(s.n_generated), total(s.nll), total(s.n_scored), "
 		"total(s.n_bytes) FROM sequence s LEFT JOIN domain d ON d.id = s.domain WHERE s.run = ? "
 		"GROUP BY 1 ORDER BY 2, 1", e);
-	struct domain_info *p;
-	int rc, bad = 0;
+	void *rows;
+	int bad;
 
-	*out = NULL;
-	*n = 0;
-	if (!st)
-		return -1;
 	sqlite3_bind_int64(st, 1, run);
-	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		p = room(*out, *n, sizeof *p, e);
-		if (!p) {
-			bad = -1;
-			break;
-		}
-		*out = p;
-		p += (*n)++;
-		memset(p, 0, sizeof *p);
-		p->id = sqlite3_column_int64(st, 0);
-		text(st, 1, p->name, sizeof p->name);
-		p->n_seq = whole(st, 2);
-		p->n_tokens = whole(st, 3);
-		p->nll = sqlite3_column_double(st, 4);
-		p->n_scored = whole(st, 5);
-		p->n_bytes = whole(st, 6);
-	}
-	if (!bad && rc != SQLITE_DONE)
-		bad = reader_fail(r, "domain", e);
-	sqlite3_finalize(st);
-	if (bad) {
-		free(*out);
-		*out = NULL;
-		*n = 0;
-	}
+	bad = take_rows(r, "domain", st, sizeof **out, fill_domain, &rows, n, e);
+	*out = rows;
 	return bad;
 }
 
@@ -621,12 +616,20 @@ int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache
 	return rc == SQLITE_ROW ? 0 : -1;
 }
 
+static void fill_setting(sqlite3_stmt *st, void *row)
+{
+	struct setting *p = row;
+
+	text(st, 0, p->key, sizeof p->key);
+	text(st, 1, p->value, sizeof p->value);
+}
+
 int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n,
 	struct moe_err *e)
 {
 	sqlite3_stmt *st;
-	struct setting *p;
-	int rc = SQLITE_DONE;
+	void *rows;
+	int bad;
 
 	*out = NULL;
 	*n = 0;
@@ -634,26 +637,10 @@ int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t 
 		return 0;
 	st = reader_prepare(r, "setting", "SELECT key, value FROM setting WHERE run = ? ORDER BY key",
 		e);
-	if (!st)
-		return -1;
 	sqlite3_bind_int64(st, 1, run);
-	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-		p = room(*out, *n, sizeof **out, e);
-		if (!p)
-			break;
-		*out = p;
-		text(st, 0, p[*n].key, sizeof p->key);
-		text(st, 1, p[*n].value, sizeof p->value);
-		++*n;
-	}
-	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
-		reader_fail(r, "setting", e);
-	sqlite3_finalize(st);
-	if (rc == SQLITE_DONE)
-		return 0;
-	free(*out);
-	*out = NULL;
-	return -1;
+	bad = take_rows(r, "setting", st, sizeof **out, fill_setting, &rows, n, e);
+	*out = rows;
+	return bad;
 }
 
 int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err *e)
@@ -667,46 +654,32 @@ int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err
 	return reader_int(r, "load", sql, run, out, e);
 }
 
+static void fill_note(sqlite3_stmt *st, void *row)
+{
+	struct note *p = row;
+
+	p->id = sqlite3_column_int64(st, 0);
+	p->time = sqlite3_column_int64(st, 1);
+	p->sequence = sqlite3_column_int64(st, 2);
+	p->layer = sqlite3_column_int64(st, 3);
+	p->pos = (uint32_t)sqlite3_column_int64(st, 4);
+	p->value = sqlite3_column_double(st, 5);
+	text(st, 6, p->kind, sizeof p->kind);
+	text(st, 7, p->text, sizeof p->text);
+}
+
 int reader_notes(struct reader *r, int64_t run, int64_t after, struct note **out, size_t *n,
 	struct moe_err *e)
 {
 	sqlite3_stmt *st = reader_prepare(r, "event", "SELECT id, time, coalesce(sequence, 0), "
 		"coalesce(layer, -1), coalesce(pos, 0), coalesce(value, 0), kind, text FROM event "
 		"WHERE run = ? AND id > ? ORDER BY id", e);
-	struct note *p;
-	int rc, bad = 0;
+	void *rows;
+	int bad;
 
-	*out = NULL;
-	*n = 0;
-	if (!st)
-		return -1;
 	sqlite3_bind_int64(st, 1, run);
 	sqlite3_bind_int64(st, 2, after);
-	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		p = room(*out, *n, sizeof *p, e);
-		if (!p) {
-			bad = -1;
-			break;
-		}
-		*out = p;
-		p += (*n)++;
-		memset(p, 0, sizeof *p);
-		p->id = sqlite3_column_int64(st, 0);
-		p->time = sqlite3_column_int64(st, 1);
-		p->sequence = sqlite3_column_int64(st, 2);
-		p->layer = sqlite3_column_int64(st, 3);
-		p->pos = (uint32_t)sqlite3_column_int64(st, 4);
-		p->value = sqlite3_column_double(st, 5);
-		text(st, 6, p->kind, sizeof p->kind);
-		text(st, 7, p->text, sizeof p->text);
-	}
-	if (!bad && rc != SQLITE_DONE)
-		bad = reader_fail(r, "event", e);
-	sqlite3_finalize(st);
-	if (bad) {
-		free(*out);
-		*out = NULL;
-		*n = 0;
-	}
+	bad = take_rows(r, "event", st, sizeof **out, fill_note, &rows, n, e);
+	*out = rows;
 	return bad;
 }
