@@ -5,8 +5,9 @@
  *	make_model olmoe|qwen3moe LAYERS OUTPUT.gguf
  *
  * Matrices are F16, normally distributed with a deviation of 1 / sqrt(row), norms and routers F32;
- * `moescope quantize` makes the other types. Tokens are the strings of one to four small letters beside
- * the 256 bytes, so that a text has a byte-pair encoding. Run again it writes the same bytes.
+ * `moescope quantize` makes the other types. Tokens are the strings of one to four small letters
+ * beside the 256 bytes, so that a text has a byte-pair encoding. Run again it writes the same
+ * bytes.
  */
 #include <math.h>
 #include <stdio.h>
@@ -27,8 +28,10 @@ static const struct dims {
 	int head_norm;             /* norms of q and k: of each head, or of all together */
 	float base, eps;
 } models[] = {
-	{ "olmoe", "OLMoE-1B-7B", "olmo", 2048, 16, 16, 128, 1024, 64, 8, 50304, 32768, 0, 10000, 1e-5f },
-	{ "qwen3moe", "Qwen3-30B-A3B", "qwen2", 2048, 32, 4, 128, 768, 128, 8, 151936, 32768, 1, 1000000, 1e-6f },
+	{ "olmoe", "OLMoE-1B-7B", "olmo", 2048, 16, 16, 128, 1024, 64, 8, 50304, 32768, 0, 10000,
+		1e-5f },
+	{ "qwen3moe", "Qwen3-30B-A3B", "qwen2", 2048, 32, 4, 128, 768, 128, 8, 151936, 32768, 1,
+		1000000, 1e-6f },
 };
 
 static struct gguf_out *out;
@@ -91,7 +94,8 @@ static void hyperparameters(const struct dims *m, uint32_t layers)
 		{ "embedding_length", m->d }, { "block_count", layers }, { "feed_forward_length", m->ff },
 		{ "attention.head_count", m->heads }, { "attention.head_count_kv", m->kv },
 		{ "attention.key_length", m->head }, { "attention.value_length", m->head },
-		{ "rope.dimension_count", m->head }, { "vocab_size", m->vocab }, { "expert_count", m->experts },
+		{ "rope.dimension_count", m->head }, { "vocab_size", m->vocab },
+		{ "expert_count", m->experts },
 		{ "expert_used_count", m->k }, { "expert_feed_forward_length", m->ff } };
 	char name[96];
 
@@ -106,7 +110,8 @@ static void hyperparameters(const struct dims *m, uint32_t layers)
 	put_f32(key_of(m, "rope.freq_base"), m->base);
 }
 
-/* A byte as byte-level encodings write it: itself if it can be seen, else a character from 256 on. */
+/* A byte as byte-level encodings write it: itself if it can be seen,
+ * else a character from 256 on. */
 static void byte_token(struct buf *b, int c)
 {
 	int seen = (c >= '!' && c <= '~') || (c >= 0xa1 && c <= 0xac) || c >= 0xae, n = 0;
@@ -231,7 +236,8 @@ static struct rng rng;
 static void draw_samples(void)
 {
 	for (size_t i = 0; i < SAMPLES; i++) /* Box and Muller */
-		normal[i] = (float)(sqrt(-2 * log(1 - rng_unit(&rng))) * cos(6.283185307179586 * rng_unit(&rng)));
+		normal[i] = (float)(sqrt(-2 * log(1 - rng_unit(&rng))) *
+			cos(6.283185307179586 * rng_unit(&rng)));
 }
 
 static void fill(const char *name, uint32_t type, uint64_t n0, uint64_t n1, uint64_t n2)

@@ -1,5 +1,6 @@
 /*
- * gguf.h - reading a GGUF model: bounded, over read-only mappings; weights are copied only on request.
+ * gguf.h - reading a GGUF model: bounded, over read-only mappings; weights are copied only on
+ * request.
  *
  * A file is hostile until proven otherwise: every count, length, offset and size is checked against
  * the bytes that remain and the limits below before it is used, multiplied or allocated for.
@@ -10,10 +11,10 @@
  * (string key, u32 type, value), the tensor records (string name, u32 n_dims, u64 dims[n_dims]
  * fastest first, u32 type, u64 offset), padding to general.alignment (32), then the data.
  *
- * A model may be split into parts, files NAME-00001-of-0000N.gguf to NAME-0000N-of-0000N.gguf, each a
- * GGUF file by itself with the keys split.no (from 0), split.count and split.tensors.count (of all
- * parts together). gguf_open of any part opens all; metadata are those of the first part, and a key
- * that a later part repeats must have the same value there.
+ * A model may be split into parts, files NAME-00001-of-0000N.gguf to NAME-0000N-of-0000N.gguf, each
+ * a GGUF file by itself with the keys split.no (from 0), split.count and split.tensors.count (of
+ * all parts together). gguf_open of any part opens all; metadata are those of the first part, and a
+ * key that a later part repeats must have the same value there.
  */
 #ifndef GGUF_GGUF_H
 #define GGUF_GGUF_H
@@ -58,10 +59,13 @@ struct gguf_part { const char *path; const void *data; uint64_t bytes; };
 struct gguf *gguf_open_parts(const struct gguf_part *part, size_t n, struct moe_err *e);
 void gguf_close(struct gguf *g);
 
-/* Copies the tensors that `wanted` names out of the mapped files into memory of large pages, where the
- * system has them: a processor reads those a good deal faster (fewer misses of its address cache), but
- * other processes do not share them. Before anybody has taken a tensor's data. Nothing of a file that
- * was given as memory is copied. */
+/* For `wanted`: all that a run reads whole; of an embedding that is not the output too,
+ * it reads rows. */
+int gguf_read_whole(const struct gguf *g, const struct gguf_tensor *t);
+/* Copies the tensors that `wanted` names out of the mapped files into memory of large pages, where
+ * the system has them: a processor reads those a good deal faster (fewer misses of its address
+ * cache), but other processes do not share them. Before anybody has taken a tensor's data. Nothing
+ * of a file that was given as memory is copied. */
 int gguf_to_memory(struct gguf *g, int (*wanted)(const struct gguf *, const struct gguf_tensor *),
 	int n_threads, struct moe_err *e);
 int gguf_large_pages(void); /* 1 if the system gives them to who asks */
@@ -82,7 +86,8 @@ int gguf_get_str(const struct gguf *g, const char *key, struct gguf_str *out, st
 /* Array: its element kind and length. */
 int gguf_get_arr(const struct gguf *g, const char *key, enum gguf_kind *kind, uint64_t *n,
 	struct moe_err *e);
-/* Element i of an array (i < n; strings: amortised constant time through an index built at open). */
+/* Element i of an array (i < n; strings: amortised constant time through an index built at
+ * open). */
 int gguf_arr_str(const struct gguf *g, const char *key, uint64_t i, struct gguf_str *out);
 int gguf_arr_f64(const struct gguf *g, const char *key, uint64_t i, double *out);
 /* Keys in file order, for inspection. */

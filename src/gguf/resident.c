@@ -1,8 +1,9 @@
 /*
  * resident.c - the weights copied out of the mapped files into memory of large pages; see gguf.h.
  *
- * Tensors lie one behind the other, each at a multiple of 64 bytes. The copy goes through the mapping a
- * piece at a time, and what was copied is let go at once: the process never holds the weights twice.
+ * Tensors lie one behind the other, each at a multiple of 64 bytes. The copy goes through the
+ * mapping a piece at a time, and what was copied is let go at once: the process never holds the
+ * weights twice.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,8 @@ struct copy_run { struct copy *copy; size_t n; };
 /* Whole pages of [p, p + n): those at its ends may hold something else. */
 static void advise(const uint8_t *p, size_t n, int advice)
 {
-	uintptr_t lo = ((uintptr_t)p + 4095) & ~(uintptr_t)4095, hi = ((uintptr_t)p + n) & ~(uintptr_t)4095;
+	uintptr_t lo = ((uintptr_t)p + 4095) & ~(uintptr_t)4095,
+		hi = ((uintptr_t)p + n) & ~(uintptr_t)4095;
 
 	if (lo < hi)
 		(void)madvise((void *)lo, hi - lo, advice); /* it is only faster with it */
@@ -72,7 +74,8 @@ static uint8_t *large_memory(struct gguf *g, size_t bytes, struct moe_err *e)
 	uint8_t *p, *aligned;
 
 	g->own_bytes = bytes + HUGE_PAGE;
-	p = mmap(NULL, g->own_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	p = mmap(NULL, g->own_bytes, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED) {
 		err_nomem(e, g->own_bytes, "the weights");
 		return NULL;
@@ -81,6 +84,11 @@ static uint8_t *large_memory(struct gguf *g, size_t bytes, struct moe_err *e)
 	aligned = p + (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
 	(void)madvise(aligned, bytes, MADV_HUGEPAGE);
 	return aligned;
+}
+
+int gguf_read_whole(const struct gguf *g, const struct gguf_tensor *t)
+{
+	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
 }
 
 int gguf_to_memory(struct gguf *g, int (*wanted)(const struct gguf *, const struct gguf_tensor *),
