@@ -1,7 +1,7 @@
 /*
  * audit_explain_run.c - the model's part of `moescope audit explain`: the prefix is run again for
- * the scores; the same run, with a chosen expert masked at this one position and layer, tells what it
- * would have changed. With --layer every chosen expert is masked in turn, else the first.
+ * the scores; the same run, with a chosen expert masked at this one position and layer, tells what
+ * it would have changed. With --layer every chosen expert is masked in turn, else the first.
  */
 #include <inttypes.h>
 #include <math.h>
