@@ -130,6 +130,7 @@ ALWAYS void tiles(uint32_t type, const uint8_t *w, size_t row_bytes, const float
 	}
 }
 _Static_assert(TILE_T <= 6, "a case for every rest");
+_Static_assert(TILE_R * PART <= KERN_UNPACKED, "kern_scratch() is enough");
 
 /* The last n < 16 elements, padded with zeros: a fused 0*0 changes no lane. */
 static void last(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs, size_t n,

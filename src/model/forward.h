@@ -22,6 +22,9 @@
 #define ATT_KEPT 64     /* tiles of a token whose results are kept until they are put together */
 #define HEAD_ROWS 16 /* logits rows computed together */
 
+/* How activations enter a product: as they are, rounded to 8 bits, or to BF16. */
+enum inputs { INPUT_EXACT, INPUT_INT8, INPUT_BF16 };
+
 /* One product to do: rows of a matrix against some activation rows. */
 struct job {
 	const struct weight *w;
@@ -34,7 +37,8 @@ struct job {
 	size_t ys;
 	size_t unit0;     /* first pool unit of this job, filled in by product_run */
 	size_t rows;      /* rows of a unit, likewise */
-	int eight;        /* activations are rounded to a8, likewise */
+	enum inputs inputs; /* likewise; rounded ones lie at `laid`, of 8 bits as a8 says */
+	unsigned char *laid;
 	struct act8 a8;
 };
 
@@ -42,6 +46,7 @@ struct session {
 	const struct model *m;
 	const struct kern *kern;
 	const struct int8_kern *int8; /* NULL = activations stay single precision */
+	const struct kern_bf16 *bf16; /* of kern */
 	char arithmetic[32]; /* in words */
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
@@ -84,8 +89,8 @@ struct session {
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
 	unsigned char *scratch8; /* [worker][INT8_SCRATCH] */
-	unsigned char *act8;     /* [act8_n] rounded activations of one product_run */
-	size_t act8_n;
+	unsigned char *rounded;  /* [rounded_n] activations of one product_run */
+	size_t rounded_n;
 	float *lora;      /* [worker][lora_n], see lora.c */
 	size_t lora_n;
 	float *logits;    /* [HEAD_ROWS][n_vocab] */
@@ -137,7 +142,7 @@ static inline size_t min_size(size_t a, size_t b)
 }
 
 /* product.c: bytes for the rounded activations of one round of products. */
-uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch);
+uint64_t product_rounded_bytes(const struct session *s, uint32_t n_batch);
 /* y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
  * the pool; their outputs must not overlap. */
 /* 1 if products with w take rounded inputs: then a job may say `from`. */

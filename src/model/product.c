@@ -3,8 +3,9 @@
  *
  * A unit is some rows of one matrix against all the tokens of its job; a sum is never cut, so the
  * number of threads cannot change a bit. Quantised weights meet activations rounded to 8 bits
- * (kern/int8.h) unless the session was told not to; these are rounded once, before the units. Whether
- * a job is of that kind depends on its matrix alone. Nothing here allocates.
+ * (kern/int8.h), weights of BF16 such rounded to BF16 (kern/kern.h), unless the session was told not to;
+ * these are rounded once, before the units. Whether a job is of such a kind depends on its matrix alone.
+ * Nothing here allocates.
  */
 #include <assert.h>
 
@@ -19,22 +20,15 @@
 
 struct job_run { struct session *s; struct job *jobs; size_t n; };
 
-/* Weights of BF16 meet activations rounded to it: products that some CPUs do twice as fast. */
-static int rounded_bf16(const struct session *s, const struct weight *w)
-{
-	return s->int8 && w->type == QT_BF16 && w->n_in >= SHORT_ROW;
-}
-
 static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r1, int worker)
 {
 	const struct weight *w = j->w;
 
-	if (j->eight)
+	if (j->inputs == INPUT_INT8)
 		s->int8->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->a8, j->n_tok, j->y, j->ys,
 			s->scratch8 + (size_t)worker * INT8_SCRATCH);
-	else if (rounded_bf16(s, w))
-		s->kern->gemm_bf16(j->data, w->row_bytes, w->n_in, r0, r1, j->x, j->xs, j->n_tok, j->y, j->ys,
-			s->scratch + (size_t)worker * s->scratch_n);
+	else if (j->inputs == INPUT_BF16)
+		s->bf16->gemm(j->data, w->row_bytes, w->n_in, r0, r1, j->laid, j->n_tok, j->y, j->ys);
 	else
 		s->kern->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->x, j->xs, j->n_tok,
 			j->y, j->ys, s->scratch + (size_t)worker * s->scratch_n);
@@ -65,24 +59,24 @@ static size_t unit_rows(const struct job *j, size_t unit)
 {
 	size_t row = j->n_tok * j->w->n_in, rows = unit / (row ? row : 1);
 
-	if (j->eight)
+	if (j->inputs == INPUT_INT8)
 		return rows < INT8_ROWS ? INT8_ROWS : rows - rows % INT8_ROWS;
 	rows = rows < 4 ? 4 : (rows + 3) & ~(size_t)3;
-	if (j->w->type == QT_BF16 && j->n_tok > 8) /* each unit rounds the activations */
-		return rows < 128 ? 128 : rows;
 	return j->n_tok > 8 && rows < 32 ? 32 : rows;
 }
 
-/* ---- activations of 8 bits ---- */
+/* ---- rounded activations ---- */
 
-static size_t act8_room(uint64_t n, uint64_t rows)
+/* Bytes of rows of n activations, rounded as `in` says. */
+static size_t room(const struct session *s, enum inputs in, size_t n, size_t rows)
 {
-	return (act8_bytes((size_t)n, (size_t)rows) + 63) & ~(size_t)63;
+	return in == INPUT_BF16 ? s->bf16->bytes(n) * rows : (act8_bytes(n, rows) + 63) & ~(size_t)63;
 }
 
 /* Enough for one job of each of these shapes, and for all experts of a batch at once. */
-uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch)
+uint64_t product_rounded_bytes(const struct session *s, uint32_t n_batch)
 {
+	const struct model *m = s->m;
 	const struct hparams *hp = &m->hp;
 	uint64_t t = n_batch, tk = t * (hp->k ? hp->k : 1);
 	const struct { uint64_t n, rows; } shape[] = { { hp->n_embd, tk }, { hp->n_ff_expert, tk },
@@ -91,11 +85,31 @@ uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch)
 	uint64_t most = 0;
 
 	for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) {
-		uint64_t b = act8_room(shape[i].n, shape[i].rows);
+		for (int in = INPUT_INT8; in <= (m->has_bf16 ? INPUT_BF16 : INPUT_INT8); in++) {
+			uint64_t b = room(s, (enum inputs)in, (size_t)shape[i].n, (size_t)shape[i].rows);
 
-		most = b > most ? b : most;
+			most = b > most ? b : most;
+		}
 	}
 	return most + 64 * ((uint64_t)hp->n_expert + hp->n_head);
+}
+
+static void round_rows(const struct session *s, const struct job *j, size_t lo, size_t hi)
+{
+	size_t n = j->w->n_in;
+
+	if (j->inputs == INPUT_INT8 && !j->from) {
+		s->int8->round(j->x, j->xs, n, lo, hi, j->a8);
+		return;
+	}
+	for (; lo < hi; lo++) {
+		const float *x = j->x + (j->from ? j->from[lo] : lo) * j->xs;
+
+		if (j->inputs == INPUT_INT8)
+			s->int8->round(x, j->xs, n, 0, 1, act8_at(j->a8, n, lo));
+		else
+			s->bf16->lay(x, n, j->laid + lo * s->bf16->bytes(n));
+	}
 }
 
 struct round_run { struct session *s; struct job *jobs; size_t n, rows; };
@@ -111,22 +125,26 @@ static void round_unit(void *ctx, size_t unit, int worker)
 		const struct job *j = &run->jobs[i];
 		size_t lo, hi;
 
-		if (!j->eight || (i && j->a8.q == run->jobs[i - 1].a8.q))
+		if (j->inputs == INPUT_EXACT || (i && j->laid == run->jobs[i - 1].laid))
 			continue;
 		lo = at > first ? at - first : 0;
 		hi = min_size(end - first, j->n_tok);
-		if (lo < hi && !j->from)
-			run->s->int8->round(j->x, j->xs, j->w->n_in, lo, hi, j->a8);
-		for (; j->from && lo < hi; lo++)
-			run->s->int8->round(j->x + j->from[lo] * j->xs, j->xs, j->w->n_in, 0, 1,
-				act8_at(j->a8, j->w->n_in, lo));
+		if (lo < hi)
+			round_rows(run->s, j, lo, hi);
 		first += j->n_tok;
 	}
 }
 
+static enum inputs inputs_of(const struct session *s, const struct weight *w)
+{
+	if (!s->int8 || w->n_in < SHORT_ROW)
+		return INPUT_EXACT;
+	return w->type == QT_BF16 ? INPUT_BF16 : int8_type_ok(w->type, w->n_in) ? INPUT_INT8 : INPUT_EXACT;
+}
+
 int product_rounds(const struct session *s, const struct weight *w)
 {
-	return s->int8 && w->n_in >= SHORT_ROW && int8_type_ok(w->type, w->n_in);
+	return inputs_of(s, w) != INPUT_EXACT;
 }
 
 static size_t first_row(const struct job *j)
@@ -152,24 +170,27 @@ static size_t round_inputs(struct session *s, struct job *jobs, size_t n)
 		struct job *j = &jobs[i];
 		const struct job *last = i ? j - 1 : NULL;
 
-		j->eight = product_rounds(s, j->w);
-		j->a8 = (struct act8){ 0 };
-		if (!j->eight)
+		j->inputs = inputs_of(s, j->w);
+		j->laid = NULL;
+		if (j->inputs == INPUT_EXACT)
 			continue;
-		if (last && last->eight && same_input(last, j)) {
+		if (last && last->inputs == j->inputs && same_input(last, j)) {
+			j->laid = last->laid;
 			j->a8 = last->a8;
 			continue;
 		}
-		if (i && used + act8_room(j->w->n_in, j->n_tok) > s->act8_n) {
+		if (i && used + room(s, j->inputs, j->w->n_in, j->n_tok) > s->rounded_n) {
 			run.n = n = i;
 			break;
 		}
-		j->a8 = act8_lay(s->act8 + used, j->w->n_in, j->n_tok);
-		used += act8_room(j->w->n_in, j->n_tok);
+		j->laid = s->rounded + used;
+		if (j->inputs == INPUT_INT8)
+			j->a8 = act8_lay(j->laid, j->w->n_in, j->n_tok);
+		used += room(s, j->inputs, j->w->n_in, j->n_tok);
 		rows += j->n_tok;
 		cost += j->n_tok * j->w->n_in;
 	}
-	assert(used <= s->act8_n);
+	assert(used <= s->rounded_n);
 	if (!rows)
 		return n;
 	run.rows = cost < INLINE_COST ? rows : (rows + 4 * (size_t)pool_threads(s->pool) - 1) /
