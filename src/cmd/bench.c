@@ -461,10 +461,10 @@ static void report_json(const struct bench *b)
 	text_escape(&name, in->name, strlen(in->name), TEXT_JSON);
 	printf("{\"model\": \"%.*s\", \"quant\": \"%s\", \"threads\": %d, \"arithmetic\": \"%s\", \"pairs\": %lld, "
 		"\"start_s\": %.4f, \"peak_bytes\": %llu, \"file_bytes\": %llu, \"read_bytes_per_s\": %.4g, "
-		"\"int8_macs_per_s\": %.4g, \"float_macs_per_s\": %.4g, \"phases\": [", (int)name.len, name.len ? (const char *)name.data : "",
+		"\"int8_macs_per_s\": %.4g, \"bf16_macs_per_s\": %.4g, \"float_macs_per_s\": %.4g, \"phases\": [", (int)name.len, name.len ? (const char *)name.data : "",
 		in->quant, session_threads(b->side[0].s), session_arithmetic(b->side[0].s), pairs, b->start,
 		(unsigned long long)b->peak, (unsigned long long)gguf_file_bytes(b->l.gguf), b->limit.read,
-		b->limit.macs[PEAK_INT8], b->limit.macs[PEAK_FLOAT]);
+		b->limit.macs[PEAK_INT8], b->limit.macs[PEAK_BF16], b->limit.macs[PEAK_FLOAT]);
 	json_phase(b, PREFILL);
 	printf(", ");
 	json_phase(b, DECODE);
@@ -474,6 +474,8 @@ static void report_json(const struct bench *b)
 
 static void print_speed(const struct bench *b)
 {
+	static const char *const arithmetic[PEAK_N] = { [PEAK_INT8] = "in 8-bit arithmetic",
+		[PEAK_BF16] = "of BF16", [PEAK_FLOAT] = "in single precision" };
 	const struct model_info *in = model_info(b->l.model);
 	uint64_t kv = session_kv_bytes(b->side[0].s, (uint32_t)(b->n_depth + b->n_dec / 2));
 
@@ -487,13 +489,13 @@ static void print_speed(const struct bench *b)
 		printf("%-8s %7zu %10.1f  (%8.1f - %8.1f) %11.1f %6.0f %%\n", phase_name[p], tokens_of(b, p), n / t.med,
 			n / t.q3, n / t.q1, limit, 100 * n / t.med / limit);
 	}
-	printf("\nlimits of all threads together:\n"
-		"  prefill  %.1f M multiply-adds a token in 8-bit arithmetic at %.0f G/s (%s),\n"
-		"           %.1f M in single precision at %.0f G/s (%s)\n"
-		"  decode   %.1f MB of weights and %.1f MB of keys and values a token at %.1f GB/s read%s\n",
-		1e-6 * b->limit.int8, 1e-9 * b->limit.macs[PEAK_INT8], peak_name(PEAK_INT8), 1e-6 * b->limit.single,
-		1e-9 * b->limit.macs[PEAK_FLOAT], peak_name(PEAK_FLOAT), 1e-6 * (double)in->bytes_per_token,
-		1e-6 * (double)kv, 1e-9 * b->limit.read,
+	printf("\nlimits of all threads together:\n");
+	for (int i = 0; i < PEAK_N; i++)
+		if (b->limit.need[i] > 0)
+			printf("  prefill  %.1f M multiply-adds a token %s at %.0f G/s (%s)\n", 1e-6 * b->limit.need[i],
+				arithmetic[i], 1e-9 * b->limit.macs[i], peak_name((enum peak)i));
+	printf("  decode   %.1f MB of weights and %.1f MB of keys and values a token at %.1f GB/s read%s\n",
+		1e-6 * (double)in->bytes_per_token, 1e-6 * (double)kv, 1e-9 * b->limit.read,
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
 	printf("\nstart to first token %.1f ms, peak memory %.1f MB, model file %.1f MB\n", 1e3 * b->start,
 		1e-6 * (double)b->peak, 1e-6 * (double)gguf_file_bytes(b->l.gguf));

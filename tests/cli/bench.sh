@@ -11,7 +11,7 @@ import json, sys
 d = json.load(open(sys.argv[1]))
 assert d["threads"] == 2 and d["start_s"] > 0 and d["file_bytes"] > 0, d
 assert d["peak_bytes"] > 1 << 20, d
-for key in ("read_bytes_per_s", "int8_macs_per_s", "float_macs_per_s"):
+for key in ("read_bytes_per_s", "int8_macs_per_s", "bf16_macs_per_s", "float_macs_per_s"):
     assert d[key] > 1e8, (key, d[key])
 pre, dec = d["phases"]
 assert (pre["phase"], pre["tokens"]) == ("prefill", 40), pre
