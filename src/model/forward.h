@@ -23,7 +23,7 @@
 #define HEAD_ROWS 16 /* logits rows computed together */
 
 /* How activations enter a product: as they are, rounded to 8 bits, or to BF16. */
-enum inputs { INPUT_EXACT, INPUT_INT8, INPUT_BF16 };
+enum input_kind { INPUT_EXACT, INPUT_INT8, INPUT_BF16 };
 
 /* One product to do: rows of a matrix against some activation rows. */
 struct job {
@@ -36,8 +36,8 @@ struct job {
 	float *y;         /* [n_tok], ys floats apart */
 	size_t ys;
 	size_t unit0;     /* first pool unit of this job, filled in by product_run */
-	size_t rows;      /* rows of a unit, likewise */
-	enum inputs inputs; /* likewise; rounded ones lie at `laid`, of 8 bits as a8 says */
+	size_t rows, split, fine; /* rows of a unit, from row `split` on of a finer one; likewise */
+	enum input_kind inputs; /* likewise; rounded ones lie at `laid`, of 8 bits as a8 says */
 	unsigned char *laid;
 	struct act8 a8;
 };
@@ -147,6 +147,9 @@ uint64_t product_rounded_bytes(const struct session *s, uint32_t n_batch);
  * the pool; their outputs must not overlap. */
 /* 1 if products with w take rounded inputs: then a job may say `from`. */
 int product_rounds(const struct session *s, const struct weight *w);
+/* These jobs, or none, will be the next to be run: threads that wait meanwhile ask memory for their weights.
+ * Of one token; more have work enough for what they read. */
+void product_ahead(struct session *s, struct job *jobs, size_t n);
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys);
 void product_run(struct session *s, struct job *jobs, size_t n);
 void product(struct session *s, const struct weight *w, const float *x, size_t n_tok, float *y);
@@ -175,6 +178,7 @@ struct attend {
 
 /* attention.c: s->h -> s->out, writing the cache of layer il at s->pos. */
 void attention(struct session *s, size_t il, size_t n);
+void attention_ahead(struct session *s, size_t il, size_t n); /* its first products are next */
 void attend_sizes(struct session *s); /* fills in att_q, att_n, att_parts_n, att_parts_size */
 void attend_all(struct session *s, size_t il, size_t n, struct attend a);
 /* Of n rows from position pos on. */
@@ -184,6 +188,7 @@ void warm_queries(const struct session *s, float *q, uint32_t pos, size_t n, siz
 
 /* mla.c: the same through a latent key and value. */
 void latent_attention(struct session *s, size_t il, size_t n);
+void latent_ahead(struct session *s, size_t il, size_t n);
 
 /* moe.c: s->h -> s->out; -1 if a hook refused. */
 int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e);
@@ -191,6 +196,9 @@ int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe
 /* forward.c: run the model over n tokens at s->pos, writing the cache; s->x holds the last hidden states. */
 int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
 	struct moe_err *e);
+
+/* The first products of layer il are next, or those of the output head. */
+void layer_ahead(struct session *s, size_t il, size_t n);
 
 /* Logits of rows t0..t0+n-1 (n <= HEAD_ROWS) of the batch, into s->logits. */
 void forward_head(struct session *s, size_t t0, size_t n);

@@ -15,6 +15,7 @@
 #define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
 #define UNIT_MAX (1 << 18)
 #define UNIT_STREAM (1 << 21) /* and for one token, where a unit is a stream from memory */
+#define STREAM_ROWS 16        /* there, rows of a unit are a multiple */
 
 #define SHORT_ROW 256 /* activations of rows below it, as of a head, stay single precision */
 
@@ -34,23 +35,40 @@ static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r
 			j->y, j->ys, s->scratch + (size_t)worker * s->scratch_n);
 }
 
-static void job_unit(void *ctx, size_t unit, int worker)
+/* The job of a unit and its rows *r0 .. *r1 - 1. */
+static const struct job *unit_job(const struct job *jobs, size_t n, size_t unit, size_t *r0, size_t *r1)
 {
-	struct job_run *run = ctx;
-	size_t lo = 0, hi = run->n;
-	struct job *j;
+	size_t lo = 0, hi = n, coarse;
+	const struct job *j;
 
 	while (hi - lo > 1) { /* last job whose unit0 <= unit */
 		size_t mid = (lo + hi) / 2;
 
-		if (run->jobs[mid].unit0 <= unit)
+		if (jobs[mid].unit0 <= unit)
 			lo = mid;
 		else
 			hi = mid;
 	}
-	j = &run->jobs[lo];
-	unit = (unit - j->unit0) * j->rows;
-	job_rows(run->s, j, unit, min_size(unit + j->rows, j->w->n_out), worker);
+	j = &jobs[lo];
+	unit -= j->unit0;
+	coarse = (j->split + j->rows - 1) / j->rows;
+	if (unit < coarse) {
+		*r0 = unit * j->rows;
+		*r1 = min_size(*r0 + j->rows, j->split);
+	} else {
+		*r0 = j->split + (unit - coarse) * j->fine;
+		*r1 = min_size(*r0 + j->fine, j->w->n_out);
+	}
+	return j;
+}
+
+static void job_unit(void *ctx, size_t unit, int worker)
+{
+	const struct job_run *run = ctx;
+	size_t r0, r1;
+	const struct job *j = unit_job(run->jobs, run->n, unit, &r0, &r1);
+
+	job_rows(run->s, j, r0, r1, worker);
 }
 
 /* Rows of a unit: about `unit` multiply-adds, whole register tiles; in prefill enough rows to use a
@@ -68,7 +86,7 @@ static size_t unit_rows(const struct job *j, size_t unit)
 /* ---- rounded activations ---- */
 
 /* Bytes of rows of n activations, rounded as `in` says. */
-static size_t room(const struct session *s, enum inputs in, size_t n, size_t rows)
+static size_t room(const struct session *s, enum input_kind in, size_t n, size_t rows)
 {
 	return in == INPUT_BF16 ? s->bf16->bytes(n) * rows : (act8_bytes(n, rows) + 63) & ~(size_t)63;
 }
@@ -86,7 +104,7 @@ uint64_t product_rounded_bytes(const struct session *s, uint32_t n_batch)
 
 	for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) {
 		for (int in = INPUT_INT8; in <= (m->has_bf16 ? INPUT_BF16 : INPUT_INT8); in++) {
-			uint64_t b = room(s, (enum inputs)in, (size_t)shape[i].n, (size_t)shape[i].rows);
+			uint64_t b = room(s, (enum input_kind)in, (size_t)shape[i].n, (size_t)shape[i].rows);
 
 			most = b > most ? b : most;
 		}
@@ -135,7 +153,7 @@ static void round_unit(void *ctx, size_t unit, int worker)
 	}
 }
 
-static enum inputs inputs_of(const struct session *s, const struct weight *w)
+static enum input_kind inputs_of(const struct session *s, const struct weight *w)
 {
 	if (!s->int8 || w->n_in < SHORT_ROW)
 		return INPUT_EXACT;
@@ -201,30 +219,90 @@ static size_t round_inputs(struct session *s, struct job *jobs, size_t n)
 
 /* ---- all together ---- */
 
+static size_t all_cost(const struct job *jobs, size_t n)
+{
+	size_t cost = 0;
+
+	for (size_t i = 0; i < n; i++)
+		cost += jobs[i].n_tok * jobs[i].w->n_in * jobs[i].w->n_out;
+	return cost;
+}
+
+static size_t up_to(size_t n, size_t step)
+{
+	return (n + step - 1) / step * step;
+}
+
+/* One token's: rows before `most` multiply-adds in units of one size, the others in fine ones, so that all
+ * threads end at about the same time. */
+static void split_stream(struct job *j, size_t unit, size_t most)
+{
+	size_t row = j->w->n_in, n;
+
+	j->split = min_size(up_to(most / row, STREAM_ROWS), j->w->n_out);
+	n = (j->split * row + unit / 2) / unit;
+	n = n ? n : 1;
+	j->rows = up_to(j->split / n + 1, STREAM_ROWS);
+	j->fine = up_to(unit / 4 / row + 1, STREAM_ROWS);
+}
+
+/* Cuts jobs of `cost` multiply-adds into units; returns how many. */
+static size_t lay_units(const struct session *s, struct job *jobs, size_t n, size_t cost)
+{
+	size_t threads = (size_t)pool_threads(s->pool), unit = cost / (4 * threads), units = 0, at = 0, tail;
+	size_t most = jobs[0].n_tok == 1 ? UNIT_STREAM : UNIT_MAX;
+
+	unit = unit < UNIT_MIN ? UNIT_MIN : unit > most ? most : unit;
+	tail = min_size(threads * unit, cost);
+	for (size_t i = 0; i < n; i++) {
+		struct job *j = &jobs[i];
+
+		if (jobs[0].n_tok == 1) {
+			split_stream(j, unit, at < cost - tail ? cost - tail - at : 0);
+		} else {
+			j->rows = j->fine = unit_rows(j, unit);
+			j->split = j->w->n_out;
+		}
+		j->unit0 = units;
+		units += up_to(j->split, j->rows) / j->rows + up_to(j->w->n_out - j->split, j->fine) / j->fine;
+		at += j->n_tok * j->w->n_in * j->w->n_out;
+	}
+	return units;
+}
+
 /* As many of the jobs as have room for their activations; returns their number. */
 static size_t run_some(struct session *s, struct job *jobs, size_t n)
 {
 	struct job_run run = { s, jobs, n };
-	size_t units = 0, cost = 0, unit, most;
+	size_t cost;
 
 	run.n = n = round_inputs(s, jobs, n);
-	for (size_t i = 0; i < n; i++)
-		cost += jobs[i].n_tok * jobs[i].w->n_in * jobs[i].w->n_out;
-	if (cost < INLINE_COST) {
-		for (size_t i = 0; i < n; i++)
-			job_rows(s, &jobs[i], 0, jobs[i].w->n_out, 0);
+	cost = all_cost(jobs, n);
+	if (cost >= INLINE_COST) {
+		pool_run(s->pool, job_unit, &run, lay_units(s, jobs, n, cost));
 		return n;
 	}
-	unit = cost / (4 * (size_t)pool_threads(s->pool));
-	most = jobs[0].n_tok == 1 ? UNIT_STREAM : UNIT_MAX;
-	unit = unit < UNIT_MIN ? UNIT_MIN : unit > most ? most : unit;
-	for (size_t i = 0; i < n; i++) {
-		jobs[i].rows = unit_rows(&jobs[i], unit);
-		jobs[i].unit0 = units;
-		units += (jobs[i].w->n_out + jobs[i].rows - 1) / jobs[i].rows;
-	}
-	pool_run(s->pool, job_unit, &run, units);
+	for (size_t i = 0; i < n; i++)
+		job_rows(s, &jobs[i], 0, jobs[i].w->n_out, 0);
 	return n;
+}
+
+void product_ahead(struct session *s, struct job *jobs, size_t n)
+{
+	int threads = pool_threads(s->pool);
+	size_t cost = n ? all_cost(jobs, n) : 0, units = cost < INLINE_COST ? 0 : lay_units(s, jobs, n, cost);
+
+	for (int i = 0; i < threads && i < POOL_HINTS; i++) {
+		const struct job *j;
+		size_t r0, r1;
+
+		if ((size_t)i >= units || jobs[0].n_tok > 1) {
+			pool_ahead(s->pool, i, NULL);
+			continue;
+		}
+		j = unit_job(jobs, n, (size_t)i, &r0, &r1);
+		pool_ahead(s->pool, i, j->data + r0 * j->w->row_bytes);
+	}
 }
 
 void product_run(struct session *s, struct job *jobs, size_t n)
