@@ -13,9 +13,9 @@
  *	HAVE_DOT_OUT: void dot_out(const L *acc, size_t nr, size_t nt, float *y, size_t ys): as dot_trees(), where
  *		LANES is 16
  */
+#include "kern/ahead.h"
+
 #define DOT_BLOCK 64     /* tokens that share rows while they are in the cache */
-#define DOT_AHEAD 16384  /* bytes between what is used and what is asked for */
-#define DOT_SPREAD 4     /* from so many tiles on, what comes next is asked for a little at a time */
 #ifndef ALWAYS
 #define ALWAYS static inline __attribute__((always_inline))
 #endif
@@ -133,14 +133,10 @@ ALWAYS void dot_trees(float (*sums)[16], size_t nr, size_t n_tok, float *y, size
 		memcpy(y + t * ys, out + t * nr, nr * 4);
 }
 
-/* What a tile asks memory for while it works: from `at` on, `step` bytes a group, the rows that come next;
- * or, where no other tile shares the rows, `far` bytes beyond each of its own. */
-struct dot_ahead { const uint8_t *at; size_t step, far; };
-
 /* nr rows times nt tokens over n groups; the rest as tile() of tile.h. Where there is dot_out() and these
  * groups are the last, y takes the trees of the sums; else y is NULL. */
 ALWAYS void dot_tile(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_t xs, size_t n, size_t nr,
-	size_t nt, float (*sums)[16], int first, struct dot_ahead ahead, float *y, size_t ys)
+	size_t nt, float (*sums)[16], int first, struct ahead ahead, float *y, size_t ys)
 {
 	for (size_t lane = 0; lane < 16; lane += LANES) {
 		L acc[DOT_R * DOT_T];
@@ -151,10 +147,8 @@ ALWAYS void dot_tile(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_
 			const uint8_t *wg = w + 64 * g, *xg = x + 32 * DOT_X * g + DOT_X * lane;
 			W wv[DOT_R];
 
-			if (ahead.step && !lane)
-				__builtin_prefetch(ahead.at + g * ahead.step, 0, 3);
-			for (size_t r = 0; ahead.far && !lane && r < nr; r++)
-				__builtin_prefetch(wg + r * row_bytes + ahead.far, 0, 2);
+			if (!lane)
+				ahead_ask(ahead, g, nr);
 			for (size_t r = 0; r < nr; r++)
 				wv[r] = dot_w(wg + r * row_bytes + 4 * lane);
 			for (size_t t = 0; t < nt; t++)
@@ -175,11 +169,11 @@ ALWAYS void dot_tile(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_
 
 /* nr rows times the tokens of a block. `ahead` is the first tile's. */
 ALWAYS void dot_tiles(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_t xs, size_t n, size_t nr,
-	size_t n_tok, float (*sums)[16], int first, struct dot_ahead ahead, size_t chunk, float *y, size_t ys)
+	size_t n_tok, float (*sums)[16], int first, struct ahead ahead, float *y, size_t ys)
 {
 	size_t t = 0;
 
-	for (; t + DOT_T <= n_tok; t += DOT_T, ahead.far = 0, ahead.at += chunk)
+	for (; t + DOT_T <= n_tok; t += DOT_T, ahead = ahead_next(ahead))
 		dot_tile(w, row_bytes, x + t * xs, xs, n, nr, DOT_T, sums + t * nr, first, ahead, y ? y + t * ys : NULL,
 			ys);
 	x += t * xs;
@@ -194,16 +188,12 @@ ALWAYS void dot_tiles(const uint8_t *w, size_t row_bytes, const uint8_t *x, size
 	}
 }
 
-/* The rows behind nr rows are asked for while these are used: spread over the tiles, so that memory is
- * busy all the time and not for the first of them alone. */
 ALWAYS void dot_group(const uint8_t *rows, size_t row_bytes, size_t n, size_t nr, const uint8_t *x,
 	size_t xs, size_t n_tok, float *y, size_t ys, size_t left)
 {
 	float sums[DOT_BLOCK * DOT_R + 7][16] __attribute__((aligned(64)));
-	const size_t most = PART_16BIT / 32, groups = n / 32, tiles = n_tok / DOT_T, bytes = nr * row_bytes;
-	const size_t chunk = tiles >= DOT_SPREAD && left >= bytes ? (bytes + tiles - 1) / tiles : 0;
-	struct dot_ahead ahead = { rows + bytes, groups ? (chunk + groups - 1) / groups : 0,
-		!chunk && left >= DOT_AHEAD ? DOT_AHEAD : 0 };
+	const size_t most = PART_16BIT / 32, groups = n / 32;
+	struct ahead ahead = ahead_of(rows, nr * row_bytes, nr, groups, n_tok / DOT_T, left);
 	uint8_t last[DOT_R][64] = { { 0 } };
 	float *out = NULL;
 
@@ -213,7 +203,7 @@ ALWAYS void dot_group(const uint8_t *rows, size_t row_bytes, size_t n, size_t nr
 #ifdef HAVE_DOT_OUT
 		out = g + len == groups && n % 32 == 0 ? y : NULL;
 #endif
-		dot_tiles(rows + 64 * g, row_bytes, x + 32 * DOT_X * g, xs, len, nr, n_tok, sums, g == 0, ahead, chunk,
+		dot_tiles(rows + 64 * g, row_bytes, x + 32 * DOT_X * g, xs, len, nr, n_tok, sums, g == 0, ahead,
 			out, ys);
 		ahead.at += len * ahead.step;
 	}
@@ -224,7 +214,7 @@ ALWAYS void dot_group(const uint8_t *rows, size_t row_bytes, size_t n, size_t nr
 		out = y;
 #endif
 		dot_tiles(last[0], 64, x + 32 * DOT_X * groups, xs, 1, nr, n_tok, sums, groups == 0,
-			(struct dot_ahead){ 0 }, 0, out, ys);
+			(struct ahead){ 0 }, out, ys);
 	}
 	if (!out)
 		dot_trees(sums, nr, n_tok, y, ys);
@@ -235,6 +225,9 @@ static __attribute__((noinline)) void dot_rows(const uint8_t *rows, size_t row_b
 {
 	size_t r = r0;
 
+	for (; n_tok == 1 && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
+		dot_group(rows + r * row_bytes, row_bytes, n, AHEAD_ROWS, x, xs, 1, y + r, ys,
+			(r1 - r - AHEAD_ROWS) * row_bytes);
 	for (; r + DOT_R <= r1; r += DOT_R)
 		dot_group(rows + r * row_bytes, row_bytes, n, DOT_R, x, xs, n_tok, y + r, ys,
 			(r1 - r - DOT_R) * row_bytes);
