@@ -334,6 +334,7 @@ static int open_first(struct bench *b, const char *model, struct moe_err *e)
 	    session_end(s, &res, e))
 		return -1;
 	b->start = (double)(clock_mono() - t0) * 1e-9;
+	gguf_copy_wait(b->l.gguf);
 	if (one_run(b, &b->side[0], 1, took, e))
 		return -1;
 	b->peak = getrusage(RUSAGE_SELF, &use) ? 0 : (uint64_t)use.ru_maxrss << 10;

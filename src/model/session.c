@@ -304,6 +304,7 @@ int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase
 		s->pos += (uint32_t)len;
 		at += len;
 	}
+	gguf_copy_begin(s->m->g); /* not before the first results */
 	s->broken = 0;
 	return 0;
 }
