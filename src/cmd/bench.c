@@ -39,6 +39,8 @@
 #define FIRST_TOKENS 8 /* of the prompt whose first token is waited for */
 #define PART_RUNS 3
 #define TURN 8     /* tokens that a side decodes before it is the next one's turn */
+#define ROUND_S 0.2 /* seconds that a side's prefills in a round should take, in at most so many turns: */
+#define MOST_TURNS 16
 #define MAX_TASKS 520
 #define RESAMPLES 1000
 
@@ -69,6 +71,7 @@ struct bench {
 	size_t n_side;
 	int32_t *ids;
 	size_t n_pre, n_dec, n_depth;
+	size_t turns;          /* prefills of a side in a round */
 	double t[N_PHASE][LOAD_SESSIONS][MAX_PAIRS];   /* seconds */
 	double cpu[N_PHASE][LOAD_SESSIONS][MAX_PAIRS]; /* the same of processors */
 	double start;          /* seconds from this command's begin to the first token */
@@ -220,17 +223,50 @@ static int decode_run(struct bench *b, struct side *side, struct took *took, str
 	return 0;
 }
 
+/* A phase of a round begins for a side: nothing that it did before is at work any more. */
+static int begin_phase(struct side *side, struct took *took, struct moe_err *e)
+{
+	if (settle(side, e))
+		return -1;
+	*took = (struct took){ 0, -task_cpu(side) };
+	return 0;
+}
+
+/* And ends: its writer's work is done. Waiting for that is ours, not the engine's. */
+static int end_phase(struct side *side, struct took *took, struct moe_err *e)
+{
+	if (settle(side, e))
+		return -1;
+	took->cpu += task_cpu(side);
+	return 0;
+}
+
+static int prefill_turn(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
+{
+	struct moe_seq_info info = { .seq = ++side->seq, .domain = "bench" };
+	struct moe_seq_result res = { .seq = side->seq, .n_prompt = (uint32_t)b->n_pre };
+	struct session_want want = { 0, on_logits, side };
+	double cpu = own_cpu();
+	int64_t t0 = clock_mono();
+
+	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_pre, MOE_PREFILL, &want, e))
+		return -1;
+	took->clock += (double)(clock_mono() - t0) * 1e-9;
+	side->fed += b->n_pre;
+	if (session_end(side->s, &res, e))
+		return -1;
+	took->cpu += own_cpu() - cpu;
+	return 0;
+}
+
 static int begin_decode(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
 {
-	struct moe_seq_info info = { .seq = side->seq, .domain = "bench" };
+	struct moe_seq_info info = { .seq = ++side->seq, .domain = "bench" };
 
 	side->fed += b->n_depth;
-	if (session_begin(side->s, &info, e) ||
-	    session_eval(side->s, b->ids, b->n_depth, MOE_PREFILL, NULL, e) || settle(side, e))
+	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_depth, MOE_PREFILL, NULL, e))
 		return -1;
-	took->clock = 0;
-	took->cpu = -task_cpu(side);
-	return 0;
+	return begin_phase(side, took, e);
 }
 
 /* Tokens from .. to - 1. */
@@ -256,13 +292,44 @@ static int end_decode(struct bench *b, struct side *side, struct took *took, str
 	double cpu = own_cpu();
 
 	side->fed += b->n_dec;
-	if (session_end(side->s, &res, e) || settle(side, e))
+	if (session_end(side->s, &res, e))
 		return -1;
-	took->cpu += own_cpu() - cpu + task_cpu(side);
+	took->cpu += own_cpu() - cpu;
+	return end_phase(side, took, e);
+}
+
+/* Who of n is j-th: each is first as often, and before and behind each other one, whose writer may still be
+ * at work. */
+static size_t turn_of(size_t n, size_t turn, size_t j)
+{
+	return ((turn & 1 ? n - 1 - j : j) + turn / 2) % n;
+}
+
+/* All sides in turns, so many that a round takes long enough for the clock and for what a writer does
+ * once a commit. */
+static int prefill_round(struct bench *b, size_t round, struct took took[LOAD_SESSIONS], struct moe_err *e)
+{
+	size_t n = b->n_side;
+
+	for (size_t i = 0; i < n; i++)
+		if (begin_phase(&b->side[i], &took[i], e))
+			return -1;
+	for (size_t turn = 0; turn < b->turns && !load_interrupted(); turn++)
+		for (size_t j = 0; j < n; j++) {
+			size_t who = turn_of(n, round + turn, j);
+
+			if (prefill_turn(b, &b->side[who], &took[who], e))
+				return -1;
+		}
+	for (size_t i = 0; i < n; i++) {
+		if (end_phase(&b->side[i], &took[i], e))
+			return -1;
+		took[i].clock /= (double)b->turns;
+		took[i].cpu /= (double)b->turns;
+	}
 	return 0;
 }
 
-/* All sides in turns. */
 static int decode_round(struct bench *b, size_t round, struct took took[LOAD_SESSIONS], struct moe_err *e)
 {
 	size_t n = b->n_side;
@@ -272,7 +339,7 @@ static int decode_round(struct bench *b, size_t round, struct took took[LOAD_SES
 			return -1;
 	for (size_t at = 0, turn = round; at < b->n_dec && !load_interrupted(); at += TURN, turn++)
 		for (size_t j = 0; j < n; j++) {
-			size_t who = (j + turn) % n, end = at + TURN < b->n_dec ? at + TURN : b->n_dec;
+			size_t who = turn_of(n, turn, j), end = at + TURN < b->n_dec ? at + TURN : b->n_dec;
 
 			if (decode_turn(b, &b->side[who], at, end, &took[who], e))
 				return -1;
@@ -298,15 +365,7 @@ static int one_round(struct bench *b, size_t round, struct moe_err *e)
 {
 	struct took took[N_PHASE][LOAD_SESSIONS], once;
 
-	for (size_t j = 0; j < b->n_side; j++) {
-		size_t who = (j + round) % b->n_side;
-
-		b->side[who].seq = 3 * (uint64_t)round + 3;
-		if (prefill_run(b, &b->side[who], &took[PREFILL][who], e))
-			return -1;
-		b->side[who].seq++;
-	}
-	if (decode_round(b, round, took[DECODE], e))
+	if (prefill_round(b, round, took[PREFILL], e) || decode_round(b, round, took[DECODE], e))
 		return -1;
 	for (int p = 0; p < N_PHASE; p++)
 		for (size_t j = 0; j < b->n_side; j++) {
@@ -339,7 +398,7 @@ static int run_parts(struct bench *b, struct moe_err *e)
 	struct took took;
 
 	for (int i = 0; i < PART_RUNS; i++) {
-		side->seq = 3 * (uint64_t)(pairs + i) + 3;
+		side->seq++;
 		side->timed = 1;
 		session_time_parts(side->s, 1);
 		if (prefill_run(b, side, &took, e))
@@ -508,6 +567,8 @@ static int open_first(struct bench *b, const char *model, struct moe_err *e)
 	gguf_copy_wait(b->l.gguf);
 	if (one_run(b, &b->side[0], 1, took, e))
 		return -1;
+	b->turns = took[PREFILL].clock > ROUND_S ? 1 : took[PREFILL].clock * MOST_TURNS < ROUND_S ? MOST_TURNS :
+		(size_t)(ROUND_S / took[PREFILL].clock);
 	b->peak = getrusage(RUSAGE_SELF, &use) ? 0 : (uint64_t)use.ru_maxrss << 10;
 	return 0;
 }
