@@ -51,7 +51,7 @@ size_t act8_bytes(size_t n, size_t rows)
 {
 	size_t np = act8_pad(n);
 
-	return rows * (np + np / 32 * 4 + np / 16 * 4 + 2 * (np / 32 * 4));
+	return rows * (np + np / 256 * sizeof(float) + (np / 16 + np / 32) * sizeof(int16_t)) + ACT8_SLACK;
 }
 
 struct act8 act8_lay(void *mem, size_t n, size_t rows)
@@ -61,9 +61,8 @@ struct act8 act8_lay(void *mem, size_t n, size_t rows)
 
 	a.q = mem;
 	a.d = (float *)(void *)(a.q + rows * np);
-	a.sum16 = (int32_t *)(void *)(a.d + rows * (np / 32));
+	a.sum16 = (int16_t *)(void *)(a.d + rows * (np / 256));
 	a.sum32 = a.sum16 + rows * (np / 16);
-	a.s32 = (float *)(void *)(a.sum32 + rows * (np / 32));
 	return a;
 }
 
@@ -71,6 +70,6 @@ struct act8 act8_at(struct act8 a, size_t n, size_t t)
 {
 	size_t np = act8_pad(n);
 
-	return (struct act8){ a.q + t * np, a.d + t * (np / 32), a.sum16 + t * (np / 16),
-		a.sum32 + t * (np / 32), a.s32 + t * (np / 32) };
+	return (struct act8){ a.q + t * np, a.d + t * (np / 256), a.sum16 + t * (np / 16),
+		a.sum32 + t * (np / 32) };
 }

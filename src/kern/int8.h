@@ -2,18 +2,28 @@
  * int8.h - products of quantised weights with activations rounded to 8 bits.
  *
  * Weights are read as small integers with a scale (and for some types a minimum) per block of 32 or
- * 16 elements; activations are rounded to int8 with a scale per 32. Integer sums are exact, so only
- * the order of the sum over blocks matters, and it is DEFINED, for every machine, as
+ * 16 elements; activations are rounded to int8 with a scale per 256. Integer sums are exact, so only
+ * the order of the sums in floating point matters, and it is DEFINED, for every machine, by groups g of
+ * 256 elements (the last padded with zeros):
  *
- *	y = ((0 + p_0) + p_1) + ...        blocks in ascending order, each product rounded:
- *	p_b = float(sum_b(w x)) * (d_b * dx_b)             without minimum
- *	p_b = fma(-m_b, float(sum_b(x)) * dx_b, the above)  with minimum
+ *	y = ((0 + p_0) + p_1) + ...        groups in ascending order
  *
- * where weight = d_b * w - m_b, activation = dx_b * x. So a result does not depend on batch size,
- * thread count, tile shape or instruction set: all rows of the table give the bits of the plain one.
+ * Types whose blocks have integer scales k_b (and minima m_b) under a scale d (and dmin) of the group:
  *
- * Activations: per 32 elements, dx = amax / 127, x = round to nearest even of (127 / amax) * value.
- * A block whose amax is below 2^-100 becomes zeros; one that holds a NaN or an infinity gets
+ *	p_g = float(S) * (d * dx)                                   without minimum
+ *	p_g = fma(-float(M), dmin * dx, the above)                  with minimum
+ *	S = sum_b k_b sum_b(w x), M = sum_b m_b sum_b(x)            integers; weight = d k_b w - dmin m_b
+ *
+ * Types whose blocks have a scale d_b (and a minimum m_b) in floating point:
+ *
+ *	p_g = T * dx, or (T - V) * dx with minimum                  weight = d_b w - m_b
+ *	T = fma(float(sum_b(w x)), d_b, T) from 0, V = fma(m_b, float(sum_b(x)), V) from 0, b ascending
+ *
+ * where activation = dx * x. So a result does not depend on batch size, thread count, tile shape or
+ * instruction set: all rows of the table give the bits of the plain one.
+ *
+ * Activations: per 256 elements, dx = amax / 127, x = round to nearest even of (127 / amax) * value.
+ * A group whose amax is below 2^-100 becomes zeros; one that holds a NaN or an infinity gets
  * dx = NaN, which then reaches every output.
  */
 #ifndef KERN_INT8_H
@@ -22,14 +32,14 @@
 #include "kern/kern.h"
 
 #define ACT8_PAD 512 /* rows are padded to a multiple of this with zeros */
+#define ACT8_SLACK 32 /* bytes behind the last sums that may be read */
 
-/* Rounded rows of n activations. np = act8_pad(n); strides are np, np/32, np/16, np/32, np/32. */
+/* Rounded rows of n activations. np = act8_pad(n); strides are np, np/256, np/16, np/32. */
 struct act8 {
 	int8_t *q;       /* [rows][np] */
-	float *d;        /* [rows][np/32] */
-	int32_t *sum16;  /* [rows][np/16]: sums of q */
-	int32_t *sum32;  /* [rows][np/32] */
-	float *s32;      /* [rows][np/32]: float(sum32) * d */
+	float *d;        /* [rows][np/256] */
+	int16_t *sum16;  /* [rows][np/16]: sums of q */
+	int16_t *sum32;  /* [rows][np/32] */
 };
 
 static inline size_t act8_pad(size_t n)

@@ -1,9 +1,12 @@
 /*
- * int8_avx2.c - 8-bit products with AVX2: eight rows by four tokens at a time.
+ * int8_avx2.c - 8-bit products with AVX2: sixteen rows by three tokens at a time.
  *
- * Without VNNI a product of bytes is summed in pairs to 16 bits, which must not overflow: pairs of
- * codes of up to 4 bits can be added eight times before they are widened, 5 bits four times, 6 bits
- * twice. Codes of 8 bits are made signed, and their sign is moved to the activation (never -128).
+ * Without VNNI a product of bytes is summed in pairs to 16 bits: one instruction for 32 products, and one
+ * to add it to others, for as long as 16 bits hold the sum. Those of a block of 32 do where codes have up
+ * to 4 bits. They do up to 6 bits in a block of 16, and 5 in one of 32, if codes have an off: the sum of
+ * (w - off) x is small enough whatever wraps around on the way, so it starts from -off * sum(x). Codes of 8
+ * bits are made signed, and their sign is moved to the activation (never -128); two pairs of theirs are
+ * too many.
  */
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -20,9 +23,9 @@ static inline float half(uint16_t h)
 #include "kern/int8_codes.h"
 
 #define R 8
-#define GM_TOK 4
-#define GM_GROUPS 4
-#define GM_PART 512 /* of 32 rows: half the L1 cache */
+#define GM_TOK 3
+#define GM_GROUPS 6
+#define GM_PART 512 /* of 48 rows: three quarters of the L1 cache */
 #define BIG_LOG2 7 /* this off means codes of 8 bits: signed here, so there is nothing to take off */
 #define OFF_LOG2(c) ((c)->off_log2 == BIG_LOG2 ? 0 : (c)->off_log2)
 typedef __m256i VI;
@@ -31,9 +34,57 @@ static inline VI vi_load(const void *p) { return _mm256_loadu_si256(p); }
 static inline void vi_store(void *p, VI v) { _mm256_storeu_si256(p, v); }
 static inline VI vf_zero(void) { return _mm256_setzero_si256(); }
 
-static inline VI vf_add(VI a, VI b)
+static inline VI vi_pair(VI a, VI b) { return _mm256_blend_epi16(a, b, 0xaa); }
+
+/* Twice in a lane, as 16 bits: a scale is multiplied with two sums. */
+static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
 {
-	return _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
+	__m256i v = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)p));
+
+	return log2 ? _mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), v), (int)log2) : _mm256_setzero_si256();
+}
+
+static inline VI vi_int(VI v)
+{
+	v = _mm256_cvtps_epi32(_mm256_castsi256_ps(v));
+	return _mm256_blend_epi16(v, _mm256_slli_epi32(v, 16), 0xaa);
+}
+
+#define PS(v) _mm256_castsi256_ps(v)
+#define BITS(v) _mm256_castps_si256(v)
+
+static inline VI vf_exact(VI acc, VI s, VI d, float dx)
+{
+	return BITS(_mm256_add_ps(PS(acc), _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_mul_ps(PS(d),
+		_mm256_set1_ps(dx)))));
+}
+
+static inline VI vf_exact_min(VI acc, VI s, VI d, VI m, VI dmin, float dx)
+{
+	__m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_mul_ps(PS(d), _mm256_set1_ps(dx)));
+
+	p = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(PS(dmin), _mm256_set1_ps(dx)), p);
+	return BITS(_mm256_add_ps(PS(acc), p));
+}
+
+static inline VI vf_chain(VI t, VI s, VI sc)
+{
+	return BITS(_mm256_fmadd_ps(_mm256_cvtepi32_ps(s), PS(sc), PS(t)));
+}
+
+static inline VI vf_chain_min(VI v, VI mn, float x)
+{
+	return BITS(_mm256_fmadd_ps(PS(mn), _mm256_set1_ps(x), PS(v)));
+}
+
+static inline VI vf_group(VI acc, VI t, float dx)
+{
+	return BITS(_mm256_add_ps(PS(acc), _mm256_mul_ps(PS(t), _mm256_set1_ps(dx))));
+}
+
+static inline VI vf_group_min(VI acc, VI t, VI v, float dx)
+{
+	return vf_group(acc, BITS(_mm256_sub_ps(PS(t), PS(v))), dx);
 }
 
 static inline __m256i first_lanes(size_t n)
@@ -67,6 +118,7 @@ static inline void transpose(__m256i v[8])
 	memcpy(v, t, sizeof t);
 }
 
+#include "kern/int8_kinds.h"
 #include "kern/int8_avx2_decode.h"
 #include "kern/int8_avx2_fill.h"
 #define FILL_RAW
@@ -78,106 +130,213 @@ static inline void transpose(__m256i v[8])
 /* Keeps the compiler from adding up later, when it would have to keep all terms until then. */
 #define IN_ORDER(v) __asm__("" : "+x"(v))
 
-/* nt tokens against group k, `steps` pair sums added in 16 bits (1: signed codes of 8 bits):
- * y[t][0..7] continues its sum (from 0 if first). */
-ALWAYS void tile(const size_t nt, const size_t blk, const int min, const size_t steps,
-	const struct gm *g, size_t k, size_t n_block, const int8_t *q, const float *d, const float *sx,
-	size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first)
+/* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
+enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
+
+/* How many pair sums are added in 16 bits: all of a block, four, or one of signed codes; and whether they
+ * start from a token's -off * sum(x). */
+enum add { ALL_OFF, ALL, FOUR, SIGNED };
+
+/* What pair sums start from: for each block two integers of 16 bits, as each of a lane has a half of the
+ * block's elements. */
+typedef int32_t starts[GM_TOK][GM_BLOCKS];
+
+static void set_starts(const struct codes *c, size_t n256, const struct gm_in *in, size_t n_tok,
+	starts start)
 {
-	const __m256i ones = _mm256_set1_epi16(1), m = first_lanes(nr);
-	__m256 acc[GM_TOK];
+	const __m256i off = _mm256_set1_epi8((char)(1 << c->off_log2)), zero = _mm256_setzero_si256();
 
-	for (size_t t = 0; t < nt; t++)
-		acc[t] = first ? _mm256_setzero_ps() : _mm256_maskload_ps(y + t * ys, m);
-	for (size_t b = 0; b < n_block; b++) {
-		const uint8_t (*w)[GM_GROUPS][R][4] = g->tile + b * (blk / 4);
-		const int8_t *qb = q + b * blk;
-		__m256 sc = _mm256_loadu_ps(g->sct[b][k]);
-		__m256i s[GM_TOK];
+	for (size_t t = 0; t < n_tok; t++)
+		for (size_t b = 0; b < n256; b++) {
+			const int8_t *q = in->q + t * in->np + 256 * b;
+			__m256i v[8];
 
-		for (size_t t = 0; t < nt; t++)
-			s[t] = min ? _mm256_setzero_si256() : _mm256_set1_epi32(g->start[t][b]);
-		for (size_t j = 0; j < blk / 4; j += steps) {
-			__m256i pair[GM_TOK];
-
-			for (size_t i = 0; i < steps; i++) {
-				__m256i wv = vi_load(w[j + i][k]), wa = wv;
-
-				if (steps == 1) {
-					wv = _mm256_xor_si256(wv, _mm256_set1_epi8((char)0x80));
-					wa = _mm256_abs_epi8(wv);
-				}
-				for (size_t t = 0; t < nt; t++) {
-					int32_t four;
-					__m256i x, p;
-
-					memcpy(&four, qb + t * np + 4 * (j + i), 4);
-					x = _mm256_set1_epi32(four);
-					p = _mm256_maddubs_epi16(wa, steps == 1 ? _mm256_sign_epi8(x, wv) : x);
-					pair[t] = i ? _mm256_add_epi16(pair[t], p) : p;
-					IN_ORDER(pair[t]);
-				}
+			for (size_t j = 0; j < 8; j++)
+				v[j] = _mm256_maddubs_epi16(off, vi_load(q + 32 * j));
+			if (c->blk == 32) {
+				for (size_t j = 0; j < 4; j++)
+					v[j] = _mm256_add_epi16(_mm256_blend_epi32(v[j], v[j + 4], 0xf0),
+						_mm256_permute2x128_si256(v[j], v[j + 4], 0x21));
+				vi_store(start[t] + 8 * b, _mm256_sub_epi16(zero, sums_of_halves(v, 16)));
+				continue;
 			}
-			for (size_t t = 0; t < nt; t++)
-				s[t] = _mm256_add_epi32(s[t], _mm256_madd_epi16(pair[t], ones));
+			for (size_t h = 0; h < 2; h++)
+				vi_store(start[t] + 16 * b + 8 * h,
+					_mm256_sub_epi16(zero, in_turn(sums_of_halves(v + 4 * h, 16))));
 		}
-		for (size_t t = 0; t < nt; t++) {
-			__m256 dx = _mm256_set1_ps(d[t * (np / 32) + b * blk / 32]);
-			__m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s[t]), _mm256_mul_ps(sc, dx));
-
-			if (min)
-				p = _mm256_fnmadd_ps(_mm256_loadu_ps(g->mnt[b][k]), _mm256_set1_ps(sx[t * sxs + b]), p);
-			acc[t] = _mm256_add_ps(acc[t], p);
-		}
-	}
-	for (size_t t = 0; t < nt; t++)
-		_mm256_maskstore_ps(y + t * ys, m, acc[t]);
 }
 
-/* ng groups one after the other, while the tokens are in the L1 cache; the last has nr rows. */
-#define T(nt, blk, min, steps) \
-	for (size_t k = 0; k < ng; k++) \
-		tile(nt, blk, min, steps, g, k, n_block, q, d, sx, sxs, np, y + R * k, ys, k + 1 < ng ? R : nr, first)
-ALWAYS void groups(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g,
-	size_t n_block, const int8_t *q, const float *d, const float *sx, size_t sxs, size_t np, float *y,
+/* What the sums of a group of 256, S or T in u and M or V in v, add to the n first of acc. */
+ALWAYS void add_group(const enum by by, const struct gm *g, size_t k, size_t b, __m256i u, __m256i v,
+	float dx, float *y, __m256i mask, int first)
+{
+	VI acc = first ? vf_zero() : BITS(_mm256_maskload_ps(y, mask));
+
+	if (by == INTS)
+		acc = vf_exact(acc, u, vi_load(g->dt[b][k]), dx);
+	else if (by == INTS_MIN)
+		acc = vf_exact_min(acc, u, vi_load(g->dt[b][k]), v, vi_load(g->dmt[b][k]), dx);
+	else if (by == FLOATS)
+		acc = vf_group(acc, u, dx);
+	else
+		acc = vf_group_min(acc, u, v, dx);
+	_mm256_maskstore_ps(y, mask, PS(acc));
+}
+
+/* nt tokens against the ng groups from k on: y[t][0..8 ng - 1] continues its sum (from 0 if first). A
+ * broadcast activation serves ng products, a vector of weights nt. */
+ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const enum add add,
+	const struct gm *g, size_t k0, size_t n256, const struct gm_in *in, const starts start, float *y,
 	size_t ys, size_t nr, int first)
 {
-	if (c->bits == 8 && c->blk == 32)
-		T(nt, 32, 0, 1);
-	else if (c->bits == 8)
-		T(nt, 16, 0, 1);
-	else if (c->blk == 16 && !c->has_min)
-		T(nt, 16, 0, 2);
-	else if (c->blk == 16)
-		T(nt, 16, 1, 4);
-	else if (c->bits == 5 && !c->has_min)
-		T(nt, 32, 0, 4);
-	else if (c->bits == 5)
-		T(nt, 32, 1, 4);
-	else if (!c->has_min)
-		T(nt, 32, 0, 8);
-	else
-		T(nt, 32, 1, 8);
+	const size_t np = in->np, per = 256 / blk, steps = add == SIGNED ? 1 : add == FOUR ? 4 : blk / 4;
+	const __m256i ones = _mm256_set1_epi16(1), zero = _mm256_setzero_si256();
+
+	for (size_t b = 0; b < n256; b++) {
+		__m256i u[2][GM_TOK], v[2];
+
+		for (size_t t = 0; t < nt; t++)
+			for (size_t k = 0; k < ng; k++)
+				u[k][t] = zero;
+#pragma GCC unroll 1 /* a copy a block would not fit where decoded instructions are kept */
+		for (size_t i = b * per; i < (b + 1) * per; i++) {
+			const uint8_t (*w)[GM_GROUPS][R][4] = g->tile + i * (blk / 4);
+			const int8_t *q = in->q + i * blk;
+			__m256i s[2][GM_TOK];
+
+#pragma GCC unroll 8
+			for (size_t j = 0; j < blk / 4; j += steps) {
+				__m256i p[2][GM_TOK];
+
+				for (size_t t = 0; t < nt && add == ALL_OFF; t++)
+					for (size_t k = 0; k < ng; k++)
+						p[k][t] = _mm256_set1_epi32(start[t][i]);
+#pragma GCC unroll 8
+				for (size_t l = j; l < j + steps; l++) {
+					__m256i wl[2];
+
+					for (size_t k = 0; k < ng; k++)
+						wl[k] = vi_load(w[l][k0 + k]);
+					for (size_t t = 0; t < nt; t++) {
+						int32_t four;
+						__m256i x, pair;
+
+						memcpy(&four, q + t * np + 4 * l, 4);
+						x = _mm256_set1_epi32(four);
+						for (size_t k = 0; k < ng; k++) {
+							pair = add == SIGNED ?
+								_mm256_maddubs_epi16(_mm256_abs_epi8(wl[k]), _mm256_sign_epi8(x, wl[k])) :
+								_mm256_maddubs_epi16(wl[k], x);
+							p[k][t] = l == j && add != ALL_OFF ? pair : _mm256_add_epi16(p[k][t], pair);
+							IN_ORDER(p[k][t]);
+						}
+					}
+				}
+				for (size_t k = 0; k < ng; k++)
+					for (size_t t = 0; t < nt; t++) {
+						__m256i m = _mm256_madd_epi16(p[k][t], by >= FLOATS ? ones : vi_load(g->sct[i][k0 + k]));
+
+						if (by < FLOATS)
+							u[k][t] = _mm256_add_epi32(u[k][t], m);
+						else
+							s[k][t] = j ? _mm256_add_epi32(s[k][t], m) : m;
+					}
+			}
+			for (size_t k = 0; k < ng && by >= FLOATS; k++)
+				for (size_t t = 0; t < nt; t++)
+					u[k][t] = vf_chain(u[k][t], s[k][t], vi_load(g->sct[i][k0 + k]));
+		}
+		for (size_t t = 0; t < nt; t++) {
+			for (size_t k = 0; k < ng; k++)
+				v[k] = zero;
+			for (size_t i = b * per; i < (b + 1) * per && by == INTS_MIN; i += 2) {
+				int32_t two;
+
+				memcpy(&two, in->sum + t * (np / blk) + i, 4);
+				for (size_t k = 0; k < ng; k++)
+					v[k] = _mm256_add_epi32(v[k], _mm256_madd_epi16(vi_load(g->mpt[i / 2][k0 + k]),
+						_mm256_set1_epi32(two)));
+			}
+			for (size_t i = b * per; i < (b + 1) * per && by == FLOATS_MIN; i++)
+				for (size_t k = 0; k < ng; k++)
+					v[k] = vf_chain_min(v[k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
+			for (size_t k = 0; k < ng; k++)
+				add_group(by, g, k0 + k, b, u[k][t], v[k], in->d[t * (np / 256) + b], y + t * ys + R * k,
+					first_lanes(k + 1 < ng ? R : nr), first && !b);
+		}
+	}
+}
+
+#define T(blk, by, add) tile(ng, nt, blk, by, add, g, k, n256, in, start, y, ys, nr, first)
+ALWAYS void any_tile(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g, size_t k,
+	size_t n256, const struct gm_in *in, const starts start, float *y, size_t ys, size_t nr, int first)
+{
+	if (exact(c)) {
+		if (c->off_log2 == BIG_LOG2 && c->blk == 32)
+			T(32, INTS, SIGNED);
+		else if (c->off_log2 == BIG_LOG2)
+			T(16, INTS, SIGNED);
+		else if (!c->has_min && c->blk == 32)
+			T(32, INTS, ALL_OFF);
+		else if (!c->has_min)
+			T(16, INTS, ALL_OFF);
+		else if (c->blk == 16)
+			T(16, INTS_MIN, ALL);
+		else if (c->bits == 4)
+			T(32, INTS_MIN, ALL);
+		else
+			T(32, INTS_MIN, FOUR);
+	} else {
+		if (c->off_log2 == BIG_LOG2)
+			T(32, FLOATS, SIGNED);
+		else if (!c->has_min && c->blk == 32)
+			T(32, FLOATS, ALL_OFF);
+		else if (!c->has_min)
+			T(16, FLOATS, ALL_OFF);
+		else if (c->bits == 4)
+			T(32, FLOATS_MIN, ALL);
+		else
+			T(32, FLOATS_MIN, FOUR);
+	}
+}
+
+/* Two groups at a time and then one, while the tokens are in the L1 cache; the last has nr rows. */
+ALWAYS void groups(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g, size_t n256,
+	const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
+{
+	starts start;
+	size_t k = 0;
+
+	if (c->off_log2 && c->off_log2 != BIG_LOG2)
+		set_starts(c, n256, in, nt, start);
+	for (; k + 2 <= ng; k += 2)
+		any_tile(2, nt, c, g, k, n256, in, start, y + R * k, ys, k + 2 < ng ? R : nr, first);
+	if (k < ng)
+		any_tile(1, nt, c, g, k, n256, in, start, y + R * k, ys, nr, first);
 }
 
 #define TILE(ng, nt) \
-static void tile##ng##_##nt(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q, \
-	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first) \
+static void tile##ng##_##nt(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in, \
+	float *y, size_t ys, size_t nr, int first) \
 { \
-	groups(ng, nt, c, g, n_block, q, d, sx, sxs, np, y, ys, nr, first); \
+	groups(ng, nt, c, g, n256, in, y, ys, nr, first); \
 }
-TILE(4, 4)
-TILE(4, 2)
-TILE(4, 1)
-TILE(1, 4)
+TILE(6, 3)
+TILE(6, 2)
+TILE(6, 1)
+TILE(2, 3)
+TILE(2, 2)
+TILE(2, 1)
+TILE(1, 3)
 TILE(1, 2)
 TILE(1, 1)
 
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
 	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
-	static const struct tile tiles[] = { { 4, tile4_4, 4 }, { 2, tile4_2, 4 }, { 1, tile4_1, 4 },
-		{ 4, tile1_4, 1 }, { 2, tile1_2, 1 }, { 1, tile1_1, 1 } };
+	static const struct tile tiles[] = { { 3, tile6_3, 6 }, { 2, tile6_2, 6 }, { 1, tile6_1, 6 },
+		{ 3, tile2_3, 2 }, { 2, tile2_2, 2 }, { 1, tile2_1, 2 }, { 3, tile1_3, 1 }, { 2, tile1_2, 1 },
+		{ 1, tile1_1, 1 } };
 
 	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
 }
@@ -189,14 +348,6 @@ static inline __m256 eight(const float *x, size_t left)
 	return left >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, first_lanes(left));
 }
 
-static inline int32_t across(__m256i v)
-{
-	__m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-
-	s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-	return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
-}
-
 static inline uint32_t highest(__m256i v)
 {
 	__m128i s = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
@@ -205,35 +356,39 @@ static inline uint32_t highest(__m256i v)
 	return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-static void round_block(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16, int32_t *sum32, float *s32)
+/* 256 elements, of which n are there, zeros behind them */
+static void round_group(const float *x, size_t n, int8_t *q, float *d, int16_t *sum16, int16_t *sum32)
 {
-	__m256i i[4] = { { 0 } }, top = _mm256_setzero_si256();
-	__m256 v[4];
+	const __m256i mask = _mm256_set1_epi32(0x7fffffff), one = _mm256_set1_epi8(1);
+	__m256i top = _mm256_setzero_si256(), v[8];
+	__m256 inv = _mm256_setzero_ps();
 	uint32_t bits;
 	float amax;
 
-	for (size_t j = 0; j < 4; j++) {
-		v[j] = n > 8 * j ? eight(x + 8 * j, n - 8 * j) : _mm256_setzero_ps();
-		top = _mm256_max_epu32(top, _mm256_and_si256(_mm256_castps_si256(v[j]),
-			_mm256_set1_epi32(0x7fffffff)));
-	}
+	for (size_t i = 0; i < n; i += 8)
+		top = _mm256_max_epu32(top, _mm256_and_si256(BITS(eight(x + i, n - i)), mask));
 	bits = highest(top);
 	memcpy(&amax, &bits, 4);
 	*d = bits >= 0x7f800000 ? NAN : 0;
 	if (bits < 0x7f800000 && amax >= 0x1p-100f) {
-		__m256 inv = _mm256_set1_ps(127.0f / amax);
-
 		*d = amax / 127.0f;
-		for (int j = 0; j < 4; j++)
-			i[j] = _mm256_cvtps_epi32(_mm256_mul_ps(v[j], inv));
+		inv = _mm256_set1_ps(127.0f / amax);
 	}
-	top = _mm256_packs_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3]));
-	_mm256_storeu_si256((__m256i *)q,
-		_mm256_permutevar8x32_epi32(top, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
-	sum16[0] = across(_mm256_add_epi32(i[0], i[1]));
-	sum16[1] = across(_mm256_add_epi32(i[2], i[3]));
-	*sum32 = sum16[0] + sum16[1];
-	*s32 = (float)*sum32 * *d;
+	for (size_t i = 0; i < 256; i += 32) {
+		for (size_t j = 0; j < 4; j++)
+			v[j] = *d > 0 && n > i + 8 * j ? _mm256_cvtps_epi32(_mm256_mul_ps(eight(x + i + 8 * j,
+				n - i - 8 * j), inv)) : _mm256_setzero_si256();
+		vi_store(q + i, in_turn(_mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]),
+			_mm256_packs_epi32(v[2], v[3]))));
+	}
+	for (size_t j = 0; j < 8; j++)
+		v[j] = _mm256_maddubs_epi16(one, vi_load(q + 32 * j));
+	v[0] = in_turn(sums_of_halves(v, 2));
+	v[1] = in_turn(sums_of_halves(v + 4, 2));
+	v[2] = _mm256_permute4x64_epi64(_mm256_packs_epi32(v[0], v[1]), 0xd8);
+	vi_store(sum16, v[2]);
+	v[2] = _mm256_packs_epi32(widened(v[2]), v[2]);
+	_mm_storeu_si128((__m128i *)sum32, _mm256_castsi256_si128(_mm256_permute4x64_epi64(v[2], 0x08)));
 }
 
 static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1, struct act8 a)
@@ -243,9 +398,9 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 	for (size_t r = r0; r < r1; r++) {
 		struct act8 o = act8_at(a, n, r);
 
-		for (size_t i = 0; i < np; i += 32)
-			round_block(x + r * xs + (i < n ? i : 0), i < n ? n - i : 0, o.q + i, o.d + i / 32,
-				o.sum16 + i / 16, o.sum32 + i / 32, o.s32 + i / 32);
+		for (size_t i = 0; i < np; i += 256)
+			round_group(x + r * xs + (i < n ? i : 0), i >= n ? 0 : n - i < 256 ? n - i : 256, o.q + i,
+				o.d + i / 256, o.sum16 + i / 16, o.sum32 + i / 32);
 	}
 }
 

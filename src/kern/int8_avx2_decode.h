@@ -1,77 +1,28 @@
 /*
- * int8_avx2_decode.h - a row of weights against a few tokens: sums of eight blocks, a lane each.
+ * int8_avx2_decode.h - a row of weights against a few tokens.
  *
  * Without VNNI the products of bytes are summed in pairs to 16 bits. Pairs are added there while
- * they cannot overflow (a pair is at most 254 times the largest code), and widened after that; the
- * last step often leaves the eight sums in their order at once.
+ * they cannot overflow (a pair is at most 254 times the largest code). Where scales are integers, one
+ * vpmaddwd widens them and multiplies them by the scales; what is left are the sums of 256 elements.
+ * Where scales are floats, they are brought to eight sums of blocks, a lane each.
  *
  * Kinds with blocks of 32 and codes of at most 5 bits, or looked up ("halves" below), put 16 codes
  * of the blocks i and i + 4 into one vector; their activations are arranged likewise, once a call.
  * The others take 32 codes in their order.
  */
 
-/* How a row is read: unpacked first (elements that share a scale, with minimum or without), or as
- * it lies. */
-enum kind { B32, B32_MIN, B16, B16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
-	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K };
-#define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) \
-	X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(Q4_K) X(Q5_K)
-#define UNPACKED(kind) ((kind) <= B16_MIN)
 #define HALVES(kind) ((kind) >= Q4_0)
 #define ARRANGED(kind) HALVES(kind)
-
-ALWAYS size_t blk_of(enum kind kind)
-{
-	return kind == B16 || kind == B16_MIN || kind == Q6_K || kind == Q2_K || kind == Q3_K ? 16 : 32;
-}
-
-ALWAYS int min_of(enum kind kind)
-{
-	return kind == B32_MIN || kind == B16_MIN || kind == Q2_K || kind == Q4_1 || kind == Q5_1 ||
-		kind == Q4_K || kind == Q5_K;
-}
 
 /* log2 of the off that sums are to be freed from */
 ALWAYS int off_of(enum kind kind, const struct codes *c)
 {
 	switch (kind) {
-	case B32: case B16: return OFF_LOG2(c);
+	case B32: case B16: case I32: case I16: return OFF_LOG2(c);
 	case Q4_0: return 3;
 	case Q5_0: case MXFP4: return 4;
 	case Q6_K: return 5;
 	case Q3_K: return 2;
-	default: return 0;
-	}
-}
-
-static enum kind kind_of(uint32_t type, size_t len)
-{
-	static const enum kind direct[QT_MAX] = { [QT_Q8_0] = Q8_0, [QT_Q4_0] = Q4_0, [QT_Q5_0] = Q5_0,
-		[QT_IQ4_NL] = IQ4_NL, [QT_MXFP4] = MXFP4, [QT_Q4_K] = Q4_K, [QT_Q5_K] = Q5_K, [QT_Q6_K] = Q6_K,
-		[QT_Q4_1] = Q4_1, [QT_Q5_1] = Q5_1, [QT_IQ4_XS] = IQ4_XS, [QT_Q2_K] = Q2_K, [QT_Q3_K] = Q3_K };
-
-	if (direct[type] && len >= 256)
-		return direct[type];
-	return codes[type].blk == 32 ? codes[type].has_min ? B32_MIN : B32 :
-		codes[type].has_min ? B16_MIN : B16;
-}
-
-/* Bytes of 256 elements of the kinds that are read as they lie. */
-ALWAYS size_t bytes256(enum kind kind)
-{
-	switch (kind) {
-	case Q8_0: return 8 * 34;
-	case Q4_0: case IQ4_NL: return 8 * 18;
-	case Q4_1: return 8 * 20;
-	case Q5_0: return 8 * 22;
-	case Q5_1: return 8 * 24;
-	case MXFP4: return 8 * 17;
-	case IQ4_XS: return 136;
-	case Q4_K: return 144;
-	case Q5_K: return 176;
-	case Q6_K: return 210;
-	case Q2_K: return 84;
-	case Q3_K: return 110;
 	default: return 0;
 	}
 }
@@ -119,17 +70,6 @@ ALWAYS __m256 mxfp4_scales(const uint8_t *p)
 		_mm256_castsi256_ps(_mm256_cmpgt_epi32(e, one)));
 }
 
-/* d times eight signed bytes */
-ALWAYS __m256 scaled(__m256 d, __m128i v)
-{
-	return _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)));
-}
-
-static inline __m256 half8(const uint8_t *p)
-{
-	return _mm256_set1_ps(half(rd16(p)));
-}
-
 /* Sixteen scales of six bits, from the twelve bytes of Q3_K. */
 ALWAYS __m128i q3_k_bytes(const uint8_t *p)
 {
@@ -142,7 +82,7 @@ ALWAYS __m128i q3_k_bytes(const uint8_t *p)
 }
 
 /* Eight scales of IQ4_XS: low bits in four bytes, high ones in two. */
-ALWAYS __m256i iq4_xs_ints(const uint8_t *p)
+ALWAYS __m128i iq4_xs_bytes(const uint8_t *p)
 {
 	__m256i low, high = _mm256_set1_epi32(rd16(p) << 4);
 
@@ -151,75 +91,158 @@ ALWAYS __m256i iq4_xs_ints(const uint8_t *p)
 	high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
 	low = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
 		_mm256_and_si256(high, _mm256_set1_epi32(0x30)));
-	return _mm256_sub_epi32(low, _mm256_set1_epi32(32));
+	low = _mm256_sub_epi32(low, _mm256_set1_epi32(32));
+	low = _mm256_packs_epi16(_mm256_packs_epi32(low, low), low);
+	return _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
 }
 
-struct scales { __m256 sc, mn; };
+/* Of 256 elements. k: integers of 16 bits where each() finds them; m: in the order of the blocks, minima
+ * or, where there are none, the scales. sc, mn: floats. */
+struct scales { __m256i k, m; __m256 sc, mn; };
 
-/* Of 256 elements at p: eight blocks of 32, or two times eight of 16. */
-ALWAYS void scales_at(enum kind kind, const uint8_t *p, struct scales f[2])
+/* Those of one lane each: k[j] of both lanes of k, everywhere in its lane. */
+ALWAYS __m256i each(__m256i k, size_t j)
+{
+	return _mm256_shuffle_epi8(k, _mm256_set1_epi16((short)(2 * j + 256 * (2 * j + 1))));
+}
+
+/* Eight bytes for vectors that hold the blocks j and j + 4 in their lanes. */
+ALWAYS __m256i by_halves(__m128i v)
+{
+	return _mm256_cvtepi8_epi16(_mm_shuffle_epi32(v, 0x50));
+}
+
+/* Sixteen for vectors that hold the blocks 2 j and 2 j + 1. */
+ALWAYS __m256i by_pairs(__m128i v)
+{
+	return _mm256_cvtepi8_epi16(_mm_shuffle_epi8(v, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9,
+		11, 13, 15)));
+}
+
+static inline __m256i wide128(__m128i v)
+{
+	return _mm256_zextsi128_si256(v);
+}
+
+/* Of 256 elements at p. */
+ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p)
 {
 	const __m256 minus = _mm256_set1_ps(-0.0f);
 	const __m128i low4 = _mm_set1_epi8(15);
 	const size_t bytes = bytes256(kind) / 8;
-	__m128i a, b;
-	__m256 d;
+	struct scales f = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_ps(),
+		_mm256_setzero_ps() };
+	__m128i v;
 
-	f[0].sc = f[0].mn = _mm256_setzero_ps();
-	f[1] = f[0];
 	switch (kind) {
 	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL:
-		f[0].sc = _mm256_cvtph_ps(block_words(p, bytes));
+		f.sc = _mm256_cvtph_ps(block_words(p, bytes));
 		if (kind == Q4_1 || kind == Q5_1)
-			f[0].mn = _mm256_xor_ps(_mm256_cvtph_ps(block_words(p + 2, bytes)), minus);
+			f.mn = _mm256_xor_ps(_mm256_cvtph_ps(block_words(p + 2, bytes)), minus);
 		break;
 	case MXFP4:
-		f[0].sc = mxfp4_scales(p);
+		f.sc = mxfp4_scales(p);
 		break;
 	case Q4_K: case Q5_K:
-		a = k_bytes(p);
-		f[0].sc = scaled(half8(p), a);
-		f[0].mn = scaled(half8(p + 2), _mm_unpackhi_epi64(a, a));
+		v = k_bytes(p);
+		f.k = by_halves(v);
+		f.m = wide128(_mm_cvtepi8_epi16(_mm_unpackhi_epi64(v, v)));
 		break;
 	case IQ4_XS:
-		f[0].sc = _mm256_mul_ps(half8(p), _mm256_cvtepi32_ps(iq4_xs_ints(p + 2)));
+		v = iq4_xs_bytes(p + 2);
+		f.k = by_halves(v);
+		f.m = wide128(_mm_cvtepi8_epi16(v));
 		break;
 	case Q6_K: case Q3_K:
-		a = kind == Q6_K ? load128(p + 192) : q3_k_bytes(p + 96);
-		d = half8(p + (kind == Q6_K ? 208 : 108));
-		f[0].sc = scaled(d, a);
-		f[1].sc = scaled(d, _mm_unpackhi_epi64(a, a));
+		v = kind == Q6_K ? load128(p + 192) : q3_k_bytes(p + 96);
+		f.k = by_pairs(v);
+		f.m = _mm256_cvtepi8_epi16(v);
 		break;
 	case Q2_K:
-		a = _mm_and_si128(load128(p), low4);
-		b = _mm_and_si128(_mm_srli_epi16(load128(p), 4), low4);
-		d = half8(p + 80);
-		f[0].sc = scaled(d, a);
-		f[1].sc = scaled(d, _mm_unpackhi_epi64(a, a));
-		d = half8(p + 82);
-		f[0].mn = scaled(d, b);
-		f[1].mn = scaled(d, _mm_unpackhi_epi64(b, b));
+		v = load128(p);
+		f.k = by_pairs(_mm_and_si128(v, low4));
+		f.m = _mm256_cvtepi8_epi16(_mm_and_si128(_mm_srli_epi16(v, 4), low4));
 		break;
 	default:
 		break;
 	}
+	return f;
 }
 
-/* What is not read as it lies: all, or what is behind the last 256 elements. */
+/* Eight integers as floats -> of 16 bits. */
+static inline __m128i words_of(const float *p)
+{
+	__m256i v = _mm256_cvtps_epi32(_mm256_loadu_ps(p));
+
+	return _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+}
+
+/* Unpacked ones, of the blocks from b on. */
+ALWAYS struct scales loaded(enum kind kind, struct part part, size_t b)
+{
+	const __m128i even = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+	struct scales f = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_ps(),
+		_mm256_setzero_ps() };
+	__m128i v, w;
+
+	if (!exact_of(kind))
+		return f; /* they are where they are wanted */
+	v = words_of(part.sc + b);
+	f.k = _mm256_broadcastsi128_si256(v);
+	f.m = wide128(min_of(kind) ? words_of(part.mn + b) : v);
+	if (blk_of(kind) == 32)
+		return f;
+	w = words_of(part.sc + b + 8);
+	f.m = min_of(kind) ? _mm256_set_m128i(words_of(part.mn + b + 8), words_of(part.mn + b)) :
+		_mm256_set_m128i(w, v);
+	v = _mm_shuffle_epi8(v, even);
+	w = _mm_shuffle_epi8(w, even);
+	f.k = _mm256_set_m128i(_mm_unpackhi_epi64(v, w), _mm_unpacklo_epi64(v, w));
+	return f;
+}
+
+/* Those of a whole row of a kind that is read as it lies, as floats, for a tile. */
+ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, size_t len, float *sc,
+	float *mn)
+{
+	size_t whole = len / 256 * 256, b = whole / blk_of(kind);
+
+	for (size_t i = 0; i < whole; i += 256) {
+		struct scales f = scales_at(kind, row + i / 256 * bytes256(kind));
+		float *o = sc + i / blk_of(kind);
+
+		if (!exact_of(kind)) {
+			_mm256_storeu_ps(o, f.sc);
+			_mm256_storeu_ps(mn + i / 32, f.mn);
+			continue;
+		}
+		_mm256_storeu_ps(o, _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(f.m))));
+		if (blk_of(kind) == 16)
+			_mm256_storeu_ps(o + 8,
+				_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(f.m, 1))));
+	}
+	if (whole < len) { /* fewer than eight blocks of 32 */
+		uint8_t code[256];
+
+		c->fn(row + whole / 256 * bytes256(kind), len - whole, code, sc + b, mn + b);
+	}
+}
+
+/* What is not read as it lies: all, or what is behind the last 256 elements. Codes of eight bits become
+ * signed. */
 ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part)
 {
 	size_t whole = UNPACKED(kind) ? 0 : len / 256 * 256, b = whole / blk_of(kind);
 
-	if (whole < len)
-		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b,
-			part.mn + b);
+	if (whole == len)
+		return;
+	c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b, part.mn + b);
+	for (size_t i = whole; c->off_log2 == BIG_LOG2 && i < len; i += 32)
+		vi_store(part.code + i, _mm256_xor_si256(vi_load(part.code + i), _mm256_set1_epi8((char)0x80)));
 }
 
 /* ---- codes ---- */
-
-static const uint8_t mxfp4_codes[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8,
-	4 };
 
 ALWAYS __m256i two16(const uint8_t *p, const uint8_t *q)
 {
@@ -307,49 +330,55 @@ static void arrange(const int8_t *q, size_t n, int8_t *out)
 			vi_store(out + 32 * k, two16(p + 16 * k, p + 16 * k + 128));
 }
 
-/* Codes of eight blocks in their order, w[j] those from 32 j on: unpacked at code, or at p (of
- * blocks of 16, half h of the 256 there). Those of Q8_0 are signed. */
-ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code, size_t h,
-	__m256i w[8])
+/* 256 codes in their order, w[j] those from 32 j on: unpacked at code, or at p. Those of Q8_0 are signed,
+ * as unpacked ones of eight bits. */
+ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code, __m256i w[8])
 {
 	const __m256i low4 = _mm256_set1_epi8(15), high2 = _mm256_set1_epi8(0x30);
 	const __m256i two = _mm256_set1_epi8(3), bit3 = _mm256_set1_epi8(4);
 	__m256i a, b;
 
-	switch (kind) {
-	case Q8_0:
-		for (size_t j = 0; j < 8; j++)
-			w[j] = load256(p + 34 * j + 2);
-		break;
-	case Q6_K:
-		a = load256(p + 64 * h);
-		b = load256(p + 64 * h + 32);
-		w[0] = _mm256_and_si256(a, low4);
-		w[1] = _mm256_and_si256(b, low4);
-		w[2] = _mm256_and_si256(_mm256_srli_epi16(a, 4), low4);
-		w[3] = _mm256_and_si256(_mm256_srli_epi16(b, 4), low4);
-		a = load256(p + 128 + 32 * h);
-		w[0] = and_or(_mm256_slli_epi16(a, 4), high2, w[0]);
-		w[1] = and_or(_mm256_slli_epi16(a, 2), high2, w[1]);
-		w[2] = and_or(a, high2, w[2]);
-		w[3] = and_or(_mm256_srli_epi16(a, 2), high2, w[3]);
-		break;
-	case Q2_K: case Q3_K:
-		a = load256(p + (kind == Q2_K ? 16 : 32) + 32 * h);
-		for (int j = 0; j < 4; j++)
-			w[j] = _mm256_and_si256(_mm256_srli_epi16(a, 2 * j), two);
-		if (kind == Q2_K)
-			break;
-		a = h ? _mm256_srli_epi16(load256(p), 4) : load256(p);
-		w[0] = and_or(_mm256_slli_epi16(a, 2), bit3, w[0]);
-		w[1] = and_or(_mm256_slli_epi16(a, 1), bit3, w[1]);
-		w[2] = and_or(a, bit3, w[2]);
-		w[3] = and_or(_mm256_srli_epi16(a, 1), bit3, w[3]);
-		break;
-	default:
-		for (size_t j = 0; j < blk_of(kind) / 4; j++)
-			w[j] = load256(code + 32 * j);
+	if (kind == Q6_K || kind == Q2_K || kind == Q3_K) {
+#pragma GCC unroll 2
+		for (size_t h = 0; h < 2; h++, w += 4) {
+			if (kind == Q6_K) {
+				a = load256(p + 64 * h);
+				b = load256(p + 64 * h + 32);
+				w[0] = _mm256_and_si256(a, low4);
+				w[1] = _mm256_and_si256(b, low4);
+				w[2] = _mm256_and_si256(_mm256_srli_epi16(a, 4), low4);
+				w[3] = _mm256_and_si256(_mm256_srli_epi16(b, 4), low4);
+				a = load256(p + 128 + 32 * h);
+				w[0] = and_or(_mm256_slli_epi16(a, 4), high2, w[0]);
+				w[1] = and_or(_mm256_slli_epi16(a, 2), high2, w[1]);
+				w[2] = and_or(a, high2, w[2]);
+				w[3] = and_or(_mm256_srli_epi16(a, 2), high2, w[3]);
+				continue;
+			}
+			a = load256(p + (kind == Q2_K ? 16 : 32) + 32 * h);
+			for (int j = 0; j < 4; j++)
+				w[j] = _mm256_and_si256(_mm256_srli_epi16(a, 2 * j), two);
+			if (kind == Q2_K)
+				continue;
+			a = h ? _mm256_srli_epi16(load256(p), 4) : load256(p);
+			w[0] = and_or(_mm256_slli_epi16(a, 2), bit3, w[0]);
+			w[1] = and_or(_mm256_slli_epi16(a, 1), bit3, w[1]);
+			w[2] = and_or(a, bit3, w[2]);
+			w[3] = and_or(_mm256_srli_epi16(a, 1), bit3, w[3]);
+		}
+		return;
 	}
+	for (size_t j = 0; j < 8; j++)
+		w[j] = kind == Q8_0 ? load256(p + 34 * j + 2) : load256(code + 32 * j);
+}
+
+/* 256 codes: those of a kind that is read as it lies at p, others at code. */
+ALWAYS void read_codes(enum kind kind, const uint8_t *p, const uint8_t *code, __m256i w[8])
+{
+	if (HALVES(kind))
+		read_halves(kind, p, w);
+	else
+		read_in_order(kind, p, code, w);
 }
 
 /* ---- sums ---- */
@@ -359,22 +388,17 @@ static inline __m256i widened(__m256i v)
 	return _mm256_madd_epi16(v, _mm256_set1_epi16(1));
 }
 
-/* Products of signed codes, pairs of which fit into 16 bits. */
-static inline __m256i signed_dot(__m256i w, __m256i x)
+/* Pairs of products of 32 codes, signed or not; signed ones leave no room to add two. */
+ALWAYS __m256i pairs_of(enum kind kind, const struct codes *c, __m256i w, const int8_t *x)
 {
-	return widened(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)));
-}
-
-/* The same of unpacked codes. */
-ALWAYS __m256i unpacked_dot(const struct codes *c, __m256i w, __m256i x)
-{
-	if (c->off_log2 == BIG_LOG2)
-		return signed_dot(_mm256_xor_si256(w, _mm256_set1_epi8((char)0x80)), x);
-	return widened(_mm256_maddubs_epi16(w, x));
+	if (kind == Q8_0 || kind == IQ4_NL || kind == IQ4_XS || (UNPACKED(kind) && c->off_log2 == BIG_LOG2))
+		return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(load256(x), w));
+	return _mm256_maddubs_epi16(w, load256(x));
 }
 
 /* Halves of v[0] .. v[3], each summed up: those of the low lanes, then those of the high ones. v
- * holds sums of 16 bits, two of which can be added once (times: 1) or twice (2), or of 32 bits (0). */
+ * holds sums of 16 bits, two of which can be added once (times: 1) or twice (2), or of 32 bits (0); or what
+ * comes out are two sums of 16 bits (16). */
 ALWAYS __m256i sums_of_halves(const __m256i v[4], const int times)
 {
 	__m256i s[2], a, b;
@@ -391,144 +415,122 @@ ALWAYS __m256i sums_of_halves(const __m256i v[4], const int times)
 	g = _mm256_castsi256_ps(s[1]);
 	a = _mm256_castps_si256(_mm256_shuffle_ps(f, g, 0x88));
 	b = _mm256_castps_si256(_mm256_shuffle_ps(f, g, 0xdd));
-	return times == 2 ? widened(_mm256_add_epi16(a, b)) : _mm256_add_epi32(a, b);
+	if (times < 2)
+		return _mm256_add_epi32(a, b);
+	return times == 2 ? widened(_mm256_add_epi16(a, b)) : _mm256_add_epi16(a, b);
 }
 
-/* Of eight blocks with the activations x, in order. */
-ALWAYS __m256i sums_of(enum kind kind, const struct codes *c, const __m256i w[8], const int8_t *x)
+static inline __m256i in_turn(__m256i v)
+{
+	return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/* Sums of eight blocks with the activations x, in order: of all of w, or of blocks of 16 in half of it. */
+ALWAYS __m256i block_sums(enum kind kind, const struct codes *c, const __m256i w[8], const int8_t *x)
 {
 	__m256i v[8];
 
-	if (kind == IQ4_NL || kind == IQ4_XS) {
+	if (kind == IQ4_NL) {
 #pragma GCC unroll 4
 		for (size_t i = 0; i < 4; i++)
-			v[i] = _mm256_add_epi32(signed_dot(w[2 * i], load256(x + 64 * i)),
-				signed_dot(w[2 * i + 1], load256(x + 64 * i + 32)));
+			v[i] = _mm256_add_epi32(widened(pairs_of(kind, c, w[2 * i], x + 64 * i)),
+				widened(pairs_of(kind, c, w[2 * i + 1], x + 64 * i + 32)));
 		return sums_of_halves(v, 0);
 	}
 	if (HALVES(kind)) {
 #pragma GCC unroll 4
 		for (size_t i = 0; i < 4; i++)
-			v[i] = _mm256_add_epi16(_mm256_maddubs_epi16(w[2 * i], load256(x + 64 * i)),
-				_mm256_maddubs_epi16(w[2 * i + 1], load256(x + 64 * i + 32)));
-		return sums_of_halves(v, kind == Q4_0 || kind == Q4_1 || kind == Q4_K ? 2 : 1);
-	}
-	if (blk_of(kind) == 16) {
-#pragma GCC unroll 4
-		for (size_t j = 0; j < 4; j++)
-			v[j] = UNPACKED(kind) ? unpacked_dot(c, w[j], load256(x + 32 * j)) :
-				_mm256_maddubs_epi16(w[j], load256(x + 32 * j));
-		return _mm256_permutevar8x32_epi32(sums_of_halves(v, UNPACKED(kind) ? 0 :
-			kind == Q6_K ? 1 : 2), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+			v[i] = _mm256_add_epi16(pairs_of(kind, c, w[2 * i], x + 64 * i),
+				pairs_of(kind, c, w[2 * i + 1], x + 64 * i + 32));
+		return sums_of_halves(v, kind == Q4_0 || kind == Q4_1 ? 2 : 1);
 	}
 #pragma GCC unroll 8
-	for (size_t j = 0; j < 8; j++)
-		v[j] = kind == Q8_0 ? signed_dot(w[j], load256(x + 32 * j)) :
-			unpacked_dot(c, w[j], load256(x + 32 * j));
+	for (size_t j = 0; j < blk_of(kind) / 4; j++)
+		v[j] = widened(pairs_of(kind, c, w[j], x + 32 * j));
+	if (blk_of(kind) == 16)
+		return in_turn(sums_of_halves(v, 0));
 	for (size_t i = 0; i < 4; i++)
 		v[i] = _mm256_add_epi32(_mm256_blend_epi32(v[i], v[i + 4], 0xf0),
 			_mm256_permute2x128_si256(v[i], v[i + 4], 0x21));
 	return sums_of_halves(v, 0);
 }
 
-/* Products of the sums s of eight blocks with scales f. */
-ALWAYS void eight_products(enum kind kind, const struct codes *c, __m256i s, const struct scales *f,
-	const float *d, const int32_t *sum, float *out)
+/* Sums of 256 products weighed by k, to be added up. */
+ALWAYS __m256i weighed_sums(enum kind kind, const struct codes *c, const __m256i w[8], __m256i k,
+	const int8_t *x)
 {
-	const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-	__m256i xs = load256(sum);
-	__m256 dx, y;
+	__m256i s = _mm256_setzero_si256();
 
-	dx = blk_of(kind) == 32 ? _mm256_loadu_ps(d) :
-		_mm256_permutevar_ps(_mm256_broadcast_ps((const __m128 *)d), twice);
-	if (off_of(kind, c))
-		s = _mm256_sub_epi32(s, _mm256_slli_epi32(xs, off_of(kind, c)));
-	y = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_mul_ps(f->sc, dx));
-	if (min_of(kind))
-		y = _mm256_fnmadd_ps(f->mn, _mm256_mul_ps(_mm256_cvtepi32_ps(xs), dx), y);
-	_mm256_storeu_ps(out, y);
+#pragma GCC unroll 8
+	for (size_t j = 0; j < 8; j++) {
+		__m256i v = pairs_of(kind, c, w[j], x + 32 * j), kj = each(k, HALVES(kind) ? j / 2 : j);
+
+		if (kind == Q4_K || kind == Q5_K) {
+			v = _mm256_add_epi16(v, pairs_of(kind, c, w[j + 1], x + 32 * j + 32));
+			j++;
+		}
+		s = _mm256_add_epi32(s, _mm256_madd_epi16(v, kj));
+	}
+	return s;
 }
 
-/* Codes of eight blocks: those of 256 elements at p, or of half h of them. */
-ALWAYS void read_eight(enum kind kind, const uint8_t *p, size_t h, __m256i w[8])
+/* Codes of 256 elements with activations x, whose blocks have the sums xsum: sums of the blocks, freed
+ * from off; or S and M of all, where scales are integers. */
+ALWAYS void put_sums(enum kind kind, const struct codes *c, const __m256i w[8], const struct scales *f,
+	const int8_t *x, const int16_t *xsum, int32_t *out)
 {
-	if (HALVES(kind))
-		read_halves(kind, p, w);
-	else
-		read_in_order(kind, p, NULL, h, w);
+	const int off = off_of(kind, c);
+	__m256i s, m;
+	__m128i t;
+
+	for (size_t h = 0; !exact_of(kind) && h < 32 / blk_of(kind); h++) {
+		s = block_sums(kind, c, w + 4 * h, x + 128 * h);
+		if (off)
+			s = _mm256_sub_epi32(s, _mm256_slli_epi32(_mm256_cvtepi16_epi32(load128(xsum + 8 * h)), off));
+		vi_store(out + 8 * h, s);
+	}
+	if (!exact_of(kind))
+		return;
+	s = weighed_sums(kind, c, w, f->k, x);
+	m = _mm256_madd_epi16(f->m, blk_of(kind) == 32 ? wide128(load128(xsum)) : load256(xsum));
+	if (min_of(kind)) /* then S and M in turn */
+		s = _mm256_add_epi32(_mm256_unpacklo_epi32(s, m), _mm256_unpackhi_epi32(s, m));
+	else if (off)
+		s = _mm256_sub_epi32(s, _mm256_slli_epi32(m, off));
+	t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+	if (!min_of(kind))
+		t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1));
+	_mm_storel_epi64((__m128i *)out, _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e)));
 }
 
-/* The whole 256s of a row of a kind that is read as it lies. */
-ALWAYS void whole_products(enum kind kind, const struct codes *c, const uint8_t *p, size_t n256,
-	const uint8_t *end, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
-	const size_t blk = blk_of(kind), eight = 8 * blk, np = in->np;
-	struct scales f[2];
+	const size_t blk = blk_of(kind), np = in->np, per = exact_of(kind) ? 2 : 256 / blk;
+	const enum kind rest = unpacked_of(kind);
+	const size_t whole = UNPACKED(kind) ? 0 : len / 256, all = exact_of(kind) ? len / 256 : act8_pad(len) / 256;
 	__m256i w[8];
 
-	for (size_t i = 0; i < n256; i++, p += bytes256(kind)) {
-		ahead(p, bytes256(kind), end);
-		scales_at(kind, p, f);
-		for (size_t h = 0; h < 256 / eight; h++) {
-			read_eight(kind, p, h, w);
-			for (size_t t = 0; t < n_tok; t++) {
-				size_t b = 256 * i + h * eight, at = t * np + b;
+	for (size_t i = 0; i < whole; i++, row += bytes256(kind)) {
+		struct scales f;
 
-				eight_products(kind, c, sums_of(kind, c, w, in->x + at), &f[h], in->d + at / 32,
-					in->sum + at / blk, out + t * os + b / blk);
-			}
-		}
+		ahead(row, bytes256(kind), part.end);
+		read_codes(kind, row, NULL, w);
+		f = scales_at(kind, row);
+		if (!exact_of(kind))
+			_mm256_storeu_ps(part.sc + 8 * i, f.sc);
+		if (!exact_of(kind) && min_of(kind))
+			_mm256_storeu_ps(part.mn + 8 * i, f.mn);
+		for (size_t t = 0; t < n_tok; t++)
+			put_sums(kind, c, w, &f, in->x + t * np + 256 * i, in->sum + (t * np + 256 * i) / blk,
+				out + t * os + i * per);
 	}
-}
+	for (size_t i = whole; i < all; i++) { /* unpacked, then zeros */
+		struct scales f = loaded(rest, part, i * 256 / blk);
 
-/* The same for one token, the commonest: codes need not be kept until the scales are known. */
-ALWAYS void whole_of_one(enum kind kind, const struct codes *c, const uint8_t *p, size_t n256,
-	const uint8_t *end, const struct gv_in *in, float *out)
-{
-	const size_t n_eight = 32 / blk_of(kind), n_block = 8 * n_eight;
-	struct scales f[2];
-	__m256i w[8], s[2];
-
-	for (size_t i = 0; i < n256; i++, p += bytes256(kind)) {
-		ahead(p, bytes256(kind), end);
-#pragma GCC unroll 2
-		for (size_t h = 0; h < n_eight; h++) {
-			read_eight(kind, p, h, w);
-			s[h] = sums_of(kind, c, w, in->x + 256 * i + 128 * h);
-		}
-		scales_at(kind, p, f);
-#pragma GCC unroll 2
-		for (size_t h = 0; h < n_eight; h++)
-			eight_products(kind, c, s[h], &f[h], in->d + 8 * i + 4 * h, in->sum + n_block * i + 8 * h,
-				out + n_block * i + 8 * h);
-	}
-}
-
-#define MANY_TOKENS
-
-ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
-{
-	const size_t blk = blk_of(kind), np = in->np;
-	const enum kind rest = blk == 32 ? min_of(kind) ? B32_MIN : B32 :
-		min_of(kind) ? B16_MIN : B16;
-	size_t i = UNPACKED(kind) ? 0 : len / 256 * 256;
-
-	if (n_tok == 1)
-		whole_of_one(kind, c, row, i / 256, part.end, in, out);
-	else
-		whole_products(kind, c, row, i / 256, part.end, in, n_tok, out, os);
-	for (; i < act8_pad(len); i += 8 * blk) { /* unpacked, then zeros */
-		size_t b = i / blk;
-		struct scales f = { _mm256_loadu_ps(part.sc + b), _mm256_loadu_ps(part.mn + b) };
-		__m256i w[8];
-
-		read_in_order(rest, NULL, part.code + i, 0, w);
-		for (size_t t = 0; t < n_tok; t++) {
-			size_t at = t * np + i;
-
-			eight_products(rest, c, sums_of(rest, c, w, in->q + at), &f, in->d + at / 32,
-				in->sum + at / blk, out + t * os + b);
-		}
+		read_codes(rest, NULL, part.code + 256 * i, w);
+		for (size_t t = 0; t < n_tok; t++)
+			put_sums(rest, c, w, &f, in->q + t * np + 256 * i, in->sum + (t * np + 256 * i) / blk,
+				out + t * os + i * per);
 	}
 }

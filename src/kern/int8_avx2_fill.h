@@ -5,9 +5,6 @@
  * turned two at a time, and what is then taken apart is eight rows at once.
  */
 
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
-
 typedef uint8_t lanes[8][4];
 #define G(i) ((i) * GM_GROUPS) /* vectors, scales and minima of a group are that far apart */
 
@@ -47,13 +44,14 @@ ALWAYS __m256i fifth(__m256i h, size_t i)
 	return _mm256_and_si256(h, _mm256_set1_epi8(16));
 }
 
-/* Blocks of 32 in `bytes` each, codes from `at` on: nibbles of 16 bytes, or 32 bytes. */
+/* Blocks of 32 in `bytes` each, codes from `at` on: nibbles of 16 bytes, or 32 bytes. Codes of eight bits
+ * are signed. */
 ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[8], size_t bytes, size_t at,
 	size_t n_block, lanes *tile)
 {
 	const __m256i low4 = _mm256_set1_epi8(15), top = _mm256_set1_epi8((char)0x80);
-	const __m256i table = _mm256_broadcastsi128_si256(load128(kind == MXFP4 ? mxfp4_codes :
-		iq4_table));
+	const __m256i table = kind == MXFP4 ? _mm256_broadcastsi128_si256(load128(mxfp4_codes)) :
+		_mm256_xor_si256(_mm256_broadcastsi128_si256(load128(iq4_table)), top);
 
 	for (size_t b = 0; b < n_block; b++, at += bytes, tile += G(8)) {
 		__m256i v[4], u[4], h = top;
@@ -69,8 +67,8 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[8], size_t byte
 			__m256i hi = _mm256_and_si256(_mm256_srli_epi16(v[i], 4), low4);
 
 			if (kind == Q8_0) {
-				lo = _mm256_xor_si256(v[i], top);
-				hi = _mm256_xor_si256(u[i], top);
+				lo = v[i];
+				hi = u[i];
 			} else if (kind == Q5_0 || kind == Q5_1) {
 				lo = _mm256_or_si256(lo, fifth(h, i));
 				hi = _mm256_or_si256(hi, fifth(h, i + 4));
@@ -84,37 +82,65 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[8], size_t byte
 	}
 }
 
-/* The low 16 bits of each lane, half floats. */
-ALWAYS __m256 halves_of(__m256i v)
+typedef int16_t pairs[8][2];
+
+/* Lanes of two 16-bit integers: bytes j and i of each lane of v. */
+ALWAYS __m256i two_bytes(__m256i v, unsigned j, unsigned i)
 {
-	v = _mm256_packus_epi32(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)), _mm256_setzero_si256());
-	return _mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64(v, 0x08)));
+	return _mm256_shuffle_epi8(v, _mm256_add_epi32(_mm256_setr_epi32(0, 0x00040004, 0x00080008, 0x000c000c,
+		0, 0x00040004, 0x00080008, 0x000c000c), _mm256_set1_epi32((int)(0x80008000 | j | i << 16))));
 }
 
 /* Q4_K, Q5_K: d and dmin, then the twelve bytes of scales and minima, are a block's first 16. */
-ALWAYS void fill_k_scales(const uint8_t *const row[8], size_t at, float (*sct)[8], float (*mnt)[8])
+ALWAYS void fill_k_scales(const uint8_t *const row[8], size_t at, float (*sct)[8], pairs *mpt,
+	uint32_t halves[8])
 {
-	const __m256i six = _mm256_set1_epi8(0x3f), low4 = _mm256_set1_epi8(15);
-	const __m256i two = _mm256_set1_epi8(0x30), byte = _mm256_set1_epi32(255);
+	const __m256i six = _mm256_set1_epi8(0x3f), low4 = _mm256_set1_epi8(15), two = _mm256_set1_epi8(0x30);
 	__m256i v[4], s[2], m[2];
-	__m256 d, dmin;
 
 	turned(row, at, v);
-	d = halves_of(v[0]);
-	dmin = halves_of(_mm256_srli_epi32(v[0], 16));
+	vi_store(halves, v[0]);
 	s[0] = _mm256_and_si256(v[1], six);
 	m[0] = _mm256_and_si256(v[2], six);
 	s[1] = and_or(_mm256_srli_epi16(v[1], 2), two, _mm256_and_si256(v[3], low4));
 	m[1] = and_or(_mm256_srli_epi16(v[2], 2), two,
 		_mm256_and_si256(_mm256_srli_epi16(v[3], 4), low4));
 #pragma GCC unroll 8
-	for (int j = 0; j < 8; j++) {
-		__m256i a = _mm256_and_si256(_mm256_srli_epi32(s[j / 4], 8 * (j % 4)), byte);
-		__m256i b = _mm256_and_si256(_mm256_srli_epi32(m[j / 4], 8 * (j % 4)), byte);
+	for (unsigned j = 0; j < 8; j++)
+		vi_store(sct[G(j)], two_bytes(s[j / 4], j % 4, j % 4));
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++)
+		vi_store(mpt[G(j)], two_bytes(m[j / 2], 2 * (j % 2), 2 * (j % 2) + 1));
+}
 
-		_mm256_storeu_ps(sct[G(j)], _mm256_mul_ps(d, _mm256_cvtepi32_ps(a)));
-		_mm256_storeu_ps(mnt[G(j)], _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(b)));
+/* Q6_K: sixteen signed bytes of scales behind the codes. */
+ALWAYS void fill_q6_scales(const uint8_t *const row[8], size_t at, float (*sct)[8])
+{
+	__m256i v[4];
+
+	turned(row, at + 192, v);
+#pragma GCC unroll 16
+	for (unsigned j = 0; j < 16; j++) {
+		__m256i k = two_bytes(v[j / 4], j % 4, j % 4);
+
+		vi_store(sct[G(j)], _mm256_srai_epi16(_mm256_slli_epi16(k, 8), 8));
 	}
+}
+
+/* Q2_K: sixteen bytes of a scale and a minimum before the codes. */
+ALWAYS void fill_q2_scales(const uint8_t *const row[8], size_t at, float (*sct)[8], pairs *mpt)
+{
+	const __m256i low4 = _mm256_set1_epi8(15);
+	__m256i v[4];
+
+	turned(row, at, v);
+#pragma GCC unroll 16
+	for (unsigned j = 0; j < 16; j++)
+		vi_store(sct[G(j)], two_bytes(_mm256_and_si256(v[j / 4], low4), j % 4, j % 4));
+#pragma GCC unroll 8
+	for (unsigned j = 0; j < 8; j++)
+		vi_store(mpt[G(j)], two_bytes(_mm256_and_si256(_mm256_srli_epi16(v[j / 2], 4), low4), 2 * (j % 2),
+			2 * (j % 2) + 1));
 }
 
 ALWAYS void fill_k(enum kind kind, const uint8_t *const row[8], size_t at, lanes *tile)
@@ -202,53 +228,41 @@ ALWAYS void fill_low_k(enum kind kind, const uint8_t *const row[8], size_t at, l
 	}
 }
 
-/* What of a tile could be filled, of 8 rows of len elements. */
+/* What of a tile could be filled, of 8 rows of len elements. Integer scales are pairs of the same. */
 ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[8], size_t len, lanes *tile,
-	float (*sct)[8], float (*mnt)[8])
+	float (*sct)[8], float (*mnt)[8], pairs *mpt, uint32_t (*halves)[8])
 {
+	(void)mnt;
 	if (UNPACKED(kind))
 		return 0;
-	if (blk_of(kind) == 32 && kind != Q4_K && kind != Q5_K && kind != IQ4_XS) {
+	if (!exact_of(kind)) {
 		fill_blocks(kind, row, bytes256(kind) / 8, codes_at(kind), len / 32, tile);
 		return FILLED_CODES;
 	}
 	for (size_t i = 0; i < len / 256; i++, tile += G(64)) {
 		size_t at = i * bytes256(kind);
 
-		if (kind == Q4_K || kind == Q5_K) {
-			fill_k_scales(row, at, sct + G(8 * i), mnt + G(8 * i));
+		switch (kind) {
+		case Q4_K: case Q5_K:
+			fill_k_scales(row, at, sct + G(8 * i), mpt + G(4 * i), halves[i]);
 			fill_k(kind, row, at, tile);
-		} else if (kind == Q6_K) {
+			break;
+		case Q6_K:
+			fill_q6_scales(row, at, sct + G(16 * i));
 			fill_q6_k(row, at, tile);
-		} else if (kind == IQ4_XS) {
+			break;
+		case IQ4_XS:
 			fill_blocks(kind, row, 16, at + codes_at(kind), 8, tile);
-		} else {
+			break;
+		case Q2_K:
+			fill_q2_scales(row, at, sct + G(16 * i), mpt + G(8 * i));
+			fill_low_k(kind, row, at, tile);
+			break;
+		default:
 			fill_low_k(kind, row, at, tile);
 		}
 	}
-	return kind == Q4_K || kind == Q5_K ? FILLED_CODES | FILLED_SCALES : FILLED_CODES;
-}
-
-/* Scales of a whole row of a kind that is read as it lies, for a tile. */
-ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, size_t len, float *sc,
-	float *mn)
-{
-	const size_t n_eight = 32 / blk_of(kind);
-	size_t whole = len / 256 * 256;
-
-	for (size_t i = 0; i < whole; i += 256) {
-		struct scales f[2];
-
-		scales_at(kind, row + i / 256 * bytes256(kind), f);
-		for (size_t h = 0; h < n_eight; h++) {
-			_mm256_storeu_ps(sc + i / blk_of(kind) + 8 * h, f[h].sc);
-			_mm256_storeu_ps(mn + i / blk_of(kind) + 8 * h, f[h].mn);
-		}
-	}
-	if (whole < len) { /* fewer than eight blocks of 32 */
-		uint8_t code[256];
-
-		c->fn(row + whole / 256 * bytes256(kind), len - whole, code, sc + whole / 32,
-			mn + whole / 32);
-	}
+	if (kind == Q4_K || kind == Q5_K)
+		return FILLED_CODES | FILLED_SCALES | FILLED_SUPER;
+	return kind == IQ4_XS || kind == Q3_K ? FILLED_CODES : FILLED_CODES | FILLED_SCALES;
 }

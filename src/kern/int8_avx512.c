@@ -24,9 +24,56 @@ static inline VI vi_load(const void *p) { return _mm512_loadu_si512(p); }
 static inline void vi_store(void *p, VI v) { _mm512_storeu_si512(p, v); }
 static inline VI vf_zero(void) { return _mm512_setzero_si512(); }
 
-static inline VI vf_add(VI a, VI b)
+/* Lanes of two 16-bit integers. */
+static inline VI vi_pair(VI a, VI b)
 {
-	return _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
+	return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16));
+}
+
+static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
+{
+	__m512i v = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)p));
+
+	return log2 ? _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), v), log2) : _mm512_setzero_si512();
+}
+
+static inline VI vi_int(VI v) { return _mm512_cvtps_epi32(_mm512_castsi512_ps(v)); }
+
+#define PS(v) _mm512_castsi512_ps(v)
+#define BITS(v) _mm512_castps_si512(v)
+
+static inline VI vf_exact(VI acc, VI s, VI d, float dx)
+{
+	return BITS(_mm512_add_ps(PS(acc), _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(PS(d),
+		_mm512_set1_ps(dx)))));
+}
+
+static inline VI vf_exact_min(VI acc, VI s, VI d, VI m, VI dmin, float dx)
+{
+	__m512 p = _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(PS(d), _mm512_set1_ps(dx)));
+
+	p = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), _mm512_mul_ps(PS(dmin), _mm512_set1_ps(dx)), p);
+	return BITS(_mm512_add_ps(PS(acc), p));
+}
+
+static inline VI vf_chain(VI t, VI s, VI sc)
+{
+	return BITS(_mm512_fmadd_ps(_mm512_cvtepi32_ps(s), PS(sc), PS(t)));
+}
+
+static inline VI vf_chain_min(VI v, VI mn, float x)
+{
+	return BITS(_mm512_fmadd_ps(PS(mn), _mm512_set1_ps(x), PS(v)));
+}
+
+static inline VI vf_group(VI acc, VI t, float dx)
+{
+	return BITS(_mm512_add_ps(PS(acc), _mm512_mul_ps(PS(t), _mm512_set1_ps(dx))));
+}
+
+static inline VI vf_group_min(VI acc, VI t, VI v, float dx)
+{
+	return vf_group(acc, BITS(_mm512_sub_ps(PS(t), PS(v))), dx);
 }
 
 static inline void vf_store(float *y, VI v, size_t n)
@@ -60,6 +107,15 @@ static inline void transpose(__m512i v[16])
 	}
 }
 
+static inline VI vf_halves(VI v, unsigned by, float unit)
+{
+	__m512 f = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v, by)));
+
+	return BITS(_mm512_mul_ps(f, _mm512_set1_ps(unit)));
+}
+#define VF_HALVES
+
+#include "kern/int8_kinds.h"
 #include "kern/int8_avx512_decode.h"
 #include "kern/int8_avx512_fill.h"
 #define FILL_RAW
@@ -68,74 +124,122 @@ static inline void transpose(__m512i v[16])
 
 /* ---- prefill ---- */
 
+/* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
+enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
+
 /* nt tokens against ng groups of rows: y[t][0..16 ng - 1] continues its sum (from 0 if first). A
- * broadcast activation serves ng products, a vector of weights nt. */
-ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const int min, const struct gm *g,
-	size_t n_block, const int8_t *q, const float *d, const float *sx, size_t sxs, size_t np, float *y,
-	size_t ys, size_t nr, int first)
+ * broadcast activation serves ng products, a vector of weights nt. The sums of a block and those of a
+ * group of 256 stay in registers; of the largest tile, y is in memory between groups. */
+ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const struct gm *g,
+	size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
-	__mmask16 m = (__mmask16)((1u << nr) - 1);
-	__m512 acc[GM_GROUPS][GM_TOK];
+	const size_t np = in->np, per = 256 / blk;
+	const __mmask16 last = (__mmask16)((1u << nr) - 1);
+	const __m512i zero = _mm512_setzero_si512();
+	float sum[GM_TOK][GM_GROUPS][16];
 
 	for (size_t t = 0; t < nt; t++)
 		for (size_t k = 0; k < ng; k++)
-			acc[k][t] = first ? _mm512_setzero_ps() :
-				_mm512_maskz_loadu_ps(k + 1 < ng ? 0xffff : m, y + t * ys + 16 * k);
-	for (size_t b = 0; b < n_block; b++) {
-		const int8_t *qb = q + b * blk;
-		__m512i s[GM_GROUPS][GM_TOK];
+			vi_store(sum[t][k], first ? zero : _mm512_maskz_loadu_epi32(k + 1 < ng ? 0xffff : last,
+				y + t * ys + 16 * k));
+	for (size_t b = 0; b < n256; b++) {
+		if (ng > 1 && nt > 2) /* else the compiler holds on to them, and spills what is needed sooner */
+			__asm__("" : "+m"(sum));
+		__m512i u[GM_GROUPS][GM_TOK], v[GM_GROUPS];
 
 		for (size_t t = 0; t < nt; t++)
 			for (size_t k = 0; k < ng; k++)
-				s[k][t] = min ? _mm512_setzero_si512() : _mm512_set1_epi32(g->start[t][b]);
-#pragma GCC unroll 8
-		for (size_t j = 0; j < blk / 4; j++) {
-			__m512i w[GM_GROUPS];
+				u[k][t] = zero;
+#pragma GCC unroll 1 /* a copy a block would not fit where decoded instructions are kept */
+		for (size_t i = b * per; i < (b + 1) * per; i++) {
+			const int8_t *q = in->q + i * blk;
+			__m512i s[GM_GROUPS][GM_TOK];
 
-			for (size_t k = 0; k < ng; k++)
-				w[k] = _mm512_load_si512(g->tile[b * (blk / 4) + j][k]);
-			for (size_t t = 0; t < nt; t++) {
-				int32_t four;
-				__m512i x;
-
-				memcpy(&four, qb + t * np + 4 * j, 4);
-				x = _mm512_set1_epi32(four);
+			for (size_t t = 0; t < nt; t++)
 				for (size_t k = 0; k < ng; k++)
-					s[k][t] = _mm512_dpbusd_epi32(s[k][t], w[k], x);
+					s[k][t] = by == INTS || by == FLOATS ? _mm512_set1_epi32(g->start[t][i]) : zero;
+#pragma GCC unroll 8
+			for (size_t j = 0; j < blk / 4; j++) {
+				__m512i w[GM_GROUPS];
+
+				for (size_t k = 0; k < ng; k++)
+					w[k] = _mm512_load_si512(g->tile[i * (blk / 4) + j][k]);
+				for (size_t t = 0; t < nt; t++) {
+					int32_t four;
+					__m512i x;
+
+					memcpy(&four, q + t * np + 4 * j, 4);
+					x = _mm512_set1_epi32(four);
+					for (size_t k = 0; k < ng; k++)
+						s[k][t] = _mm512_dpbusd_epi32(s[k][t], w[k], x);
+				}
+			}
+			for (size_t k = 0; k < ng; k++) {
+				__m512i sc = _mm512_load_si512(g->sct[i][k]);
+
+				for (size_t t = 0; t < nt; t++)
+					u[k][t] = by >= FLOATS ? vf_chain(u[k][t], s[k][t], sc) :
+						_mm512_add_epi32(u[k][t], _mm512_mullo_epi32(s[k][t], sc));
 			}
 		}
+#pragma GCC unroll 12
 		for (size_t t = 0; t < nt; t++) {
-			__m512 dx = _mm512_set1_ps(d[t * (np / 32) + b * blk / 32]);
+			const float d = in->d[t * (np / 256) + b];
 
+			for (size_t k = 0; k < ng; k++)
+				v[k] = zero;
+#pragma GCC unroll 8
+			for (size_t i = 0; i < per && by == INTS_MIN; i += 2) {
+				int32_t two;
+
+				memcpy(&two, in->sum + t * (np / blk) + b * per + i, 4);
+				for (size_t k = 0; k < ng; k++)
+					v[k] = _mm512_dpwssd_epi32(v[k], _mm512_load_si512(g->mpt[(b * per + i) / 2][k]),
+						_mm512_set1_epi32(two));
+			}
+			for (size_t i = 0; i < per && by == FLOATS_MIN; i++)
+				for (size_t k = 0; k < ng; k++)
+					v[k] = vf_chain_min(v[k], _mm512_load_si512(g->mnt[b * per + i][k]),
+						g->sx[t][b * per + i]);
 			for (size_t k = 0; k < ng; k++) {
-				__m512 p = _mm512_mul_ps(_mm512_cvtepi32_ps(s[k][t]),
-					_mm512_mul_ps(_mm512_load_ps(g->sct[b][k]), dx));
+				__m512i acc = vi_load(sum[t][k]);
 
-				if (min)
-					p = _mm512_fnmadd_ps(_mm512_load_ps(g->mnt[b][k]),
-						_mm512_set1_ps(sx[t * sxs + b]), p);
-				acc[k][t] = _mm512_add_ps(acc[k][t], p);
+				acc = by == INTS ? vf_exact(acc, u[k][t], vi_load(g->dt[b][k]), d) :
+					by == INTS_MIN ? vf_exact_min(acc, u[k][t], vi_load(g->dt[b][k]), v[k],
+					vi_load(g->dmt[b][k]), d) :
+					by == FLOATS ? vf_group(acc, u[k][t], d) : vf_group_min(acc, u[k][t], v[k], d);
+				vi_store(sum[t][k], acc);
 			}
 		}
 	}
 	for (size_t t = 0; t < nt; t++)
 		for (size_t k = 0; k < ng; k++)
-			_mm512_mask_storeu_ps(y + t * ys + 16 * k, k + 1 < ng ? 0xffff : m, acc[k][t]);
+			_mm512_mask_storeu_epi32(y + t * ys + 16 * k, k + 1 < ng ? 0xffff : last, vi_load(sum[t][k]));
 }
 
-#define T(ng, nt, blk, min) tile(ng, nt, blk, min, g, n_block, q, d, sx, sxs, np, y, ys, nr, first)
+#define T(ng, nt, blk, by) tile(ng, nt, blk, by, g, n256, in, y, ys, nr, first)
 #define TILE(ng, nt) \
-static void tile##ng##_##nt(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q, \
-	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first) \
+static void tile##ng##_##nt(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in, \
+	float *y, size_t ys, size_t nr, int first) \
 { \
-	if (c->blk == 32 && !c->has_min) \
-		T(ng, nt, 32, 0); \
-	else if (c->blk == 32) \
-		T(ng, nt, 32, 1); \
-	else if (!c->has_min) \
-		T(ng, nt, 16, 0); \
-	else \
-		T(ng, nt, 16, 1); \
+	if (c->blk == 32 && exact(c)) { \
+		if (c->has_min) \
+			T(ng, nt, 32, INTS_MIN); \
+		else \
+			T(ng, nt, 32, INTS); \
+	} else if (c->blk == 32) { \
+		if (c->has_min) \
+			T(ng, nt, 32, FLOATS_MIN); \
+		else \
+			T(ng, nt, 32, FLOATS); \
+	} else if (exact(c)) { \
+		if (c->has_min) \
+			T(ng, nt, 16, INTS_MIN); \
+		else \
+			T(ng, nt, 16, INTS); \
+	} else { \
+		T(ng, nt, 16, FLOATS); \
+	} \
 }
 TILE(3, 4)
 TILE(3, 3)
@@ -157,31 +261,37 @@ static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, si
 
 /* ---- activations ---- */
 
-static void round_block(const float *x, __mmask16 m0, __mmask16 m1, int8_t *q, float *d,
-	int32_t *sum16, int32_t *sum32, float *s32)
+/* n <= 256 elements, zeros behind them */
+static void round_group(const float *x, size_t n, int8_t *q, float *d, int16_t *sum16, int16_t *sum32)
 {
-	const __m512i mask = _mm512_set1_epi32(0x7fffffff);
-	__m512 a = _mm512_maskz_loadu_ps(m0, x), b = _mm512_maskz_loadu_ps(m1, x + 16);
-	uint32_t top = _mm512_reduce_max_epu32(_mm512_max_epu32(
-		_mm512_and_si512(_mm512_castps_si512(a), mask), _mm512_and_si512(_mm512_castps_si512(b), mask)));
-	__m512i qa = _mm512_setzero_si512(), qb = qa;
+	const __m512i mask = _mm512_set1_epi32(0x7fffffff), order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13,
+		2, 6, 10, 14, 3, 7, 11, 15);
+	__m512i top = _mm512_setzero_si512(), s[4];
+	__m256i sums;
+	__m512 v[16], inv = _mm512_setzero_ps();
+	uint32_t bits;
 	float amax;
 
-	memcpy(&amax, &top, 4);
-	*d = top >= 0x7f800000 ? NAN : 0;
-	if (top < 0x7f800000 && amax >= 0x1p-100f) {
-		__m512 inv = _mm512_set1_ps(127.0f / amax);
-
-		*d = amax / 127.0f;
-		qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, inv));
-		qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, inv));
+	for (size_t i = 0; i < 16; i++) {
+		v[i] = _mm512_maskz_loadu_ps(n >= 16 * i + 16 ? 0xffff : n > 16 * i ?
+			(__mmask16)((1u << (n - 16 * i)) - 1) : 0, x + (n > 16 * i ? 16 * i : 0));
+		top = _mm512_max_epu32(top, _mm512_and_si512(_mm512_castps_si512(v[i]), mask));
 	}
-	_mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(qa));
-	_mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(qb));
-	sum16[0] = _mm512_reduce_add_epi32(qa);
-	sum16[1] = _mm512_reduce_add_epi32(qb);
-	*sum32 = sum16[0] + sum16[1];
-	*s32 = (float)*sum32 * *d;
+	bits = _mm512_reduce_max_epu32(top);
+	memcpy(&amax, &bits, 4);
+	*d = bits >= 0x7f800000 ? NAN : 0;
+	if (bits < 0x7f800000 && amax >= 0x1p-100f) {
+		*d = amax / 127.0f;
+		inv = _mm512_set1_ps(127.0f / amax);
+	}
+	for (size_t i = 0; i < 16; i++)
+		_mm_storeu_si128((__m128i *)(q + 16 * i), *d > 0 ?
+			_mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v[i], inv))) : _mm_setzero_si128());
+	for (size_t i = 0; i < 4; i++)
+		s[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), vi_load(q + 64 * i));
+	sums = _mm512_cvtepi32_epi16(_mm512_permutexvar_epi32(order, sums_of_four(s)));
+	_mm256_storeu_si256((__m256i *)sum16, sums);
+	_mm_storeu_si128((__m128i *)sum32, _mm256_cvtepi32_epi16(_mm256_madd_epi16(sums, _mm256_set1_epi16(1))));
 }
 
 static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1, struct act8 a)
@@ -191,14 +301,9 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 	for (size_t r = r0; r < r1; r++) {
 		struct act8 o = act8_at(a, n, r);
 
-		for (size_t i = 0; i < np; i += 32) {
-			size_t left = i < n ? n - i : 0;
-			__mmask16 m0 = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-			__mmask16 m1 = left >= 32 ? 0xffff : left > 16 ? (__mmask16)((1u << (left - 16)) - 1) : 0;
-
-			round_block(x + r * xs + (left ? i : 0), m0, m1, o.q + i, o.d + i / 32, o.sum16 + i / 16,
-				o.sum32 + i / 32, o.s32 + i / 32);
-		}
+		for (size_t i = 0; i < np; i += 256)
+			round_group(x + r * xs + (i < n ? i : 0), i >= n ? 0 : n - i < 256 ? n - i : 256, o.q + i,
+				o.d + i / 256, o.sum16 + i / 16, o.sum32 + i / 32);
 	}
 }
 

@@ -1,62 +1,13 @@
 /*
- * int8_avx512_decode.h - a row of weights against one token: block sums with a lane per block.
+ * int8_avx512_decode.h - a row of weights against one token: integer sums with a lane per block.
  *
  * Two ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put the
  * same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a block;
  * their activations are arranged likewise, once a call. The others take 64 codes in their order.
  */
 
-/* How a row is read: unpacked first (elements that share a scale, with minimum or without), or as it
- * lies. */
-enum kind { B32, B32_MIN, B16, B16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
-	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K };
-#define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) \
-	X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(Q4_K) X(Q5_K)
 #define FOURS(kind) ((kind) >= Q4_0)
 #define ARRANGED(kind) FOURS(kind)
-
-ALWAYS size_t blk_of(enum kind kind)
-{
-	return kind == B16 || kind == B16_MIN || kind == Q6_K || kind == Q2_K || kind == Q3_K ? 16 : 32;
-}
-
-ALWAYS int min_of(enum kind kind)
-{
-	return kind == B32_MIN || kind == B16_MIN || kind == Q2_K || kind == Q4_1 || kind == Q5_1 ||
-		kind == Q4_K || kind == Q5_K;
-}
-
-static enum kind kind_of(uint32_t type, size_t len)
-{
-	static const enum kind direct[QT_MAX] = { [QT_Q8_0] = Q8_0, [QT_Q4_0] = Q4_0, [QT_Q5_0] = Q5_0,
-		[QT_IQ4_NL] = IQ4_NL, [QT_MXFP4] = MXFP4, [QT_Q4_K] = Q4_K, [QT_Q5_K] = Q5_K, [QT_Q6_K] = Q6_K,
-		[QT_Q4_1] = Q4_1, [QT_Q5_1] = Q5_1, [QT_IQ4_XS] = IQ4_XS, [QT_Q2_K] = Q2_K, [QT_Q3_K] = Q3_K };
-
-	if (direct[type] && len >= 256)
-		return direct[type];
-	return codes[type].blk == 32 ? codes[type].has_min ? B32_MIN : B32 :
-		codes[type].has_min ? B16_MIN : B16;
-}
-
-/* Bytes of 256 elements of the kinds that are read as they lie. */
-ALWAYS size_t bytes256(enum kind kind)
-{
-	switch (kind) {
-	case Q8_0: return 8 * 34;
-	case Q4_0: case IQ4_NL: return 8 * 18;
-	case Q4_1: return 8 * 20;
-	case Q5_0: return 8 * 22;
-	case Q5_1: return 8 * 24;
-	case MXFP4: return 8 * 17;
-	case IQ4_XS: return 136;
-	case Q4_K: return 144;
-	case Q5_K: return 176;
-	case Q6_K: return 210;
-	case Q2_K: return 84;
-	case Q3_K: return 110;
-	default: return 0;
-	}
-}
 
 /* ---- scales ---- */
 
@@ -104,14 +55,6 @@ ALWAYS __m512 mxfp4_scales(const uint8_t *p, size_t n_block)
 		_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e));
 }
 
-/* d in the low and e in the high eight lanes, times sixteen signed bytes */
-ALWAYS __m512 scaled16(float d, float e, __m128i v)
-{
-	__m512 f = _mm512_insertf32x8(_mm512_set1_ps(d), _mm256_set1_ps(e), 1);
-
-	return _mm512_mul_ps(f, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)));
-}
-
 /* Sixteen scales of six bits, from the twelve bytes of Q3_K. */
 ALWAYS __m128i q3_k_bytes(const uint8_t *p)
 {
@@ -139,59 +82,60 @@ ALWAYS __m128i iq4_xs_bytes(const uint8_t *p)
 	return _mm256_cvtepi32_epi8(_mm256_sub_epi32(low, _mm256_set1_epi32(32)));
 }
 
-struct scales { __m512 sc, mn; };
+struct scales { __m512i sc, mn; }; /* integers, or the bits of floats */
 
 /* Of 16 blocks at p: 256 elements in blocks of 16, or n256 (1 or 2) times 256 in blocks of 32; zeros
  * behind one. */
 ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 {
-	const __m512 zero = _mm512_setzero_ps(), minus = _mm512_set1_ps(-0.0f);
+	const __m512i zero = _mm512_setzero_si512(), minus = _mm512_set1_epi32((int)0x80000000);
 	const uint8_t *p1 = n256 > 1 ? p + bytes256(kind) : p;
+	const size_t bytes = bytes256(kind) / 8;
 	struct scales s = { zero, zero };
 	__m128i a, b;
 
 	switch (kind) {
 	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL:
-		s.sc = _mm512_cvtph_ps(block_words(p, bytes256(kind) / 8, 8 * n256));
+		s.sc = _mm512_castps_si512(_mm512_cvtph_ps(block_words(p, bytes, 8 * n256)));
 		if (kind == Q4_1 || kind == Q5_1)
-			s.mn = _mm512_sub_ps(minus, _mm512_cvtph_ps(block_words(p + 2, bytes256(kind) / 8, 8 * n256)));
+			s.mn = _mm512_xor_si512(minus,
+				_mm512_castps_si512(_mm512_cvtph_ps(block_words(p + 2, bytes, 8 * n256))));
 		break;
 	case MXFP4:
-		s.sc = mxfp4_scales(p, 8 * n256);
+		s.sc = _mm512_castps_si512(mxfp4_scales(p, 8 * n256));
 		break;
 	case Q4_K: case Q5_K:
 		a = k_bytes(p);
 		b = k_bytes(p1);
-		s.sc = scaled16(half(rd16(p)), half(rd16(p1)), _mm_unpacklo_epi64(a, b));
-		s.mn = scaled16(half(rd16(p + 2)), half(rd16(p1 + 2)), _mm_unpackhi_epi64(a, b));
+		s.sc = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(a, b));
+		s.mn = _mm512_cvtepi8_epi32(_mm_unpackhi_epi64(a, b));
 		break;
 	case IQ4_XS:
-		s.sc = scaled16(half(rd16(p)), half(rd16(p1)),
-			_mm_unpacklo_epi64(iq4_xs_bytes(p + 2), iq4_xs_bytes(p1 + 2)));
+		s.sc = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(iq4_xs_bytes(p + 2), iq4_xs_bytes(p1 + 2)));
 		break;
 	case Q6_K:
-		s.sc = scaled16(half(rd16(p + 208)), half(rd16(p + 208)), load128(p + 192));
+		s.sc = _mm512_cvtepi8_epi32(load128(p + 192));
 		break;
 	case Q2_K:
 		a = load128(p);
 		b = _mm_set1_epi8(15);
-		s.sc = scaled16(half(rd16(p + 80)), half(rd16(p + 80)), _mm_and_si128(a, b));
-		s.mn = scaled16(half(rd16(p + 82)), half(rd16(p + 82)), _mm_and_si128(_mm_srli_epi16(a, 4), b));
+		s.sc = _mm512_cvtepi8_epi32(_mm_and_si128(a, b));
+		s.mn = _mm512_cvtepi8_epi32(_mm_and_si128(_mm_srli_epi16(a, 4), b));
 		break;
 	case Q3_K:
-		s.sc = scaled16(half(rd16(p + 108)), half(rd16(p + 108)), q3_k_bytes(p + 96));
+		s.sc = _mm512_cvtepi8_epi32(q3_k_bytes(p + 96));
 		break;
 	default:
 		break;
 	}
 	if (n256 == 1 && blk_of(kind) == 32) {
-		s.sc = _mm512_maskz_mov_ps(0xff, s.sc);
-		s.mn = _mm512_maskz_mov_ps(0xff, s.mn);
+		s.sc = _mm512_maskz_mov_epi32(0xff, s.sc);
+		s.mn = _mm512_maskz_mov_epi32(0xff, s.mn);
 	}
 	return s;
 }
 
-/* Scales of a whole row of a kind that lies as it lies, for a tile. */
+/* Scales of a whole row of a kind that lies as it lies, as floats, for a tile. */
 ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, size_t len, float *sc,
 	float *mn)
 {
@@ -201,8 +145,8 @@ ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, si
 	for (; i < len / 256 * 256; i += step, b += 16) {
 		struct scales s = scales_at(kind, row + i / 256 * bytes256(kind), len - i < step ? 1 : step / 256);
 
-		_mm512_storeu_ps(sc + b, s.sc);
-		_mm512_storeu_ps(mn + b, s.mn);
+		_mm512_storeu_ps(sc + b, exact_of(kind) ? _mm512_cvtepi32_ps(s.sc) : _mm512_castsi512_ps(s.sc));
+		_mm512_storeu_ps(mn + b, exact_of(kind) ? _mm512_cvtepi32_ps(s.mn) : _mm512_castsi512_ps(s.mn));
 	}
 	if (len % 256) { /* fewer than eight blocks of 32 */
 		uint8_t code[256];
@@ -216,15 +160,13 @@ ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, si
 ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part)
 {
-	size_t whole = kind > B16_MIN ? len / 256 * 256 : 0, b = whole / blk_of(kind);
+	size_t whole = UNPACKED(kind) ? 0 : len / 256 * 256, b = whole / blk_of(kind);
 
 	if (whole < len)
 		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b, part.mn + b);
 }
 
 /* ---- codes ---- */
-
-static const uint8_t mxfp4_codes[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
 
 /* 16 bytes at p, p + step, p + 2 step, p + 3 step: broadcasts under a mask, which need no shuffle */
 ALWAYS __m512i four16(const uint8_t *p, size_t step)
@@ -430,37 +372,66 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), sums_of_four(v));
 }
 
-/* Products of the sums s of 16 blocks with scales f. */
-ALWAYS void sixteen_products(enum kind kind, const struct codes *c, __m512i s, const struct scales *f,
-	const float *d, const int32_t *sum, float *out)
+/* What becomes of the sums s of 16 blocks with activations whose sums are at xsum. Blocks with integer
+ * scales: S and M of each group of 256 to out; others: the sums themselves. */
+ALWAYS void put_sixteen(enum kind kind, const struct codes *c, __m512i s, const struct scales *f,
+	const int16_t *xsum, int32_t *out)
 {
-	const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-	__m512i xs = _mm512_loadu_si512(sum);
-	__m512 dx, y;
+	__m512i xs = _mm512_cvtepi16_epi32(load256(xsum)), m;
 
-	dx = blk_of(kind) == 32 ? _mm512_loadu_ps(d) : _mm512_permutexvar_ps(twice,
-		_mm512_castps256_ps512(_mm256_loadu_ps(d)));
 	if (!min_of(kind) && c->off_log2)
 		s = _mm512_sub_epi32(s, _mm512_slli_epi32(xs, c->off_log2));
-	y = _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(f->sc, dx));
-	if (min_of(kind))
-		y = _mm512_fnmadd_ps(f->mn, _mm512_mul_ps(_mm512_cvtepi32_ps(xs), dx), y);
-	_mm512_storeu_ps(out, y);
+	if (!exact_of(kind)) {
+		vi_store(out, s);
+		return;
+	}
+	s = _mm512_mullo_epi32(s, f->sc);
+	if (min_of(kind)) { /* then S and M in turn */
+		m = _mm512_madd_epi16(f->mn, xs); /* both fit into 16 bits, and one of their upper halves is 0 */
+		s = _mm512_add_epi32(_mm512_unpacklo_epi32(s, m), _mm512_unpackhi_epi32(s, m));
+	} else {
+		s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, _MM_PERM_CDAB));
+	}
+	s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, _MM_PERM_BADC));
+	s = _mm512_add_epi32(s, _mm512_shuffle_i64x2(s, s, 0xb1));
+	if (blk_of(kind) == 16)
+		s = _mm512_add_epi32(s, _mm512_shuffle_i64x2(s, s, 0x4e));
+	else
+		_mm_storel_epi64((__m128i *)(out + 2), _mm512_extracti32x4_epi32(s, 2));
+	_mm_storel_epi64((__m128i *)out, _mm512_castsi512_si128(s));
 }
 
-ALWAYS struct scales loaded(struct part part, size_t b)
+/* Where the results of block b go. */
+ALWAYS size_t out_at(enum kind kind, size_t b)
 {
-	return (struct scales){ _mm512_loadu_ps(part.sc + b), _mm512_loadu_ps(part.mn + b) };
+	return exact_of(kind) ? b * blk_of(kind) / 256 * 2 : b;
 }
 
-#define MANY_TOKENS
+/* Unpacked scales: floats, which may have to become integers. */
+ALWAYS struct scales loaded(enum kind kind, struct part part, size_t b)
+{
+	__m512 sc = _mm512_loadu_ps(part.sc + b), mn = _mm512_loadu_ps(part.mn + b);
 
-ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+	if (!exact_of(kind))
+		return (struct scales){ _mm512_castps_si512(sc), _mm512_castps_si512(mn) };
+	return (struct scales){ _mm512_cvtps_epi32(sc), _mm512_cvtps_epi32(mn) };
+}
+
+ALWAYS void keep_scales(enum kind kind, const struct scales *f, struct part part, size_t b)
+{
+	if (exact_of(kind))
+		return;
+	vi_store(part.sc + b, f->sc);
+	if (min_of(kind))
+		vi_store(part.mn + b, f->mn);
+}
+
+ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
 	const size_t blk = blk_of(kind), step = blk * 16, np = in->np;
-	const enum kind rest = blk == 32 ? min_of(kind) ? B32_MIN : B32 : min_of(kind) ? B16_MIN : B16;
-	size_t whole = kind > B16_MIN ? len / 256 * 256 : 0, i = 0, b = 0;
+	const enum kind rest = unpacked_of(kind);
+	size_t whole = UNPACKED(kind) ? 0 : len / 256 * 256, i = 0, b = 0;
 	struct sixteen o, u;
 
 	for (; i + step <= whole; i += step, b += 16) {
@@ -469,9 +440,10 @@ ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *ro
 		ahead(p, step / 256 * bytes256(kind), part.end);
 		read_sixteen(kind, p, NULL, step / 256, &o);
 		o.f = scales_at(kind, p, step / 256);
+		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++)
-			sixteen_products(kind, c, sums_of(kind, &o, step / 256, in->x + t * np + i), &o.f,
-				in->d + (t * np + i) / 32, in->sum + t * np / blk + b, out + t * os + b);
+			put_sixteen(kind, c, sums_of(kind, &o, step / 256, in->x + t * np + i), &o.f,
+				in->sum + t * np / blk + b, out + t * os + out_at(kind, b));
 	}
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
 		const uint8_t *p = row + i / 256 * bytes256(kind);
@@ -479,28 +451,28 @@ ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *ro
 		read_sixteen(kind, p, NULL, 1, &o);
 		o.f = scales_at(kind, p, 1);
 		if (whole < len) {
-			u.f = loaded(part, b);
-			o.f.sc = _mm512_mask_mov_ps(u.f.sc, 0xff, o.f.sc);
-			o.f.mn = _mm512_mask_mov_ps(u.f.mn, 0xff, o.f.mn);
+			u.f = loaded(rest, part, b);
+			o.f.sc = _mm512_mask_mov_epi32(u.f.sc, 0xff, o.f.sc);
+			o.f.mn = _mm512_mask_mov_epi32(u.f.mn, 0xff, o.f.mn);
 			read_sixteen(rest, NULL, part.code + whole, 1, &u);
 		}
+		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			__m512i s = sums_of(kind, &o, 1, in->x + t * np + i);
 
 			if (whole < len)
 				s = _mm512_mask_permutexvar_epi32(s, 0xff00, _mm512_setr_epi32(8, 9, 10, 11, 12, 13, 14,
 					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, in->q + t * np + whole));
-			sixteen_products(kind, c, s, &o.f, in->d + (t * np + i) / 32, in->sum + t * np / blk + b,
-				out + t * os + b);
+			put_sixteen(kind, c, s, &o.f, in->sum + t * np / blk + b, out + t * os + out_at(kind, b));
 		}
 		i += step;
 		b += 16;
 	}
 	for (; i < act8_pad(len); i += step, b += 16) { /* unpacked, then zeros */
 		read_sixteen(rest, NULL, part.code + i, step / 256, &u);
-		u.f = loaded(part, b);
+		u.f = loaded(rest, part, b);
 		for (size_t t = 0; t < n_tok; t++)
-			sixteen_products(kind, c, sums_of(rest, &u, step / 256, in->q + t * np + i), &u.f,
-				in->d + (t * np + i) / 32, in->sum + t * np / blk + b, out + t * os + b);
+			put_sixteen(rest, c, sums_of(rest, &u, step / 256, in->q + t * np + i), &u.f,
+				in->sum + t * np / blk + b, out + t * os + out_at(kind, b));
 	}
 }

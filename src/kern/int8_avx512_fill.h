@@ -5,9 +5,6 @@
  * two at a time, and what is then taken apart is sixteen rows at once.
  */
 
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
-
 typedef uint8_t lanes[16][4];
 #define G(i) ((i) * GM_GROUPS) /* vectors, scales and minima of a group are that far apart */
 
@@ -84,29 +81,63 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 	}
 }
 
+typedef int16_t pairs[16][2];
+
+/* Lanes of two minima as 16-bit integers: bytes j and j + 1 (j even) of each lane of m. */
+ALWAYS __m512i min_pair(__m512i m, unsigned j)
+{
+	m = _mm512_srli_epi32(m, 8 * j);
+	return and_or(_mm512_slli_epi32(m, 8), _mm512_set1_epi32(0x00ff0000),
+		_mm512_and_si512(m, _mm512_set1_epi32(255)));
+}
+
 /* Q4_K, Q5_K: d and dmin, then the twelve bytes of scales and minima, are the first 16 of a block. */
-ALWAYS void fill_k_scales(const uint8_t *const row[16], size_t at, float (*sct)[16], float (*mnt)[16])
+ALWAYS void fill_k_scales(const uint8_t *const row[16], size_t at, float (*sct)[16], pairs *mpt,
+	uint32_t halves[16])
 {
 	const __m512i six = _mm512_set1_epi8(0x3f), low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(0x30);
 	__m512i v[4], s[2], m[2];
-	__m512 d, dmin;
 
 	turned(row, at, v);
-	d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v[0]));
-	dmin = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v[0], 16)));
+	vi_store(halves, v[0]);
 	s[0] = _mm512_and_si512(v[1], six);
 	m[0] = _mm512_and_si512(v[2], six);
 	s[1] = and_or(_mm512_srli_epi16(v[1], 2), two, _mm512_and_si512(v[3], low4));
 	m[1] = and_or(_mm512_srli_epi16(v[2], 2), two, _mm512_and_si512(_mm512_srli_epi16(v[3], 4), low4));
 #pragma GCC unroll 8
-	for (unsigned j = 0; j < 8; j++) {
-		const __m512i byte = _mm512_set1_epi32(255);
-		__m512i a = _mm512_and_si512(_mm512_srli_epi32(s[j / 4], 8 * (j % 4)), byte);
-		__m512i b = _mm512_and_si512(_mm512_srli_epi32(m[j / 4], 8 * (j % 4)), byte);
+	for (unsigned j = 0; j < 8; j++)
+		vi_store(sct[G(j)], _mm512_and_si512(_mm512_srli_epi32(s[j / 4], 8 * (j % 4)),
+			_mm512_set1_epi32(255)));
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++)
+		vi_store(mpt[G(j)], min_pair(m[j / 2], 2 * (j % 2)));
+}
 
-		_mm512_storeu_ps(sct[G(j)], _mm512_mul_ps(d, _mm512_cvtepi32_ps(a)));
-		_mm512_storeu_ps(mnt[G(j)], _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(b)));
-	}
+/* Q6_K: sixteen signed bytes of scales behind the codes. */
+ALWAYS void fill_q6_scales(const uint8_t *const row[16], size_t at, float (*sct)[16])
+{
+	__m512i v[4];
+
+	turned(row, at + 192, v);
+#pragma GCC unroll 16
+	for (unsigned j = 0; j < 16; j++)
+		vi_store(sct[G(j)], _mm512_srai_epi32(_mm512_slli_epi32(v[j / 4], 24 - 8 * (j % 4)), 24));
+}
+
+/* Q2_K: sixteen bytes of a scale and a minimum before the codes. */
+ALWAYS void fill_q2_scales(const uint8_t *const row[16], size_t at, float (*sct)[16], pairs *mpt)
+{
+	const __m512i low4 = _mm512_set1_epi8(15);
+	__m512i v[4];
+
+	turned(row, at, v);
+#pragma GCC unroll 16
+	for (unsigned j = 0; j < 16; j++)
+		vi_store(sct[G(j)], _mm512_and_si512(_mm512_srli_epi32(v[j / 4], 8 * (j % 4)),
+			_mm512_set1_epi32(15)));
+#pragma GCC unroll 8
+	for (unsigned j = 0; j < 8; j++)
+		vi_store(mpt[G(j)], min_pair(_mm512_and_si512(_mm512_srli_epi16(v[j / 2], 4), low4), 2 * (j % 2)));
 }
 
 ALWAYS void fill_k(enum kind kind, const uint8_t *const row[16], size_t at, lanes *tile)
@@ -211,30 +242,39 @@ ALWAYS void fill_iq4_xs(const uint8_t *const row[16], size_t at, lanes *tile)
 
 /* What of a tile could be filled, of 16 rows of len elements. */
 ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, lanes *tile,
-	float (*sct)[16], float (*mnt)[16])
+	float (*sct)[16], float (*mnt)[16], pairs *mpt, uint32_t (*halves)[16])
 {
-	switch (kind) {
-	case B32: case B32_MIN: case B16: case B16_MIN:
+	(void)mnt;
+	if (UNPACKED(kind))
 		return 0;
-	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL: case MXFP4:
+	if (!exact_of(kind)) {
 		fill_blocks(kind, row, len, tile);
 		return FILLED_CODES;
-	default:
-		break;
 	}
 	for (size_t i = 0; i < len / 256; i++, tile += G(64)) {
 		size_t at = i * bytes256(kind);
 
-		if (kind == Q4_K || kind == Q5_K) {
-			fill_k_scales(row, at, sct + G(8 * i), mnt + G(8 * i));
+		switch (kind) {
+		case Q4_K: case Q5_K:
+			fill_k_scales(row, at, sct + G(8 * i), mpt + G(4 * i), halves[i]);
 			fill_k(kind, row, at, tile);
-		} else if (kind == Q6_K) {
+			break;
+		case Q6_K:
+			fill_q6_scales(row, at, sct + G(16 * i));
 			fill_q6_k(row, at, tile);
-		} else if (kind == IQ4_XS) {
+			break;
+		case IQ4_XS:
 			fill_iq4_xs(row, at, tile);
-		} else {
+			break;
+		case Q2_K:
+			fill_q2_scales(row, at, sct + G(16 * i), mpt + G(8 * i));
+			fill_low_k(kind, row, at, tile);
+			break;
+		default:
 			fill_low_k(kind, row, at, tile);
 		}
 	}
-	return kind == Q4_K || kind == Q5_K ? FILLED_CODES | FILLED_SCALES : FILLED_CODES;
+	if (kind == Q4_K || kind == Q5_K)
+		return FILLED_CODES | FILLED_SCALES | FILLED_SUPER;
+	return kind == IQ4_XS || kind == Q3_K ? FILLED_CODES : FILLED_CODES | FILLED_SCALES;
 }

@@ -3,34 +3,49 @@
  *
  * Prefill: R weight rows are unpacked, interleaved by four bytes so that a vector lane is a row, and
  * used against some tokens at a time; integer sums of a block stay in registers. Decode: rows are
- * read one after the other as they lie, block sums come out with a lane per block, and the products
- * are turned to a lane per row before they are added up. Both add in the order of int8.h.
+ * read one after the other as they lie, integer sums come out with a lane per block, and they are
+ * turned to a lane per row before they become floats. Both add in the order of int8.h.
  *
  * The including file has included int8_codes.h and defines R (lanes of 32 bits), GM_TOK (tokens of a
- * tile, at most), VI (a vector of R int32) and, as static inline functions:
+ * tile, at most), VI (a vector of R int32, or of R floats), kinds (as int8_kinds.h), and, as static
+ * inline functions:
  *	vi_load(p), vi_store(p, v), transpose(VI v[R])     R x R lanes
- *	vf_zero(), vf_add(a, b)                            VI as R floats
- *	vf_store(y, v, n)                                  the first n of them
- *	prepare(kind, c, row, len, part)                   scales and minima, and codes if products needs
+ *	vi_pair(a, b)                                      lanes of two int16: a's and b's integers
+ *	vi_int(v)                                          floats to integers
+ *	vi_minus_shifted(p, log2)                          -p[i] * 2^log2, or 0 for log2 0, of R int16
+ *	vf_zero(), vf_store(y, v, n)                       n: store the first n of them
+ *	vf_exact(acc, s, d, dx)                            acc + float(s) * (d * dx)
+ *	vf_exact_min(acc, s, d, m, dm, dx)                 acc + fma(-float(m), dm * dx, the product above)
+ *	vf_chain(t, s, sc)                                 fma(float(s), sc, t)
+ *	vf_chain_min(v, mn, x)                             fma(mn, x, v)
+ *	vf_group(acc, t, dx), vf_group_min(acc, t, v, dx)  acc + t * dx, acc + (t - v) * dx
+ *	prepare(kind, c, row, len, part)                   codes, scales and minima, if sums_of_row needs
  *	                                                   them
- *	products(kind, c, row, len, part, q, d, sum, out)  p_b of a row against a token; zeros up to
- *	                                                   act8_pad(len)
- *	OFF_LOG2(c)                                        log2 of the off that sums must be freed from
+ *	sums_of_row(kind, c, row, len, part, in, n_tok, out, os)
+ *	                                                   of a row with n_tok tokens, os integers apart:
+ *	                                                   kinds with scales in floating point: sum_b(w x) by
+ *	                                                   blocks up to act8_pad(len), and the scales and
+ *	                                                   minima to part, zeros behind len; with integer
+ *	                                                   scales: S and M of each group of 256
+ *	OFF_LOG2(c)                                        log2 of the off that tiles must be freed from
  * A kind is a constant that says how a row is read: KINDS lists X(kind), kind_of(type, len) picks one,
- * an unpacked one for len 0. It may define besides
+ * an unpacked one for len 0; exact_of(kind), min_of(kind) and blk_of(kind) tell about it. It may define
+ * besides
+ *	VF_HALVES: vf_halves(v, by, unit)                  float(the half float in the 16 bits of each lane
+ *	                                                   from bit `by` on) * unit
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
- *	MANY_TOKENS: products_of(kind, c, row, len, part, in, n_tok, out, os)
- *	                                                   in the place of products, for all tokens of in
  *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
- *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt) and scales(kind, c, row, len, sc, mn)
- *	                                                   tiles without unpacking rows one by one
+ *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) and
+ *	scales(kind, c, row, len, sc, mn)                  tiles without unpacking rows one by one; tells by
+ *	                                                   flags what it filled
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
 /* ---- one token, or a few ---- */
 
 #define GV_PART 4096                /* elements of a row at a time */
 #define GV_TOK 4                    /* tokens that share the unpacked codes */
-#define GV_BLOCKS (GV_PART / 16)    /* products of a row's part, at most */
+#define GV_BLOCKS (GV_PART / 16)    /* sums of a row's part, at most */
+#define GV_SUPER (GV_PART / 256)
 #define GV_X ((size_t)96 << 10)     /* bytes of arranged activations; longer rows are unpacked */
 
 #ifndef ARRANGED
@@ -41,73 +56,152 @@ static inline void arrange(const int8_t *q, size_t n, int8_t *out)
 }
 #endif
 
-#ifndef MANY_TOKENS
-ALWAYS void products_of(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const struct gv_in *in, size_t n_tok, float *out, size_t os)
+/* Bytes of 256 elements of a type with integer scales. */
+ALWAYS size_t super_bytes(const struct codes *c)
 {
-	for (size_t t = 0; t < n_tok; t++)
-		products(kind, c, row, len, part, in->q + t * in->np, in->d + t * in->np / 32,
-			in->sum + t * in->np / c->blk, out + t * os);
+	return qtype_row_bytes((uint32_t)(c - codes), 256);
 }
-#endif
 
 struct gv {
-	struct { uint8_t code[GV_PART]; float sc[GV_BLOCKS], mn[GV_BLOCKS]; } part[2];
-	float p[GV_TOK][R][GV_BLOCKS];
+	uint8_t code[2][GV_PART];
+	float sc[R][GV_BLOCKS], mn[R][GV_BLOCKS];
+	uint32_t halves[GV_SUPER][R];    /* d and dmin as they lie */
+	float d[GV_SUPER][R], dmin[GV_SUPER][R];
+	int32_t s[GV_TOK][R][GV_BLOCKS]; /* sums of blocks; or S, M of groups */
 	int8_t x[GV_X];
-	const uint8_t *end;    /* of the rows to do */
+	const uint8_t *end;              /* of the rows to do */
 };
 
-/* acc[r] continues with row r's products, in order. */
-static VI add_up(float p[R][GV_BLOCKS], size_t n_block, VI acc)
+/* acc[r] continues with row r's groups, in order, of which s holds S and M. */
+ALWAYS VI add_exact(int min, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_group, const float *dx,
+	VI acc)
 {
-	for (size_t b = 0; b < n_block; b += R) {
+	for (size_t i = 0; i < 2 * n_group; i += R) {
 		VI v[R];
 
 		for (int r = 0; r < R; r++)
-			v[r] = vi_load(&p[r][b]);
+			v[r] = vi_load(&s[r][i]);
 		transpose(v);
-		for (int i = 0; i < R; i++)
-			acc = vf_add(acc, v[i]);
+		for (size_t k = i / 2; k < i / 2 + R / 2 && k < n_group; k++) {
+			VI sum = v[2 * k - i], m = v[2 * k - i + 1];
+
+			acc = min ? vf_exact_min(acc, sum, vi_load(g->d[k]), m, vi_load(g->dmin[k]), dx[k]) :
+				vf_exact(acc, sum, vi_load(g->d[k]), dx[k]);
+		}
 	}
 	return acc;
 }
 
+/* The same of sums of blocks, per of which make a group. xsum: of the token's blocks. */
+ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_block,
+	const float *dx, const int16_t *xsum, VI acc)
+{
+	VI t = vf_zero(), u = t;
+
+	for (size_t b = 0; b < n_block; b += R) {
+		VI v[R], sc[R], mn[R];
+
+		for (int r = 0; r < R; r++) {
+			v[r] = vi_load(&s[r][b]);
+			sc[r] = vi_load(&g->sc[r][b]);
+			if (min)
+				mn[r] = vi_load(&g->mn[r][b]);
+		}
+		transpose(v);
+		transpose(sc);
+		if (min)
+			transpose(mn);
+		for (size_t i = 0; i < R; i++) {
+			t = vf_chain(t, v[i], sc[i]);
+			if (min)
+				u = vf_chain_min(u, mn[i], (float)xsum[b + i]);
+			if ((b + i + 1) % per == 0) {
+				float d = dx[(b + i) / per];
+
+				acc = min ? vf_group_min(acc, t, u, d) : vf_group(acc, t, d);
+				t = u = vf_zero();
+			}
+		}
+	}
+	return acc;
+}
+
+/* d and dmin of the 256 elements at p as they lie, in the low and the high half. */
+ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_t *p)
+{
+	uint32_t both;
+
+	if (UNPACKED(kind) && c->d_at == SPREAD)
+		return spread_half(p);
+	if (!min_of(kind))
+		return rd16(p + c->d_at);
+	memcpy(&both, p + c->d_at, 4);
+	return both;
+}
+
+/* Those of R rows as floats. */
+ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R], float *d, float *dmin)
+{
+#ifdef VF_HALVES
+	VI v = vi_load(halves);
+
+	vi_store(d, vf_halves(v, 0, c->d_unit));
+	if (min)
+		vi_store(dmin, vf_halves(v, 16, 1));
+#else
+	for (size_t r = 0; r < R; r++) {
+		d[r] = half((uint16_t)halves[r]) * c->d_unit;
+		dmin[r] = min ? half((uint16_t)(halves[r] >> 16)) : 0;
+	}
+#endif
+}
+
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
-	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok)
+	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI acc[GV_TOK])
 {
-	const struct gv_in in = { a.q + i, ARRANGED(kind) ? g->x + i : a.q + i, a.d + i / 32,
-		c->blk == 32 ? a.sum32 + i / 32 : a.sum16 + i / 16, np };
-	struct part part[2];
+	const size_t blk = blk_of(kind), pad = act8_pad(len), n256 = exact_of(kind) ? super_bytes(c) : 0;
+	const struct gv_in in = { a.q + i, ARRANGED(kind) ? g->x + i : a.q + i, a.d + i / 256,
+		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np };
+	struct part part[R];
 
-	for (int j = 0; j < 2; j++) {
-		part[j] = (struct part){ g->part[j].code, g->part[j].sc, g->part[j].mn, g->end };
-		if (len < act8_pad(len)) /* a store of nothing to a page nobody has touched is slow */
-			memset(part[j].code + len, 0, act8_pad(len) - len);
-		for (size_t b = len / c->blk; b < act8_pad(len) / c->blk; b++)
-			part[j].sc[b] = part[j].mn[b] = 0;
+	for (size_t r = 0; r < R; r++) {
+		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end };
+		for (size_t b = len / blk; b < pad / blk; b++)
+			g->sc[r][b] = g->mn[r][b] = 0;
 	}
+	for (int j = 0; j < 2 && len < pad; j++) /* a store of nothing to a page nobody has touched is slow */
+		memset(g->code[j] + len, 0, pad - len);
 	prepare(kind, c, rows, len, part[0]);
 	for (size_t r = 0; r < nr; r++) {
+		const uint8_t *row = rows + r * row_bytes;
+
 		if (r + 1 < nr)
-			prepare(kind, c, rows + (r + 1) * row_bytes, len, part[(r + 1) & 1]);
-		products_of(kind, c, rows + r * row_bytes, len, part[r & 1], &in, n_tok, g->p[0][r],
-			sizeof g->p[0] / sizeof(float));
+			prepare(kind, c, row + row_bytes, len, part[r + 1]);
+		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
+			g->halves[k][r] = super_halves(kind, c, row + k * n256);
+		sums_of_row(kind, c, row, len, part[r], &in, n_tok, g->s[0][r], sizeof g->s[0] / sizeof(int32_t));
 	}
+	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
+		super_floats(c, min_of(kind), g->halves[k], g->d[k], g->dmin[k]);
+	for (size_t t = 0; t < n_tok; t++)
+		acc[t] = exact_of(kind) ?
+			add_exact(min_of(kind), g, g->s[t], len / 256, in.d + t * np / 256, acc[t]) :
+			add_chains(min_of(kind), 256 / blk, g, g->s[t], pad / blk, in.d + t * np / 256,
+				in.sum + t * np / blk, acc[t]);
 }
 
 #define X(kind) \
 static void gemv_##kind(const struct codes *c, struct gv *g, const uint8_t *rows, size_t row_bytes, \
-	size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok) \
+	size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI *acc) \
 { \
-	gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok); \
+	gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok, acc); \
 }
 KINDS
 #undef X
 
 typedef void gemv_fn(const struct codes *, struct gv *, const uint8_t *, size_t, size_t, size_t, size_t,
-	struct act8, size_t, size_t);
+	struct act8, size_t, size_t, VI *);
 static gemv_fn *const gemv_kinds[] = {
 #define X(kind) [kind] = gemv_##kind,
 KINDS
@@ -128,22 +222,16 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 		size_t nr = r1 - r < R ? r1 - r : R;
 		VI acc[GV_TOK];
 
-		for (size_t t = 0; t < n_tok; t++) {
+		for (size_t t = 0; t < n_tok; t++)
 			acc[t] = vf_zero();
-			if (nr < R)
-				memset(g->p[t], 0, sizeof g->p[t]);
-		}
 		for (size_t i = 0; i < n; i += GV_PART) {
 			size_t len = n - i < GV_PART ? n - i : GV_PART;
-
 			enum kind kind = kind_of(type, len);
 
 			if (ARRANGED(kind) && !fits)
 				kind = kind_of(type, 0);
 			gemv_kinds[kind](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i, len,
-				a, np, n_tok);
-			for (size_t t = 0; t < n_tok; t++)
-				acc[t] = add_up(g->p[t], act8_pad(len) / c->blk, acc[t]);
+				a, np, n_tok, acc);
 		}
 		for (size_t t = 0; t < n_tok; t++)
 			vf_store(y + t * ys + r, acc[t], nr);
@@ -159,28 +247,36 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 #define GM_PART 1024               /* half the L1 cache */
 #endif
 #define GM_BLOCKS (GM_PART / 16)
+#define GM_SUPER (GM_PART / 256)
 
-/* Groups of R rows, GM_PART elements of each. */
+/* Groups of R rows, GM_PART elements of each. Scales are floats or integers, as the type's are. */
 struct gm {
 	uint8_t code[R][GM_PART];      /* of rows that are unpacked, and scales not yet turned */
 	float sc[R][GM_BLOCKS], mn[R][GM_BLOCKS];
 	/* what lies together is used together, and does not fall on the same lines of the L1 cache */
 	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];
 	float sct[GM_BLOCKS][GM_GROUPS][R], mnt[GM_BLOCKS][GM_GROUPS][R];
+	int16_t mpt[GM_BLOCKS / 2][GM_GROUPS][R][2];          /* integer minima, in pairs of blocks */
+	uint32_t halves[GM_SUPER][R];                         /* of one group: d and dmin as they lie */
+	float dt[GM_SUPER][GM_GROUPS][R], dmt[GM_SUPER][GM_GROUPS][R]; /* d and dmin, if integers */
 	int32_t start[GM_TOK][GM_BLOCKS]; /* what a block's integer sum starts from: -off * sum(x) */
-	float sx[GM_TOK][GM_BLOCKS];      /* sum(x) * dx by blocks of 16, for minima */
+	float sx[GM_TOK][GM_BLOCKS];      /* float(sum(x)), for minima in floating point */
 };
 
 _Static_assert(sizeof(struct gm) <= INT8_SCRATCH && sizeof(struct gv) <= INT8_SCRATCH, "scratch");
 
-/* n_group * R rows (the last group: nr) against its tokens. */
-typedef void tile_fn(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q,
-	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first);
+/* What a tile needs of its tokens, which are np, np / 256, np / blk behind each other. */
+struct gm_in { const int8_t *q; const float *d; const int16_t *sum; size_t np; };
+
+/* n_group * R rows (the last group: nr) against its tokens: n256 groups of 256 elements. */
+typedef void tile_fn(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in,
+	float *y, size_t ys, size_t nr, int first);
 
 /* A table of tiles: by groups, most first, then by tokens, most first; down to one group and token. */
 struct tile { size_t n_tok; tile_fn *fn; size_t n_group; };
 
-static void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block)
+/* R rows of scales or minima -> a lane per row, n_block of them, GM_GROUPS * R apart. */
+ALWAYS void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block, int to_int)
 {
 	for (size_t b = 0; b < n_block; b += R) {
 		VI v[R];
@@ -189,14 +285,12 @@ static void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block)
 			v[r] = vi_load(&in[r][b]);
 		transpose(v);
 		for (size_t i = 0; i < R; i++)
-			vi_store(out[(b + i) * GM_GROUPS], v[i]);
+			vi_store(out[(b + i) * GM_GROUPS], to_int ? vi_int(v[i]) : v[i]);
 	}
 }
 
 #ifndef FILL_RAW
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
-#define fill_raw(kind, row, len, tile, sct, mnt) 0
+#define fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) 0
 #define scales(kind, c, row, len, sc, mn) ((void)0)
 #endif
 
@@ -204,22 +298,34 @@ static void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block)
 ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t len)
 {
+	const size_t n_block = len / blk_of(kind), n_all = (len + 255) / 256 * 256 / blk_of(kind);
+	const size_t n256 = exact_of(kind) ? super_bytes(c) : 0;
 	const uint8_t *row[R];
 	int filled;
 
 	for (size_t r = 0; r < R; r++)
 		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
-	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to]);
+	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to], &g->mpt[0][to],
+		g->halves);
+	for (size_t k = 0; exact_of(kind) && k < len / 256; k++) {
+		for (size_t r = 0; r < R && !(filled & FILLED_SUPER); r++)
+			g->halves[k][r] = super_halves(kind, c, row[r] + k * n256);
+		super_floats(c, min_of(kind), g->halves[k], g->dt[k][to], g->dmt[k][to]);
+	}
 	if (!(filled & FILLED_SCALES)) {
 		for (size_t r = 0; r < R; r++) {
 			if (filled & FILLED_CODES)
 				scales(kind, c, row[r], len, g->sc[r], g->mn[r]);
 			else
 				prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL });
+			for (size_t b = n_block; b < n_all; b++)
+				g->sc[r][b] = g->mn[r][b] = 0;
 		}
-		flip(g->sc, &g->sct[0][to], len / c->blk);
-		if (c->has_min)
-			flip(g->mn, &g->mnt[0][to], len / c->blk);
+		flip(g->sc, &g->sct[0][to], n_all, exact_of(kind));
+		if (min_of(kind))
+			flip(g->mn, &g->mnt[0][to], n_all, exact_of(kind));
+		for (size_t b = 0; exact_of(kind) && min_of(kind) && b < n_block; b += 2)
+			vi_store(g->mpt[b / 2][to], vi_pair(vi_load(g->mnt[b][to]), vi_load(g->mnt[b + 1][to])));
 	}
 	for (size_t i = 0; i < len && !(filled & FILLED_CODES); i += 4 * R) {
 		VI v[R];
@@ -249,28 +355,23 @@ KINDS
 };
 
 /* What the tokens of a tile contribute to a block of their own, of len elements from element `at` of
- * the rounded rows on: nothing that a tile needs where blocks have 32 elements and a minimum, which is
- * the commonest. */
+ * the rounded rows on: nothing that a tile needs where minima are integers, which is the commonest. */
 static void token_terms(const struct codes *c, struct gm *g, const struct act8 *a, size_t np, size_t at,
 	size_t len, size_t n_tok)
 {
-	size_t n_block = len / c->blk;
+	size_t n_block = (len + 255) / 256 * 256 / c->blk;
 
-	if (c->has_min && c->blk == 32)
+	if (c->has_min && exact(c))
 		return;
 	for (size_t t = 0; t < n_tok; t++, at += np) {
-		const int32_t *restrict sum = c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16;
-		const float *restrict d = a->d + at / 32;
+		const int16_t *restrict sum = c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16;
 		int32_t *restrict start = g->start[t];
 		float *restrict sx = g->sx[t];
-		int off = OFF_LOG2(c) ? -(1 << OFF_LOG2(c)) : 0;
 
-		if (!c->has_min)
-			for (size_t b = 0; b < n_block; b++)
-				start[b] = sum[b] * off;
-		else
-			for (size_t b = 0; b < n_block; b++)
-				sx[b] = (float)sum[b] * d[b / 2];
+		for (size_t b = 0; b < n_block && !c->has_min; b += R)
+			vi_store(start + b, vi_minus_shifted(sum + b, OFF_LOG2(c)));
+		for (size_t b = 0; b < n_block && c->has_min; b++)
+			sx[b] = (float)sum[b];
 	}
 }
 
@@ -295,13 +396,14 @@ static void against_tokens(const struct tile *tiles, const struct codes *c, stru
 
 	for (size_t t = 0; t < n_tok; t += tiles->n_tok, asked += step) {
 		size_t at = t * np + i;
+		struct gm_in in = { a->q + at, a->d + at / 256, c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16,
+			np };
 
 		while (tiles->n_tok > n_tok - t)
 			tiles++;
 		fetch_next(next, asked, asked + step);
 		token_terms(c, g, a, np, at, len, tiles->n_tok);
-		tiles->fn(c, g, len / c->blk, a->q + at, a->d + at / 32, c->blk == 32 ? a->s32 + at / 32 : g->sx[0],
-			c->blk == 32 ? np / 32 : GM_BLOCKS, np, y + t * ys, ys, nr, i == 0);
+		tiles->fn(c, g, (len + 255) / 256, &in, y + t * ys, ys, nr, i == 0);
 	}
 }
 

@@ -2,7 +2,8 @@
  * int8_codes.h - rows of quantised blocks as unsigned integer codes with their scales: one function
  * per type, compiled for each instruction set. Private to int8_*.c, which define half(uint16_t).
  *
- *	weight = scale * (code - off) - min
+ *	weight = scale * (code - off) - min                      scales of blocks in floating point
+ *	weight = d * scale * (code - off) - dmin * min           integer scales under those of 256 elements
  *
  * `off` is a power of two (or 0) so that every code fits in a byte without a sign. Block layouts are
  * those of body.h, which has them drawn.
@@ -17,9 +18,9 @@
  * `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
 
-/* Some of a call's activations: token t's are np, np / 32, np / blk of them behind token 0's. x: as
+/* Some of a call's activations: token t's are np, np / 256, np / blk of them behind token 0's. x: as
  * arrange (int8_body.h) made them of q. */
-struct gv_in { const int8_t *q, *x; const float *d; const int32_t *sum; size_t np; };
+struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t np; };
 
 #define AHEAD 16384
 
@@ -36,7 +37,8 @@ ALWAYS void ahead(const uint8_t *p, size_t n, const uint8_t *end)
 #endif
 }
 
-/* n elements (a multiple of the type's block): code [n], sc and mn [n / blk] floats. */
+/* n elements (a multiple of the type's block): code [n], sc and mn [n / blk] floats, which are integers
+ * where there are d and dmin besides (super_of). */
 typedef void codes_fn(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn);
 
@@ -155,26 +157,22 @@ static inline __m128i k_bytes(const uint8_t *p)
 }
 #endif
 
-/* The eight scales and minima of Q4_K and Q5_K, times d and dmin. */
+/* The eight scales and minima of Q4_K and Q5_K. */
 static inline void k_scales(const uint8_t *restrict p, float *restrict sc, float *restrict mn)
 {
 #ifdef __AVX2__
 	__m128i b = k_bytes(p);
-	__m128 d = _mm_cvtph_ps(_mm_loadu_si32(p));
 
-	_mm256_storeu_ps(sc, _mm256_mul_ps(_mm256_broadcastss_ps(d),
-		_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b))));
-	_mm256_storeu_ps(mn, _mm256_mul_ps(_mm256_broadcastss_ps(_mm_movehdup_ps(d)),
-		_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))));
+	_mm256_storeu_ps(sc, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)));
+	_mm256_storeu_ps(mn, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8))));
 #else
-	float d = half(rd16(p)), dmin = half(rd16(p + 2));
 	const uint8_t *s = p + 4;
 
 	for (int j = 0; j < 4; j++) {
-		sc[j] = d * (float)(s[j] & 63);
-		mn[j] = dmin * (float)(s[j + 4] & 63);
-		sc[j + 4] = d * (float)((s[j + 8] & 15) | (s[j] >> 6) << 4);
-		mn[j + 4] = dmin * (float)(s[j + 8] >> 4 | (s[j + 4] >> 6) << 4);
+		sc[j] = (float)(s[j] & 63);
+		mn[j] = (float)(s[j + 4] & 63);
+		sc[j + 4] = (float)((s[j + 8] & 15) | (s[j] >> 6) << 4);
+		mn[j + 4] = (float)(s[j + 8] >> 4 | (s[j + 4] >> 6) << 4);
 	}
 #endif
 }
@@ -219,10 +217,8 @@ static void codes_q6_k(const uint8_t *restrict p, size_t n, uint8_t *restrict co
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 210, sc += 16) {
-		float d = half(rd16(p + 208));
-
 		for (int j = 0; j < 16; j++)
-			sc[j] = d * (float)(int8_t)p[192 + j];
+			sc[j] = (float)(int8_t)p[192 + j];
 		for (size_t b = 0; b < 2; b++) {
 			const uint8_t *ql = p + 64 * b, *qh = p + 128 + 32 * b;
 			uint8_t *c = code + i + 128 * b;
@@ -243,11 +239,9 @@ static void codes_q2_k(const uint8_t *restrict p, size_t n, uint8_t *restrict co
 	float *restrict sc, float *restrict mn)
 {
 	for (size_t i = 0; i < n; i += 256, p += 84, sc += 16, mn += 16) {
-		float d = half(rd16(p + 80)), dmin = half(rd16(p + 82));
-
 		for (int j = 0; j < 16; j++) {
-			sc[j] = d * (float)(p[j] & 15);
-			mn[j] = dmin * (float)(p[j] >> 4);
+			sc[j] = (float)(p[j] & 15);
+			mn[j] = (float)(p[j] >> 4);
 		}
 		for (size_t b = 0; b < 2; b++)
 			for (size_t j = 0; j < 4; j++)
@@ -263,13 +257,12 @@ static void codes_q3_k(const uint8_t *restrict p, size_t n, uint8_t *restrict co
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 110, sc += 16) {
-		float d = half(rd16(p + 108));
 		const uint8_t *s = p + 96;
 
 		for (int j = 0; j < 16; j++) {
 			int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4, high = s[8 + j % 4] >> 2 * (j / 4) & 3;
 
-			sc[j] = d * (float)((low | high << 4) - 32);
+			sc[j] = (float)((low | high << 4) - 32);
 		}
 		for (size_t b = 0; b < 2; b++)
 			for (size_t j = 0; j < 4; j++)
@@ -339,13 +332,12 @@ static void codes_iq4_xs(const uint8_t *restrict p, size_t n, uint8_t *restrict 
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 136) {
-		float d = half(rd16(p));
 		unsigned high = rd16(p + 2);
 
 		for (unsigned j = 0; j < 8; j++) {
 			int s = (p[4 + j / 2] >> 4 * (j & 1) & 15) | (int)(high >> 2 * j & 3) << 4;
 
-			*sc++ = d * (float)(s - 32);
+			*sc++ = (float)(s - 32);
 			looked_up(p + 8 + 16 * j, iq4_table, code + i + 32 * j);
 		}
 	}
@@ -360,18 +352,47 @@ static const struct codes {
 	uint8_t bits;      /* that hold a code */
 	uint8_t off_log2;  /* off = 1 << off_log2; 0 means none, 7 has codes of 8 bits */
 	uint8_t has_min;   /* then off is none */
+	uint8_t d_at;      /* where d lies in the bytes of 256 elements, and dmin behind it; or: */
+#define NO_SUPER 255       /* scales are floats, there is no d */
+#define SPREAD 254         /* d is spread over IQ1_M's scales */
+	float d_unit;      /* d is that many of what lies there */
 } codes[QT_MAX] = {
-	[QT_Q8_0] = { codes_q8_0, 32, 8, 7, 0 }, [QT_Q4_0] = { codes_q4_0, 32, 4, 3, 0 },
-	[QT_Q4_1] = { codes_q4_1, 32, 4, 0, 1 }, [QT_Q5_0] = { codes_q5_0, 32, 5, 4, 0 },
-	[QT_Q5_1] = { codes_q5_1, 32, 5, 0, 1 }, [QT_Q4_K] = { codes_q4_k, 32, 4, 0, 1 },
-	[QT_Q5_K] = { codes_q5_k, 32, 5, 0, 1 }, [QT_Q6_K] = { codes_q6_k, 16, 6, 5, 0 },
-	[QT_Q2_K] = { codes_q2_k, 16, 2, 0, 1 }, [QT_Q3_K] = { codes_q3_k, 16, 3, 2, 0 },
-	[QT_MXFP4] = { codes_mxfp4, 32, 5, 4, 0 }, [QT_IQ4_NL] = { codes_iq4_nl, 32, 8, 7, 0 },
-	[QT_IQ4_XS] = { codes_iq4_xs, 32, 8, 7, 0 }, [QT_IQ2_XXS] = { codes_iq2_xxs, 32, 8, 7, 0 },
-	[QT_IQ2_XS] = { codes_iq2_xs, 16, 8, 7, 0 }, [QT_IQ2_S] = { codes_iq2_s, 16, 8, 7, 0 },
-	[QT_IQ3_XXS] = { codes_iq3_xxs, 32, 8, 7, 0 }, [QT_IQ3_S] = { codes_iq3_s, 32, 5, 4, 0 },
-	[QT_IQ1_S] = { codes_iq1_s, 32, 5, 4, 0 }, [QT_IQ1_M] = { codes_iq1_m, 16, 5, 4, 0 },
-	[QT_TQ1_0] = { codes_tq1_0, 32, 3, 1, 0 }, [QT_TQ2_0] = { codes_tq2_0, 32, 3, 1, 0 },
-	[QT_Q1_0] = { codes_q1_0, 32, 3, 1, 0 }, [QT_Q2_0] = { codes_q2_0, 32, 3, 1, 0 },
-	[QT_NVFP4] = { codes_nvfp4, 16, 5, 4, 0 },
+	[QT_Q8_0] = { codes_q8_0, 32, 8, 7, 0, NO_SUPER, 0 }, [QT_Q4_0] = { codes_q4_0, 32, 4, 3, 0, NO_SUPER, 0 },
+	[QT_Q4_1] = { codes_q4_1, 32, 4, 0, 1, NO_SUPER, 0 }, [QT_Q5_0] = { codes_q5_0, 32, 5, 4, 0, NO_SUPER, 0 },
+	[QT_Q5_1] = { codes_q5_1, 32, 5, 0, 1, NO_SUPER, 0 }, [QT_Q4_K] = { codes_q4_k, 32, 4, 0, 1, 0, 1 },
+	[QT_Q5_K] = { codes_q5_k, 32, 5, 0, 1, 0, 1 }, [QT_Q6_K] = { codes_q6_k, 16, 6, 5, 0, 208, 1 },
+	[QT_Q2_K] = { codes_q2_k, 16, 2, 0, 1, 80, 1 }, [QT_Q3_K] = { codes_q3_k, 16, 3, 2, 0, 108, 1 },
+	[QT_MXFP4] = { codes_mxfp4, 32, 5, 4, 0, NO_SUPER, 0 },
+	[QT_IQ4_NL] = { codes_iq4_nl, 32, 8, 7, 0, NO_SUPER, 0 }, [QT_IQ4_XS] = { codes_iq4_xs, 32, 8, 7, 0, 0, 1 },
+	[QT_IQ2_XXS] = { codes_iq2_xxs, 32, 8, 7, 0, 0, 0.125f }, [QT_IQ2_XS] = { codes_iq2_xs, 16, 8, 7, 0, 0, 0.125f },
+	[QT_IQ2_S] = { codes_iq2_s, 16, 8, 7, 0, 0, 0.125f }, [QT_IQ3_XXS] = { codes_iq3_xxs, 32, 8, 7, 0, 0, 0.25f },
+	[QT_IQ3_S] = { codes_iq3_s, 32, 5, 4, 0, 0, 1 }, [QT_IQ1_S] = { codes_iq1_s, 32, 5, 4, 0, 0, 0.125f },
+	[QT_IQ1_M] = { codes_iq1_m, 16, 5, 4, 0, SPREAD, 0.125f }, [QT_TQ1_0] = { codes_tq1_0, 32, 3, 1, 0, 52, 0.5f },
+	[QT_TQ2_0] = { codes_tq2_0, 32, 3, 1, 0, 64, 0.5f }, [QT_Q1_0] = { codes_q1_0, 32, 3, 1, 0, NO_SUPER, 0 },
+	[QT_Q2_0] = { codes_q2_0, 32, 3, 1, 0, NO_SUPER, 0 }, [QT_NVFP4] = { codes_nvfp4, 16, 5, 4, 0, NO_SUPER, 0 },
 };
+
+/* 1 if blocks have integer scales. */
+ALWAYS int exact(const struct codes *c)
+{
+	return c->d_at != NO_SUPER;
+}
+
+/* d and dmin of the 256 elements at p, of a type with integer scales. */
+struct super { float d, dmin; };
+
+static inline uint16_t spread_half(const uint8_t *p)
+{
+	const uint8_t *w = p + 48;
+
+	return (uint16_t)(w[1] >> 4 | (w[3] & 0xf0) | (w[5] & 0xf0) << 4 | (w[7] & 0xf0) << 8);
+}
+
+ALWAYS struct super super_of(const struct codes *c, const uint8_t *p)
+{
+	struct super s = { half(c->d_at == SPREAD ? spread_half(p) : rd16(p + c->d_at)) * c->d_unit, 0 };
+
+	if (c->has_min)
+		s.dmin = half(rd16(p + c->d_at + 2));
+	return s;
+}

@@ -135,13 +135,11 @@ static void codes_iq2_xxs(const uint8_t *restrict p, size_t n, uint8_t *restrict
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 66) {
-		float d = half(rd16(p));
-
 		for (size_t g = 0; g < 8; g++) {
 			const uint8_t *q = p + 2 + 8 * g;
 			uint32_t s = rd32(q + 4);
 
-			*sc++ = d * (0.5f + (float)(s >> 28)) * 0.25f;
+			*sc++ = (float)(2 * (s >> 28) + 1);
 			iq2_codes(kern_grid_iq2_xxs, q[0], q[1], q[2], q[3], even_signs(s), code + i + 32 * g);
 		}
 	}
@@ -152,14 +150,12 @@ static void codes_iq2_xs(const uint8_t *restrict p, size_t n, uint8_t *restrict 
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 74) {
-		float d = half(rd16(p));
-
 		for (size_t g = 0; g < 8; g++) {
 			uint32_t a = rd32(p + 2 + 8 * g), b = rd32(p + 6 + 8 * g), s = p[66 + g];
 			uint32_t signs = (a >> 9 & 0x7f) | (a >> 25) << 7 | (b >> 9 & 0x7f) << 14 | (b >> 25) << 21;
 
-			*sc++ = d * (0.5f + (float)(s & 15)) * 0.25f;
-			*sc++ = d * (0.5f + (float)(s >> 4)) * 0.25f;
+			*sc++ = (float)(2 * (s & 15) + 1);
+			*sc++ = (float)(2 * (s >> 4) + 1);
 			iq2_codes(kern_grid_iq2_xs, a & 511, a >> 16 & 511, b & 511, b >> 16 & 511, even_signs(signs),
 				code + i + 32 * g);
 		}
@@ -171,14 +167,12 @@ static void codes_iq2_s(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 82) {
-		float d = half(rd16(p));
-
 		for (size_t g = 0; g < 8; g++) {
 			const uint8_t *q = p + 2 + 4 * g;
 			unsigned h = p[66 + g], s = p[74 + g];
 
-			*sc++ = d * (0.5f + (float)(s & 15)) * 0.25f;
-			*sc++ = d * (0.5f + (float)(s >> 4)) * 0.25f;
+			*sc++ = (float)(2 * (s & 15) + 1);
+			*sc++ = (float)(2 * (s >> 4) + 1);
 			iq2_codes(kern_grid_iq2_s, q[0] | (h & 3) << 8, q[1] | (h & 12) << 6, q[2] | (h & 48) << 4,
 				q[3] | (h & 192) << 2, rd32(p + 34 + 4 * g), code + i + 32 * g);
 		}
@@ -192,12 +186,10 @@ static void codes_iq3_xxs(const uint8_t *restrict p, size_t n, uint8_t *restrict
 
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 98) {
-		float d = half(rd16(p));
-
 		for (size_t g = 0; g < 8; g++) {
 			uint32_t s = rd32(p + 66 + 4 * g);
 
-			*sc++ = d * (0.5f + (float)(s >> 28)) * 0.5f;
+			*sc++ = (float)(2 * (s >> 28) + 1);
 			iq3_codes(kern_grid_iq3_xxs, p + 2 + 8 * g, 0, table, even_signs(s), 128, code + i + 32 * g);
 		}
 	}
@@ -210,10 +202,8 @@ static void codes_iq3_s(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 110) {
-		float d = half(rd16(p));
-
 		for (size_t g = 0; g < 8; g++) {
-			*sc++ = d * (float)(1 + 2 * (p[106 + g / 2] >> 4 * (g & 1) & 15));
+			*sc++ = (float)(1 + 2 * (p[106 + g / 2] >> 4 * (g & 1) & 15));
 			iq3_codes(kern_grid_iq3_s, p + 2 + 8 * g, p[66 + g], table, rd32(p + 74 + 4 * g), 16,
 				code + i + 32 * g);
 		}
@@ -225,13 +215,11 @@ static void codes_iq1_s(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 50) {
-		float d = half(rd16(p));
-
 		for (size_t g = 0; g < 8; g++) {
 			const uint8_t *q = p + 2 + 4 * g;
 			unsigned h = rd16(p + 34 + 2 * g);
 
-			*sc++ = d * (float)(2 * (h >> 12 & 7) + 1) * 0.125f;
+			*sc++ = (float)(2 * (h >> 12 & 7) + 1);
 			iq1_codes(q[0] | (h & 7) << 8, q[1] | (h >> 3 & 7) << 8, q[2] | (h >> 6 & 7) << 8,
 				q[3] | (h >> 9 & 7) << 8, h >> 15 ? 0x01010101 : 0, code + i + 32 * g);
 		}
@@ -244,15 +232,13 @@ static void codes_iq1_m(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 56) {
 		const uint8_t *s = p + 48;
-		float d = half((uint16_t)(s[1] >> 4 | (s[3] & 0xf0) | (s[5] & 0xf0) << 4 |
-			(s[7] & 0xf0) << 8)) * 0.125f;
 
 		for (size_t g = 0; g < 8; g++) {
 			const uint8_t *q = p + 4 * g;
 			unsigned h = rd16(p + 32 + 2 * g), three = (unsigned)rd16(s + 2 * (g / 2)) >> 6 * (g & 1);
 
-			*sc++ = d * (float)(2 * (three & 7) + 1);
-			*sc++ = d * (float)(2 * (three >> 3 & 7) + 1);
+			*sc++ = (float)(2 * (three & 7) + 1);
+			*sc++ = (float)(2 * (three >> 3 & 7) + 1);
 			iq1_codes(q[0] | (h & 7) << 8, q[1] | (h & 0x70) << 4, q[2] | (h & 0x700), q[3] | (h & 0x7000) >> 4,
 				(h >> 3 & 1) | (h & 0x80) << 1 | (h & 0x800) << 5 | (h & 0x8000) << 9, code + i + 32 * g);
 		}
@@ -268,11 +254,10 @@ static void codes_tq1_0(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 54) {
-		float d = 0.5f * half(rd16(p + 52));
 		uint8_t *c = code + i;
 
 		for (size_t b = 0; b < 8; b++)
-			*sc++ = d;
+			*sc++ = 1;
 		for (size_t t = 0; t < 5; t++) { /* digits of bytes as fractions of 256: see trit of lowbit.h */
 			for (size_t l = 0; l < 32; l++)
 				c[32 * t + l] = (uint8_t)((uint8_t)(p[l] * pow3[t]) * 3 >> 8) << 1;
@@ -289,10 +274,8 @@ static void codes_tq2_0(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 256, p += 66) {
-		float d = 0.5f * half(rd16(p + 64));
-
 		for (size_t b = 0; b < 8; b++)
-			*sc++ = d;
+			*sc++ = 1;
 		for (size_t b = 0; b < 2; b++)
 			for (size_t l = 0; l < 32; l++) {
 				uint8_t q = p[32 * b + l], *c = code + i + 128 * b + l;

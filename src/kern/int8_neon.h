@@ -1,10 +1,11 @@
 /*
- * int8_neon.h - 8-bit products for AArch64: four rows, eight tokens at a time. Private to int8_neon.c
- * and int8_dotprod.c, which name the table and say what CPU it needs.
+ * int8_neon.h - 8-bit products for AArch64: four rows, eight tokens at a time. Private to
+ * int8_neon.c and int8_dotprod.c, which name the table and say what CPU it needs.
  *
  * Codes are made signed as they are read (less their off, all fit in a signed byte), so nothing has
  * to be taken off a sum. Without SDOT products of bytes are added in pairs to 16 bits, once: two
- * times 128 * 127 is below 2^15, because activations are never -128.
+ * times 128 * 127 is below 2^15, because activations are never -128. All kinds that int8_kinds.h
+ * names are read as they lie, 16 codes at a time.
  */
 #include <arm_neon.h>
 #include <math.h>
@@ -28,23 +29,65 @@ static inline float half(uint16_t h)
 #define OFF_LOG2(c) ((void)(c), 0)
 typedef int32x4_t VI;
 
-/* How a row is read: unpacked first (elements that share a scale, with minimum or without), or as it
- * lies, 16 codes at a time. */
-enum kind { B32, B32_MIN, B16, B16_MIN, Q8_0, Q4_0, Q4_1, IQ4_NL, MXFP4, Q4_K, Q5_K, Q6_K };
-#define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(Q8_0) X(Q4_0) X(Q4_1) X(IQ4_NL) X(MXFP4) \
-	X(Q4_K) X(Q5_K) X(Q6_K)
-#define UNPACKED(kind) ((kind) <= B16_MIN)
-#define BLOCK(kind) ((kind) == B16 || (kind) == B16_MIN || (kind) == Q6_K ? 16 : 32)
-#define HAS_MIN(kind) ((kind) == B32_MIN || (kind) == B16_MIN || (kind) == Q4_1 || (kind) == Q4_K || \
-	(kind) == Q5_K)
-
 static inline VI vi_load(const void *p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
 static inline void vi_store(void *p, VI v) { vst1q_u8(p, vreinterpretq_u8_s32(v)); }
 static inline VI vf_zero(void) { return vdupq_n_s32(0); }
 
-static inline VI vf_add(VI a, VI b)
+/* a's four integers, then b's: a tile multiplies minima of one block with a token's sum of it. */
+static inline VI vi_pair(VI a, VI b)
 {
-	return vreinterpretq_s32_f32(vaddq_f32(vreinterpretq_f32_s32(a), vreinterpretq_f32_s32(b)));
+	return vreinterpretq_s32_s16(vuzp1q_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+}
+
+#define PS(v) vreinterpretq_f32_s32(v)
+#define BITS(v) vreinterpretq_s32_f32(v)
+
+static inline VI vi_minus_shifted(const int16_t *p, int log2)
+{
+	(void)p, (void)log2; /* codes are signed */
+	return vdupq_n_s32(0);
+}
+
+static inline VI vi_int(VI v) { return vcvtnq_s32_f32(PS(v)); }
+
+static inline VI vf_exact(VI acc, VI s, VI d, float dx)
+{
+	return BITS(vaddq_f32(PS(acc), vmulq_f32(vcvtq_f32_s32(s), vmulq_n_f32(PS(d), dx))));
+}
+
+static inline VI vf_exact_min(VI acc, VI s, VI d, VI m, VI dmin, float dx)
+{
+	float32x4_t p = vmulq_f32(vcvtq_f32_s32(s), vmulq_n_f32(PS(d), dx));
+
+	return BITS(vaddq_f32(PS(acc), vfmsq_f32(p, vcvtq_f32_s32(m), vmulq_n_f32(PS(dmin), dx))));
+}
+
+static inline VI vf_chain(VI t, VI s, VI sc)
+{
+	return BITS(vfmaq_f32(PS(t), vcvtq_f32_s32(s), PS(sc)));
+}
+
+static inline VI vf_chain_min(VI v, VI mn, float x)
+{
+	return BITS(vfmaq_n_f32(PS(v), PS(mn), x));
+}
+
+static inline VI vf_group(VI acc, VI t, float dx)
+{
+	return BITS(vaddq_f32(PS(acc), vmulq_n_f32(PS(t), dx)));
+}
+
+static inline VI vf_group_min(VI acc, VI t, VI v, float dx)
+{
+	return vf_group(acc, BITS(vsubq_f32(PS(t), PS(v))), dx);
+}
+
+#define VF_HALVES
+static inline VI vf_halves(VI v, int by, float unit)
+{
+	uint16x4_t h = vmovn_u32(vreinterpretq_u32_s32(v) >> by);
+
+	return BITS(vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(h)), unit));
 }
 
 static inline void vf_store(float *y, VI v, size_t n)
@@ -78,7 +121,9 @@ static inline int32x4_t dot4(int32x4_t acc, int8x16_t w, int8x16_t x)
 #ifdef __ARM_FEATURE_DOTPROD
 	return vdotq_s32(acc, w, x);
 #else
-	return vpadalq_s16(acc, vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x)));
+	int16x8_t lo = vmull_s8(vget_low_s8(w), vget_low_s8(x)), hi = vmull_high_s8(w, x);
+
+	return vpadalq_s16(acc, vpaddq_s16(lo, hi));
 #endif
 }
 
@@ -90,65 +135,118 @@ static inline int32x4_t dot4(int32x4_t acc, int8x16_t w, int8x16_t x)
 	vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(x), k)))
 #endif
 
-/* ---- reading rows ---- */
+#include "kern/int8_kinds.h"
 
-static enum kind kind_of(uint32_t type, size_t len)
+/* ---- scales ---- */
+
+/* Integer scales and minima of 256 elements: the first 256 / blk are there. */
+struct ints { int32x4_t sc[4]; int16x8_t mn[2]; };
+
+ALWAYS void widen(int16x8_t v, int32x4_t out[2])
 {
-	static const enum kind direct[QT_MAX] = { [QT_Q8_0] = Q8_0, [QT_Q4_0] = Q4_0, [QT_Q4_1] = Q4_1,
-		[QT_IQ4_NL] = IQ4_NL, [QT_MXFP4] = MXFP4, [QT_Q4_K] = Q4_K, [QT_Q5_K] = Q5_K, [QT_Q6_K] = Q6_K };
-
-	(void)len;
-	if (direct[type])
-		return direct[type];
-	return codes[type].blk == 32 ? codes[type].has_min ? B32_MIN : B32 :
-		codes[type].has_min ? B16_MIN : B16;
+	out[0] = vmovl_s16(vget_low_s16(v));
+	out[1] = vmovl_high_s16(v);
 }
 
-/* Bytes of 256 elements of the kinds that are read as they lie. */
-ALWAYS size_t bytes256(enum kind kind)
+ALWAYS void widen_bytes(int8x16_t v, int32x4_t out[4])
 {
+	widen(vmovl_s8(vget_low_s8(v)), out);
+	widen(vmovl_high_s8(v), out + 2);
+}
+
+ALWAYS int16x8_t eight_bytes(uint32_t b0, uint32_t b1)
+{
+	return vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(b0 | (uint64_t)b1 << 32)));
+}
+
+/* Four at a time in the bytes of a word. */
+ALWAYS struct ints neon_k_scales(const uint8_t *p)
+{
+	const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, top = 0x30303030;
+	const uint32_t s[3] = { rd32(p + 4), rd32(p + 8), rd32(p + 12) };
+	struct ints k;
+
+	widen(eight_bytes(s[0] & six, (s[2] & four) | (s[0] >> 2 & top)), k.sc);
+	k.mn[0] = eight_bytes(s[1] & six, (s[2] >> 4 & four) | (s[1] >> 2 & top));
+	return k;
+}
+
+/* Low bits in four bytes, high ones in two. */
+ALWAYS int16x8_t iq4_xs_scales(const uint8_t *p)
+{
+	static const int16_t down[8] = { 0, -2, -4, -6, -8, -10, -12, -14 };
+	uint8x8_t low = vcreate_u8(rd32(p + 2));
+	uint16x8_t high = vandq_u16(vshlq_u16(vdupq_n_u16(rd16(p)), vld1q_s16(down)), vdupq_n_u16(3));
+
+	low = vzip1_u8(vand_u8(low, vdup_n_u8(15)), vshr_n_u8(low, 4));
+	high = vorrq_u16(vmovl_u8(low), vshlq_n_u16(high, 4));
+	return vsubq_s16(vreinterpretq_s16_u16(high), vdupq_n_s16(32));
+}
+
+/* Sixteen scales of six bits, in twelve bytes. */
+ALWAYS int8x16_t q3_k_scales(const uint8_t *p)
+{
+	static const int32_t down[4] = { 0, -2, -4, -6 };
+	uint8x8_t low = vld1_u8(p);
+	uint32x4_t high = vshlq_u32(vdupq_n_u32(rd32(p + 8)), vld1q_s32(down));
+	uint8x16_t s = vandq_u8(vreinterpretq_u8_u32(high), vdupq_n_u8(3));
+
+	s = vorrq_u8(vshlq_n_u8(s, 4), vcombine_u8(vand_u8(low, vdup_n_u8(15)), vshr_n_u8(low, 4)));
+	return vsubq_s8(vreinterpretq_s8_u8(s), vdupq_n_s8(32));
+}
+
+/* Of the 256 elements at p; unpacked: from the floats at sc and mn. */
+ALWAYS struct ints ints_at(enum kind kind, const uint8_t *p, const float *sc, const float *mn)
+{
+	struct ints k;
+	uint8x16_t v;
+
 	switch (kind) {
-	case Q8_0: return 8 * 34;
-	case Q4_0: case IQ4_NL: return 8 * 18;
-	case Q4_1: return 8 * 20;
-	case MXFP4: return 8 * 17;
-	case Q4_K: return 144;
-	case Q5_K: return 176;
-	case Q6_K: return 210;
-	default: return 0;
+	case Q4_K: case Q5_K:
+		return neon_k_scales(p);
+	case IQ4_XS:
+		widen(iq4_xs_scales(p + 2), k.sc);
+		break;
+	case Q6_K:
+		widen_bytes(vreinterpretq_s8_u8(vld1q_u8(p + 192)), k.sc);
+		break;
+	case Q2_K:
+		v = vld1q_u8(p);
+		widen_bytes(vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15))), k.sc);
+		v = vshrq_n_u8(v, 4);
+		k.mn[0] = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(v)));
+		k.mn[1] = vreinterpretq_s16_u16(vmovl_high_u8(v));
+		break;
+	case Q3_K:
+		widen_bytes(q3_k_scales(p + 96), k.sc);
+		break;
+	default:
+		for (size_t i = 0; i < 64 / blk_of(kind); i++)
+			k.sc[i] = vcvtnq_s32_f32(vld1q_f32(sc + 4 * i));
+		for (size_t i = 0; min_of(kind) && i < 32 / blk_of(kind); i++)
+			k.mn[i] = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(vld1q_f32(mn + 8 * i))),
+				vmovn_s32(vcvtnq_s32_f32(vld1q_f32(mn + 8 * i + 4))));
+	}
+	return k;
+}
+
+/* Scales and minima in floating point, of the kinds that are read as they lie. */
+ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, size_t len, float *sc,
+	float *mn)
+{
+	const size_t bytes = bytes256(kind) / 8;
+
+	(void)c;
+	if (UNPACKED(kind) || exact_of(kind))
+		return;
+	for (size_t b = 0; b < len / 32; b++, row += bytes) {
+		sc[b] = kind == MXFP4 ? mxfp4_scale(row[0]) : half(rd16(row));
+		if (min_of(kind))
+			mn[b] = -half(rd16(row + 2));
 	}
 }
 
-static inline void eight_floats(float *out, float d, uint32_t b0, uint32_t b1)
-{
-	uint16x8_t v = vmovl_u8(vcreate_u8(b0 | (uint64_t)b1 << 32));
-
-	vst1q_f32(out, vmulq_n_f32(vcvtq_f32_u32(vmovl_u16(vget_low_u16(v))), d));
-	vst1q_f32(out + 4, vmulq_n_f32(vcvtq_f32_u32(vmovl_high_u16(v)), d));
-}
-
-/* The eight scales and minima of Q4_K and Q5_K, four at a time in the bytes of a word. */
-static inline void neon_k_scales(const uint8_t *p, float *sc, float *mn)
-{
-	const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, top = 0x30303030;
-	uint32_t s[3];
-
-	memcpy(s, p + 4, 12);
-	eight_floats(sc, half(rd16(p)), s[0] & six, (s[2] & four) | (s[0] >> 2 & top));
-	eight_floats(mn, half(rd16(p + 2)), s[1] & six, (s[2] >> 4 & four) | (s[1] >> 2 & top));
-}
-
-static inline void q6_scales(const uint8_t *p, float *sc)
-{
-	float d = half(rd16(p + 208));
-	int8x16_t s = vreinterpretq_s8_u8(vld1q_u8(p + 192));
-	int16x8_t lo = vmovl_s8(vget_low_s8(s)), hi = vmovl_high_s8(s);
-
-	vst1q_f32(sc, vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), d));
-	vst1q_f32(sc + 4, vmulq_n_f32(vcvtq_f32_s32(vmovl_high_s16(lo)), d));
-	vst1q_f32(sc + 8, vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), d));
-	vst1q_f32(sc + 12, vmulq_n_f32(vcvtq_f32_s32(vmovl_high_s16(hi)), d));
-}
+/* ---- codes ---- */
 
 /* Unpacked codes less their off: signed from here on. */
 static void make_signed(uint8_t *code, size_t n, unsigned off_log2)
@@ -159,39 +257,6 @@ static void make_signed(uint8_t *code, size_t n, unsigned off_log2)
 		vst1q_u8(code + i, vsubq_u8(vld1q_u8(code + i), off));
 }
 
-/* Scales and minima of the kinds that are read as they lie. */
-ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, size_t len, float *sc,
-	float *mn)
-{
-	(void)c;
-	switch (kind) {
-	case Q8_0: case Q4_0: case IQ4_NL:
-		for (size_t b = 0; b < len / 32; b++)
-			sc[b] = half(rd16(row + bytes256(kind) / 8 * b));
-		break;
-	case Q4_1:
-		for (size_t b = 0; b < len / 32; b++) {
-			sc[b] = half(rd16(row + 20 * b));
-			mn[b] = -half(rd16(row + 20 * b + 2));
-		}
-		break;
-	case MXFP4:
-		for (size_t b = 0; b < len / 32; b++)
-			sc[b] = mxfp4_scale(row[17 * b]);
-		break;
-	case Q4_K: case Q5_K:
-		for (size_t i = 0; i < len / 256; i++)
-			neon_k_scales(row + i * bytes256(kind), sc + 8 * i, mn + 8 * i);
-		break;
-	case Q6_K:
-		for (size_t i = 0; i < len / 256; i++)
-			q6_scales(row + 210 * i, sc + 16 * i);
-		break;
-	default:
-		break;
-	}
-}
-
 ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part)
 {
@@ -200,7 +265,7 @@ ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, s
 		return;
 	}
 	c->fn(row, len, part.code, part.sc, part.mn);
-	if (!HAS_MIN(kind))
+	if (!min_of(kind))
 		make_signed(part.code, len, c->off_log2);
 }
 
@@ -212,23 +277,36 @@ ALWAYS uint8x16_t nibble(const uint8_t *p, int high)
 	return high ? vshrq_n_u8(v, 4) : vandq_u8(v, vdupq_n_u8(15));
 }
 
-/* Bits n .. of 16 bytes, moved to bit 4 and masked. */
-ALWAYS uint8x16_t upper_bits(const uint8_t *p, size_t n, uint8_t mask)
+/* Bits n .. of 16 bytes, moved to bit `to` and masked. */
+ALWAYS uint8x16_t some_bits(const uint8_t *p, int n, int to, uint8_t mask)
 {
-	return vandq_u8(vshlq_u8(vld1q_u8(p), vdupq_n_s8((int8_t)(4 - (int)n))), vdupq_n_u8(mask));
+	uint8x16_t v = vld1q_u8(p);
+
+	return vandq_u8(n > to ? v >> (n - to) : v << (to - n), vdupq_n_u8(mask));
+}
+
+/* 16 where bit j of the 16 at p is set */
+ALWAYS uint8x16_t fifth_bit(const uint8_t *p)
+{
+	uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
+
+	return vandq_u8(vtstq_u8(vcombine_u8(vdup_n_u8(p[0]), vdup_n_u8(p[1])), bit), vdupq_n_u8(16));
+}
+
+/* What nibbles stand for, less off. */
+ALWAYS uint8x16_t looked_up16(const uint8_t table[16], uint8_t off, uint8x16_t v)
+{
+	return vqtbl1q_u8(vsubq_u8(vld1q_u8(table), vdupq_n_u8(off)), v);
 }
 
 /* Codes 16 j .. 16 j + 15 (j < 16) of 256 that lie at p, or unpacked at code. */
 ALWAYS VI fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
 {
-	static const uint8_t mxfp4[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, 255, 254, 253, 252, 250, 248, 244 };
-	const size_t b = j / 2, h = j % 2, t = j % 8 / 2; /* block of 32, its half; its number in 128 */
-	uint8x16_t v = vdupq_n_u8(0);
+	const size_t b = j / 2, h = j % 2; /* block of 32, its half */
+	const int t = (int)(j % 8 / 2);    /* its number in 128 */
+	uint8x16_t v;
 
 	switch (kind) {
-	case B32: case B32_MIN: case B16: case B16_MIN:
-		v = vld1q_u8(code + 16 * j);
-		break;
 	case Q8_0:
 		v = vld1q_u8(p + 34 * b + 2 + 16 * h);
 		break;
@@ -238,96 +316,175 @@ ALWAYS VI fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
 	case Q4_1:
 		v = nibble(p + 20 * b + 4, h);
 		break;
+	case Q5_0:
+		v = vorrq_u8(nibble(p + 22 * b + 6, h), fifth_bit(p + 22 * b + 2 + 2 * h));
+		v = vsubq_u8(v, vdupq_n_u8(16));
+		break;
+	case Q5_1:
+		v = vorrq_u8(nibble(p + 24 * b + 8, h), fifth_bit(p + 24 * b + 4 + 2 * h));
+		break;
 	case IQ4_NL:
-		v = vsubq_u8(vqtbl1q_u8(vld1q_u8(iq4_table), nibble(p + 18 * b + 2, h)), vdupq_n_u8(128));
+		v = looked_up16(iq4_table, 128, nibble(p + 18 * b + 2, h));
+		break;
+	case IQ4_XS:
+		v = looked_up16(iq4_table, 128, nibble(p + 8 + 16 * b, h));
 		break;
 	case MXFP4:
-		v = vqtbl1q_u8(vld1q_u8(mxfp4), nibble(p + 17 * b + 1, h));
+		v = looked_up16(mxfp4_codes, 16, nibble(p + 17 * b + 1, h));
 		break;
 	case Q4_K:
 		v = nibble(p + 16 + 32 * (b / 2) + 16 * h, b % 2);
 		break;
 	case Q5_K:
-		v = vorrq_u8(nibble(p + 48 + 32 * (b / 2) + 16 * h, b % 2), upper_bits(p + 16 + 16 * h, b, 16));
+		v = vorrq_u8(nibble(p + 48 + 32 * (b / 2) + 16 * h, b % 2),
+			some_bits(p + 16 + 16 * h, (int)b, 4, 16));
 		break;
 	case Q6_K:
 		v = vorrq_u8(nibble(p + 64 * (j / 8) + 32 * (t % 2) + 16 * h, t >= 2),
-			upper_bits(p + 128 + 32 * (j / 8) + 16 * h, 2 * t, 0x30));
+			some_bits(p + 128 + 32 * (j / 8) + 16 * h, 2 * t, 4, 0x30));
 		v = vsubq_u8(v, vdupq_n_u8(32));
 		break;
+	case Q2_K:
+		v = some_bits(p + 16 + 32 * (j / 8) + 16 * h, 2 * t, 0, 3);
+		break;
+	case Q3_K:
+		v = vorrq_u8(some_bits(p + 32 + 32 * (j / 8) + 16 * h, 2 * t, 0, 3),
+			some_bits(p + 16 * h, (int)(j / 8) * 4 + t, 2, 4));
+		v = vsubq_u8(v, vdupq_n_u8(4));
+		break;
+	default:
+		v = vld1q_u8(code + 16 * j);
 	}
 	return vreinterpretq_s32_u8(v);
 }
 
 /* ---- decode ---- */
 
-/* Four products, blocks 4 g .. 4 g + 3 of 256 elements at p, of which n are there. */
-ALWAYS float32x4_t four(enum kind kind, const uint8_t *p, const uint8_t *code, size_t g, size_t n,
-	const float *sc, const float *mn, const int8_t *q, const float *d, const int32_t *sum)
+/* Integer sums of four blocks of each * 16 elements. */
+ALWAYS int32x4_t four(size_t each, const int8x16_t *w, const int8_t *x)
 {
-	const size_t each = BLOCK(kind) / 16;
-	float32x4_t dx, y;
 	int32x4_t s[4];
 
 #pragma GCC unroll 4
 	for (size_t b = 0; b < 4; b++) {
 		s[b] = vdupq_n_s32(0);
-		if (b >= n)
-			continue;
 #pragma GCC unroll 2
 		for (size_t k = each * b; k < each * (b + 1); k++)
-			s[b] = dot4(s[b], vreinterpretq_s8_s32(fetch(kind, p, code, 4 * each * g + k)),
-				vld1q_s8(q + 16 * k));
+			s[b] = dot4(s[b], w[k], vld1q_s8(x + 16 * k));
 	}
-	s[0] = vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3]));
-	if (BLOCK(kind) == 32) {
-		dx = vld1q_f32(d);
-	} else {
-		float32x2_t two = vld1_f32(d);
-
-		dx = vcombine_f32(vdup_lane_f32(two, 0), vdup_lane_f32(two, 1));
-	}
-	y = vmulq_f32(vcvtq_f32_s32(s[0]), vmulq_f32(vld1q_f32(sc), dx));
-	if (HAS_MIN(kind))
-		y = vfmsq_f32(y, vld1q_f32(mn), vmulq_f32(vcvtq_f32_s32(vld1q_s32(sum)), dx));
-	return y;
+	return vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3]));
 }
 
-ALWAYS void products(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
-	struct part part, const int8_t *q, const float *d, const int32_t *sum, float *out)
+/* Elements i .. i + 255 of a row, of which n times 16 are there, with each token. */
+ALWAYS void group(enum kind kind, const uint8_t *row, struct part part, size_t i, size_t n,
+	const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
-	const size_t blk = BLOCK(kind), groups = 256 / (4 * blk);
-	size_t i = 0, b = 0;
+	const size_t blk = blk_of(kind), b = i / blk, np = in->np;
+	const uint8_t *p = row + i / 256 * bytes256(kind);
+	struct ints k;
+	int8x16_t w[16];
 
-	(void)c;
-	for (; i + 256 <= len; i += 256)
+#pragma GCC unroll 16
+	for (size_t j = 0; j < 16; j++)
+		w[j] = j < n ? vreinterpretq_s8_s32(fetch(kind, p, part.code + i, j)) : vdupq_n_s8(0);
+	if (exact_of(kind))
+		k = ints_at(kind, p, part.sc + b, part.mn + b);
+	for (size_t t = 0; t < n_tok; t++) {
+		const int16_t *xsum = in->sum + t * np / blk + b;
+		int32x4_t s = vdupq_n_s32(0), m = s;
+
 #pragma GCC unroll 4
-		for (size_t g = 0; g < groups; g++, b += 4)
-			vst1q_f32(out + b, four(kind, row + i / 256 * bytes256(kind), part.code + i, g, 4,
-				part.sc + b, part.mn + b, q + blk * b, d + blk * b / 32, sum + b));
-	for (; i < len; i += 4 * blk, b += 4) { /* the rest of a row, then zeros */
-		size_t n = (len - i) / blk < 4 ? (len - i) / blk : 4;
+		for (size_t g = 0; g < 64 / blk; g++) {
+			int32x4_t v = four(blk / 16, w + g * blk / 4, in->q + t * np + i + 4 * g * blk);
 
-		vst1q_f32(out + b, four(kind, row + i / 256 * bytes256(kind), part.code + i / 256 * 256,
-			i % 256 / (4 * blk), n, part.sc + b, part.mn + b, q + i, d + i / 32, sum + b));
+			if (exact_of(kind))
+				s = vmlaq_s32(s, v, k.sc[g]);
+			else
+				vst1q_s32(out + t * os + b + 4 * g, v);
+		}
+		if (!exact_of(kind))
+			continue;
+		for (size_t g = 0; min_of(kind) && g < 32 / blk; g++) {
+			int16x8_t xs = vld1q_s16(xsum + 8 * g);
+
+			m = vmlal_s16(m, vget_low_s16(k.mn[g]), vget_low_s16(xs));
+			m = vmlal_high_s16(m, k.mn[g], xs);
+		}
+		s = vpaddq_s32(s, m);
+		vst1_s32(out + t * os + i / 128, vget_low_s32(vpaddq_s32(s, s)));
 	}
-	memset(out + b, 0, (act8_pad(len) / blk - b) * 4);
+}
+
+ALWAYS void groups(enum kind kind, const uint8_t *row, size_t len, struct part part,
+	const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	size_t i = 0, b;
+
+	for (; i + 256 <= len; i += 256)
+		group(kind, row, part, i, 16, in, n_tok, out, os);
+	if (exact_of(kind))
+		return;
+	if (i < len) {
+		group(kind, row, part, i, (len - i) / 16, in, n_tok, out, os);
+		i += 256;
+	}
+	b = i / blk_of(kind);
+	for (size_t t = 0; t < n_tok; t++)
+		memset(out + t * os + b, 0, (act8_pad(len) / blk_of(kind) - b) * 4);
+}
+
+ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	(void)c;
+	if (n_tok == 1) /* without a loop over tokens nothing is kept for the next one */
+		groups(kind, row, len, part, in, 1, out, os);
+	else
+		groups(kind, row, len, part, in, n_tok, out, os);
 }
 
 /* ---- prefill ---- */
 
 #define FILL_RAW
-#define FILLED_CODES 1
-#define FILLED_SCALES 2
 
-/* The codes of four rows of len elements, turned to a lane per row; 0: they must be unpacked first. */
-ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[R], size_t len, uint8_t (*tile)[R][4],
-	float (*sct)[R], float (*mnt)[R])
+/* Integer scales and minima of 256 elements at `at` of four rows, turned to a lane per row. */
+ALWAYS void fill_ints(enum kind kind, const uint8_t *const row[R], size_t at, float (*sct)[R],
+	int16_t (*mpt)[R][2])
 {
-	(void)sct, (void)mnt;
+	struct ints k[R];
+
+	for (size_t r = 0; r < R; r++)
+		k[r] = ints_at(kind, row[r] + at, NULL, NULL);
+	for (size_t i = 0; i < 64 / blk_of(kind); i++) {
+		VI v[R] = { k[0].sc[i], k[1].sc[i], k[2].sc[i], k[3].sc[i] };
+
+		transpose(v);
+		for (size_t j = 0; j < R; j++)
+			vi_store(sct[R * i + j], v[j]);
+	}
+	for (size_t i = 0; min_of(kind) && i < 32 / blk_of(kind); i++) {
+		VI v[R];
+
+		for (size_t r = 0; r < R; r++)
+			v[r] = vreinterpretq_s32_s16(k[r].mn[i]);
+		transpose(v);
+		for (size_t j = 0; j < R; j++)
+			vi_store(mpt[R * i + j], vi_pair(v[j], vshrq_n_s32(v[j], 16)));
+	}
+}
+
+/* What of a tile could be filled, of four rows of len elements. */
+ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[R], size_t len, uint8_t (*tile)[R][4],
+	float (*sct)[R], float (*mnt)[R], int16_t (*mpt)[R][2], uint32_t (*halves)[R])
+{
+	const size_t per = 256 / blk_of(kind);
+
+	(void)mnt, (void)halves;
 	if (UNPACKED(kind))
 		return 0;
 	for (size_t i = 0; i < len; i += 256) {
+		const size_t at = i / 256 * bytes256(kind);
+
 #pragma GCC unroll 16
 		for (size_t j = 0; j < 16; j++) {
 			VI v[R];
@@ -335,78 +492,136 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[R], size_t len, uin
 			if (i + 16 * j >= len)
 				break;
 			for (size_t r = 0; r < R; r++)
-				v[r] = fetch(kind, row[r] + i / 256 * bytes256(kind), NULL, j);
+				v[r] = fetch(kind, row[r] + at, NULL, j);
 			transpose(v);
 			for (size_t k = 0; k < R; k++)
 				vi_store(tile[i / 4 + R * j + k], v[k]);
 		}
+		if (exact_of(kind))
+			fill_ints(kind, row, at, sct + i / 256 * per, mpt + i / 256 * per / 2);
 	}
-	return FILLED_CODES;
+	return exact_of(kind) ? FILLED_CODES | FILLED_SCALES : FILLED_CODES;
 }
 
 #include "kern/int8_body.h"
 
-/* nt tokens against the tile: y[t][0..3] continues its sum (from 0 if first). */
-ALWAYS void tile(const size_t nt, const size_t blk, const int min, const struct gm *g, size_t n_block,
-	const int8_t *q, const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys,
-	size_t nr, int first)
+/* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
+enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
+
+/* m + the products of eight blocks' minima, as vi_pair lays them, with sums of activations */
+ALWAYS int32x4_t eight_minima(int32x4_t m, const int16_t (*mp)[1][R][2], int16x8_t xs)
 {
-	float32x4_t acc[GM_TOK];
+	int16x8_t p[4];
+
+	for (size_t i = 0; i < 4; i++)
+		p[i] = vreinterpretq_s16_s32(vi_load(mp[i]));
+	m = vmlal_laneq_s16(m, vget_low_s16(p[0]), xs, 0);
+	m = vmlal_high_laneq_s16(m, p[0], xs, 1);
+	m = vmlal_laneq_s16(m, vget_low_s16(p[1]), xs, 2);
+	m = vmlal_high_laneq_s16(m, p[1], xs, 3);
+	m = vmlal_laneq_s16(m, vget_low_s16(p[2]), xs, 4);
+	m = vmlal_high_laneq_s16(m, p[2], xs, 5);
+	m = vmlal_laneq_s16(m, vget_low_s16(p[3]), xs, 6);
+	return vmlal_high_laneq_s16(m, p[3], xs, 7);
+}
+
+/* acc continues with group k of token t, of which u holds S, or T. */
+ALWAYS VI one_group(enum by by, size_t blk, const struct gm *g, size_t k, const struct gm_in *in,
+	size_t t, VI u, VI acc)
+{
+	const size_t per = 256 / blk, b = k * per;
+	const float dx = in->d[t * (in->np / 256) + k];
+	VI d, m = vf_zero();
+
+	if (by == FLOATS)
+		return vf_group(acc, u, dx);
+	if (by == FLOATS_MIN) {
+		for (size_t i = b; i < b + per; i++)
+			m = vf_chain_min(m, vi_load(g->mnt[i][0]), g->sx[t][i]);
+		return vf_group_min(acc, u, m, dx);
+	}
+	d = vi_load(g->dt[k][0]);
+	if (by == INTS)
+		return vf_exact(acc, u, d, dx);
+	for (size_t i = b; i < b + per; i += 8)
+		m = eight_minima(m, g->mpt + i / 2, vld1q_s16(in->sum + t * (in->np / blk) + i));
+	return vf_exact_min(acc, u, d, m, vi_load(g->dmt[k][0]), dx);
+}
+
+/* nt tokens against the tile: y[t][0..3] continues its sum (from 0 if first). */
+ALWAYS void tile(const size_t nt, const size_t blk, const enum by by, const struct gm *g,
+	size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
+{
+	const size_t np = in->np, per = 256 / blk;
+	VI acc[GM_TOK];
 
 	for (size_t t = 0; t < nt; t++) {
 		float was[4] = { 0 };
 
 		if (!first)
 			memcpy(was, y + t * ys, nr * 4);
-		acc[t] = vld1q_f32(was);
+		acc[t] = vi_load(was);
 	}
-	for (size_t b = 0; b < n_block; b++) {
-		const uint8_t (*w)[1][R][4] = g->tile + b * (blk / 4);
-		const int8_t *qb = q + b * blk;
-		float32x4_t sc = vld1q_f32(g->sct[b][0]), mn = min ? vld1q_f32(g->mnt[b][0]) : sc;
-		int32x4_t s[GM_TOK];
+	for (size_t k = 0; k < n256; k++) {
+		VI u[GM_TOK];
 
 		for (size_t t = 0; t < nt; t++)
-			s[t] = vdupq_n_s32(0);
-		for (size_t j = 0; j < blk / 4; j += 4) {
-			int8x16_t w0 = vreinterpretq_s8_s32(vi_load(w[j])), w1 = vreinterpretq_s8_s32(vi_load(w[j + 1]));
-			int8x16_t w2 = vreinterpretq_s8_s32(vi_load(w[j + 2])), w3 = vreinterpretq_s8_s32(vi_load(w[j + 3]));
+			u[t] = vdupq_n_s32(0);
+		for (size_t b = k * per; b < (k + 1) * per; b++) {
+			const uint8_t (*w)[1][R][4] = g->tile + b * (blk / 4);
+			const int8_t *q = in->q + b * blk;
+			VI sc = vi_load(g->sct[b][0]), s[GM_TOK];
 
-			for (size_t t = 0; t < nt; t++) {
-				int8x16_t x = vld1q_s8(qb + t * np + 4 * j);
+			for (size_t t = 0; t < nt; t++)
+				s[t] = vdupq_n_s32(0);
+			for (size_t j = 0; j < blk / 4; j += 4) {
+				int8x16_t w0 = vreinterpretq_s8_s32(vi_load(w[j]));
+				int8x16_t w1 = vreinterpretq_s8_s32(vi_load(w[j + 1]));
+				int8x16_t w2 = vreinterpretq_s8_s32(vi_load(w[j + 2]));
+				int8x16_t w3 = vreinterpretq_s8_s32(vi_load(w[j + 3]));
 
-				s[t] = DOT4_LANE(s[t], w0, x, 0);
-				s[t] = DOT4_LANE(s[t], w1, x, 1);
-				s[t] = DOT4_LANE(s[t], w2, x, 2);
-				s[t] = DOT4_LANE(s[t], w3, x, 3);
+				for (size_t t = 0; t < nt; t++) {
+					int8x16_t x = vld1q_s8(q + t * np + 4 * j);
+
+					s[t] = DOT4_LANE(s[t], w0, x, 0);
+					s[t] = DOT4_LANE(s[t], w1, x, 1);
+					s[t] = DOT4_LANE(s[t], w2, x, 2);
+					s[t] = DOT4_LANE(s[t], w3, x, 3);
+				}
 			}
+			for (size_t t = 0; t < nt; t++)
+				u[t] = by >= FLOATS ? vf_chain(u[t], s[t], sc) : vmlaq_s32(u[t], s[t], sc);
 		}
-		for (size_t t = 0; t < nt; t++) {
-			float32x4_t dx = vdupq_n_f32(d[t * (np / 32) + b * blk / 32]);
-			float32x4_t p = vmulq_f32(vcvtq_f32_s32(s[t]), vmulq_f32(sc, dx));
-
-			if (min)
-				p = vfmsq_f32(p, mn, vdupq_n_f32(sx[t * sxs + b]));
-			acc[t] = vaddq_f32(acc[t], p);
-		}
+		for (size_t t = 0; t < nt; t++)
+			acc[t] = one_group(by, blk, g, k, in, t, u[t], acc[t]);
 	}
 	for (size_t t = 0; t < nt; t++)
-		vf_store(y + t * ys, vreinterpretq_s32_f32(acc[t]), nr);
+		vf_store(y + t * ys, acc[t], nr);
 }
 
-#define T(nt, blk, min) tile(nt, blk, min, g, n_block, q, d, sx, sxs, np, y, ys, nr, first)
+#define T(nt, blk, by) tile(nt, blk, by, g, n256, in, y, ys, nr, first)
 #define TILE(nt) \
-static void tile##nt(const struct codes *c, const struct gm *g, size_t n_block, const int8_t *q, \
-	const float *d, const float *sx, size_t sxs, size_t np, float *y, size_t ys, size_t nr, int first) \
+static void tile##nt(const struct codes *c, const struct gm *g, size_t n256, \
+	const struct gm_in *in, float *y, size_t ys, size_t nr, int first) \
 { \
-	if (c->blk == 32 && !c->has_min) \
-		T(nt, 32, 0); \
-	else if (c->blk == 32) \
-		T(nt, 32, 1); \
-	else if (!c->has_min) \
-		T(nt, 16, 0); \
-	else \
-		T(nt, 16, 1); \
+	if (c->blk == 32 && exact(c)) { \
+		if (c->has_min) \
+			T(nt, 32, INTS_MIN); \
+		else \
+			T(nt, 32, INTS); \
+	} else if (c->blk == 32) { \
+		if (c->has_min) \
+			T(nt, 32, FLOATS_MIN); \
+		else \
+			T(nt, 32, FLOATS); \
+	} else if (exact(c)) { \
+		if (c->has_min) \
+			T(nt, 16, INTS_MIN); \
+		else \
+			T(nt, 16, INTS); \
+	} else { \
+		T(nt, 16, FLOATS); \
+	} \
 }
 TILE(8)
 TILE(4)
@@ -424,18 +639,16 @@ static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, si
 
 /* ---- activations ---- */
 
-/* 32 values; those of a row that ends earlier are zeros. */
-static void round_block(const float *x, int8_t *q, float *d, int32_t *sum16, int32_t *sum32, float *s32)
+/* 256 values */
+static void round_group(const float *x, int8_t *q, float *d, int16_t *sum16, int16_t *sum32)
 {
 	const uint32x4_t mask = vdupq_n_u32(0x7fffffff);
 	uint32x4_t top = vdupq_n_u32(0);
-	int16x8_t half16[4];
-	int32x4_t i[8];
 	uint32_t bits;
-	float amax, inv = 0;
+	float amax, inv = 0; /* times which everything is 0 or a NaN, and has no code */
 
-	for (int j = 0; j < 8; j++)
-		top = vmaxq_u32(top, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + 4 * j)), mask));
+	for (size_t i = 0; i < 256; i += 4)
+		top = vmaxq_u32(top, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), mask));
 	bits = vmaxvq_u32(top);
 	memcpy(&amax, &bits, 4);
 	*d = bits >= 0x7f800000 ? NAN : 0;
@@ -443,16 +656,19 @@ static void round_block(const float *x, int8_t *q, float *d, int32_t *sum16, int
 		*d = amax / 127.0f;
 		inv = 127.0f / amax;
 	}
-	for (int j = 0; j < 8; j++) /* to nearest even; a block without a scale has no codes */
-		i[j] = inv > 0 ? vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * j), inv)) : vdupq_n_s32(0);
-	for (int j = 0; j < 4; j++)
-		half16[j] = vcombine_s16(vmovn_s32(i[2 * j]), vmovn_s32(i[2 * j + 1]));
-	vst1q_s8(q, vcombine_s8(vmovn_s16(half16[0]), vmovn_s16(half16[1])));
-	vst1q_s8(q + 16, vcombine_s8(vmovn_s16(half16[2]), vmovn_s16(half16[3])));
-	sum16[0] = vaddlvq_s16(vaddq_s16(half16[0], half16[1]));
-	sum16[1] = vaddlvq_s16(vaddq_s16(half16[2], half16[3]));
-	*sum32 = sum16[0] + sum16[1];
-	*s32 = (float)*sum32 * *d;
+	for (size_t b = 0; b < 16; b++, x += 16) {
+		int32x4_t i[4];
+		int16x8_t lo, hi;
+
+		for (size_t j = 0; j < 4; j++) /* to nearest even; of a NaN: 0 */
+			i[j] = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * j), inv));
+		lo = vcombine_s16(vmovn_s32(i[0]), vmovn_s32(i[1]));
+		hi = vcombine_s16(vmovn_s32(i[2]), vmovn_s32(i[3]));
+		vst1q_s8(q + 16 * b, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
+		sum16[b] = vaddvq_s16(vaddq_s16(lo, hi));
+	}
+	for (size_t b = 0; b < 8; b++)
+		sum32[b] = (int16_t)(sum16[2 * b] + sum16[2 * b + 1]);
 }
 
 static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1, struct act8 a)
@@ -462,15 +678,16 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 	for (size_t r = r0; r < r1; r++) {
 		struct act8 o = act8_at(a, n, r);
 
-		for (size_t i = 0; i < np; i += 32) {
-			float last[32] = { 0 };
-			const float *from = last;
+		for (size_t i = 0; i < np; i += 256) {
+			const float *from = x + r * xs + (i < n ? i : 0);
+			float last[256];
 
-			if (i + 32 <= n)
-				from = x + r * xs + i;
-			else if (i < n)
-				memcpy(last, x + r * xs + i, (n - i) * 4);
-			round_block(from, o.q + i, o.d + i / 32, o.sum16 + i / 16, o.sum32 + i / 32, o.s32 + i / 32);
+			if (i + 256 > n) { /* zeros behind a row that ends in here, or before */
+				memset(last, 0, sizeof last);
+				memcpy(last, from, i < n ? (n - i) * 4 : 0);
+				from = last;
+			}
+			round_group(from, o.q + i, o.d + i / 256, o.sum16 + i / 16, o.sum32 + i / 32);
 		}
 	}
 }

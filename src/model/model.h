@@ -94,8 +94,8 @@ struct session_cache_stat {
 	uint64_t slot_bytes, hits, misses, read_bytes, stall_ns; /* stall: nothing to compute meanwhile */
 };
 
-/* INT8: activations are rounded to 8 bits per block of 32 before they meet quantised weights, which
- * then is integer arithmetic (kern/int8.h), and to BF16 before they meet BF16 weights (kern/kern.h); F32:
+/* INT8: activations are rounded to 8 bits, a scale for every 256, before they meet quantised weights,
+ * which then is integer arithmetic (kern/int8.h), and to BF16 before they meet BF16 weights (kern/kern.h); F32:
  * they stay as they are. Weights of F32 and F16 and attention are not concerned. */
 enum session_act { SESSION_ACT_INT8, SESSION_ACT_F32 };
 
