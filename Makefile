@@ -24,7 +24,7 @@ OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefin
 BASE_CFLAGS := -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -g $(OPT) -ffp-contract=off \
 	-fvisibility=hidden -pthread $(WARN) -Iinclude -Isrc -I. -I$(BUILD)/gen
 PC := pkg-config
-DEPS := openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium
+DEPS := openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium libmicrohttpd
 ifeq ($(shell $(PC) --exists $(DEPS) 2>/dev/null && echo yes),yes)
 BASE_CFLAGS += $(shell $(PC) --cflags $(DEPS))
 LIBS := $(shell $(PC) --libs $(DEPS))
@@ -165,7 +165,7 @@ $(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/main.c tests/fuzz/fuzz.h t
 
 # The same targets with clang's libFuzzer: build/fuzz/fuzz_gguf CORPUS_DIR. Not the model: its kernels
 # need flags of their own, and its mutations are built in.
-FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c)
+FUZZ_SRC := $(wildcard src/base/*.c src/gguf/*.c src/tok/*.c) src/serve/request.c src/serve/stop.c
 libfuzzer:
 	@command -v clang >/dev/null || { echo "libfuzzer needs clang"; exit 1; }
 	@mkdir -p build/fuzz

@@ -17,6 +17,7 @@ libcmocka-dev: unit tests
 libpcre2-dev: tokenizer regular expressions
 libutf8proc-dev: widths and classes of Unicode characters
 libcjson-dev: reading JSON
+libmicrohttpd-dev: HTTP, for `moescope serve`
 libcairo2-dev: pictures of dashboard screens (key P); the rest builds without it
 fonts-dejavu-core: the font in them
 libsodium-dev: SHA-256 and signatures
@@ -30,7 +31,7 @@ list() { # packages: each with its reason
 all=$(printf '%s' "$need" | cut -d: -f1)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-	libs='openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium cmocka'
+	libs='openblas sqlite3 ncursesw libpcre2-8 libutf8proc libcjson libsodium libmicrohttpd cmocka'
 	# shellcheck disable=SC2086
 	pkg-config --exists $libs 2>/dev/null && command -v gnuplot >/dev/null && exit 0
 	echo "moescope needs these (by the names of Debian's packages); please install what is missing:"

@@ -120,7 +120,8 @@ static void hyperparameters(const struct dims *m, uint32_t layers)
 	put_f32(key_of(m, "rope.freq_base"), m->base);
 }
 
-/* A byte as byte-level encodings write it: itself if it can be seen, else a character from 256 on. */
+/* A byte as byte-level encodings write it: itself if it can be seen,
+ * else a character from 256 on. */
 static void byte_token(struct buf *b, int c)
 {
 	int seen = (c >= '!' && c <= '~') || (c >= 0xa1 && c <= 0xac) || c >= 0xae, n = 0;
@@ -271,7 +272,8 @@ static struct rng rng;
 static void draw_samples(void)
 {
 	for (size_t i = 0; i < SAMPLES; i++) /* Box and Muller */
-		normal[i] = (float)(sqrt(-2 * log(1 - rng_unit(&rng))) * cos(6.283185307179586 * rng_unit(&rng)));
+		normal[i] = (float)(sqrt(-2 * log(1 - rng_unit(&rng))) *
+			cos(6.283185307179586 * rng_unit(&rng)));
 }
 
 static void fill(const char *name, uint32_t type, uint64_t n0, uint64_t n1, uint64_t n2)

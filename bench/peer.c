@@ -1,17 +1,18 @@
 /*
  * peer.c - this engine and llama.cpp side by side: same file, same threads, same tokens, in turns.
  *
- *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-i ISA] [-c] [-m] [-q] [-s]
- *		MODEL.gguf LIB_DIR
+ *	peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] [-i ISA]
+ *		[-c] [-m] [-q] [-s] MODEL.gguf LIB_DIR
  *
  * Each pair runs both, and which goes first alternates, so that what else the machine does meets
  * both. Prints medians of tokens per second and the median of the pairs' ratios with its quartiles.
  * Our side logs routing at `routes` (to a file that is deleted) unless -q is given; the other logs
  * nothing. -D decodes behind a context of that length, which grows from pair to pair; -p 0 leaves
- * prefill out; -k says what keys and values are kept in, -i which kernels ours uses. Our weights are
- * copied to large pages, as the commands do where they fit; -m leaves them mapped. -c takes processor seconds of the whole process instead of the clock's, which with -t 1 is fair on a
- * busy machine, too. -s measures the start instead: each time a new process, from exec to the logits of a short
- * prompt, tokenizer loaded, and its peak memory. bench/peer.sh builds and runs it.
+ * prefill out; -k says what keys and values are kept in, -i which kernels ours uses. Our weights
+ * are copied to large pages, as the commands do where they fit; -m leaves them mapped. -c takes
+ * processor seconds of the whole process instead of the clock's, which with -t 1 is fair on a busy
+ * machine, too. -s measures the start instead: each time a new process, from exec to the logits of
+ * a short prompt, tokenizer loaded, and its peak memory. bench/peer.sh builds and runs it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,19 +42,14 @@ static int threads = 2, pairs = 9, n_pre = 512, n_dec = 64, depth, quiet, cpu, q
 static const char *isa;
 static int32_t *ids;
 
-struct ours { struct gguf *g; struct model *m; struct session *s; struct moe_trace *t; uint64_t seq; };
+struct ours { struct gguf *g; struct model *m; struct session *s; struct moe_trace *t; uint64_t seq;
+	};
 struct theirs { struct llama_model *m; struct llama_context *c; };
 
 static void die(const char *what, const struct moe_err *e)
 {
 	fprintf(stderr, "peer: %s%s%s\n", what, e ? ": " : "", e ? e->msg : "");
 	exit(4);
-}
-
-/* All that is read whole, as cmd/load.c has it. */
-static int read_whole(const struct gguf *g, const struct gguf_tensor *t)
-{
-	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
 }
 
 static int64_t now(void)
@@ -236,11 +232,11 @@ static void options(int argc, char **argv)
 		start |= c == 's';
 		q8 |= c == 'k' && !strcmp(optarg, "q8_0");
 	}
-	if (argc - optind == 2 && threads > 0 && pairs > 0 && pairs <= MAX_PAIRS && n_pre >= 0 && n_dec > 0 &&
-	    depth >= 0)
+	if (argc - optind == 2 && threads > 0 && pairs > 0 && pairs <= MAX_PAIRS && n_pre >= 0 &&
+	    n_dec > 0 && depth >= 0)
 		return;
-	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] [-k f16|q8_0] "
-		"[-i ISA] [-c] [-m] [-q] [-s] MODEL.gguf LIB_DIR\n");
+	fprintf(stderr, "usage: peer [-t THREADS] [-n PAIRS] [-p PREFILL] [-d DECODE] [-D DEPTH] "
+		"[-k f16|q8_0] [-i ISA] [-c] [-m] [-q] [-s] MODEL.gguf LIB_DIR\n");
 	exit(2);
 }
 
@@ -256,11 +252,12 @@ static void print_phase(int k, double *ours, double *theirs)
 	printf("  %-7s %5.0f", name[k], n);
 	if (k == DECODE && depth)
 		printf(" after %d", depth);
-	printf(" tokens: moescope %8.1f/s, llama.cpp %8.1f/s, ratio %.3f (quartiles %.3f - %.3f)\n", us, them,
-		quartile(ratio, 2), quartile(ratio, 1), quartile(ratio, 3));
+	printf(" tokens: moescope %8.1f/s, llama.cpp %8.1f/s, ratio %.3f (quartiles %.3f - %.3f)\n", us,
+		them, quartile(ratio, 2), quartile(ratio, 1), quartile(ratio, 3));
 }
 
-/* Pairs of one phase; what comes before the first is not counted. The context of a decoding grows. */
+/* Pairs of one phase; what comes before the first is not counted.
+ * The context of a decoding grows. */
 static void measure(int phase, struct ours *o, struct theirs *p, double t[2][N_PHASE][MAX_PAIRS])
 {
 	for (int i = -1; i < pairs; i++)
@@ -284,7 +281,8 @@ static void measure(int phase, struct ours *o, struct theirs *p, double t[2][N_P
 
 enum { WALL, CPU, RSS, N_START }; /* seconds, seconds, bytes */
 
-/* In a process of its own: the moment at which the first logits are there goes to standard output. */
+/* In a process of its own: the moment at which the first logits are there goes to standard
+ * output. */
 static void first_token(int us, const char *path, const char *libs)
 {
 	static int32_t some[START_TOKENS] = { 70, 71, 72, 73, 74, 75, 76, 77 };
@@ -350,7 +348,8 @@ static void start_one(int us, char **argv, int argc, double out[N_START])
 static void starts(int argc, char **argv)
 {
 	static const struct { const char *name, *unit; double scale; } what[N_START] = {
-		{ "start to first token", "ms", 1e3 }, { "processor time", "ms", 1e3 }, { "peak memory", "MB", 1e-6 } };
+		{ "start to first token", "ms", 1e3 }, { "processor time", "ms", 1e3 },
+		{ "peak memory", "MB", 1e-6 } };
 	static double t[2][N_START][MAX_PAIRS], ratio[MAX_PAIRS];
 	double one[N_START];
 
@@ -360,15 +359,15 @@ static void starts(int argc, char **argv)
 			for (int k = 0; k < N_START && i >= 0; k++)
 				t[(i + j) & 1][k][i] = one[k];
 		}
-	printf("%s, %d threads, %d pairs, a prompt of %d tokens, context of %d\n", argv[optind], threads, pairs,
-		START_TOKENS, START_CTX);
+	printf("%s, %d threads, %d pairs, a prompt of %d tokens, context of %d\n", argv[optind],
+		threads, pairs, START_TOKENS, START_CTX);
 	for (int k = 0; k < N_START; k++) {
 		for (int i = 0; i < pairs; i++)
 			ratio[i] = t[1][k][i] / t[0][k][i];
-		printf("  %-20s moescope %8.1f %s, llama.cpp %8.1f %s, ratio %.3f (quartiles %.3f - %.3f)\n",
-			what[k].name, what[k].scale * quartile(t[1][k], 2), what[k].unit,
-			what[k].scale * quartile(t[0][k], 2), what[k].unit, quartile(ratio, 2), quartile(ratio, 1),
-			quartile(ratio, 3));
+		printf("  %-20s moescope %8.1f %s, llama.cpp %8.1f %s, ratio %.3f (quartiles %.3f - "
+			"%.3f)\n", what[k].name, what[k].scale * quartile(t[1][k], 2), what[k].unit,
+			what[k].scale * quartile(t[0][k], 2), what[k].unit, quartile(ratio, 2),
+			quartile(ratio, 1), quartile(ratio, 3));
 	}
 }
 
@@ -411,8 +410,8 @@ int main(int argc, char **argv)
 	if (n_pre)
 		measure(PREFILL, &o, &p, t);
 	printf("%s, %s, keys and values %s, %d threads, %d pairs%s%s\n", model_info(o.m)->name,
-		model_info(o.m)->quant, q8 ? "Q8_0" : "F16", threads, pairs, cpu ? ", processor seconds" : "",
-		o.t ? ", routes logged" : "");
+		model_info(o.m)->quant, q8 ? "Q8_0" : "F16", threads, pairs,
+		cpu ? ", processor seconds" : "", o.t ? ", routes logged" : "");
 	for (int k = n_pre ? PREFILL : DECODE; k < N_PHASE; k++)
 		print_phase(k, t[1][k], t[0][k]);
 	if (depth)

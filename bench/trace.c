@@ -3,22 +3,26 @@
  *
  *	make bench-tools
  *	build/bench/trace DB [--tokens 100000] [--layers 48] [--experts 128] [--k 8] [--domains 5]
- *		[--document 2048] [--batch 512] [--bucket MS] [--weights exact|16bit|8bit|none] [--detail routes|counts]
+ *		[--document 2048] [--batch 512] [--bucket MS] [--weights exact|16bit|8bit|none]
+ *		[--detail routes|counts]
  *		[--zipf 0.6] [--shift 0.25] [--reuse 0.2] [--seed 1] [--rows | --dry]
  *
  * The model of a token's choice at a layer:
- *   - popularity: expert ranks follow Zipf's law with exponent --zipf, in an order of the layer's own;
+ *   - popularity: expert ranks follow Zipf's law with exponent --zipf, in an order of the layer's
+ *   own;
  *   - domains: a share --shift of the draws of a domain comes from the same law in another order;
  *   - locality: each rank of the token before is taken over with probability --reuse (Markov);
- *   - weights: the softmax over the largest k of n_expert normal logits of deviation 1.5, renormalised,
- *     from a table of 4096 draws; margins are the distance of the k-th probability to the next.
- * `moescope stat` shows what came out: with the defaults CV 0.65 to 0.68 by layer, consecutive tokens
- * share 26 % of their experts (uniform: 6 %) and 21 % of first choices, MI(domain; expert) 0.029 bits.
- * Only the seed decides. Prints one line: tokens, picks, seconds, picks per second, bytes of the file, bytes a pick,
- * processor seconds of all threads.
+ *   - weights: the softmax over the largest k of n_expert normal logits of deviation 1.5,
+ *     renormalised, from a table of 4096 draws; margins are the distance of the k-th probability to
+ *     the next.
+ * `moescope stat` shows what came out: with the defaults CV 0.65 to 0.68 by layer, consecutive
+ * tokens share 26 % of their experts (uniform: 6 %) and 21 % of first choices, MI(domain; expert)
+ * 0.029 bits. Only the seed decides. Prints one line: tokens, picks, seconds, picks per second,
+ * bytes of the file, bytes a pick, processor seconds of all threads.
  *
- * --rows writes what one would write without this program: a table with a row per pick, one prepared
- * statement, one transaction. --dry only makes the choices, to tell the generator's own time.
+ * --rows writes what one would write without this program: a table with a row per pick, one
+ * prepared statement, one transaction. --dry only makes the choices, to tell the generator's own
+ * time.
  */
 #include <math.h>
 #include <sqlite3.h>
@@ -225,9 +229,9 @@ static int emit_rows(const struct moe_route_view *v)
 
 static int send(uint64_t seq, uint32_t pos, uint32_t n, long long domain, struct moe_err *e)
 {
-	struct moe_route_view v = { .n_expert = (uint16_t)experts, .k = (uint16_t)k, .phase = MOE_PREFILL,
-		.n_tok = n, .seq = seqs, .pos = poss, .token = toks, .experts = picks, .weights = w,
-		.margin = margins };
+	struct moe_route_view v = { .n_expert = (uint16_t)experts, .k = (uint16_t)k,
+		.phase = MOE_PREFILL, .n_tok = n, .seq = seqs, .pos = poss, .token = toks, .experts = picks,
+		.weights = w, .margin = margins };
 	struct moe_batch_info b = { .seq = seq, .pos0 = pos, .n_tok = n, .phase = MOE_PREFILL,
 		.busy_ns = 1000 };
 
@@ -252,7 +256,8 @@ static int generate(struct moe_err *e)
 	long long left = tokens;
 
 	for (uint64_t seq = 1; left > 0; seq++) {
-		long long d = (long long)(seq % (uint64_t)domains), n = left < document ? left : document, m;
+		long long d = (long long)(seq % (uint64_t)domains), n = left < document ? left : document,
+			m;
 		char name[48], extra[24];
 		struct moe_seq_info s = { .seq = seq, .name = name, .n_prompt = (uint32_t)n };
 		struct moe_seq_result r = { .seq = seq, .n_prompt = (uint32_t)n };
@@ -306,10 +311,10 @@ static int into_trace(const char *path, struct moe_err *e)
 static int into_rows(const char *path, struct moe_err *e)
 {
 	int bad = sqlite3_open(path, &plain) || sqlite3_exec(plain, "PRAGMA journal_mode = WAL; "
-		"PRAGMA synchronous = NORMAL; CREATE TABLE decision(seq INTEGER, pos INTEGER, token INTEGER, "
-		"layer INTEGER, rank INTEGER, expert INTEGER, weight REAL); BEGIN", NULL, NULL, NULL) ||
-		sqlite3_prepare_v2(plain, "INSERT INTO decision VALUES(?, ?, ?, ?, ?, ?, ?)", -1, &insert,
-		NULL) || generate(e) || sqlite3_finalize(insert) || sqlite3_exec(plain, "COMMIT; "
+		"PRAGMA synchronous = NORMAL; CREATE TABLE decision(seq INTEGER, pos INTEGER, token "
+		"INTEGER, layer INTEGER, rank INTEGER, expert INTEGER, weight REAL); BEGIN", NULL, NULL,
+		NULL) || sqlite3_prepare_v2(plain, "INSERT INTO decision VALUES(?, ?, ?, ?, ?, ?, ?)", -1,
+		&insert, NULL) || generate(e) || sqlite3_finalize(insert) || sqlite3_exec(plain, "COMMIT; "
 		"PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL);
 
 	if (bad)

@@ -1,9 +1,9 @@
 /*
- * audit.c - the pages for an auditor: what was logged, for how long, whether it verifies, who decided
- * what by domain, what changed, and which features of the log answer to which rule.
+ * audit.c - the pages for an auditor: what was logged, for how long, whether it verifies, who
+ * decided what by domain, what changed, and which features of the log answer to which rule.
  *
- * Features, not claims: nothing here says that a rule is met. The table of rules names what each asks
- * for and what this log offers for it; whether that suffices is for the reader.
+ * Features, not claims: nothing here says that a rule is met. The table of rules names what each
+ * asks for and what this log offers for it; whether that suffices is for the reader.
  */
 #include <math.h>
 #include <stdio.h>
@@ -20,8 +20,8 @@ static void row(struct report_page *p, const char *name, const char *untrusted)
 
 static void row_num(struct report_page *p, const char *name, double v, const char *unit)
 {
-	buf_printf(p->b, "<tr><th scope=\"row\" class=\"l\">%s</th><td class=\"l\">%s%s</td></tr>\n", name,
-		report_num(REPORT_COUNT, v).s, unit);
+	buf_printf(p->b, "<tr><th scope=\"row\" class=\"l\">%s</th><td class=\"l\">%s%s</td></tr>\n",
+		name, report_num(REPORT_COUNT, v).s, unit);
 }
 
 static void verification(struct report_page *p, const struct report_audit *a)
@@ -29,15 +29,17 @@ static void verification(struct report_page *p, const struct report_audit *a)
 	if (!a->verified) {
 		buf_str(p->b, "<p class=\"alarm-row warning\"><b>Not verified.</b> ");
 		report_text_or(p->b, a->why, "no public key was given");
-		buf_str(p->b, ". Without a key that the reader holds, nothing in a database can vouch for it: "
-			"name one with <code>--pubkey</code>.</p>\n");
+		buf_str(p->b, ". Without a key that the reader holds, nothing in a database can vouch for "
+			"it: name one with <code>--pubkey</code>.</p>\n");
 		return;
 	}
-	buf_printf(p->b, "<p class=\"alarm-row %s\"><b>", !strcmp(a->verdict, "VALID") ? "ok" : "alarm");
+	buf_printf(p->b, "<p class=\"alarm-row %s\"><b>",
+		!strcmp(a->verdict, "VALID") ? "ok" : "alarm");
 	report_text(p->b, a->verdict);
-	buf_printf(p->b, "</b> with the key that was given: %s of %s leaves are under a signed checkpoint%s.",
-		report_num(REPORT_COUNT, (double)a->signed_size).s, report_num(REPORT_COUNT, (double)a->leaves).s,
-		a->deep ? "; every record was compared with the tables" : "");
+	buf_printf(p->b, "</b> with the key that was given: %s of %s leaves are under a signed "
+		"checkpoint%s.", report_num(REPORT_COUNT, (double)a->signed_size).s,
+		report_num(REPORT_COUNT, (double)a->leaves).s, a->deep ? "; every record was compared with "
+		"the tables" : "");
 	if (a->anchored)
 		buf_printf(p->b, " %s leaves are under a checkpoint that was kept elsewhere.",
 			report_num(REPORT_COUNT, (double)a->anchored_size).s);
@@ -73,8 +75,8 @@ static void verification(struct report_page *p, const struct report_audit *a)
 
 static void logged(struct report_page *p, const struct report_audit *a)
 {
-	buf_str(p->b, "<h3>What was logged, and for how long</h3>\n<div class=\"scroll\" tabindex=\"0\">"
-		"<table class=\"origin\"><tbody>\n");
+	buf_str(p->b, "<h3>What was logged, and for how long</h3>\n<div class=\"scroll\" "
+		"tabindex=\"0\"><table class=\"origin\"><tbody>\n");
 	row(p, "Origin of the log", a->origin);
 	row(p, "Detail", a->detail);
 	row(p, "If a record cannot be stored", a->loss);
@@ -94,9 +96,9 @@ static void logged(struct report_page *p, const struct report_audit *a)
 		row_num(p, "Payloads past their time", (double)a->pruned, "");
 		row_num(p, "Gaps", (double)a->gaps, "");
 	}
-	buf_str(p->b, "</tbody></table></div>\n<p>The log is sensitive itself: texts can be recovered from "
-		"the ids of the experts alone, to a large part, so it deserves the protection of the texts."
-		"</p>\n");
+	buf_str(p->b, "</tbody></table></div>\n<p>The log is sensitive itself: texts can be recovered "
+		"from the ids of the experts alone, to a large part, so it deserves the protection of the "
+		"texts.</p>\n");
 }
 
 static void by_domain(struct report_page *p)
@@ -152,22 +154,23 @@ static void events(struct report_page *p, const struct report_audit *a)
 static void rules(struct report_page *p)
 {
 	static const struct { const char *source, *asks, *feature; } rule[] = {
-		{ "EU AI Act Art. 12, 19, 26(6)", "automatic event logs over the lifetime of a high-risk system, "
-			"kept at least six months", "events of session, model and configuration; retention in days, "
-			"183 by default; export" },
-		{ "NIST AI RMF 1.0 MEASURE 2.4, 2.7, 2.8, 2.9; MANAGE 4.1, 4.3", "monitoring in production, "
-			"security, accountability, incidents", "comparison with a baseline (--baseline), alarms with "
-			"their evidence, export of one run" },
-		{ "ISO/IEC 42001 A.6.2.8", "event logs while in use", "begin and end of logging are logged; "
-			"heartbeats bound what is missing" },
-		{ "HIPAA 164.312(b), (c)", "record and examine activity; integrity", "operator, log of reading and "
-			"export, encryption" },
-		{ "SEC 17a-4(f)", "WORM storage, or an audit trail able to re-create the original; readable "
-			"export", "export, legal hold" },
-		{ "21 CFR 11.10(e)", "time-stamped trail that obscures nothing earlier", "append-only tree, "
-			"operator, export" },
-		{ "GDPR Art. 5, 17", "minimise; erase", "levels of detail, no text by default, redaction, keys by "
-			"subject" },
+		{ "EU AI Act Art. 12, 19, 26(6)", "automatic event logs over the lifetime of a high-risk "
+			"system, kept at least six months", "events of session, model and configuration; "
+			"retention in days, 183 by default; export" },
+		{ "NIST AI RMF 1.0 MEASURE 2.4, 2.7, 2.8, 2.9; MANAGE 4.1, 4.3",
+			"monitoring in production, security, accountability, incidents",
+			"comparison with a baseline (--baseline), alarms with their evidence, export of one "
+			"run" },
+		{ "ISO/IEC 42001 A.6.2.8", "event logs while in use", "begin and end of logging are "
+			"logged; heartbeats bound what is missing" },
+		{ "HIPAA 164.312(b), (c)", "record and examine activity; integrity",
+			"operator, log of reading and export, encryption" },
+		{ "SEC 17a-4(f)", "WORM storage, or an audit trail able to re-create the original; "
+			"readable export", "export, legal hold" },
+		{ "21 CFR 11.10(e)", "time-stamped trail that obscures nothing earlier",
+			"append-only tree, operator, export" },
+		{ "GDPR Art. 5, 17", "minimise; erase", "levels of detail, no text by default, redaction, "
+			"keys by subject" },
 	};
 	static const struct report_col cols[] = { { "Source", NULL, 0 }, { "Asks for", NULL, 0 },
 		{ "What this log offers for it", NULL, 0 } };
@@ -191,9 +194,9 @@ void report_audit_pages(struct report_page *p)
 	const struct report_audit *a = p->d->opt.audit;
 
 	if (!a->exists) {
-		buf_str(p->b, "<p class=\"alarm-row warning\"><b>There is no audit log</b> in this database: "
-			"<code>moescope audit init</code> begins one. Nothing below is protected against "
-			"changes.</p>\n");
+		buf_str(p->b, "<p class=\"alarm-row warning\"><b>There is no audit log</b> in this "
+			"database: <code>moescope audit init</code> begins one. Nothing below is protected "
+			"against changes.</p>\n");
 		by_domain(p);
 		rules(p);
 		return;

@@ -1,14 +1,16 @@
 /*
- * beside.c - the figures of a section next to the baseline's: what changed, and is it more than noise?
+ * beside.c - the figures of a section next to the baseline's: what changed, and is it more than
+ * noise?
  *
- * Noise is estimated from half samples (random groups; K. Wolter, Introduction to Variance Estimation,
- * chapter 2): every figure is computed again on every second sequence of a run and on the others. If
- * a1 and a2 are the baseline's two values and b1 and b2 this run's, ((a1 - a2)^2 + (b1 - b2)^2) / 4
- * estimates the variance of the difference of the two whole runs; it is averaged over the rows of the
- * table, and a row moved more than noise if its change is beyond Student's 97.5 % quantile times its root.
- * By chance one row in twenty is. That both runs may have read the same documents is not used, which makes
- * the test weaker, never bolder. Not tested is what halves do not vary as whole runs do: what is chosen
- * from the sums of the whole run (pruned experts, placements), and times.
+ * Noise is estimated from half samples (random groups; K. Wolter, Introduction to Variance
+ * Estimation, chapter 2): every figure is computed again on every second sequence of a run and on
+ * the others. If a1 and a2 are the baseline's two values and b1 and b2 this run's, ((a1 - a2)^2 +
+ * (b1 - b2)^2) / 4 estimates the variance of the difference of the two whole runs; it is averaged
+ * over the rows of the table, and a row moved more than noise if its change is beyond Student's
+ * 97.5 % quantile times its root. By chance one row in twenty is. That both runs may have read the
+ * same documents is not used, which makes the test weaker, never bolder. Not tested is what halves
+ * do not vary as whole runs do: what is chosen from the sums of the whole run (pruned experts,
+ * placements), and times.
  */
 #include <math.h>
 #include <stdio.h>
@@ -35,28 +37,30 @@ static const struct beside {
 	{ "limits-of-load", REPORT_CAPACITY, { "factor", "policy" }, { { "dropped", "Picks dropped",
 		REPORT_PERCENT }, { "tokens_lost", "Tokens that lose all", REPORT_PERCENT } },
 		report_want_pooled, 0, 1 },
-	{ "vocabulary", REPORT_VOCABULARY, { "layer" }, { { "first", "An id's favourite expert, first choice",
-		REPORT_PERCENT }, { "any", "An id's favourite expert, any choice",
+	{ "vocabulary", REPORT_VOCABULARY, { "layer" }, { { "first", "An id's favourite expert, first "
+		"choice", REPORT_PERCENT }, { "any", "An id's favourite expert, any choice",
 		REPORT_PERCENT } }, NULL, 0, 1 },
 	{ "spread", REPORT_SPREAD, { "layer" }, { { "margin_p50", "Median margin", REPORT_SHARE },
 		{ "margin_below_001", "Margin below 0.01", REPORT_PERCENT },
 		{ "entropy_p50", "Median entropy", REPORT_SHARE } }, NULL, 0, 1 },
-	{ "neighbours", REPORT_LOCALITY, { "layer" }, { { "first", "Same first choice", REPORT_PERCENT },
+	{ "neighbours", REPORT_LOCALITY, { "layer" },
+		{ { "first", "Same first choice", REPORT_PERCENT },
 		{ "overlap", "Choices in common", REPORT_PERCENT } }, NULL, 0, 1 },
-	{ "pairs", REPORT_COACTIVATION, { "layer", "i", "j" }, { { "p_j_given_i", "P(j|i)", REPORT_PERCENT } },
-		NULL, 0, 1 },
+	{ "pairs", REPORT_COACTIVATION, { "layer", "i", "j" },
+		{ { "p_j_given_i", "P(j|i)", REPORT_PERCENT } }, NULL, 0, 1 },
 	{ "flow", REPORT_CROSS, { "layer" }, { { "mi", "MI with the next layer, bits", REPORT_BITS } },
 		NULL, 1, 1 },
 	{ "cuts", REPORT_PRUNE, { "pruned" }, { { "lost_picks", "Picks lost", REPORT_PERCENT },
 		{ "lost_weight", "Gate weight lost", REPORT_PERCENT },
 		{ "tokens_touched", "Tokens touched", REPORT_PERCENT } }, report_want_pooled, 0, 0 },
-	{ "offloading", REPORT_CACHES, { "policy", "slots" }, { { "hit_rate", "Hits", REPORT_PERCENT } },
-		report_want_pooled, 0, 1 },
+	{ "offloading", REPORT_CACHES, { "policy", "slots" },
+		{ { "hit_rate", "Hits", REPORT_PERCENT } }, report_want_pooled, 0, 1 },
 	{ "aware", REPORT_AWARE, { "slots", "keep", "rank" }, { { "hit_rate", "Hits", REPORT_PERCENT },
 		{ "agreement", "Choices kept", REPORT_PERCENT }, { "kl", "KL, nats", REPORT_SHARE } },
 		report_want_pooled, 0, 1 },
-	{ "ranks-of-experts", REPORT_PLACES, { "ranks", "policy" }, { { "max_mean", "Busiest rank / mean",
-		REPORT_TIMES }, { "ranks_per_token", "Ranks per token", REPORT_SHARE } }, report_want_pooled, 0, 0 },
+	{ "ranks-of-experts", REPORT_PLACES, { "ranks", "policy" }, { { "max_mean", "Busiest rank / "
+		"mean", REPORT_TIMES }, { "ranks_per_token", "Ranks per token and layer", REPORT_SHARE } },
+		report_want_pooled, 0, 0 },
 	{ "pace", REPORT_PACE, { "domain" }, { { "ms_per_token_p50", "ms/token, median", REPORT_SHARE },
 		{ "ms_per_token_p90", "90 %", REPORT_SHARE } }, NULL, 0, 0 },
 	{ "energy", REPORT_ENERGY, { "phase" }, { { "joule_per_token", "J per token", REPORT_SHARE } },
@@ -90,8 +94,8 @@ static int same_key(const struct beside *b, const struct view_table *x, size_t i
 }
 
 /* The value of a figure in the rows of t that have the key of row i of x; NAN without one. */
-static double value(const struct beside *b, const struct view_table *x, size_t i, const struct view_table *t,
-	int fig)
+static double value(const struct beside *b, const struct view_table *x, size_t i,
+	const struct view_table *t, int fig)
 {
 	double most = NAN;
 
@@ -116,8 +120,8 @@ static int first_of_key(const struct beside *b, const struct view_table *t, size
 /* Student's t, 97.5 %, by degrees of freedom (R. A. Fisher, Statistical Methods, table IV). */
 static double student(size_t df)
 {
-	static const double t[] = { 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-		2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086 };
+	static const double t[] = { 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
+		2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086 };
 
 	return df < 1 ? INFINITY : df <= 20 ? t[df - 1] : df <= 30 ? 2.086 : df <= 60 ? 2.042 : 2.0;
 }
@@ -229,11 +233,11 @@ static void one_figure(struct report_page *p, const struct beside *b, int fig)
 		return;
 	buf_printf(p->b, "<h4>%s</h4>\n<p>", b->fig[fig].title);
 	if (isnan(most))
-		buf_printf(p->b, "%zu figure%s beside the baseline; whether they moved more than noise was not "
-			"tested.</p>\n", both, report_plural(both));
+		buf_printf(p->b, "%zu figure%s beside the baseline; whether they moved more than noise was "
+			"not tested.</p>\n", both, report_plural(both));
 	else
-		buf_printf(p->b, "%zu of %zu moved more than noise, which stays within ±%s.</p>\n", more, both,
-			report_num(b->fig[fig].unit, most).s);
+		buf_printf(p->b, "%zu of %zu moved more than noise, which stays within ±%s.</p>\n", more,
+			both, report_num(b->fig[fig].unit, most).s);
 	open_details(p);
 	put_heads(p, b, now);
 	for (size_t i = 0; i < now->n_row && shown < SHOWN; i++) {
@@ -243,7 +247,8 @@ static void one_figure(struct report_page *p, const struct beside *b, int fig)
 		report_row_open(p, 0);
 		for (int k = 0; k < KEYS && b->key[k]; k++)
 			put_key(p, now, i, b->key[k]);
-		put_change(p, b->fig[fig].unit, value(b, now, i, was, fig), value(b, now, i, now, fig), most);
+		put_change(p, b->fig[fig].unit, value(b, now, i, was, fig), value(b, now, i, now, fig),
+			most);
 		report_row_close(p);
 	}
 	report_table_close(p);
@@ -315,7 +320,8 @@ static void layers_beside(struct report_page *p, size_t at)
 	buf_str(p->b, "</details>\n");
 }
 
-/* Mutual information of domain and expert: more than noise where the bootstrap intervals are apart. */
+/* Mutual information of domain and expert: more than noise where the bootstrap intervals are
+ * apart. */
 static void domains_beside(struct report_page *p)
 {
 	static const struct report_col cols[] = { { "Layer", NULL, 1 }, { "Baseline", NULL, 1 },
@@ -323,12 +329,12 @@ static void domains_beside(struct report_page *p)
 	const struct view_spec *now = &p->d->spec, *was = &p->d->base.spec;
 
 	if (!now->n_layer || !was->n_layer) {
-		buf_printf(p->b, "<p class=\"note\">Specialisation is not known of %s.</p>\n", now->n_layer ?
-			"the baseline" : "this run");
+		buf_printf(p->b, "<p class=\"note\">Specialisation is not known of %s.</p>\n",
+			now->n_layer ? "the baseline" : "this run");
 		return;
 	}
-	buf_str(p->b, "<h4>Mutual information of domain and expert, bits</h4>\n<p>A change is more than "
-		"noise where the two runs' 95 % intervals over documents do not touch.</p>\n");
+	buf_str(p->b, "<h4>Mutual information of domain and expert, bits</h4>\n<p>A change is more "
+		"than noise where the two runs' 95 % intervals over documents do not touch.</p>\n");
 	open_details(p);
 	report_table_open(p, cols, 5, NULL);
 	for (size_t i = 0; i < now->n_layer; i++)
@@ -394,8 +400,8 @@ static void speed_beside(struct report_page *p)
 		report_row_close(p);
 		report_row_open(p, 0);
 		buf_printf(p->b, "<td class=\"l\">%s, worst max/mean</td>", phase[i]);
-		put_change(p, REPORT_TIMES, v < d->base.phase[i].n ? d->base.phase[i].layer[v].max_mean : NAN,
-			w < d->phase[i].n ? d->phase[i].layer[w].max_mean : NAN, NAN);
+		put_change(p, REPORT_TIMES, v < d->base.phase[i].n ? d->base.phase[i].layer[v].max_mean :
+			NAN, w < d->phase[i].n ? d->phase[i].layer[w].max_mean : NAN, NAN);
 		report_row_close(p);
 	}
 	report_table_close(p);

@@ -190,7 +190,8 @@ static void keep_pairs(const struct view_layers *l, struct view_table *t)
 		size_t end = at, n = 0, best[PAIRS];
 		double top[PAIRS];
 
-		while (end < t->n_row && t->cells[end * t->n_col + key].i == t->cells[at * t->n_col + key].i)
+		while (end < t->n_row && t->cells[end * t->n_col + key].i ==
+		    t->cells[at * t->n_col + key].i)
 			end++;
 		for (size_t r = at; r < end; r++) {
 			double x = t->cells[r * t->n_col + count].i >= 20 ? lift(l, t, r) : 0;
@@ -265,14 +266,14 @@ static double n_pairs(const struct run_info *u)
 }
 
 /* One table of a run; sampled as f says where it replays decisions. */
-static int collect_table(struct reader *r, const struct view_summary *s, int i, const struct load_filter *f,
-	struct view_table *out, struct moe_err *e)
+static int collect_table(struct reader *r, const struct view_summary *s, int i,
+	const struct load_filter *f, struct view_table *out, struct moe_err *e)
 {
 	double pairs = n_pairs(&s->run);
 
 	if (i == REPORT_COACTIVATION && pairs > MOST_PAIRS) {
-		snprintf(out->why, sizeof out->why, "%.1f million pairs of experts are too many for a page; "
-			"`stat --coactivation` lists them", pairs / 1e6);
+		snprintf(out->why, sizeof out->why, "%.1f million pairs of experts are too many for a "
+			"page; `stat --coactivation` lists them", pairs / 1e6);
 		return 0;
 	}
 	return tables[i].get(r, f, out, e) ? err_wrap(e, "%s", tables[i].what) : 0;
@@ -325,7 +326,8 @@ static void keep_same_pairs(const struct view_table *wanted, struct view_table *
 		for (size_t w = 0; w < wanted->n_row && !found; w++) {
 			const struct view_cell *x = wanted->cells + w * wanted->n_col;
 
-			found = x[col[0]].i == c[col[0]].i && x[col[1]].i == c[col[1]].i && x[col[2]].i == c[col[2]].i;
+			found = x[col[0]].i == c[col[0]].i && x[col[1]].i == c[col[1]].i &&
+				x[col[2]].i == c[col[2]].i;
 		}
 		for (size_t i = 0; found && kept != r && i < t->n_col; i++) {
 			struct view_cell x = t->cells[kept * t->n_col + i];
@@ -342,7 +344,8 @@ static void keep_same_pairs(const struct view_table *wanted, struct view_table *
 	t->n_row = kept;
 }
 
-/* Every table again on one half of a run's sequences: how much does it vary by itself? (beside.c) */
+/* Every table again on one half of a run's sequences: how much does it vary by itself?
+ * (beside.c) */
 static int collect_half(struct reader *r, const struct report_data *d, const struct view_summary *s,
 	const struct load_filter *f, int half, struct view_table *out, struct moe_err *e)
 {

@@ -1,7 +1,7 @@
 /*
  * compare.c - the run beside a baseline: every figure side by side, what changed, and whether it is
- * more than noise. Noise is judged where documents can be shuffled between the runs: by layer, on the
- * load. A figure without such a test says so.
+ * more than noise. Noise is judged where documents can be shuffled between the runs: by layer, on
+ * the load. A figure without such a test says so.
  */
 #include <math.h>
 #include <stdio.h>
@@ -25,7 +25,8 @@ static const struct diff_layer *diff_of(const struct report_data *d, unsigned la
 	return NULL;
 }
 
-/* Is the load of a layer further from the baseline's than shuffled documents explain? -1 unknown. */
+/* Is the load of a layer further from the baseline's than shuffled documents explain? -1
+ * unknown. */
 static int moved(const struct diff_layer *x)
 {
 	return !x || isnan(x->jsd) || isnan(x->null_p95) ? -1 : x->jsd > x->null_p95;
@@ -33,8 +34,8 @@ static int moved(const struct diff_layer *x)
 
 void report_put_moved(struct report_page *p, int m)
 {
-	buf_printf(p->b, "<td class=\"l\">%s</td>", m < 0 ? "not tested" : m ? "<b>more than noise</b>" :
-		"within noise");
+	buf_printf(p->b, "<td class=\"l\">%s</td>",
+		m < 0 ? "not tested" : m ? "<b>more than noise</b>" : "within noise");
 }
 
 int report_moved(const struct report_data *d, unsigned layer)
@@ -52,7 +53,8 @@ static void identity(struct report_page *p, const char *name, const char *a, con
 	report_text_or(p->b, a, "–");
 	buf_str(p->b, "</td><td class=\"l wrap\">");
 	report_text_or(p->b, b, "–");
-	buf_printf(p->b, "</td><td class=\"l\">%s</td></tr>\n", strcmp(a, b) ? "<b>differs</b>" : "same");
+	buf_printf(p->b, "</td><td class=\"l\">%s</td></tr>\n",
+		strcmp(a, b) ? "<b>differs</b>" : "same");
 }
 
 static void identities(struct report_page *p)
@@ -127,8 +129,8 @@ static double unpicked(const struct view_layers *l)
 	return n;
 }
 
-static void figure_row(struct report_page *p, const char *name, enum report_unit u, double a, double b,
-	int test)
+static void figure_row(struct report_page *p, const char *name, enum report_unit u, double a,
+	double b, int test)
 {
 	double d = b - a;
 
@@ -151,7 +153,8 @@ static void whole_run(struct report_page *p)
 		{ "This run", NULL, 1 }, { "Change", NULL, 1 }, { "Noise?", "noise", 0 } };
 	const struct view_summary *a = &p->d->base.sum, *b = &p->d->sum;
 	size_t w = report_worst_layer(&p->d->layers);
-	int any = -1, worst = w < p->d->layers.n ? moved(diff_of(p->d, p->d->layers.layer[w].layer)) : -1;
+	int any = -1, worst = w < p->d->layers.n ? moved(diff_of(p->d, p->d->layers.layer[w].layer)) :
+		-1;
 
 	for (size_t i = 0; i < p->d->base.diff.n; i++) {
 		int m = moved(&p->d->base.diff.layer[i]);
@@ -161,11 +164,12 @@ static void whole_run(struct report_page *p)
 	report_table_open(p, cols, 5, "Load figures are judged by the shift of the load itself");
 	figure_row(p, "Busiest expert, × fair share", REPORT_TIMES, worst_load(&p->d->base.layers),
 		worst_load(&p->d->layers), worst);
-	figure_row(p, "Never picked", REPORT_COUNT, unpicked(&p->d->base.layers), unpicked(&p->d->layers),
-		any);
+	figure_row(p, "Never picked", REPORT_COUNT, unpicked(&p->d->base.layers),
+		unpicked(&p->d->layers), any);
 	figure_row(p, "At work in the narrowest layer", REPORT_PERCENT, narrowest(&p->d->base.layers),
 		narrowest(&p->d->layers), any);
-	figure_row(p, "Over capacity 1.25", REPORT_PERCENT, a->dropped_at_cf125, b->dropped_at_cf125, any);
+	figure_row(p, "Over capacity 1.25", REPORT_PERCENT, a->dropped_at_cf125, b->dropped_at_cf125,
+		any);
 	figure_row(p, "Bits per byte", REPORT_SHARE, a->bpb, b->bpb, -1);
 	figure_row(p, "Prefill, tokens/s", REPORT_SPEED, a->prefill_tps, b->prefill_tps, -1);
 	figure_row(p, "Decode, tokens/s", REPORT_SPEED, a->decode_tps, b->decode_tps, -1);
@@ -225,9 +229,11 @@ static void layers_table(struct report_page *p, size_t arg)
 	report_table_close(p);
 }
 
-static void shift_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void shift_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
-	static const struct report_axes axes = { "layer", "shift of the load, bits", NULL, 1, 0.0005, 0, 0 };
+	static const struct report_axes axes = { "layer", "shift of the load, bits", NULL,
+		1, 0.0005, 0, 0 };
 	struct report_lines x;
 
 	(void)arg;
@@ -284,8 +290,9 @@ int report_has_base(const struct report_data *d)
 
 void report_compare(struct report_page *p)
 {
-	static const struct report_figure f = { "shift", "Lines: how far the load of each layer is from the "
-		"baseline's, and what shuffled documents reach", REPORT_PLOT_LINES, shift_draw, layers_table, 0 };
+	static const struct report_figure f = { "shift", "Lines: how far the load of each layer is "
+		"from the baseline's, and what shuffled documents reach", REPORT_PLOT_LINES, shift_draw,
+		layers_table, 0 };
 	const struct diff *x = &p->d->base.diff;
 	size_t n = 0, tested = 0;
 	struct buf finding, caption;
@@ -304,13 +311,14 @@ void report_compare(struct report_page *p)
 				"The load moved no more than noise in any layer", n, tested);
 		else
 			buf_str(&finding, "How far the load moved; whether it is noise cannot be told");
-		buf_printf(&caption, "<a class=\"term\" href=\"#def-jsd\">Jensen–Shannon divergence</a> of the "
-			"experts' shares. <a class=\"term\" href=\"#def-noise\">Noise</a>: documents %s, 95th "
-			"percentile. n = %zu documents.", x->paired ? "swapped between the runs" :
+		buf_printf(&caption, "<a class=\"term\" href=\"#def-jsd\">Jensen–Shannon divergence</a> of "
+			"the experts' shares. <a class=\"term\" href=\"#def-noise\">Noise</a>: documents %s, "
+			"95th percentile. n = %zu documents.", x->paired ? "swapped between the runs" :
 			"dealt to the runs anew", x->documents);
 		if (x->matched)
-			buf_printf(&caption, " On %s tokens that both runs have, %s of the decisions chose another set, "
-				"%s of the tokens at some layer.", report_num(REPORT_COUNT, (double)x->matched).s,
+			buf_printf(&caption, " On %s tokens that both runs have, %s of the decisions chose "
+				"another set, %s of the tokens at some layer.",
+				report_num(REPORT_COUNT, (double)x->matched).s,
 				report_num(REPORT_PERCENT, x->layer[x->n].mismatch).s,
 				report_num(REPORT_PERCENT, (double)x->touched / (double)x->matched).s);
 		report_figure(p, &f, &finding, &caption);

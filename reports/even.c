@@ -58,7 +58,8 @@ static void curve(struct report_lines *x, const struct view_layer *l)
 	free(c);
 }
 
-static void lorenz_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void lorenz_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
 	static const struct report_axes axes = { "share of the experts, idlest first, %",
 		"share of the picks, %", NULL, 1, 100, 0, 0 };
@@ -142,10 +143,11 @@ void report_lorenz(struct report_page *p)
 	if (isfinite(idle_half(&l->layer[worst])))
 		buf_printf(&finding, ", its idlest half of the experts takes %s of the picks",
 			report_num(REPORT_PERCENT, idle_half(&l->layer[worst])).s);
-	buf_printf(&caption, "<span class=\"key main\"></span> layer %u. <span class=\"key pale\"></span> "
-		"every other layer. <span class=\"key fair\"></span> equal shares; <a class=\"term\" "
-		"href=\"#def-gini\">Gini</a> is twice the area between a curve and this line. n = %s tokens.",
-		l->layer[worst].layer, report_num(REPORT_COUNT, (double)l->layer[worst].tokens).s);
+	buf_printf(&caption, "<span class=\"key main\"></span> layer %u. <span class=\"key "
+		"pale\"></span> every other layer. <span class=\"key fair\"></span> equal shares; <a "
+		"class=\"term\" href=\"#def-gini\">Gini</a> is twice the area between a curve and this "
+		"line. n = %s tokens.", l->layer[worst].layer,
+		report_num(REPORT_COUNT, (double)l->layer[worst].tokens).s);
 	report_figure(p, &f, &finding, &caption);
 	buf_free(&finding);
 	buf_free(&caption);
@@ -161,7 +163,8 @@ static void course_line(struct report_lines *x, const struct view_table *t, unsi
 				report_at(t, r, "max_mean"));
 }
 
-static void course_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void course_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
 	static const struct report_axes axes = { "seconds since the run began", "max/mean of a window",
 		NULL, 0, 1.5, 0, 0 };
@@ -193,8 +196,8 @@ static void course_table(struct report_page *p, size_t arg)
 
 void report_course(struct report_page *p)
 {
-	static const struct report_figure f = { "over-time", "Lines: load of the busiest expert of each "
-		"layer in windows of time", REPORT_PLOT_LINES, course_draw, course_table, 0 };
+	static const struct report_figure f = { "over-time", "Lines: load of the busiest expert of "
+		"each layer in windows of time", REPORT_PLOT_LINES, course_draw, course_table, 0 };
 	const struct view_table *t = &p->d->table[REPORT_COURSE];
 	size_t worst = report_worst_layer(&p->d->layers);
 	double lo = INFINITY, hi = -INFINITY;
@@ -212,18 +215,18 @@ void report_course(struct report_page *p)
 			n++;
 		}
 	if (n < 3) {
-		buf_str(p->b, "<p>The run is too short to show a course: fewer than three windows of time have "
-			"20 picks per expert.</p>\n");
+		buf_str(p->b, "<p>The run is too short to show a course: fewer than three windows of time "
+			"have 20 picks per expert.</p>\n");
 		return;
 	}
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
-	buf_printf(&finding, "Over the run the busiest expert of layer %u took between %s and %s its fair "
-		"share", layer, report_num(REPORT_TIMES, lo).s, report_num(REPORT_TIMES, hi).s);
-	buf_printf(&caption, "<span class=\"key main\"></span> layer %u, the most uneven of the whole run. "
-		"<span class=\"key pale\"></span> every other layer. %u windows of %s each; a window is less "
-		"even than the whole, because it has fewer tokens and often one domain. Windows with fewer "
-		"than 20 picks per expert are left out.", layer, n,
+	buf_printf(&finding, "Over the run the busiest expert of layer %u took between %s and %s its "
+		"fair share", layer, report_num(REPORT_TIMES, lo).s, report_num(REPORT_TIMES, hi).s);
+	buf_printf(&caption, "<span class=\"key main\"></span> layer %u, the most uneven of the whole "
+		"run. <span class=\"key pale\"></span> every other layer. %u windows of %s each; a window "
+		"is less even than the whole, because it has fewer tokens and often one domain. Windows "
+		"with fewer than 20 picks per expert are left out.", layer, n,
 		report_num(REPORT_DURATION, report_at(t, 0, "seconds")).s);
 	report_figure(p, &f, &finding, &caption);
 	buf_free(&finding);

@@ -1,6 +1,6 @@
 /*
- * markdown.c - the page as Markdown (CommonMark with tables). It is made from the HTML page, which is
- * ours to the last tag, so that both say the same and a section is written once.
+ * markdown.c - the page as Markdown (CommonMark with tables). It is made from the HTML page, which
+ * is ours to the last tag, so that both say the same and a section is written once.
  *
  * Left out: pictures (with --keep, links to the kept ones), colour keys, links to data, contents.
  * Texts of a database are decoded from HTML and escaped again for Markdown, so that a name cannot
@@ -16,12 +16,14 @@
 #include "base/text.h"
 #include "reports/report.h"
 
-enum does { INLINE, BLOCK, HEAD1, HEAD2, HEAD3, HEAD4, STRONG, EM, CODE, PRE, ITEM, TERM, BREAK, TABLE, ROW,
+enum does { INLINE, BLOCK, HEAD1, HEAD2, HEAD3, HEAD4, STRONG, EM, CODE, PRE, ITEM, TERM, BREAK,
+TABLE, ROW,
 	CELL, SKIP, PICTURE, LINK };
 
 /* Elements that the page uses; an unknown one counts as INLINE. */
 static const struct { const char *name; enum does does; } elements[] = {
-	{ "h1", HEAD1 }, { "h2", HEAD2 }, { "h3", HEAD3 }, { "h4", HEAD4 }, { "b", STRONG }, { "i", EM }, { "code", CODE },
+	{ "h1", HEAD1 }, { "h2", HEAD2 }, { "h3", HEAD3 }, { "h4", HEAD4 }, { "b", STRONG },
+	{ "i", EM }, { "code", CODE },
 	{ "pre", PRE }, { "li", ITEM }, { "dt", TERM }, { "br", BREAK }, { "table", TABLE },
 	{ "tr", ROW }, { "td", CELL }, { "th", CELL }, { "style", SKIP }, { "nav", SKIP },
 	{ "summary", SKIP }, { "svg", PICTURE }, { "p", BLOCK }, { "div", BLOCK }, { "dd", BLOCK },
@@ -106,7 +108,8 @@ static size_t character(const char *s, char out[5])
 	return 1;
 }
 
-/* GitHub's Markdown makes links of bare addresses: is c, before `rest`, what one would be known by? */
+/* GitHub's Markdown makes links of bare addresses: is c, before `rest`,
+ * what one would be known by? */
 static int begins_address(const struct md *m, char c, const char *rest)
 {
 	size_t n = m->out->len;
@@ -130,8 +133,8 @@ static void put_text(struct md *m)
 			buf_str(m->out, c[0] == '<' ? "&lt;" : "&amp;");
 			continue;
 		}
-		if (strchr("\\`*_[]>|#~!", c[0]) || begins_address(m, c[0], m->p) || (line_empty(m) && strchr("-+=:0123456789", c[0])
-		    && !m->in_row && c[0] < '0'))
+		if (strchr("\\`*_[]>|#~!", c[0]) || begins_address(m, c[0], m->p) ||
+		    (line_empty(m) && strchr("-+=:0123456789", c[0]) && !m->in_row && c[0] < '0'))
 			buf_char(m->out, '\\');
 		else if (line_empty(m) && !m->in_row && c[0] >= '0' && c[0] <= '9') {
 			size_t n = strspn(m->p, "0123456789"); /* "1. " or "1) " would begin a list */

@@ -40,13 +40,14 @@ static const struct { const char *key, *word, *text; } definitions[] = {
 		"documents at random: what the strongest of E experts reaches by chance. A claim is "
 		"proven only where the low end of its interval is above the 95th percentile of this." },
 	{ "noise", "Noise between two runs", "The shift of the load that is left after documents were "
-		"swapped between the two runs at random, or dealt to them anew where they do not have the same "
-		"ones: its 95th percentile. p is the share of these shuffles that shift at least as far." },
-	{ "halves", "Noise by halves", "Every figure is computed again on every second sequence of each run, "
-		"and on the others (random groups; Wolter, Introduction to Variance Estimation). The squared "
-		"differences of the halves, a quarter of each, estimate the variance of a change, pooled over "
-		"the rows of its table; a change beyond Student's 97.5 % quantile of it is more than noise. "
-		"By chance one row in twenty is." },
+		"swapped between the two runs at random, or dealt to them anew where they do not have the "
+		"same ones: its 95th percentile. p is the share of these shuffles that shift at least as "
+		"far." },
+	{ "halves", "Noise by halves", "Every figure is computed again on every second sequence of "
+		"each run, and on the others (random groups; Wolter, Introduction to Variance Estimation). "
+		"The squared differences of the halves, a quarter of each, estimate the variance of a "
+		"change, pooled over the rows of its table; a change beyond Student's 97.5 % quantile of "
+		"it is more than noise. By chance one row in twenty is." },
 	{ "control", "Shared tokens", "Is it the domain or only its words? Of the domain's tokens, "
 		"only those whose ids other domains have too: the load of the expert on them here, and "
 		"what it would be if they went where the same ids go in the other domains. Equal: the "

@@ -1,6 +1,6 @@
 /*
- * paths.c - how decisions hang together: with the token before, within a token, with the next layer,
- * with the token's id; and how close they are.
+ * paths.c - how decisions hang together: with the token before, within a token, with the next
+ * layer, with the token's id; and how close they are.
  */
 #include <math.h>
 #include <string.h>
@@ -16,8 +16,8 @@ static double layer_x(const struct report_data *d, const struct view_table *t, s
 	return NAN;
 }
 
-static void by_layer(struct report_lines *x, const struct report_data *d, const struct view_table *t,
-	const char *key, double scale)
+static void by_layer(struct report_lines *x, const struct report_data *d,
+	const struct view_table *t, const char *key, double scale)
 {
 	for (size_t r = 0; r < t->n_row; r++)
 		report_point(x, layer_x(d, t, r), scale * report_at(t, r, key));
@@ -43,7 +43,8 @@ static size_t most(const struct view_table *t, const char *key, const char *less
 static void locality_draw(const struct report_data *d, size_t arg, int narrow,
 	struct report_plot *plot)
 {
-	static const struct report_axes axes = { "layer", "of neighbouring tokens, %", NULL, 1, 1, 0, 0 };
+	static const struct report_axes axes = { "layer", "of neighbouring tokens, %",
+		NULL, 1, 1, 0, 0 };
 	const struct view_table *t = &d->table[REPORT_LOCALITY];
 	struct report_lines x;
 
@@ -70,8 +71,8 @@ static void locality_table(struct report_page *p, size_t arg)
 
 void report_locality(struct report_page *p)
 {
-	static const struct report_figure f = { "locality", "Lines: how often neighbouring tokens choose "
-		"the same experts at each layer, with the values of even routing", REPORT_PLOT_LINES,
+	static const struct report_figure f = { "locality", "Lines: how often neighbouring tokens "
+		"choose the same experts at each layer, with the values of even routing", REPORT_PLOT_LINES,
 		locality_draw, locality_table, 0 };
 	const struct view_table *t = &p->d->table[REPORT_LOCALITY];
 	size_t at = most(t, "overlap", "overlap_uniform");
@@ -83,12 +84,13 @@ void report_locality(struct report_page *p)
 	}
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
-	buf_printf(&finding, "Neighbouring tokens share %s of their experts at layer %.0f; even routing "
-		"would give %s", report_num(REPORT_PERCENT, report_at(t, at, "overlap")).s,
-		report_at(t, at, "layer"), report_num(REPORT_PERCENT, report_at(t, at, "overlap_uniform")).s);
-	buf_printf(&caption, "Consecutive tokens of one sequence: the same first choice, and the share of "
-		"the k choices in common. An expert that is always busy raises both without any memory of "
-		"the token before. n = %s pairs of tokens at each layer.",
+	buf_printf(&finding, "Neighbouring tokens share %s of their experts at layer %.0f; even "
+		"routing would give %s", report_num(REPORT_PERCENT, report_at(t, at, "overlap")).s,
+		report_at(t, at, "layer"), report_num(REPORT_PERCENT,
+		report_at(t, at, "overlap_uniform")).s);
+	buf_printf(&caption, "Consecutive tokens of one sequence: the same first choice, and the share "
+		"of the k choices in common. An expert that is always busy raises both without any memory "
+		"of the token before. n = %s pairs of tokens at each layer.",
 		report_num(REPORT_COUNT, report_at(t, at, "pairs")).s);
 	report_figure(p, &f, &finding, &caption);
 	buf_free(&finding);
@@ -109,9 +111,9 @@ void report_coactivation(struct report_page *p)
 				"their own loads give.</p>\n");
 		return;
 	}
-	buf_str(p->b, "<p>The pairs of each layer that stand out most: picked together more often than the "
-		"second expert's own load would give. P(j|i): of the tokens that pick i, the share that also "
-		"pick j; over all pairs of the selected set, not only neighbouring ranks.");
+	buf_str(p->b, "<p>The pairs of each layer that stand out most: picked together more often than "
+		"the second expert's own load would give. P(j|i): of the tokens that pick i, the share "
+		"that also pick j; over all pairs of the selected set, not only neighbouring ranks.");
 	report_sampled(p->b, p->d);
 	buf_str(p->b, "</p>\n");
 	buf_printf(p->b, "<details%s><summary>The pairs</summary>\n", t->n_row > 20 ? "" : " open");
@@ -122,7 +124,8 @@ void report_coactivation(struct report_page *p)
 
 /* ---- from layer to layer ---- */
 
-static void cross_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void cross_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
 	static const struct report_axes axes = { "layer", "MI with the next layer, bits", NULL, 1, 0.01,
 		0, 0 };
@@ -148,9 +151,9 @@ static void cross_table(struct report_page *p, size_t arg)
 
 void report_cross(struct report_page *p)
 {
-	static const struct report_figure f = { "cross", "Lines: mutual information between the choices "
-		"of a layer and of the next, with what independent choices would show", REPORT_PLOT_LINES,
-		cross_draw, cross_table, 0 };
+	static const struct report_figure f = { "cross", "Lines: mutual information between the "
+		"choices of a layer and of the next, with what independent choices would show",
+		REPORT_PLOT_LINES, cross_draw, cross_table, 0 };
 	const struct view_table *t = &p->d->table[REPORT_CROSS];
 	size_t at = most(t, "mi", "mi_bias"), pair = t->n_row;
 	struct buf finding, caption;
@@ -168,13 +171,14 @@ void report_cross(struct report_page *p)
 	buf_printf(&finding, "The choice at layer %.0f tells most about that of the next: %s bits",
 		report_at(t, at, "layer"), report_num(REPORT_BITS, report_at(t, at, "mi")).s);
 	if (pair < t->n_row)
-		buf_printf(&caption, "The route that stands out most: of the tokens of expert %.0f at layer "
-			"%.0f, %s go on to expert %.0f at layer %.0f, which takes %s of all tokens. ",
+		buf_printf(&caption, "The route that stands out most: of the tokens of expert %.0f at "
+			"layer %.0f, %s go on to expert %.0f at layer %.0f, which takes %s of all tokens. ",
 			report_at(t, pair, "i"), report_at(t, pair, "layer"),
-			report_num(REPORT_PERCENT, report_at(t, pair, "p_j_given_i")).s, report_at(t, pair, "j"),
-			report_at(t, pair, "next_layer"), report_num(REPORT_PERCENT, report_at(t, pair, "p_j")).s);
-	buf_printf(&caption, "<a class=\"term\" href=\"#def-mi\">Mutual information</a> over all pairs of "
-		"picks of a token at one layer and the next. The dashed line is the bias of independent "
+			report_num(REPORT_PERCENT, report_at(t, pair, "p_j_given_i")).s,
+			report_at(t, pair, "j"), report_at(t, pair, "next_layer"),
+			report_num(REPORT_PERCENT, report_at(t, pair, "p_j")).s);
+	buf_printf(&caption, "<a class=\"term\" href=\"#def-mi\">Mutual information</a> over all pairs "
+		"of picks of a token at one layer and the next. The dashed line is the bias of independent "
 		"choices. n = %s tokens.", report_num(REPORT_COUNT, report_at(t, at, "tokens")).s);
 	report_sampled(&caption, p->d);
 	report_figure(p, &f, &finding, &caption);
@@ -191,7 +195,8 @@ static size_t put_words(struct report_page *p, const struct view_table *t, size_
 	int first = 1;
 
 	buf_str(p->b, "<td class=\"l wrap\">");
-	for (; r < t->n_row && report_at(t, r, "layer") == layer && report_at(t, r, "expert") == expert; r++) {
+	for (; r < t->n_row && report_at(t, r, "layer") == layer && report_at(t, r, "expert") == expert;
+	    r++) {
 		const char *text = report_at_text(t, r, "text");
 
 		buf_str(p->b, first ? "<code>" : ", <code>");
@@ -252,8 +257,8 @@ void report_words(struct report_page *p)
 	}
 	if (at < v->n_row) {
 		buf_printf(p->b, "<p>Routing follows the token most at layer %.0f: a token id goes to its "
-			"favourite expert %s of the time, where one expert for all ids would get %s. n = %s ids "
-			"that occur at least 8 times.", report_at(v, at, "layer"),
+			"favourite expert %s of the time, where one expert for all ids would get %s. n = %s "
+			"ids that occur at least 8 times.", report_at(v, at, "layer"),
 			report_num(REPORT_PERCENT, report_at(v, at, "first")).s,
 			report_num(REPORT_PERCENT, report_at(v, at, "first_all")).s,
 			report_num(REPORT_COUNT, report_at(v, at, "ids")).s);
@@ -266,25 +271,27 @@ void report_words(struct report_page *p)
 	buf_str(p->b, "</details>\n");
 	if (!t->n_row)
 		return;
-	buf_str(p->b, "<h3>The tokens of each expert</h3>\n<p>Ids that raise an expert's share most: picks "
-		"times the logarithm of P(expert | token) over P(expert).");
+	buf_str(p->b, "<h3>The tokens of each expert</h3>\n<p>Ids that raise an expert's share most: "
+		"picks times the logarithm of P(expert | token) over P(expert).");
 	if (!*report_at_text(t, 0, "text"))
 		buf_str(p->b, " Shown by id: the run kept no text of its vocabulary.");
 	buf_str(p->b, "</p>\n");
 	report_csv_link(p, "words.csv", t);
 	buf_printf(p->b, "<details%s><summary>The experts of one layer</summary>\n",
 		report_max_experts(&p->d->layers) > 16 ? "" : " open");
-	put_experts(p, t, at < v->n_row && report_at(v, at, "layer") <= report_at(t, t->n_row - 1, "layer") ?
-		report_at(v, at, "layer") : report_at(t, 0, "layer"));
+	put_experts(p, t, at < v->n_row &&
+		report_at(v, at, "layer") <= report_at(t, t->n_row - 1, "layer") ? report_at(v, at,
+		"layer") : report_at(t, 0, "layer"));
 	buf_str(p->b, "</details>\n");
 }
 
 /* ---- margins and entropies ---- */
 
-static void spread_lines(const struct report_data *d, struct report_plot *plot, const char *const *key,
-	int narrow, const struct report_axes *axes)
+static void spread_lines(const struct report_data *d, struct report_plot *plot,
+	const char *const *key, int narrow, const struct report_axes *axes)
 {
-	static const struct { const char *name, *colour; double width; enum report_dash dash; } line[] = {
+	static const struct { const char *name, *colour; double width; enum report_dash dash;
+		} line[] = {
 		{ "5 %", "PALE", 1.5, REPORT_SOLID }, { "25 %", "AXIS", 1.5, REPORT_DASHED },
 		{ "median", "MAIN", 2.5, REPORT_SOLID }, { "75 %", "AXIS", 1.5, REPORT_DASHED },
 		{ "95 %", "PALE", 1.5, REPORT_SOLID },
@@ -300,11 +307,13 @@ static void spread_lines(const struct report_data *d, struct report_plot *plot, 
 	report_lines_close(&x, axes);
 }
 
-static void margins_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void margins_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
 	static const char *const key[] = { "margin_p5", "margin_p25", "margin_p50", "margin_p75",
 		"margin_p95" };
-	static const struct report_axes axes = { "layer", "margin, units of the score", NULL, 0, 0, 0, 1 };
+	static const struct report_axes axes = { "layer", "margin, units of the score",
+		NULL, 0, 0, 0, 1 };
 
 	(void)arg;
 	spread_lines(d, plot, key, narrow, &axes);
@@ -330,10 +339,11 @@ static void spread_table(struct report_page *p, size_t arg)
 
 void report_margins(struct report_page *p)
 {
-	static const struct report_figure m = { "margins", "Lines: quantiles of the margin over tokens at "
-		"each layer", REPORT_PLOT_LINES, margins_draw, spread_table, 0 };
-	static const struct report_figure h = { "entropies", "Lines: quantiles of the entropy of a token's "
-		"router probabilities at each layer", REPORT_PLOT_LINES, entropies_draw, spread_table, 0 };
+	static const struct report_figure m = { "margins", "Lines: quantiles of the margin over tokens "
+		"at each layer", REPORT_PLOT_LINES, margins_draw, spread_table, 0 };
+	static const struct report_figure h = { "entropies", "Lines: quantiles of the entropy of a "
+		"token's router probabilities at each layer", REPORT_PLOT_LINES, entropies_draw,
+		spread_table, 0 };
 	const struct view_table *t = &p->d->table[REPORT_SPREAD];
 	size_t close = most(t, "margin_below_001", NULL), sure = t->n_row;
 	struct buf finding, caption;
@@ -352,8 +362,8 @@ void report_margins(struct report_page *p)
 		else
 			buf_str(&finding, "No choice of any layer has a margin below 0.01");
 		buf_printf(&caption, "<a class=\"term\" href=\"#def-margin\">Margin</a> between the last "
-			"selected and the first rejected expert: 5, 25, 50, 75 and 95 %% of the tokens lie at or "
-			"below the lines (to within 1 %%). n = %s tokens.",
+			"selected and the first rejected expert: 5, 25, 50, 75 and 95 %% of the tokens lie at "
+			"or below the lines (to within 1 %%). n = %s tokens.",
 			report_num(REPORT_COUNT, report_at(t, close, "tokens")).s);
 		report_sampled(&caption, p->d);
 		report_figure(p, &m, &finding, &caption);
@@ -365,8 +375,8 @@ void report_margins(struct report_page *p)
 	buf_clear(&finding);
 	buf_clear(&caption);
 	if (sure < t->n_row) {
-		buf_printf(&finding, "The router is surest at layer %.0f: a median token has %s of the entropy "
-			"of even scores", report_at(t, sure, "layer"),
+		buf_printf(&finding, "The router is surest at layer %.0f: a median token has %s of the "
+			"entropy of even scores", report_at(t, sure, "layer"),
 			report_num(REPORT_PERCENT, report_at(t, sure, "entropy_p50")).s);
 		buf_str(&caption, "<a class=\"term\" href=\"#def-entropy\">Normalised entropy</a> of the "
 			"router's probabilities of one token: 1 is undecided, 0 is one expert.");

@@ -81,8 +81,8 @@ int report_pdf(const struct buf *page, const volatile sig_atomic_t *stop, struct
 	if (rc < 0)
 		goto out;
 	if (rc == 127) {
-		err_set(e, MOE_ERR_SYS, "a PDF is printed by Chromium, which is not installed (looked for %s, "
-			"%s, %s ...); --format html gives a page that any browser prints", browsers[0],
+		err_set(e, MOE_ERR_SYS, "a PDF is printed by Chromium, which is not installed (looked for "
+			"%s, %s, %s ...); --format html gives a page that any browser prints", browsers[0],
 			browsers[1], browsers[2]);
 		goto out;
 	}

@@ -48,14 +48,16 @@ static const char level_gp[] =
 static const char text_gp[] =
 #include "text_gp.h"
 	;
-
 static const char lines_gp[] =
 #include "lines_gp.h"
+	;
+static const char spans_gp[] =
+#include "spans_gp.h"
 	;
 
 static const char *const scripts[] = { /* by enum report_script */
 	heat_gp, jsd_gp, bars_gp, sorted_gp, range_gp, dots_gp, level_gp, text_gp,
-	lines_gp,
+	lines_gp, spans_gp,
 };
 
 /* The files of a picture; all of them go when the directory is a private one. */
@@ -152,7 +154,8 @@ static int write_file(struct report_plotter *p, const char *name, const char *en
 }
 
 /* Variables, then the fixed text. A number that is not finite becomes gnuplot's NaN. */
-/* A text for single quotes, in which gnuplot substitutes nothing; a tic's label is a format, too. */
+/* A text for single quotes, in which gnuplot substitutes nothing; a tic's label is a format,
+ * too. */
 static void quoted(struct buf *b, const char *untrusted, size_t columns)
 {
 	struct buf safe;

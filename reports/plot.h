@@ -6,8 +6,8 @@
  * put in afterwards, by svg.c, where the script wrote LABEL000, LABEL001 and so on.
  *
  * Everything happens in one private directory, removed at the end, or in the one that --keep
- * names: NAME.gp (complete, run it with gnuplot), NAME.dat, NAME.svg as gnuplot drew it. What is kept
- * has the real names in it, escaped and in single quotes, where gnuplot substitutes nothing.
+ * names: NAME.gp (complete, run it with gnuplot), NAME.dat, NAME.svg as gnuplot drew it. What is
+ * kept has the real names in it, escaped and in single quotes, where gnuplot substitutes nothing.
  * gnuplot reads no start-up file, has no input, and is killed when it takes too long. After the
  * first failure no further picture is tried: the page says why once and shows its tables.
  */
@@ -32,7 +32,8 @@ enum report_script {
 	REPORT_PLOT_DOTS,   /* value with interval per domain, against a null */
 	REPORT_PLOT_LEVEL,  /* value per layer and its reference */
 	REPORT_PLOT_TEXT,   /* one bar per domain and the overall figure */
-	REPORT_PLOT_LINES   /* lines over a common axis: reports/show.h */
+	REPORT_PLOT_LINES,  /* lines over a common axis: reports/show.h */
+	REPORT_PLOT_SPANS   /* a span with its middle and its end per domain */
 };
 
 #define REPORT_MAX_VAR 24
@@ -72,8 +73,9 @@ struct report_plotter {
 int report_plotter_open(struct report_plotter *p, const char *keep, struct moe_err *e);
 void report_plotter_close(struct report_plotter *p);
 
-/* Run a program in dir, its output to the file log there: no input, no open file of ours, a limit of
- * time and of `most` bytes per file. Its exit status (127: there is no such program), or -1 and why. */
+/* Run a program in dir, its output to the file log there: no input, no open file of ours, a limit
+ * of time and of `most` bytes per file. Its exit status (127: there is no such program), or -1 and
+ * why. */
 int report_child(const char *dir, const char *const *argv, const char *log, unsigned limit_ms,
 	size_t most, const volatile sig_atomic_t *stop, struct moe_err *why);
 

@@ -37,12 +37,12 @@ struct report_opt {
 	void *ctx;
 };
 
-/* Tables that the page draws and JSON prints. To add one: a name here, a row in collect.c, a section
- * that shows it. */
+/* Tables that the page draws and JSON prints. To add one: a name here, a row in collect.c, a
+ * section that shows it. */
 enum report_table {
 	REPORT_COURSE, REPORT_CAPACITY, REPORT_LOCALITY, REPORT_COACTIVATION, REPORT_CROSS,
-	REPORT_VOCABULARY, REPORT_WORDS, REPORT_SPREAD, REPORT_PRUNE, REPORT_CACHES, REPORT_AWARE, REPORT_PLACES,
-	REPORT_PACE, REPORT_ENERGY, REPORT_SETTINGS, REPORT_CACHE_USE, REPORT_N_TABLE
+	REPORT_VOCABULARY, REPORT_WORDS, REPORT_SPREAD, REPORT_PRUNE, REPORT_CACHES, REPORT_AWARE,
+	REPORT_PLACES, REPORT_PACE, REPORT_ENERGY, REPORT_SETTINGS, REPORT_CACHE_USE, REPORT_N_TABLE
 };
 const char *report_table_key(enum report_table t); /* its key in JSON */
 

@@ -317,7 +317,8 @@ void report_speed(struct report_page *p)
 {
 	static const struct report_col cols[] = {
 		{ "Phase", "phase", 0 }, { "Tokens", NULL, 1 }, { "Tokens per second", "speed", 1 },
-		{ "Worst max/mean", "maxmean", 1 }, { "at layer", NULL, 1 }, { "Expert cache, hits", NULL, 1 },
+		{ "Worst max/mean", "maxmean", 1 }, { "at layer", NULL, 1 },
+		{ "Expert cache, hits", NULL, 1 },
 		{ "J per token", NULL, 1 },
 	};
 	static const char *const name[] = { "prefill", "decode" };
@@ -335,8 +336,8 @@ void report_speed(struct report_page *p)
 			"(decode) at %s.</p>\n", report_num(REPORT_SPEED, tps[0]).s,
 			report_num(REPORT_SPEED, tps[1]).s);
 	if (d->sum.cache.hits + d->sum.cache.misses)
-		buf_printf(p->b, "<p>Experts stayed in the file: %s of those that a batch needed were in the "
-			"expert cache, %s were read, and the engine waited %s for them.</p>\n",
+		buf_printf(p->b, "<p>Experts stayed in the file: %s of those that a batch needed were in "
+			"the expert cache, %s were read, and the engine waited %s for them.</p>\n",
 			report_num(REPORT_PERCENT, view_hit_rate(&d->sum.cache)).s,
 			report_num(REPORT_SIZE, (double)d->sum.cache.bytes).s,
 			report_num(REPORT_DURATION, (double)d->sum.cache.stall_ns * 1e-9).s);
@@ -356,7 +357,8 @@ void report_speed(struct report_page *p)
 		report_cell(p, REPORT_TIMES, any ? d->phase[i].layer[w].max_mean : NAN);
 		report_cell(p, REPORT_COUNT, any ? d->phase[i].layer[w].layer : NAN);
 		report_cell(p, REPORT_PERCENT, of_phase(&d->table[REPORT_CACHE_USE], name[i], "hit_rate"));
-		report_cell(p, REPORT_SHARE, of_phase(&d->table[REPORT_ENERGY], name[i], "joule_per_token"));
+		report_cell(p, REPORT_SHARE,
+			of_phase(&d->table[REPORT_ENERGY], name[i], "joule_per_token"));
 		report_row_close(p);
 	}
 	report_table_close(p);

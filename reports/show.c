@@ -99,7 +99,8 @@ void report_view_table(struct report_page *p, const struct view_table *t, report
 	}
 	report_table_close(p);
 	if (shown < all)
-		buf_printf(p->b, "<p class=\"small\">%zu of %zu rows; the file has them all.</p>\n", shown, all);
+		buf_printf(p->b, "<p class=\"small\">%zu of %zu rows; the file has them all.</p>\n", shown,
+			all);
 }
 
 void report_why(struct report_page *p, const struct view_table *t)
@@ -167,9 +168,10 @@ void report_line(struct report_lines *l, const char *name, const char *colour, d
 
 	if (l->n)
 		buf_str(&l->plot->data, "\n\n");
-	buf_printf(&l->plots, "%sDATA index %u using 1:2 with %s linecolor rgb %s linewidth %g dashtype %s%s",
-		l->n ? ", " : "", l->n, points ? "linespoints pointtype 7 pointsize 0.4" : "lines", colour,
-		width, dashes[dash], name ? " title ''" : " notitle");
+	buf_printf(&l->plots, "%sDATA index %u using 1:2 with %s linecolor rgb %s linewidth %g "
+		"dashtype %s%s", l->n ? ", " : "", l->n,
+		points ? "linespoints pointtype 7 pointsize 0.4" : "lines", colour, width, dashes[dash],
+		name ? " title ''" : " notitle");
 	if (name)
 		buf_printf(&l->plots, "%s''", name);
 	l->n_name += name != NULL;
@@ -189,18 +191,21 @@ void report_point(struct report_lines *l, double x, double y)
 	l->y0 = fmin(l->y0, y), l->y1 = fmax(l->y1, y);
 }
 
-/* A logarithmic axis of little more than a decade has too few names of its own: 1, 2 and 5 of each. */
+/* A logarithmic axis of little more than a decade has too few names of its own: 1,
+ * 2 and 5 of each. */
 static void log_tics(struct report_lines *l)
 {
 	buf_str(&l->plot->tics, "set ytics (");
 	for (int i = -7, n = 0; i <= 4; i++)
 		for (int k = 1; k <= 5; k += k == 1 ? 1 : 3)
 			if (k * pow(10, i) >= l->y0 / 1.3 && k * pow(10, i) <= l->y1 * 1.3)
-				buf_printf(&l->plot->tics, "%s'%g' %g", n++ ? ", " : "", k * pow(10, i), k * pow(10, i));
+				buf_printf(&l->plot->tics, "%s'%g' %g", n++ ? ", " : "", k * pow(10, i),
+					k * pow(10, i));
 	buf_str(&l->plot->tics, ")\n");
 }
 
-/* All points have one x (a single layer): each becomes a short level line, in which colour and dashes show. */
+/* All points have one x (a single layer): each becomes a short level line,
+ * in which colour and dashes show. */
 static void widen(struct report_lines *l)
 {
 	struct buf *d = &l->plot->data, wide;
@@ -220,10 +225,12 @@ static void widen(struct report_lines *l)
 	*d = wide;
 }
 
-/* Rows of names above the picture: as many side by side as fit (8 px a character, 50 px of line). */
+/* Rows of names above the picture: as many side by side as fit (8 px a character,
+ * 50 px of line). */
 static unsigned key_rows(const struct report_lines *l)
 {
-	unsigned most = l->plot->width < 500 ? 2 : 3, fit = (l->plot->width - 40) / (unsigned)(8 * l->longest + 50);
+	unsigned most = l->plot->width < 500 ? 2 : 3,
+		fit = (l->plot->width - 40) / (unsigned)(8 * l->longest + 50);
 	unsigned columns = fit < 1 ? 1 : fit < most ? fit : most;
 
 	return (l->n_name + columns - 1) / columns;

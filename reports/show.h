@@ -13,8 +13,8 @@
 double report_at(const struct view_table *t, size_t row, const char *key);
 const char *report_at_text(const struct view_table *t, size_t row, const char *key);
 
-/* Rows that `want` (NULL = all) chooses, at most `most`; what is left out is said. Columns without a
- * title do not appear. Without rows: why. */
+/* Rows that `want` (NULL = all) chooses, at most `most`; what is left out is said. Columns without
+ * a title do not appear. Without rows: why. */
 typedef int report_want(const struct view_table *t, size_t row);
 void report_view_table(struct report_page *p, const struct view_table *t, report_want *want,
 	size_t most);
@@ -23,8 +23,8 @@ int report_want_layer(const struct view_table *t, size_t row);  /* rows of one l
 
 /* What a table cannot say, as a paragraph; nothing if it says all. */
 void report_why(struct report_page *p, const struct view_table *t);
-/* A remark of a view, begun with a capital, ended with a full stop, `this` as code. Untrusted text in it
- * stays text. */
+/* A remark of a view, begun with a capital, ended with a full stop, `this` as code. Untrusted text
+ * in it stays text. */
 void report_remark(struct buf *b, const char *why);
 /* "a sample: ..." where the single decisions were sampled, else nothing. */
 void report_sampled(struct buf *b, const struct report_data *d);
@@ -32,7 +32,8 @@ void report_sampled(struct buf *b, const struct report_data *d);
 /* Joules per token of the energy table's rows together, NAN without rows (run.c). */
 double report_joule_per_token(const struct view_table *t);
 
-/* Is the load of a layer further from the baseline's than shuffled documents explain? -1: not tested. */
+/* Is the load of a layer further from the baseline's than shuffled documents explain? -1:
+ * not tested. */
 int report_moved(const struct report_data *d, unsigned layer);
 void report_put_moved(struct report_page *p, int moved); /* a cell that says so */
 /* Is a table's noise estimated from half samples? (beside.c) */

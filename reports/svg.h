@@ -25,7 +25,8 @@ struct report_labels {
 int report_svg_clean(const char *svg, size_t n, const struct report_labels *labels, const char *alt,
 	struct buf *out, struct moe_err *e);
 
-/* Append s, untrusted, as HTML text of at most `columns` columns, wide letters counting 1.3; "…" stands for what is cut. */
+/* Append s, untrusted, as HTML text of at most `columns` columns, wide letters counting 1.3; "…"
+ * stands for what is cut. */
 void report_text_cut(struct buf *out, const char *s, size_t columns);
 
 #endif

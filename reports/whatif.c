@@ -1,4 +1,5 @@
-/* whatif.c - the same tokens under a capacity, without some experts, with a cache, on more ranks. */
+/* whatif.c - the same tokens under a capacity, without some experts, with a cache,
+ * on more ranks. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,8 @@ static size_t drop_at(const struct view_table *t, double factor)
 static void capacity_draw(const struct report_data *d, size_t arg, int narrow,
 	struct report_plot *plot)
 {
-	static const struct report_axes axes = { "capacity factor", "picks dropped, %", NULL, 1, 1, 0, 0 };
+	static const struct report_axes axes = { "capacity factor", "picks dropped, %",
+		NULL, 1, 1, 0, 0 };
 	const struct view_table *t = &d->table[REPORT_CAPACITY];
 	struct report_lines x;
 
@@ -62,8 +64,8 @@ static void capacity_table(struct report_page *p, size_t arg)
 
 void report_capacity(struct report_page *p)
 {
-	static const struct report_figure f = { "capacity", "Lines: share of the picks that are dropped "
-		"as the capacity factor grows, a line per layer and one for all", REPORT_PLOT_LINES,
+	static const struct report_figure f = { "capacity", "Lines: share of the picks that are "
+		"dropped as the capacity factor grows, a line per layer and one for all", REPORT_PLOT_LINES,
 		capacity_draw, capacity_table, 0 };
 	const struct view_table *t = &p->d->table[REPORT_CAPACITY];
 	struct buf finding, caption;
@@ -82,10 +84,10 @@ void report_capacity(struct report_page *p)
 		buf_printf(&finding, "; in layer %.0f, the worst, %s", report_at(t, at, "worst_layer"),
 			report_num(REPORT_PERCENT, report_at(t, at, "worst_dropped")).s);
 	buf_printf(&caption, "What an engine that limits each expert to <a class=\"term\" "
-		"href=\"#def-capacity\">⌈T·k/E·CF⌉ picks of a batch</a> would drop, first come, first served. "
-		"<span class=\"key main\"></span> all layers together. <span class=\"key pale\"></span> each "
-		"layer. %s of the tokens would lose all their experts of a layer at 1.25. n = %s tokens.",
-		report_num(REPORT_PERCENT, report_at(t, at, "tokens_lost")).s,
+		"href=\"#def-capacity\">⌈T·k/E·CF⌉ picks of a batch</a> would drop, first come, first "
+		"served. <span class=\"key main\"></span> all layers together. <span class=\"key "
+		"pale\"></span> each layer. %s of the tokens would lose all their experts of a layer at "
+		"1.25. n = %s tokens.", report_num(REPORT_PERCENT, report_at(t, at, "tokens_lost")).s,
 		report_num(REPORT_COUNT, report_at(t, at, "tokens")).s);
 	report_sampled(&caption, p->d);
 	report_figure(p, &f, &finding, &caption);
@@ -95,7 +97,8 @@ void report_capacity(struct report_page *p)
 
 /* ---- prune or replicate ---- */
 
-static void prune_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void prune_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
 	static const struct report_axes axes = { "experts removed of each layer, coldest first, %",
 		"share, %", NULL, 1, 1, 0, 0 };
@@ -166,8 +169,8 @@ static void put_replicas(struct report_page *p)
 		buf_str(p->b, "<p><b>To replicate:</b> none. No expert takes more than twice its fair "
 			"share.</p>\n");
 	else {
-		buf_printf(p->b, "<p><b>To replicate:</b> %s expert%s take%s more than twice the fair share. "
-			"The busiest:</p>\n", report_num(REPORT_COUNT, (double)n).s, report_plural(n),
+		buf_printf(p->b, "<p><b>To replicate:</b> %s expert%s take%s more than twice the fair "
+			"share. The busiest:</p>\n", report_num(REPORT_COUNT, (double)n).s, report_plural(n),
 			n == 1 ? "s" : "");
 		report_table_open(p, cols, sizeof cols / sizeof *cols, NULL);
 		for (size_t i = 0; i < n && i < 12; i++) {
@@ -186,8 +189,8 @@ static void put_replicas(struct report_page *p)
 
 void report_prune(struct report_page *p)
 {
-	static const struct report_figure f = { "prune", "Lines: share of picks, gate weight and tokens "
-		"that are touched as the coldest experts are removed", REPORT_PLOT_LINES, prune_draw,
+	static const struct report_figure f = { "prune", "Lines: share of picks, gate weight and "
+		"tokens that are touched as the coldest experts are removed", REPORT_PLOT_LINES, prune_draw,
 		prune_table, 0 };
 	const struct view_table *t = &p->d->table[REPORT_PRUNE];
 	size_t mid = t->n_row;
@@ -195,7 +198,8 @@ void report_prune(struct report_page *p)
 
 	for (size_t r = 0; r < t->n_row; r++) /* the cut nearest to a quarter */
 		if (report_want_pooled(t, r) && (mid == t->n_row ||
-		    fabs(report_at(t, r, "memory_saved") - 0.25) < fabs(report_at(t, mid, "memory_saved") - 0.25)))
+		    fabs(report_at(t, r, "memory_saved") - 0.25) <
+		    fabs(report_at(t, mid, "memory_saved") - 0.25)))
 			mid = r;
 	if (mid < t->n_row) {
 		buf_init(&finding, 4096);
@@ -203,9 +207,9 @@ void report_prune(struct report_page *p)
 		buf_printf(&finding, "Without the coldest %s of the experts, %s of the picks would be lost",
 			report_num(REPORT_PERCENT, report_at(t, mid, "memory_saved")).s,
 			report_num(REPORT_PERCENT, report_at(t, mid, "lost_picks")).s);
-		buf_str(&caption, "Removing the least picked experts of every layer. Touched: tokens that lose "
-			"at least one pick in some layer. A seldom expert can still be needed by the text that "
-			"needs it: this counts picks, not quality.");
+		buf_str(&caption, "Removing the least picked experts of every layer. Touched: tokens that "
+			"lose at least one pick in some layer. A seldom expert can still be needed by the text "
+			"that needs it: this counts picks, not quality.");
 		report_sampled(&caption, p->d);
 		report_figure(p, &f, &finding, &caption);
 		buf_free(&finding);
@@ -218,14 +222,16 @@ void report_prune(struct report_page *p)
 /* ---- expert caches ---- */
 
 static const struct { const char *policy, *name, *colour; enum report_dash dash; } policies[] = {
-	{ "belady", "best possible (Belady)", "INK", REPORT_DASHED }, { "lru", "LRU", "MAIN", REPORT_SOLID },
+	{ "belady", "best possible (Belady)", "INK", REPORT_DASHED },
+	{ "lru", "LRU", "MAIN", REPORT_SOLID },
 	{ "lfu", "LFU", "LIMIT", REPORT_SOLID }, { "static", "fixed best", "AXIS", REPORT_SOLID },
 };
 
-static void caches_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void caches_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
-	static const struct report_axes axes = { "experts that the cache holds, %", "hit rate, %", NULL, 1,
-		100, 0, 0 };
+	static const struct report_axes axes = { "experts that the cache holds, %", "hit rate, %", NULL,
+		1, 100, 0, 0 };
 	const struct view_table *t = &d->table[REPORT_CACHES];
 	struct report_lines x;
 
@@ -235,7 +241,8 @@ static void caches_draw(const struct report_data *d, size_t arg, int narrow, str
 	for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
 		report_line(&x, policies[i].name, policies[i].colour, 2, policies[i].dash, 1);
 		for (size_t r = 0; r < t->n_row; r++)
-			if (report_want_pooled(t, r) && !strcmp(report_at_text(t, r, "policy"), policies[i].policy))
+			if (report_want_pooled(t, r) &&
+			    !strcmp(report_at_text(t, r, "policy"), policies[i].policy))
 				report_point(&x, 100 * report_at(t, r, "slots") / report_at(t, r, "experts"),
 					100 * report_at(t, r, "hit_rate"));
 	}
@@ -282,13 +289,14 @@ void report_caches(struct report_page *p)
 	}
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
-	buf_printf(&finding, "A cache with %s of the experts would hit %s of the time with LRU; no policy "
-		"can do better than %s", report_num(REPORT_PERCENT, report_at(t, lru, "slots") /
-		report_at(t, lru, "experts")).s, report_num(REPORT_PERCENT, report_at(t, lru, "hit_rate")).s,
+	buf_printf(&finding, "A cache with %s of the experts would hit %s of the time with LRU; no "
+		"policy can do better than %s", report_num(REPORT_PERCENT, report_at(t, lru, "slots") /
+		report_at(t, lru, "experts")).s,
+		report_num(REPORT_PERCENT, report_at(t, lru, "hit_rate")).s,
 		report_num(REPORT_PERCENT, report_at(t, best, "hit_rate")).s);
-	buf_printf(&caption, "Tokens one after another, a cache for each layer. Fixed best: the busiest "
-		"experts of the run, never exchanged. Even routing would hit with the share that is held. "
-		"n = %s accesses.", report_num(REPORT_COUNT, report_at(t, lru, "accesses")).s);
+	buf_printf(&caption, "Tokens one after another, a cache for each layer. Fixed best: the "
+		"busiest experts of the run, never exchanged. Even routing would hit with the share that "
+		"is held. n = %s accesses.", report_num(REPORT_COUNT, report_at(t, lru, "accesses")).s);
 	report_sampled(&caption, p->d);
 	report_figure(p, &f, &finding, &caption);
 	buf_free(&finding);
@@ -297,10 +305,11 @@ void report_caches(struct report_page *p)
 
 /* ---- cache-aware routing ---- */
 
-static void aware_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void aware_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
-	static const struct report_axes axes = { "recorded choices that are kept, %", "hit rate, %", NULL, 0,
-		0, 0, 0 };
+	static const struct report_axes axes = { "recorded choices that are kept, %", "hit rate, %",
+		NULL, 0, 0, 0, 0 };
 	const struct view_table *t = &d->table[REPORT_AWARE];
 	struct report_lines x;
 
@@ -323,14 +332,15 @@ static void aware_table(struct report_page *p, size_t arg)
 
 void report_aware(struct report_page *p)
 {
-	static const struct report_figure f = { "aware", "Line: hit rate of an expert cache against the share "
-		"of recorded choices that are kept, as the router may take more of its best experts",
-		REPORT_PLOT_LINES, aware_draw, aware_table, 0 };
+	static const struct report_figure f = { "aware", "Line: hit rate of an expert cache against "
+		"the share of recorded choices that are kept, as the router may take more of its best "
+		"experts", REPORT_PLOT_LINES, aware_draw, aware_table, 0 };
 	const struct view_table *t = &p->d->table[REPORT_AWARE];
 	size_t plain = t->n_row, best = t->n_row;
 	struct buf finding, caption;
 
-	for (size_t r = 0; r < t->n_row; r++) { /* as recorded; the most hits that leave nine in ten as they were */
+	/* as recorded; the most hits that leave nine in ten as they were */
+	for (size_t r = 0; r < t->n_row; r++) {
 		if (!report_want_pooled(t, r))
 			continue;
 		if (plain == t->n_row || report_at(t, r, "rank") < report_at(t, plain, "rank"))
@@ -346,18 +356,21 @@ void report_aware(struct report_page *p)
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
 	if (best < t->n_row && best != plain)
-		buf_printf(&finding, "Preferring experts that a cache holds raises its hits from %s to %s and keeps "
-			"%s of the choices", report_num(REPORT_PERCENT, report_at(t, plain, "hit_rate")).s,
+		buf_printf(&finding, "Preferring experts that a cache holds raises its hits from %s to %s "
+			"and keeps %s of the choices",
+			report_num(REPORT_PERCENT, report_at(t, plain, "hit_rate")).s,
 			report_num(REPORT_PERCENT, report_at(t, best, "hit_rate")).s,
 			report_num(REPORT_PERCENT, report_at(t, best, "agreement")).s);
 	else
-		buf_printf(&finding, "No preference for cached experts keeps nine in ten of the choices; without one "
-			"a cache hits %s of the time", report_num(REPORT_PERCENT, report_at(t, plain, "hit_rate")).s);
-	buf_printf(&caption, "Max-rank routing (arXiv 2412.00099): the best J = %s experts are always taken, "
-		"the others of the k from the M best, those in a cache of %s experts a layer first. Each dot is "
-		"one M; the first is the routing as recorded. KL, in the table: nats that the softmax over the "
-		"taken set is away from that over all experts, beside the recorded set's. What it does to the "
-		"text is not measured here. n = %s tokens.", report_num(REPORT_COUNT, report_at(t, plain, "keep")).s,
+		buf_printf(&finding, "No preference for cached experts keeps nine in ten of the choices; "
+			"without one a cache hits %s of the time",
+			report_num(REPORT_PERCENT, report_at(t, plain, "hit_rate")).s);
+	buf_printf(&caption, "Max-rank routing (arXiv 2412.00099): the best J = %s experts are always "
+		"taken, the others of the k from the M best, those in a cache of %s experts a layer first. "
+		"Each dot is one M; the first is the routing as recorded. KL, in the table: nats that the "
+		"softmax over the taken set is away from that over all experts, beside the recorded set's. "
+		"What it does to the text is not measured here. n = %s tokens.",
+		report_num(REPORT_COUNT, report_at(t, plain, "keep")).s,
 		report_num(REPORT_COUNT, report_at(t, plain, "slots")).s,
 		report_num(REPORT_COUNT, report_at(t, plain, "tokens")).s);
 	report_sampled(&caption, p->d);
@@ -386,7 +399,8 @@ static size_t nth_policy(const struct view_table *t, size_t nth)
 	return t->n_row;
 }
 
-static void places_draw(const struct report_data *d, size_t arg, int narrow, struct report_plot *plot)
+static void places_draw(const struct report_data *d, size_t arg, int narrow,
+	struct report_plot *plot)
 {
 	static const struct report_axes axes = { "ranks that share the experts",
 		"busiest rank / mean", "set xtics (2, 4, 8, 16, 32, 64)\n", 0, 1.2, 1, 0 };
@@ -418,7 +432,7 @@ static void places_table(struct report_page *p, size_t arg)
 	static const struct report_col cols[] = {
 		{ "Ranks", NULL, 1 }, { "Policy", NULL, 0 }, { "Busiest / mean", NULL, 1 },
 		{ "Balancedness, pooled", NULL, 1 }, { "worst layer", NULL, 1 },
-		{ "Ranks per token", NULL, 1 },
+		{ "Ranks per token and layer", NULL, 1 },
 	};
 	const struct view_table *t = &p->d->table[REPORT_PLACES];
 
@@ -432,7 +446,7 @@ static void places_table(struct report_page *p, size_t arg)
 		report_cell(p, REPORT_TIMES, report_at(t, r, "max_mean"));
 		report_cell(p, REPORT_SHARE, report_at(t, r, "balancedness_pooled"));
 		report_cell(p, REPORT_SHARE, report_at(t, r, "balancedness_min"));
-		report_cell(p, REPORT_TENTH, report_at(t, r, "ranks_per_token"));
+		report_cell(p, REPORT_SHARE, report_at(t, r, "ranks_per_token"));
 		report_row_close(p);
 	}
 	report_table_close(p);
@@ -453,7 +467,8 @@ void report_places(struct report_page *p)
 
 		for (size_t r = 0; r < t->n_row; r++)
 			if (report_at(t, r, "ranks") == ranks && isfinite(report_at(t, r, "max_mean")))
-				lo = fmin(lo, report_at(t, r, "max_mean")), hi = fmax(hi, report_at(t, r, "max_mean"));
+				lo = fmin(lo, report_at(t, r, "max_mean")),
+					hi = fmax(hi, report_at(t, r, "max_mean"));
 		if (hi - lo > gap)
 			gap = hi - lo, most = ranks;
 	}
@@ -471,13 +486,14 @@ void report_places(struct report_page *p)
 	}
 	buf_init(&finding, 4096);
 	buf_init(&caption, 4096);
-	buf_printf(&finding, "On %.0f ranks the busiest carries %s the mean with placement “%s”, %s with "
-		"“%s”", most, report_num(REPORT_TIMES, report_at(t, best, "max_mean")).s,
-		report_at_text(t, best, "policy"), report_num(REPORT_TIMES, report_at(t, worst, "max_mean")).s,
+	buf_printf(&finding, "On %.0f ranks the busiest carries %s the mean with placement “%s”, %s "
+		"with “%s”", most, report_num(REPORT_TIMES, report_at(t, best, "max_mean")).s,
+		report_at_text(t, best, "policy"),
+		report_num(REPORT_TIMES, report_at(t, worst, "max_mean")).s,
 		report_at_text(t, worst, "policy"));
 	buf_printf(&caption, "Experts of every layer spread over ranks (expert parallelism), without "
-		"replicas; 1 is perfect balance, and a layer waits for its busiest rank. The placements are "
-		"made from the same tokens that they are judged by. n = %s tokens.",
+		"replicas; 1 is perfect balance, and a layer waits for its busiest rank. The placements "
+		"are made from the same tokens that they are judged by. n = %s tokens.",
 		report_num(REPORT_COUNT, report_at(t, best, "tokens")).s);
 	report_sampled(&caption, p->d);
 	report_figure(p, &f, &finding, &caption);

@@ -28,7 +28,8 @@ static void draw_gone(struct tui_ctx *c, struct tui_rect r)
 		fresh += !holds(b, &c->alarms->alarm[i]);
 	for (size_t i = 0; i < b->n; i++)
 		gone += !holds(c->alarms, &b->alarm[i]);
-	x += tui_textf(c->g, x, r.y, r.w, TUI_STRONG, "against the baseline: %zu new, %zu gone", fresh, gone);
+	x += tui_textf(c->g, x, r.y, r.w, TUI_STRONG, "against the baseline: %zu new, %zu gone", fresh,
+		gone);
 	for (size_t i = 0, n = 0; i < b->n && x + 14 < r.x + r.w; i++)
 		if (!holds(c->alarms, &b->alarm[i]))
 			x += b->alarm[i].layer < 0 ? tui_textf(c->g, x, r.y, r.x + r.w - x, TUI_DIM, "%s%s",

@@ -320,7 +320,8 @@ int tui_run(const char *path, const struct tui_opt *opt, struct moe_err *e)
 	if (open_pipe(e) || (!opt->wait && probe(path, e)) || tui_draw_open(!opt->no_mouse, e))
 		goto out;
 	catch_signals();
-	a.feed = tui_feed_start(path, opt->base_path, opt->wait, opt->after, &opt->want, wake_pipe[1], e);
+	a.feed = tui_feed_start(path, opt->base_path, opt->wait, opt->after, &opt->want, wake_pipe[1],
+		e);
 	if (a.feed)
 		rc = loop(&a, e);
 	tui_draw_close();

@@ -101,7 +101,8 @@ struct reader *tui_source_base(struct tui_source *s, struct moe_err *e)
 	return s->base;
 }
 
-/* The selection that a wish comes to now; the domain, phase and time of it are never the request's. */
+/* The selection that a wish comes to now; the domain, phase and time of it are never the
+ * request's. */
 static int select_buckets(struct reader *r, const struct tui_want *want, const struct run_info *run,
 	struct load_filter *f, struct moe_err *e)
 {

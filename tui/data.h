@@ -19,10 +19,11 @@ struct tui_want {
 	int64_t window_ns; /* 0 = the whole run */
 	int phase;         /* 0 = both, 1 = prefill, 2 = decode: enum moe_phase + 1 */
 	int64_t until;     /* as it was at the end of this bucket - 1; 0 = now */
-	/* Only this request: sequence.id; 0 = all, TUI_NEWEST = the newest one, TUI_NUMBERED(n) = the one
-	 * that the engine gave the number n. */
+	/* Only this request: sequence.id; 0 = all, TUI_NEWEST = the newest one, TUI_NUMBERED(n) = the
+	 * one that the engine gave the number n. */
 	int64_t sequence;
-	int64_t base;      /* run to compare with; 0 = none, TUI_NEWEST = the newest of the other file */
+	int64_t base;      /* run to compare with; 0 = none, TUI_NEWEST = the newest of the other
+	                      file */
 };
 #define TUI_NEWEST INT64_C(-1)
 #define TUI_NUMBERED(n) (-2 - (n)) /* and back */
@@ -39,7 +40,8 @@ struct tui_data {
 	size_t n_runs;
 	int64_t window_ns;          /* time that the buckets in the filter cover; 0 = whole run */
 	struct view_request request; /* the one that all figures are of; id 0 = they are of all */
-	/* The whole baseline run, same domain (by name), phase and request (by number); n = 0: none, see */
+	/* The whole baseline run, same domain (by name), phase and request (by number); n = 0:
+	 * none, see */
 	struct view_layers base;
 	char base_why[160];         /* why it cannot be compared */
 	int64_t base_run;           /* its id */
@@ -82,7 +84,8 @@ void tui_source_free(struct tui_source *s);
 /* The reader for the baseline; NULL with the error. */
 struct reader *tui_source_base(struct tui_source *s, struct moe_err *e);
 
-/* The domain of run `run` in run `base_run` of the baseline's file, by name; TUI_NO_DOMAIN = it has none. */
+/* The domain of run `run` in run `base_run` of the baseline's file, by name;
+ * TUI_NO_DOMAIN = it has none. */
 int64_t tui_source_domain(struct tui_source *s, int64_t run, int64_t domain, int64_t base_run);
 
 /* Read all figures; on -1 nothing is left allocated. */

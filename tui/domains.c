@@ -19,8 +19,8 @@
 
 enum { FIRST_ROW, FIRST_COL, PAGE, SORT }; /* in mem */
 /* SORT: to add one, a row here and in tui_domain_order(). */
-static const char *const sort_name[] = { "by name", "clearest first", "strongest in this layer first",
-	"most text first" };
+static const char *const sort_name[] = { "by name", "clearest first", "strongest in this layer "
+	"first", "most text first" };
 enum { BY_NAME, BY_CLEAREST = TUI_CLEAREST, BY_LAYER, BY_TEXT, N_SORT };
 
 static const char *name_of(const struct view_spec *sp, size_t d)
@@ -127,8 +127,8 @@ static void draw_cursor(struct tui_ctx *c, struct tui_rect r, const struct view_
 		k->proven ? TUI_STRONG : TUI_TEXT, t);
 	if (isnan(k->token_rel) || isnan(k->token_control))
 		return;
-	snprintf(t, sizeof t, "Only the words? On the %.0f %% of its tokens that other domains use too: "
-		"%.2f; routed as there: %.2f.", k->token_share * 100, k->token_rel, k->token_control);
+	snprintf(t, sizeof t, "Only the words? On the %.0f %% of its tokens that other domains use "
+		"too: %.2f; routed as there: %.2f.", k->token_share * 100, k->token_rel, k->token_control);
 	tui_text(c->g, r.x, r.y, r.w, TUI_DIM, t);
 }
 
@@ -252,9 +252,11 @@ static int key(struct tui_ctx *c, int k, int *mem)
 
 static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
 {
-	static const struct view_col cols[] = { { "domain", "", VIEW_TEXT, 0 }, { "layer", "", VIEW_INT, 0 },
+	static const struct view_col cols[] = { { "domain", "", VIEW_TEXT, 0 },
+		{ "layer", "", VIEW_INT, 0 },
 		{ "expert", "", VIEW_INT, 0 }, { "rel", "", VIEW_REAL, 4 }, { "lo", "", VIEW_REAL, 4 },
-		{ "hi", "", VIEW_REAL, 4 }, { "null_p95", "", VIEW_REAL, 4 }, { "proven", "", VIEW_INT, 0 } };
+		{ "hi", "", VIEW_REAL, 4 }, { "null_p95", "", VIEW_REAL, 4 },
+		{ "proven", "", VIEW_INT, 0 } };
 	const struct view_spec *sp = c->spec ? &c->spec->spec : NULL;
 
 	(void)mem;

@@ -110,8 +110,8 @@ static int check_terminal(struct moe_err *e)
 		return no_screen(e, "TERM is not set");
 	if (setupterm(NULL, STDOUT_FILENO, &status) != OK || !tigetstr("cup") ||
 	    tigetstr("cup") == (char *)-1) {
-		snprintf(why, sizeof why, "the terminal type TERM=%.60s is unknown or cannot move the cursor",
-			name);
+		snprintf(why, sizeof why, "the terminal type TERM=%.60s is unknown or cannot move the "
+			"cursor", name);
 		return no_screen(e, why);
 	}
 	return 0;
@@ -133,8 +133,8 @@ void tui_draw_palette(enum tui_palette palette, int light)
 
 		if (term.look.colours)
 			init_pair((short)(i + 1), p.fg, p.bg);
-		term.attr[i] = (p.attr & TUI_BOLD ? A_BOLD : 0) | (p.attr & TUI_UNDERLINE ? A_UNDERLINE : 0) |
-			(p.attr & TUI_REVERSE ? A_REVERSE : 0);
+		term.attr[i] = (p.attr & TUI_BOLD ? A_BOLD : 0) |
+			(p.attr & TUI_UNDERLINE ? A_UNDERLINE : 0) | (p.attr & TUI_REVERSE ? A_REVERSE : 0);
 	}
 	free(term.before); /* attributes may differ, too: every cell is set again */
 	term.before = NULL;

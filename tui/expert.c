@@ -23,8 +23,8 @@ static double null_of(const struct tui_ctx *c, uint16_t layer, int64_t domain)
 
 static void draw_domains(struct tui_ctx *c, struct tui_rect r, const struct view_expert *v)
 {
-	struct tui_rect in = tui_frame(c->g, r, "Domains", r.w >= 44 ? "\xc3\x97 fair       95 %    null" :
-		"\xc3\x97 fair       95 %");
+	struct tui_rect in = tui_frame(c->g, r, "Domains", r.w >= 44 ? "\xc3\x97 fair       95 %    "
+		"null" : "\xc3\x97 fair       95 %");
 	int wide = r.w >= 44, x = in.x + in.w - (wide ? 26 : 19);
 
 	if (in.h < 1)
@@ -44,7 +44,8 @@ static void draw_domains(struct tui_ctx *c, struct tui_rect r, const struct view
 			break;
 		}
 		tui_put(c->g, in.x, y, d->lo > null ? TUI_GOOD : TUI_DIM, d->lo > null ? 0x2713 : ' ');
-		tui_text(c->g, in.x + 2, y, x - in.x - 2, above || below ? TUI_TEXT : TUI_DIM, d->info.name);
+		tui_text(c->g, in.x + 2, y, x - in.x - 2, above || below ? TUI_TEXT : TUI_DIM,
+			d->info.name);
 		tui_textf(c->g, x, y, 6, st, "%5.2f\xc3\x97", d->rel);
 		if (isnan(d->lo))
 			snprintf(t, sizeof t, "one text");
@@ -115,7 +116,8 @@ static void draw_company(struct tui_ctx *c, struct tui_rect r, const struct view
 		v->down, v->n_down);
 }
 
-/* A column per slot of the timeline, as high as the relative load; fair share is the dotted line. */
+/* A column per slot of the timeline, as high as the relative load;
+ * fair share is the dotted line. */
 static void draw_history(struct tui_ctx *c, struct tui_rect r)
 {
 	const struct tui_snap *s = tui_part(c, TUI_TIMELINE, 1);
@@ -239,8 +241,10 @@ static int key(struct tui_ctx *c, int k, int *mem)
 
 static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
 {
-	static const struct view_col cols[] = { { "layer", "", VIEW_INT, 0 }, { "expert", "", VIEW_INT, 0 },
-		{ "domain", "", VIEW_TEXT, 0 }, { "documents", "", VIEW_INT, 0 }, { "tokens", "", VIEW_INT, 0 },
+	static const struct view_col cols[] = { { "layer", "", VIEW_INT, 0 },
+		{ "expert", "", VIEW_INT, 0 },
+		{ "domain", "", VIEW_TEXT, 0 }, { "documents", "", VIEW_INT, 0 },
+		{ "tokens", "", VIEW_INT, 0 },
 		{ "picks", "", VIEW_INT, 0 }, { "rel", "", VIEW_REAL, 4 }, { "lo", "", VIEW_REAL, 4 },
 		{ "hi", "", VIEW_REAL, 4 } };
 	const struct tui_snap *s = tui_part(c, TUI_EXPERT, 0);
@@ -271,7 +275,8 @@ const struct tui_panel tui_panel_expert = {
 	.min_w = 44, .min_h = 14,
 	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE,
 	.instead = "but for the first line the card is of the whole run",
-	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "expert" }, { "\xe2\x86\x91\xe2\x86\x93", "layer" }, { 0 } },
+	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "expert" }, { "\xe2\x86\x91\xe2\x86\x93", "layer" },
+		{ 0 } },
 	.draw = draw,
 	.key = key,
 	.table = table,

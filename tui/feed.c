@@ -51,8 +51,8 @@ struct worker {
 enum { FIGURES, ALARMS, SPEC, PARTS, N_WORKER = PARTS + TUI_N_PART };
 
 /* Share of one core that each may take for following a run, and whether the work is done by threads
- * of its own. Together with the drawing they stay below a hundredth: figures and alarms always work,
- * the specialisation rarely, and no screen asks for more than two parts. */
+ * of its own. Together with the drawing they stay below a hundredth: figures and alarms always
+ * work, the specialisation rarely, and no screen asks for more than two parts. */
 static const struct { double share; int threads; } budget[N_WORKER] = {
 	[FIGURES] = { .004, 0 },
 	[ALARMS] = { .001, 0 },
@@ -184,7 +184,8 @@ static int can_pay(struct worker *w)
 /* Is there something new to read? */
 static int news(const struct worker *w, const struct tui_want *want, int64_t version)
 {
-	/* A window of a live run moves on even when nothing is written; one that falls silent is said. */
+	/* A window of a live run moves on even when nothing is written;
+	 * one that falls silent is said. */
 	return version != w->version || (w->alive && (want->window_ns ||
 		clock_mono() - w->finished > SILENT_NS));
 }
@@ -217,8 +218,8 @@ static int begun(struct worker *w)
 
 	if (!f->after)
 		return 1;
-	if (sqlite3_prepare_v2(reader_db(w->reader), "SELECT max(id) FROM run", -1, &s, NULL) == SQLITE_OK &&
-	    sqlite3_step(s) == SQLITE_ROW)
+	if (sqlite3_prepare_v2(reader_db(w->reader), "SELECT max(id) FROM run", -1, &s, NULL) ==
+	    SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
 		newest = sqlite3_column_int64(s, 0);
 	sqlite3_finalize(s);
 	if (newest <= f->after)
@@ -357,7 +358,8 @@ static void step_spec(struct worker *w, const struct tui_want *want)
 		return;
 	version = data_version(w->reader);
 	follow = w->version >= 0 && run == w->run && want->base == w->base;
-	if (follow && (version == w->version || clock_mono() - w->finished < SPEC_MIN_NS || !can_pay(w)))
+	if (follow && (version == w->version || clock_mono() - w->finished < SPEC_MIN_NS ||
+	    !can_pay(w)))
 		return;
 	s = calloc(1, sizeof *s);
 	if (!s)
@@ -459,8 +461,8 @@ static void *work(void *arg)
 		w->step(w, &want);
 		pthread_mutex_lock(&f->lock);
 		if (w->next)
-			w->next = w->more ? 0 : w < &f->worker[PARTS] || f->ask.parts & 1u << (w - &f->worker[PARTS]) ?
-				clock_mono() + POLL_NS : INT64_MAX;
+			w->next = w->more ? 0 : w < &f->worker[PARTS] ||
+				f->ask.parts & 1u << (w - &f->worker[PARTS]) ? clock_mono() + POLL_NS : INT64_MAX;
 	}
 	pthread_mutex_unlock(&f->lock);
 	close_reader(w);

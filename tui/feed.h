@@ -1,8 +1,8 @@
 /*
  * feed.h - the snapshots that the dashboard shows, read in the background.
  *
- * A thread with its own reader for each of: figures, alarms, specialisation, and what single screens
- * ask for (snap.h), which sleep until they are asked. Each looks twice a
+ * A thread with its own reader for each of: figures, alarms, specialisation, and what single
+ * screens ask for (snap.h), which sleep until they are asked. Each looks twice a
  * second whether the database or the selection changed. What the user asks for is read at once; for
  * following a live run each has a budget of CPU time (feed.c), all together below a hundredth of a
  * core, and what is dearer than its budget comes less often. The
@@ -16,8 +16,8 @@
 struct tui_feed;
 
 /* A byte is written to wake_fd whenever there is something to take. With `wait` a missing file is
- * waited for, and a run newer than `after`. base_path: another file that the baseline is in, or NULL. Both
- * must live as long as the feed. */
+ * waited for, and a run newer than `after`. base_path: another file that the baseline is in, or
+ * NULL. Both must live as long as the feed. */
 struct tui_feed *tui_feed_start(const char *path, const char *base_path, int wait, int64_t after,
 	const struct tui_want *want, int wake_fd, struct moe_err *e);
 /* Ends the threads; one that is deep in a computation is left to end with the process. */

@@ -1,4 +1,5 @@
-/* find.c - the search line: experts and layers by number, domains and alarms by a part of their name. */
+/* find.c - the search line: experts and layers by number,
+ * domains and alarms by a part of their name. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>

@@ -76,8 +76,8 @@ static void draw_legend(struct tui_ctx *c, struct tui_rect r, const struct tui_m
 		snprintf(cell, sizeof cell, "farthest of %d experts a cell; ", fit->group);
 		snprintf(few, sizeof few, "%d a cell, ", fit->group);
 	}
-	snprintf(t[0], sizeof t[0], "%sexperts %d\xe2\x80\x93%d of %d, layers L%u\xe2\x80\x93L%u of %zu",
-		cell, e0, e1, n, l0, l1, l->n);
+	snprintf(t[0], sizeof t[0], "%sexperts %d\xe2\x80\x93%d of %d, layers L%u\xe2\x80\x93L%u of "
+		"%zu", cell, e0, e1, n, l0, l1, l->n);
 	snprintf(t[1], sizeof t[1], "%sE%d\xe2\x80\x93%d of %d, L%u\xe2\x80\x93%u of %zu",
 		few, e0, e1, n, l0, l1, l->n);
 	snprintf(t[2], sizeof t[2], "%sL%u\xe2\x80\x93%u of %zu", few, l0, l1, l->n);
@@ -143,7 +143,8 @@ static int key(struct tui_ctx *c, int k, int *mem)
 
 int tui_table_experts(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
 {
-	static const struct view_col cols[] = { { "layer", "", VIEW_INT, 0 }, { "expert", "", VIEW_INT, 0 },
+	static const struct view_col cols[] = { { "layer", "", VIEW_INT, 0 },
+		{ "expert", "", VIEW_INT, 0 },
 		{ "picks", "", VIEW_INT, 0 }, { "tokens", "", VIEW_INT, 0 }, { "rel", "", VIEW_REAL, 6 },
 		{ "mean_weight", "", VIEW_REAL, 6 }, { "over_baseline", "", VIEW_REAL, 6 } };
 	const struct view_layers *l = &c->d->layers;

@@ -143,8 +143,8 @@ static void draw_expert(struct tui_ctx *c, int y, const struct columns *k,
 	if (k->base)
 		tui_right(c->g, k->base, y, 8, TUI_DIM, tui_fmt_rel(t, sizeof t,
 			c->d->base.layer[c->s->layer].rel[e]));
-	tui_hit(c, &(struct tui_hit){ { k->name, y, k->share - k->name, 1 }, TUI_HIT_CELL, c->s->layer, e,
-		0, 0 });
+	tui_hit(c, &(struct tui_hit){ { k->name, y, k->share - k->name, 1 }, TUI_HIT_CELL, c->s->layer,
+		e, 0, 0 });
 	tui_right(c->g, k->share, y, 8, TUI_TEXT, tui_fmt_percent(t, sizeof t,
 		(double)l->counts[e] / picks));
 	tui_right(c->g, k->sum, y, 8, TUI_DIM, tui_fmt_percent(t, sizeof t, sum / picks));

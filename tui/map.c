@@ -122,8 +122,9 @@ void tui_map_draw(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit 
 				break;
 			e = farthest(v, e, fit->group);
 			draw_cell(c->g, (struct tui_rect){ r.x + fit->label + j * fit->cell, y,
-				fit->cell, m->tall }, v, e, e < 0 ? NAN : tui_base_ratio(c->d, m->row[i], (size_t)e),
-				here && col == cursor_col);
+				fit->cell, m->tall }, v, e,
+				e < 0 ? NAN : tui_base_ratio(c->d, m->row[i], (size_t)e), here &&
+				col == cursor_col);
 		}
 		tui_hit(c, &(struct tui_hit){ { r.x + fit->label, y, fit->visible * fit->cell, m->tall },
 			TUI_HIT_CELL, m->row[i], (size_t)(m->first_col * fit->group), fit->cell, fit->group });
@@ -134,7 +135,8 @@ int tui_map_scale(struct tui_grid *g, int x, int y, int w, int base)
 {
 	static const char *const full[] = { "<.25", ".25", ".5", ".71", "fair", "1.15", "1.4", "2",
 		"4\xc3\x97" };
-	int x0 = x, names = w >= 54, air = g->look.colours < 256 && w >= 66; /* signs apart from numbers */
+	/* signs apart from numbers */
+	int x0 = x, names = w >= 54, air = g->look.colours < 256 && w >= 66;
 
 	if (w < 26)
 		return 0;

@@ -10,8 +10,8 @@
 #include "view/table.h"
 
 enum { SORT }; /* in mem */
-static const char *const sort_title[] = { "Balance, worst layer first", "Balance, lowest entropy first",
-	"Balance, most dead first", "Balance by layer" };
+static const char *const sort_title[] = { "Balance, worst layer first", "Balance, lowest entropy "
+	"first", "Balance, most dead first", "Balance by layer" };
 enum { BY_WORST, BY_ENTROPY, BY_DEAD, BY_LAYER, N_SORT };
 
 static double sort_key(const struct view_layer *l, int sort)
@@ -66,8 +66,8 @@ static void draw_balance(struct tui_ctx *c, struct tui_rect r, int sort)
 {
 	const struct view_layers *l = &c->d->layers;
 	int base = c->d->base.n > 0 && r.w >= 48;
-	struct tui_rect in = tui_frame(c->g, r, r.w >= 56 + base * 10 ? sort_title[sort] : "Balance", base ?
-		"baseline max/mean   H_n   dead" : "max/mean   H_n   dead");
+	struct tui_rect in = tui_frame(c->g, r, r.w >= 56 + base * 10 ? sort_title[sort] : "Balance",
+		base ? "baseline max/mean   H_n   dead" : "max/mean   H_n   dead");
 	size_t *row = worst_first(l, sort), n;
 	double full = 2;
 
@@ -81,7 +81,8 @@ static void draw_balance(struct tui_ctx *c, struct tui_rect r, int sort)
 		struct tui_rect one = { in.x, in.y + (int)i, in.w, 1 };
 
 		balance_row(c->g, one, &l->layer[row[i]], base ? &c->d->base.layer[row[i]] : NULL, full);
-		tui_hit(c, &(struct tui_hit){ one, TUI_HIT_CELL, row[i], l->layer[row[i]].top_expert, 0, 0 });
+		tui_hit(c, &(struct tui_hit){ one, TUI_HIT_CELL, row[i], l->layer[row[i]].top_expert, 0,
+			0 });
 	}
 	if (n < l->n) {
 		char t[TUI_FMT];
@@ -161,8 +162,8 @@ static void draw_heat(struct tui_ctx *c, struct tui_rect r)
 	if (fit.group > 1) {
 		size_t len = strlen(t);
 
-		snprintf(t + len, sizeof t - len, r.w < 56 ? "%s%d a cell " : "%sworst of %d experts a cell ",
-			len ? "" : " ", fit.group);
+		snprintf(t + len, sizeof t - len, r.w < 56 ? "%s%d a cell " : "%sworst of %d experts a "
+			"cell ", len ? "" : " ", fit.group);
 	}
 	tui_right(c->g, r.x + 2, r.y + r.h - 1, r.w - 4, TUI_DIM, t);
 	free(row);
@@ -287,9 +288,11 @@ static int key(struct tui_ctx *c, int k, int *mem)
 
 static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
 {
-	static const struct view_col cols[] = { { "layer", "", VIEW_INT, 0 }, { "experts", "", VIEW_INT, 0 },
+	static const struct view_col cols[] = { { "layer", "", VIEW_INT, 0 },
+		{ "experts", "", VIEW_INT, 0 },
 		{ "k", "", VIEW_INT, 0 }, { "tokens", "", VIEW_INT, 0 }, { "max_mean", "", VIEW_REAL, 6 },
-		{ "entropy_norm", "", VIEW_REAL, 6 }, { "gini", "", VIEW_REAL, 6 }, { "dead", "", VIEW_INT, 0 },
+		{ "entropy_norm", "", VIEW_REAL, 6 }, { "gini", "", VIEW_REAL, 6 },
+		{ "dead", "", VIEW_INT, 0 },
 		{ "margin", "", VIEW_REAL, 6 }, { "baseline_max_mean", "", VIEW_REAL, 6 } };
 
 	(void)mem;

@@ -53,7 +53,8 @@ static const struct row rows[TUI_STYLE_MAX] = {
 	[TUI_EXPERT_COLOUR + 7] = { 251, -1, -1, -1, U, R | B | U },
 };
 
-/* What the safe palette changes: orange for red, bluish for green. With 8 colours yellow is above. */
+/* What the safe palette changes: orange for red, bluish for green.
+ * With 8 colours yellow is above. */
 static const struct { short style; struct row row; } safe[] = {
 	{ TUI_GOOD, { 80, -1, CYAN, -1, B, B } },
 	{ TUI_WARN, { 229, -1, WHITE, -1, B, B } },
@@ -104,7 +105,8 @@ struct tui_paint tui_paint(enum tui_palette p, int light, int colours, int style
 		if (safe[i].style == style)
 			r = &safe[i].row;
 	out = colours >= 256 ? (struct tui_paint){ r->fg, r->bg, r->attr } :
-		colours ? (struct tui_paint){ r->fg8, r->bg8, r->attr } : (struct tui_paint){ -1, -1, r->mono };
+		colours ? (struct tui_paint){ r->fg8, r->bg8, r->attr } : (struct tui_paint){ -1, -1,
+			r->mono };
 	for (size_t i = 0; light && colours >= 256 && i < sizeof on_light / sizeof *on_light; i++)
 		if (on_light[i].style == style)
 			out.fg = on_light[i].fg[p];
@@ -130,5 +132,6 @@ uint32_t tui_rgb(int colour)
 		return grey << 16 | grey << 8 | grey;
 	}
 	colour -= 16;
-	return (uint32_t)step[colour / 36] << 16 | (uint32_t)step[colour / 6 % 6] << 8 | step[colour % 6];
+	return (uint32_t)step[colour / 36] << 16 | (uint32_t)step[colour / 6 % 6] << 8 |
+		step[colour % 6];
 }

@@ -270,7 +270,8 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 	for (int i = 0; tui_panels[i]; i++)
 		wide += (int)strlen(tui_panels[i]->name) + 5;
 	wide += tui_columns(c->g, badge) + 1;
-	if (wide > r.w) { /* closer together, as htop has its keys; if that is not enough, numbers only */
+	/* closer together, as htop has its keys; if that is not enough, numbers only */
+	if (wide > r.w) {
 		tight = 1;
 		wide -= 3 * n_panels();
 	}
@@ -289,11 +290,13 @@ static void draw_tabs(struct tui_ctx *c, struct tui_rect r)
 		}
 		if (on && !tight)
 			tui_put(c->g, x, r.y, st, ' ');
-		tui_hit(c, &(struct tui_hit){ { x0, r.y, x - x0 + 1, 1 }, TUI_HIT_SCREEN, (size_t)i, 0, 0, 0 });
+		tui_hit(c, &(struct tui_hit){ { x0, r.y, x - x0 + 1, 1 }, TUI_HIT_SCREEN, (size_t)i, 0, 0,
+			0 });
 		x += 1;
 	}
 	if (badge[0])
-		tui_hit(c, &(struct tui_hit){ { x + 1, r.y, 6, 1 }, TUI_HIT_SCREEN, TUI_SCREEN_ALARMS, 0, 0, 0 });
+		tui_hit(c, &(struct tui_hit){ { x + 1, r.y, 6, 1 }, TUI_HIT_SCREEN, TUI_SCREEN_ALARMS, 0, 0,
+			0 });
 	if (badge[0])
 		x += 2 + tui_text(c->g, x + 1, r.y, r.x + r.w - x - 1,
 			alarms ? TUI_ALARM : TUI_WARN, badge);
@@ -383,8 +386,8 @@ static void draw_empty(struct tui_ctx *c, struct tui_rect r)
 	char text[256];
 
 	if (c->d->want.sequence)
-		snprintf(text, sizeof text, "Request %llu has no decisions in this selection. Press n or N for "
-			"another, a for all.", (unsigned long long)c->d->request.seq);
+		snprintf(text, sizeof text, "Request %llu has no decisions in this selection. Press n or N "
+			"for another, a for all.", (unsigned long long)c->d->request.seq);
 	else if (c->d->window_ns || c->d->want.domain >= 0)
 		snprintf(text, sizeof text, "No decisions in this selection (domain %s, window %s). "
 			"Press d or w for another.", domain_name(c->d, c->d->want.domain),
@@ -395,12 +398,14 @@ static void draw_empty(struct tui_ctx *c, struct tui_rect r)
 	tui_say(c->g, r, TUI_DIM, text);
 }
 
-/* Which filters are on that this screen does not follow; the line that says so. Returns its height. */
+/* Which filters are on that this screen does not follow; the line that says so.
+ * Returns its height. */
 static int draw_ignored(struct tui_ctx *c, struct tui_rect r, const struct tui_panel *p)
 {
 	const struct tui_want *w = &c->d->want;
 	const struct { int on; unsigned bit; const char *name; } filter[] = {
-		{ c->d->window_ns || w->until, TUI_BY_WINDOW, "time" }, { w->domain >= 0, TUI_BY_DOMAIN, "domain" },
+		{ c->d->window_ns || w->until, TUI_BY_WINDOW, "time" },
+		{ w->domain >= 0, TUI_BY_DOMAIN, "domain" },
 		{ w->phase, TUI_BY_PHASE, "phase" }, { w->sequence != 0, TUI_BY_REQUEST, "request" } };
 	char text[64] = "", line[200];
 	size_t n = 0;
@@ -542,7 +547,8 @@ static void toggle_base(struct tui_ctx *c)
 		for (size_t i = 0; i < c->d->n_runs && c->d->runs[i] < c->d->sum.run.id; i++)
 			s->base = c->d->runs[i];
 	if (!s->base) {
-		snprintf(s->note, sizeof s->note, "no earlier run to compare with; name one: --baseline RUN");
+		snprintf(s->note, sizeof s->note,
+			"no earlier run to compare with; name one: --baseline RUN");
 		return;
 	}
 	s->want.base = s->want.base ? 0 : s->base;

@@ -52,7 +52,8 @@ struct tui_state {
 	size_t layer, expert, domain, alarm; /* cursors; kept in range by tui_render */
 	int chosen;            /* the user has moved to a layer or an expert */
 	int64_t base;          /* the baseline that b switches on and off; 0 = none was named */
-	int64_t sequence, pos; /* that the stream shows: 0, -1 = the newest, its end; see want.sequence */
+	int64_t sequence, pos; /* that the stream shows: 0, -1 = the newest, its end; see
+	                          want.sequence */
 	unsigned asks;         /* 1 << enum tui_part: what the last frame would have liked to show */
 	int timing, playing;   /* on the timeline; moving along it */
 	size_t slot;           /* there */
@@ -118,8 +119,8 @@ struct tui_ask tui_asking(const struct tui_ctx *c);
 
 /* ---- shared by panels ---- */
 
-/* The part's snapshot if it answers what the screen shows now, else NULL (and it is asked for). With
- * `any` also one of another key of the same run: older figures are better than none. */
+/* The part's snapshot if it answers what the screen shows now, else NULL (and it is asked for).
+ * With `any` also one of another key of the same run: older figures are better than none. */
 const struct tui_snap *tui_part(struct tui_ctx *c, enum tui_part part, int any);
 void tui_hit(struct tui_ctx *c, const struct tui_hit *h);
 /* Look for c->s->find: "L3 E7", a domain or an alarm; moves the cursors. 1 = found. */
@@ -128,8 +129,8 @@ int tui_find(struct tui_ctx *c);
 void tui_time_draw(struct tui_ctx *c, struct tui_rect r);
 int tui_time_key(struct tui_ctx *c, int key);
 void tui_time_go(struct tui_ctx *c, size_t slot);
-/* Write the view of grid c->g, or its table, to a new file of a name of its own in the working folder;
- * *note says which. */
+/* Write the view of grid c->g, or its table, to a new file of a name of its own in the working
+ * folder; *note says which. */
 int tui_save(struct tui_ctx *c, int kind, char *note, size_t size);
 
 /* Text over the whole rectangle, centred; for "nothing here, because". */
@@ -162,7 +163,8 @@ void tui_map_draw(struct tui_ctx *c, struct tui_rect r, const struct tui_mapfit 
 	const struct tui_map *m);
 /* Lines that a layer can have so that n_row of them fit in h: colour fills more than one. */
 int tui_map_tall(const struct tui_grid *g, int h, size_t n_row);
-/* The colour scale in one line, of fair shares or with `base` of the baseline; returns the columns used, 0 if it does not fit. */
+/* The colour scale in one line, of fair shares or with `base` of the baseline; returns the columns
+ * used, 0 if it does not fit. */
 int tui_map_scale(struct tui_grid *g, int x, int y, int w, int base);
 /* Largest n_expert of the layers. */
 int tui_map_experts(const struct view_layers *l);

@@ -7,7 +7,8 @@
 
 int tui_picture_can(struct moe_err *e)
 {
-	err_set(e, MOE_ERR_SYS, "this program was built without cairo: install libcairo2-dev and make again");
+	err_set(e, MOE_ERR_SYS, "this program was built without cairo: install libcairo2-dev and make "
+		"again");
 	return 0;
 }
 
@@ -105,7 +106,8 @@ static struct look look_of(const struct tui_grid *g, enum tui_palette palette, i
 	return l;
 }
 
-/* The first face that has the character; fontconfig puts another in the place of one that is missing. */
+/* The first face that has the character; fontconfig puts another in the place of one that is
+ * missing. */
 static void choose_face(cairo_t *c, const char *s, int ascii, unsigned attr)
 {
 	static const char *const face[] = { "DejaVu Sans Mono", "monospace", "Noto Sans Mono CJK JP",

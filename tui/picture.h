@@ -1,8 +1,8 @@
 /*
  * picture.h - a grid as a PNG file, drawn as a terminal would show it.
  *
- * Lines, blocks and shades are drawn as rectangles so that they join; other characters come from the
- * monospace font that fontconfig names, DejaVu before others. Cairo is optional when building:
+ * Lines, blocks and shades are drawn as rectangles so that they join; other characters come from
+ * the monospace font that fontconfig names, DejaVu before others. Cairo is optional when building:
  * without it nothing is drawn and the message says what is missing. Only picture.c knows cairo.
  */
 #ifndef TUI_PICTURE_H

@@ -1,6 +1,6 @@
 /*
- * save.c - the view as a file: the screen as text or as a picture, or its figures as CSV. A new file
- * each time, in the working folder; nothing that exists is ever written over.
+ * save.c - the view as a file: the screen as text or as a picture, or its figures as CSV. A new
+ * file each time, in the working folder; nothing that exists is ever written over.
  */
 #include <ctype.h>
 #include <errno.h>

@@ -8,20 +8,22 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-static int load_timeline(struct tui_source *src, const struct load_filter *f, const struct tui_query *k,
+static int load_timeline(struct tui_source *src, const struct load_filter *f,
+const struct tui_query *k,
 	struct tui_snap *s, struct moe_err *e)
 {
 	(void)k;
 	return view_timeline(src->r, f, TUI_SLOTS, &s->u.timeline, e);
 }
 
-static int load_expert(struct tui_source *src, const struct load_filter *f, const struct tui_query *k,
-	struct tui_snap *s, struct moe_err *e)
+static int load_expert(struct tui_source *src, const struct load_filter *f,
+	const struct tui_query *k, struct tui_snap *s, struct moe_err *e)
 {
 	return view_expert(src->r, f, k->layer, k->expert, TUI_EXPERT_MOST, &s->u.expert, e);
 }
 
-/* The request of the same number in the baseline, over the same positions: do its tokens choose alike? */
+/* The request of the same number in the baseline, over the same positions:
+ * do its tokens choose alike? */
 static void load_base_stream(struct tui_source *src, const struct tui_query *k, struct tui_snap *s)
 {
 	const struct view_stream *v = &s->u.stream;
@@ -50,8 +52,8 @@ static void load_base_stream(struct tui_source *src, const struct tui_query *k, 
 	free(u);
 }
 
-static int load_stream(struct tui_source *src, const struct load_filter *f, const struct tui_query *k,
-	struct tui_snap *s, struct moe_err *e)
+static int load_stream(struct tui_source *src, const struct load_filter *f,
+	const struct tui_query *k, struct tui_snap *s, struct moe_err *e)
 {
 	int64_t id = k->sequence > 0 ? k->sequence : 0;
 
@@ -147,8 +149,8 @@ static void free_curves(struct tui_whatif *w)
 	memset(w, 0, sizeof *w);
 }
 
-static int load_whatif(struct tui_source *src, const struct load_filter *f, const struct tui_query *k,
-	struct tui_snap *s, struct moe_err *e)
+static int load_whatif(struct tui_source *src, const struct load_filter *f,
+	const struct tui_query *k, struct tui_snap *s, struct moe_err *e)
 {
 	uint64_t most = s->more ? TUI_WHATIF_FIRST : TUI_WHATIF_MOST;
 	struct load_filter base = { .run = k->base == TUI_NEWEST ? 0 : k->base, .phase = f->phase };
@@ -223,8 +225,8 @@ int tui_query_same(const struct tui_query *a, const struct tui_query *b)
 		a->pos == b->pos && a->base == b->base;
 }
 
-struct tui_snap *tui_snap_load(struct tui_source *src, enum tui_part part, const struct tui_query *k,
-	int first)
+struct tui_snap *tui_snap_load(struct tui_source *src, enum tui_part part,
+	const struct tui_query *k, int first)
 {
 	struct tui_snap *s = calloc(1, sizeof *s);
 	struct load_filter f = { .run = k->run, .domain = k->domain, .phase = k->phase - 1 };

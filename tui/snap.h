@@ -33,8 +33,8 @@ struct tui_ask {
 enum { TUI_SLOTS = 60, TUI_DEGREES = 5, TUI_STREAM_MOST = 4096 };
 #define TUI_EXPERT_MOST UINT64_C(1000000) /* decisions of a layer that a card is made from */
 
-/* Picks that the what-if curves are made from: a first look, and the most that a screen waits for. On
- * more, every n-th request is read, and the screen says so. */
+/* Picks that the what-if curves are made from: a first look, and the most that a screen waits for.
+ * On more, every n-th request is read, and the screen says so. */
 #define TUI_WHATIF_FIRST UINT64_C(400000)
 #define TUI_WHATIF_MOST UINT64_C(4000000)
 
@@ -73,10 +73,10 @@ struct tui_snap {
 struct tui_query tui_query_for(enum tui_part part, const struct tui_query *k);
 int tui_query_same(const struct tui_query *a, const struct tui_query *b);
 
-/* Read it; NULL only without memory. An error becomes the snapshot's `error`. first: a part that takes
- * long may take a first look and set `more`. */
-struct tui_snap *tui_snap_load(struct tui_source *src, enum tui_part part, const struct tui_query *k,
-	int first);
+/* Read it; NULL only without memory. An error becomes the snapshot's `error`. first: a part that
+ * takes long may take a first look and set `more`. */
+struct tui_snap *tui_snap_load(struct tui_source *src, enum tui_part part,
+	const struct tui_query *k, int first);
 void tui_snap_free(struct tui_snap *s);
 
 #endif

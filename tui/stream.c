@@ -1,7 +1,7 @@
 /*
- * stream.c - screen 6: what is happening to this text? Each token in the colour of its top expert at
- * the chosen layer. The eight colours stand for the experts that are busiest in what is shown; the
- * legend names them, all others are plain.
+ * stream.c - screen 6: what is happening to this text? Each token in the colour of its top expert
+ * at the chosen layer. The eight colours stand for the experts that are busiest in what is shown;
+ * the legend names them, all others are plain.
  *
  * Token text is hostile: it is escaped before it comes here and again cell by cell in the grid, and
  * a token's own line breaks do not break lines.
@@ -98,8 +98,8 @@ static int whole(const struct view_stream *v, size_t i, char *out, size_t size)
 	return n;
 }
 
-/* The top expert of the same token in the baseline: the same place and id there; -1 = it has none. Both
- * are ordered by position. */
+/* The top expert of the same token in the baseline: the same place and id there; -1 = it has none.
+ * Both are ordered by position. */
 static int base_expert(const struct view_stream *b, const struct view_stream_token *t)
 {
 	size_t lo = 0, hi = b ? b->n : 0;
@@ -116,10 +116,10 @@ static int base_expert(const struct view_stream *b, const struct view_stream_tok
 		b->token[lo].expert : -1;
 }
 
-/* As the token stands on the screen: its text; with `margins` its expert and margin behind it; beside a
- * baseline its expert where that had another. */
-static void spell(const struct view_stream *v, const struct view_stream *base, size_t i, int margins,
-	char *out, size_t size)
+/* As the token stands on the screen: its text; with `margins` its expert and margin behind it;
+ * beside a baseline its expert where that had another. */
+static void spell(const struct view_stream *v, const struct view_stream *base, size_t i,
+	int margins, char *out, size_t size)
 {
 	const struct view_stream_token *t = &v->token[i];
 	int was = base_expert(base, t);
@@ -168,7 +168,8 @@ static void flow(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s,
 	}
 }
 
-/* Lines that tokens of these widths take; a negative one also ends its line. As flow() lays them out. */
+/* Lines that tokens of these widths take; a negative one also ends its line.
+ * As flow() lays them out. */
 static int lines(const int *width, size_t n, int w)
 {
 	int x = 0, y = 0;
@@ -196,7 +197,8 @@ static size_t fitting(struct tui_ctx *c, struct tui_rect r, const struct tui_sna
 
 	if (!width)
 		return end ? end - 1 : 0;
-	for (at = end; at > lo && room > 0; at--) { /* from behind: what is wider than the screen ends it */
+	/* from behind: what is wider than the screen ends it */
+	for (at = end; at > lo && room > 0; at--) {
 		spell(v, s->with_base ? &s->base.stream : NULL, at - 1, margins, text, sizeof text);
 		width[at - 1 - lo] = tui_columns(c->g, text);
 		room -= width[at - 1 - lo] > 0 ? width[at - 1 - lo] : 1;
@@ -270,8 +272,8 @@ static void draw_notes(struct tui_ctx *c, struct tui_rect r, const struct tui_sn
 	else if (s->key.base && !both)
 		x += tui_text(c->g, x, r.y, r.w, TUI_WARN, "the baseline's request has other tokens") + 2;
 	else if (s->key.base)
-		x += tui_textf(c->g, x, r.y, r.w, TUI_STRONG, "baseline: another top expert for %zu of %zu tokens",
-			other, both) + 2;
+		x += tui_textf(c->g, x, r.y, r.w, TUI_STRONG, "baseline: another top expert for %zu of %zu "
+			"tokens", other, both) + 2;
 	if (!v->with_text && v->n && x < r.x + r.w)
 		tui_text(c->g, x, r.y, r.x + r.w - x, TUI_WARN,
 			"token text was not logged, these are ids; log with --log-text");
@@ -286,8 +288,8 @@ static void draw(struct tui_ctx *c, struct tui_rect r, int *mem)
 	size_t end, first;
 
 	if (!v || !v->n || !k) {
-		tui_say(c->g, r, TUI_DIM, !s ? "reading the newest sequence \xe2\x80\xa6" : s->error[0] ? s->error :
-			v->why[0] ? v->why : "no tokens yet");
+		tui_say(c->g, r, TUI_DIM, !s ? "reading the newest sequence \xe2\x80\xa6" : s->error[0] ?
+			s->error : v->why[0] ? v->why : "no tokens yet");
 		free(k);
 		return;
 	}
@@ -339,7 +341,8 @@ static int key(struct tui_ctx *c, int k, int *mem)
 
 static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
 {
-	static const struct view_col cols[] = { { "request", "", VIEW_INT, 0 }, { "pos", "", VIEW_INT, 0 },
+	static const struct view_col cols[] = { { "request", "", VIEW_INT, 0 },
+		{ "pos", "", VIEW_INT, 0 },
 		{ "token", "", VIEW_INT, 0 }, { "text", "", VIEW_TEXT, 0 }, { "layer", "", VIEW_INT, 0 },
 		{ "expert", "", VIEW_INT, 0 }, { "weight", "", VIEW_REAL, 6 },
 		{ "margin", "", VIEW_REAL, 6 }, { "baseline_expert", "", VIEW_INT, 0 } };
@@ -374,7 +377,8 @@ const struct tui_panel tui_panel_stream = {
 	.min_w = 40, .min_h = 10,
 	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE | TUI_BY_REQUEST,
 	.instead = "a request is shown as a whole",
-	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" }, { "\xe2\x86\x91\xe2\x86\x93", "back, forth" },
+	.hints = { { "\xe2\x86\x90\xe2\x86\x92", "layer" },
+		{ "\xe2\x86\x91\xe2\x86\x93", "back, forth" },
 		{ "n N", "request" }, { "m", "margins" }, { 0 } },
 	.draw = draw,
 	.key = key,

@@ -33,7 +33,8 @@ enum tui_style {
 	TUI_ABOVE,    /* text about something above fair share */
 	TUI_BELOW,
 	TUI_HEAT,     /* TUI_HEAT + 0 .. TUI_HEAT_LEVELS - 1, from far below to far above */
-	TUI_EXPERT_COLOUR = TUI_HEAT + 9, /* + 0..7: tells experts apart in a text; no order, no value */
+	TUI_EXPERT_COLOUR = TUI_HEAT + 9, /* + 0..7: tells experts apart in a text; no order, no
+	                                     value */
 	TUI_STYLE_MAX = TUI_EXPERT_COLOUR + 8
 };
 #define TUI_EXPERT_COLOURS 8

@@ -61,12 +61,12 @@ void tui_time_draw(struct tui_ctx *c, struct tui_rect r)
 	s = &t->slot[c->s->slot];
 	tui_fmt_clock(a, sizeof a, (double)s->bucket1 * (double)t->bucket_ns / 1e9);
 	if (s->tokens)
-		tui_textf(c->g, r.x + 1, r.y + 1, r.w - 2, TUI_TEXT, "up to %s of the run; in this slot: layer "
-			"%u is the most uneven, busiest expert %s\xc3\x97 fair share", a,
+		tui_textf(c->g, r.x + 1, r.y + 1, r.w - 2, TUI_TEXT, "up to %s of the run; in this slot: "
+			"layer %u is the most uneven, busiest expert %s\xc3\x97 fair share", a,
 			t->layers[s->layer].layer, tui_fmt_rel(b, sizeof b, s->worst));
 	else
-		tui_textf(c->g, r.x + 1, r.y + 1, r.w - 2, TUI_DIM, "up to %s of the run; no tokens in this slot",
-			a);
+		tui_textf(c->g, r.x + 1, r.y + 1, r.w - 2, TUI_DIM, "up to %s of the run; no tokens in "
+			"this slot", a);
 }
 
 void tui_time_go(struct tui_ctx *c, size_t slot)

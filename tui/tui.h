@@ -16,8 +16,8 @@ struct tui_opt {
 	int64_t after; /* and for a run newer than this one; 0 = show what there is */
 	int no_mouse;
 	int palette, light; /* enum tui_palette; colours for a light background */
-	/* The inference beside the dashboard, or NULL: 0 = still running, 1 = ended well, -1 = ended badly,
-	 * which closes the dashboard. Asked twice a second. */
+	/* The inference beside the dashboard, or NULL: 0 = still running, 1 = ended well, -1 = ended
+	 * badly, which closes the dashboard. Asked twice a second. */
 	int (*beside)(void *ctx);
 	void *ctx;
 };

@@ -15,9 +15,10 @@ enum { CAPACITY, CACHE, PLACE, N_SLIDER };
 enum { CHOSEN, AT };
 
 static const char *const drop_name[] = { "first come", "largest weight", "next best" };
-static const char *const cache_name[] = { "LRU", "LFU", "LFU aged", "hottest kept", "Belady (best)" };
-static const char *const place_name[] = { "round robin", "contiguous", "greedy", "EPLB", "EPLB nodes",
-	"co-active" };
+static const char *const cache_name[] = { "LRU", "LFU", "LFU aged", "hottest kept",
+	"Belady (best)" };
+static const char *const place_name[] = { "round robin", "contiguous", "greedy", "EPLB",
+	"EPLB nodes", "co-active" };
 #define N_OF(a) (sizeof(a) / sizeof *(a))
 
 /* Distinct values of the pooled rows, in order. */
@@ -71,7 +72,8 @@ static const struct whatif_hit *hit_with(const struct tui_whatif *w, size_t slot
 	return NULL;
 }
 
-static const struct whatif_place *place_with(const struct tui_whatif *w, size_t degree, size_t policy)
+static const struct whatif_place *place_with(const struct tui_whatif *w, size_t degree,
+	size_t policy)
 {
 	for (size_t i = 0; degree < w->n_degree && i < w->places[degree].n; i++)
 		if (w->places[degree].row[i].layer < 0 &&
@@ -125,8 +127,8 @@ static void draw_slider(struct tui_ctx *c, struct tui_rect r, const char *name, 
 	tui_text(c->g, x + w + 2, r.y, r.x + r.w - x - w - 2, TUI_STRONG, value);
 }
 
-/* A line of a small table: name, before, after, and after in the baseline ("" = none). Returns where
- * more text may begin. */
+/* A line of a small table: name, before, after, and after in the baseline ("" = none). Returns
+ * where more text may begin. */
 static int line(struct tui_grid *g, struct tui_rect r, int y, enum tui_style st, const char *name,
 	const char *before, const char *after, const char *base)
 {
@@ -251,7 +253,7 @@ static int draw_place(struct tui_ctx *c, struct tui_rect r, const struct tui_wha
 			b ? b->max_mean : NAN);
 		x = line(c->g, r, y, k->max_mean > 1.15 ? TUI_ABOVE : TUI_STRONG, place_name[p],
 			base ? before : "", t, other ? u : "");
-		snprintf(note, sizeof note, "a token visits %.1f devices in all layers", k->ranks_per_token);
+		snprintf(note, sizeof note, "a token visits %.1f devices a layer", k->ranks_per_token);
 		if (isfinite(k->ranks_per_token))
 			more(c->g, r, x, y, note);
 		y++;
@@ -265,7 +267,8 @@ static const struct tui_whatif *curves(struct tui_ctx *c, const struct tui_snap 
 	return *s && !(*s)->error[0] ? &(*s)->u.whatif : NULL;
 }
 
-/* What the curves are made from, where that is not everything, and why there is no baseline; lines used. */
+/* What the curves are made from, where that is not everything, and why there is no baseline;
+ * lines used. */
 static int draw_sample(struct tui_ctx *c, struct tui_rect r, const struct tui_snap *s)
 {
 	const struct tui_whatif *w = &s->u.whatif;
@@ -273,8 +276,8 @@ static int draw_sample(struct tui_ctx *c, struct tui_rect r, const struct tui_sn
 	int n = 0;
 
 	if (w->tokens < w->n_all)
-		tui_textf(c->g, r.x, r.y + n++, r.w, TUI_WARN, "A sample: %s of %s tokens, whole requests from "
-			"all of the run%s", tui_fmt_count(some, sizeof some, w->tokens), tui_fmt_count(all,
+		tui_textf(c->g, r.x, r.y + n++, r.w, TUI_WARN, "A sample: %s of %s tokens, whole requests "
+			"from all of the run%s", tui_fmt_count(some, sizeof some, w->tokens), tui_fmt_count(all,
 			sizeof all, w->n_all), s->more ? "; reading a larger one \xe2\x80\xa6" : ".");
 	if (s->base_why[0])
 		tui_textf(c->g, r.x, r.y + n++, r.w, TUI_WARN, "no baseline: %s", s->base_why);
@@ -331,7 +334,8 @@ static int key(struct tui_ctx *c, int k, int *mem)
 static int table(struct tui_ctx *c, const int *mem, struct view_table *t, struct moe_err *e)
 {
 	static const struct view_col cols[] = { { "question", "", VIEW_TEXT, 0 },
-		{ "policy", "", VIEW_TEXT, 0 }, { "setting", "", VIEW_REAL, 2 }, { "value", "", VIEW_REAL, 6 } };
+		{ "policy", "", VIEW_TEXT, 0 }, { "setting", "", VIEW_REAL, 2 },
+		{ "value", "", VIEW_REAL, 6 } };
 	const struct tui_snap *s;
 	const struct tui_whatif *w = curves(c, &s);
 	struct view_cell *row;
@@ -384,7 +388,8 @@ const struct tui_panel tui_panel_whatif = {
 	.min_w = 62, .min_h = 14,
 	.applies = TUI_BY_DOMAIN | TUI_BY_PHASE,
 	.instead = "the whole run is replayed",
-	.hints = { { "\xe2\x86\x91\xe2\x86\x93", "choose" }, { "\xe2\x86\x90\xe2\x86\x92", "change" }, { 0 } },
+	.hints = { { "\xe2\x86\x91\xe2\x86\x93", "choose" }, { "\xe2\x86\x90\xe2\x86\x92", "change" },
+		{ 0 } },
 	.draw = draw,
 	.key = key,
 	.table = table,

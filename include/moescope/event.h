@@ -43,7 +43,8 @@ struct moe_event {
 	uint16_t k;
 	uint8_t phase;            /* enum moe_phase */
 	uint8_t flags;            /* enum moe_event_flag, or-ed */
-	float margin;             /* selection score of rank k minus that of rank k+1, >= 0; +inf if k = n_expert */
+	float margin;             /* selection score of rank k minus that of rank k+1, >= 0;
+	                             +inf if k = n_expert */
 	const uint16_t *experts;  /* [k], rank order: best selection score first */
 	const float *weights;     /* [k], gate weights as applied to the experts' outputs */
 	const float *logits;      /* [n_expert], the router's raw outputs, or NULL if not kept */

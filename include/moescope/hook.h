@@ -7,9 +7,9 @@
  * seq_end(). Every callback but route() may be NULL. A callback that returns -1 with its error
  * filled in stops the engine at that token; the engine returns that error to its caller.
  *
- * Observers get const views. A hook that wants to change routing sets `edit` or `prefer`, which declares it:
- * the engine then runs the router twice (before and after), marks changed decisions with
- * MOE_EV_EDITED and hands both choices to every observer.
+ * Observers get const views. A hook that wants to change routing sets `edit` or `prefer`, which
+ * declares it: the engine then runs the router twice (before and after), marks changed decisions
+ * with MOE_EV_EDITED and hands both choices to every observer.
  */
 #ifndef MOESCOPE_HOOK_H
 #define MOESCOPE_HOOK_H
@@ -34,9 +34,10 @@ struct moe_seq_result {
 	uint64_t n_bytes;     /* bytes of text behind the scored tokens, 0 if unknown */
 };
 
-/* What an engine that keeps only some experts in memory did for a batch; zeros without such a cache.
- * A hit or a miss is an expert that the batch needed at a layer. */
-struct moe_cache_use { uint64_t hits, misses, bytes, stall_ns; /* stall: reading, nothing to compute */ };
+/* What an engine that keeps only some experts in memory did for a batch; zeros without such a
+ * cache. A hit or a miss is an expert that the batch needed at a layer. */
+struct moe_cache_use { uint64_t hits, misses, bytes,
+	stall_ns; /* stall: reading, nothing to compute */ };
 
 /* A batch is done: all layers of these tokens have been routed. */
 struct moe_batch_info {
@@ -57,10 +58,11 @@ struct moe_hook {
 	 * anything changed, 0 if not, -1 on error. */
 	int (*edit)(void *ctx, int layer, uint64_t seq, uint32_t pos, int32_t token, float *logits,
 		int n_expert, struct moe_err *e);
-	/* Change a token's selection bias [n_expert] in place; it comes as zeros, and -inf bars an expert.
-	 * The weights of those chosen are what the logits (after all edit()s) say. Returns as edit(). */
-	int (*prefer)(void *ctx, int layer, uint64_t seq, uint32_t pos, int32_t token, const float *logits,
-		float *bias, int n_expert, struct moe_err *e);
+	/* Change a token's selection bias [n_expert] in place; it comes as zeros, and -inf bars an
+	 * expert. The weights of those chosen are what the logits (after all edit()s) say. Returns as
+	 * edit(). */
+	int (*prefer)(void *ctx, int layer, uint64_t seq, uint32_t pos, int32_t token,
+		const float *logits, float *bias, int n_expert, struct moe_err *e);
 	int (*route)(void *ctx, const struct moe_route_view *v, struct moe_err *e);
 	int (*batch_end)(void *ctx, const struct moe_batch_info *b, struct moe_err *e);
 	int (*seq_end)(void *ctx, const struct moe_seq_result *r, struct moe_err *e);

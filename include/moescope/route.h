@@ -26,7 +26,8 @@ enum moe_weight {
 	MOE_WEIGHT_RAW,    /* the score itself */
 	MOE_WEIGHT_NORM,   /* divided by the sum of the selected scores, that sum at least 2^-14 */
 	MOE_WEIGHT_SOFTMAX, /* softmax over the selected scores (use with MOE_SCORE_NONE) */
-	MOE_WEIGHT_SIGMOID /* sigmoid of the selected score (likewise): sigmoids tie long before logits do */
+	MOE_WEIGHT_SIGMOID /* sigmoid of the selected score (likewise): sigmoids tie long
+	                      before logits do */
 };
 
 struct moe_route_spec {
@@ -51,7 +52,8 @@ struct moe_choice {
 int moe_route_check(const struct moe_route_spec *s, struct moe_err *e);
 
 /* Route one token. logits [n_expert]; bias [n_expert] or NULL; scratch [2 * n_expert] floats.
- * Pure: equal inputs give equal bits, on every machine. The specification must have been checked. */
+ * Pure: equal inputs give equal bits, on every machine. The specification must have been
+ * checked. */
 void moe_route(const struct moe_route_spec *s, const float *logits, const float *bias,
 	float *scratch, struct moe_choice *out);
 
@@ -78,13 +80,14 @@ const char *moe_route_preset_name(size_t i);
  * The stages are the same, with other kinds of selection and a limit per expert at the end:
  *
  *	select    top-k; noisy top-k (Shazeer et al., arXiv 1701.06538, eq. 3-5: logits + noise times a
- *	          standard normal draw); top-2 with a random second (GShard, arXiv 2006.16668, algorithm
- *	          1: the second is sent with probability 2 g2); two levels (arXiv 1701.06538, appendix B:
- *	          best groups by their total, then the best inside each); Sinkhorn (Clark et al., arXiv
- *	          2202.01169: scores made doubly stochastic, then top-k); balanced assignment (BASE layers,
- *	          arXiv 2103.16716: top-1, at most ceil(n / E) tokens for each expert, the largest sum of
- *	          logits; solved exactly); expert choice (Zhou et al., arXiv 2202.09368:
- *	          each expert takes its best tokens); hash of the token id (arXiv 2106.04426)
+ *	          standard normal draw); top-2 with a random second (GShard, arXiv 2006.16668,
+ *	          algorithm 1: the second is sent with probability 2 g2); two levels (arXiv
+ *	          1701.06538, appendix B: best groups by their total, then the best inside each);
+ *	          Sinkhorn (Clark et al., arXiv 2202.01169: scores made doubly stochastic, then
+ *	          top-k); balanced assignment (BASE layers, arXiv 2103.16716: top-1, at most
+ *	          ceil(n / E) tokens for each expert, the largest sum of logits; solved exactly);
+ *	          expert choice (Zhou et al., arXiv 2202.09368: each expert takes its best tokens);
+ *	          hash of the token id (arXiv 2106.04426)
  *	capacity  C = ceil(n k / E * factor) picks per expert; all first choices queue before all second
  *	          ones, each in order of position (GShard), or the largest weights stay
  */
@@ -93,7 +96,8 @@ enum moe_select { MOE_SELECT_TOPK, MOE_SELECT_NOISY, MOE_SELECT_RANDOM2, MOE_SEL
 enum moe_overflow { MOE_OVER_NONE, MOE_OVER_POSITION, MOE_OVER_WEIGHT };
 
 struct moe_batch_spec {
-	struct moe_route_spec route; /* two levels: n_group groups, k / n_group_used experts in each used */
+	struct moe_route_spec route; /* two levels: n_group groups, k / n_group_used
+	                                experts in each used */
 	enum moe_select select;
 	enum moe_overflow over;
 	double factor;      /* capacity factor; > 0 for a limit and for expert choice */
@@ -103,7 +107,8 @@ struct moe_batch_spec {
 	uint64_t seed;      /* of what is drawn and of the hash; the batch's number is mixed in */
 };
 
-enum moe_fate { MOE_SENT, MOE_DROPPED, MOE_UNSENT }; /* unsent: a second choice that was not drawn */
+/* unsent: a second choice that was not drawn */
+enum moe_fate { MOE_SENT, MOE_DROPPED, MOE_UNSENT };
 
 struct moe_batch_in {
 	size_t n;
@@ -132,6 +137,7 @@ int moe_route_batch(const struct moe_batch_spec *s, const struct moe_batch_in *i
  * n_expert experts whose own choice is k. -1 if unknown or impossible for that shape. */
 int moe_batch_preset(const char *name, unsigned n_expert, unsigned k, struct moe_batch_spec *s,
 	struct moe_err *e);
-const char *moe_batch_preset_name(size_t i); /* NULL after the last; those of moe_route_preset not */
+/* NULL after the last; those of moe_route_preset not */
+const char *moe_batch_preset_name(size_t i);
 
 #endif

@@ -87,6 +87,9 @@ int64_t moe_trace_run(const struct moe_trace *t);
 /* Tokens whose decisions are committed by now, of all sequences. */
 uint64_t moe_trace_committed(const struct moe_trace *t);
 
+/* Tokens whose decisions were dropped so far, because the ring was full and `drop` is set. */
+uint64_t moe_trace_lost(const struct moe_trace *t);
+
 /* Hand over what is whole and still waits in chunks that could grow: it is committed within
  * commit_ms then. For an engine that is about to be idle. */
 int moe_trace_flush(struct moe_trace *t, struct moe_err *e);

@@ -195,6 +195,42 @@ static void log_eval(FILE *f, const struct ckpt_state *st, double seconds, doubl
 	fflush(f);
 }
 
+static void log_heads(FILE *log, FILE *evals, const struct net_config *cfg, const struct data *data)
+{
+	fprintf(log, "step\ttokens\tseconds\tlr\tloss\tbalance\tz\tnorm");
+	for (int l = 0; l < cfg->layers; l++)
+		fprintf(log, "\tmax_mean_%d", l);
+	fprintf(log, "\n");
+	fprintf(evals, "step\ttokens\tseconds\tmean");
+	for (int i = 0; i < DATA_DOMAINS; i++)
+		fprintf(evals, "\t%s", data->domain[i].name);
+	fprintf(evals, "\n");
+}
+
+/* Sums over the steps since the last line of the log. */
+struct sums { double loss, balance, z, n; };
+
+static void log_step(FILE *log, const struct ckpt_state *st, double lr, double norm, struct sums *s,
+		     const struct net_stats *stats, int layers)
+{
+	fprintf(log, "%llu\t%llu\t%.1f\t%.6f\t%.4f\t%.4f\t%.4f\t%.3f",
+		(unsigned long long)st->step, (unsigned long long)st->tokens, now() - st->start, lr,
+		s->loss / s->n, s->balance / s->n, s->z / s->n, norm);
+	for (int l = 0; l < layers; l++)
+		fprintf(log, "\t%.2f", stats->max_mean[l]);
+	fprintf(log, "\n");
+	fflush(log);
+	*s = (struct sums){ 0 };
+}
+
+/* Linear warm-up, then half a cosine down to a twentieth; part: of the time, 0 to 1. */
+static double learning_rate(double most, uint64_t step, double part)
+{
+	double warm = step < WARM_UP ? (double)(step + 1) / WARM_UP : 1;
+
+	return most * warm * (0.05 + 0.95 * 0.5 * (1 + cos(3.14159265358979 * part)));
+}
+
 static int train(const struct options *o)
 {
 	struct net_config cfg = { .layers = 4, .dim = 256, .heads = 4, .kv_heads = 2,
@@ -234,21 +270,14 @@ static int train(const struct options *o)
 		net_init(n, o->seed);
 		st.start = now();
 		st.deadline = st.start + 60 * o->minutes;
-		fprintf(log, "step\ttokens\tseconds\tlr\tloss\tbalance\tz\tnorm");
-		for (int l = 0; l < cfg.layers; l++)
-			fprintf(log, "\tmax_mean_%d", l);
-		fprintf(log, "\n");
-		fprintf(evals, "step\ttokens\tseconds\tmean");
-		for (int i = 0; i < DATA_DOMAINS; i++)
-			fprintf(evals, "\t%s", data.domain[i].name);
-		fprintf(evals, "\n");
+		log_heads(log, evals, &cfg, &data);
 	}
 	printf("%s: %zu parameters, %s, step %llu, ends in %.0f s\n", o->variant, net_size(n),
 	       gemm_backend, (unsigned long long)st.step, st.deadline - now());
 	fflush(stdout);
 
 	double span = st.deadline - st.start, last = now(), last_eval = last, last_save = last;
-	double loss = 0, balance = 0, z = 0, logged = 0;
+	struct sums sums = { 0 };
 	for (;;) {
 		double t = now(), part = (t - st.start) / span;
 		int end = part >= 1 || (o->max_steps && st.step >= o->max_steps);
@@ -269,8 +298,7 @@ static int train(const struct options *o)
 			break;
 		double begin = now();
 		size_t seqs = part < o->small_until ? o->seqs / 2 : o->seqs;
-		double warm = st.step < WARM_UP ? (double)(st.step + 1) / WARM_UP : 1;
-		double lr = o->lr * warm * (0.05 + 0.95 * 0.5 * (1 + cos(3.14159265358979 * part)));
+		double lr = learning_rate(o->lr, st.step, part);
 		data_batch(&data, &st.rng, seqs, o->len, in, target, seg);
 		pass(net, o->replicas, seqs, o->len, in, target, seg, &stats);
 		double norm = mean_gradient(net, o->replicas);
@@ -283,21 +311,12 @@ static int train(const struct options *o)
 		st.tokens += seqs * o->len;
 		adamw(n, m, v, lr, norm > clip ? clip / norm : 1, st.step);
 		st.busy += now() - begin;
-		loss += stats.ce;
-		balance += stats.balance / cfg.layers;
-		z += stats.z / cfg.layers;
-		logged++;
-		if (st.step % LOG_EVERY == 0) {
-			fprintf(log, "%llu\t%llu\t%.1f\t%.6f\t%.4f\t%.4f\t%.4f\t%.3f",
-				(unsigned long long)st.step, (unsigned long long)st.tokens,
-				now() - st.start, lr, loss / logged, balance / logged, z / logged,
-				norm);
-			for (int l = 0; l < cfg.layers; l++)
-				fprintf(log, "\t%.2f", stats.max_mean[l]);
-			fprintf(log, "\n");
-			fflush(log);
-			loss = balance = z = logged = 0;
-		}
+		sums.loss += stats.ce;
+		sums.balance += stats.balance / cfg.layers;
+		sums.z += stats.z / cfg.layers;
+		sums.n++;
+		if (st.step % LOG_EVERY == 0)
+			log_step(log, &st, lr, norm, &sums, &stats, cfg.layers);
 	}
 	printf("%s: %llu steps, %llu tokens, %.0f s busy, best %.4f bits per byte\n",
 	       stopped ? "stopped" : "done", (unsigned long long)st.step,

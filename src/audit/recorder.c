@@ -29,7 +29,8 @@ struct digest_row {
 	struct digest_row *next;
 };
 
-struct name_row { uint64_t seq; char *name; struct name_row *next; };
+/* ended: in the transaction that is open; forgotten when it is committed. */
+struct name_row { uint64_t seq; char *name; int ended; struct name_row *next; };
 
 struct recorder {
 	struct moe_trace_sink sink;
@@ -229,6 +230,8 @@ static int on_begin(void *ctx, struct moe_err *e)
 	(void)e;
 	log_rollback(&r->log);
 	settle_digests(r, 0, 0);
+	for (struct name_row *n = r->names; n; n = n->next)
+		n->ended = 0;
 	return 0;
 }
 
@@ -394,6 +397,8 @@ static int on_seq_end(void *ctx, const struct sink_seq *q, struct moe_err *e)
 	buf_printf(&rec, "nll_bits %016" PRIx64 "\n", bits);
 	record_digest(r, q->seq, &rec);
 	bad = record(r, LEAF_SEQ_END, q->seq, &rec, e);
+	for (struct name_row *n = r->names; n; n = n->next)
+		n->ended |= n->seq == q->seq;
 	buf_free(&rec);
 	return bad;
 }
@@ -448,10 +453,27 @@ static int on_finish(void *ctx, const char *state, struct moe_err *e)
 	return bad ? -1 : 0;
 }
 
+/* A server's sequences come and go: only those that are open are kept. */
+static void forget_names(struct recorder *r, int all)
+{
+	for (struct name_row **p = &r->names; *p;) {
+		struct name_row *n = *p;
+
+		if (all || n->ended) {
+			*p = n->next;
+			free(n->name);
+			free(n);
+		} else {
+			p = &n->next;
+		}
+	}
+}
+
 static void on_settled(void *ctx)
 {
 	struct recorder *r = ctx;
 
+	forget_names(r, 0);
 	log_committed(&r->log);
 	settle_digests(r, 1, 0);
 }
@@ -531,13 +553,7 @@ void recorder_free(struct recorder *r)
 	note_secret_forget(&r->key);
 	sodium_memzero(r->seal, sizeof r->seal);
 	settle_digests(r, 1, 1);
-	while (r->names) {
-		struct name_row *n = r->names;
-
-		r->names = n->next;
-		free(n->name);
-		free(n);
-	}
+	forget_names(r, 1);
 	buf_free(&r->descriptor);
 	buf_free(&r->model);
 	buf_free(&r->payload);

@@ -67,11 +67,26 @@ int err_set(struct moe_err *e, enum moe_err_code code, const char *fmt, ...)
 	return -1;
 }
 
+/* Behind the n bytes of context that were put first (what vsnprintf gave): ": tail". */
+static void finish(struct moe_err *e, int n, const char *tail)
+{
+	int m;
+
+	if (n < 0)
+		n = 0;
+	if ((size_t)n < sizeof e->msg) {
+		m = snprintf(e->msg + n, sizeof e->msg - (size_t)n, ": %s", tail);
+		n += m < 0 ? 0 : m;
+	}
+	mark_cut(e, (size_t)n);
+	clean(e->msg);
+}
+
 int err_wrap(struct moe_err *e, const char *fmt, ...)
 {
 	struct moe_err old;
 	va_list ap;
-	int n, m;
+	int n;
 
 	if (!e)
 		return -1;
@@ -79,20 +94,13 @@ int err_wrap(struct moe_err *e, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vsnprintf(e->msg, sizeof e->msg, fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		n = 0;
-	if ((size_t)n < sizeof e->msg) {
-		m = snprintf(e->msg + n, sizeof e->msg - (size_t)n, ": %s", old.msg);
-		n += m < 0 ? 0 : m;
-	}
-	mark_cut(e, (size_t)n);
-	clean(e->msg);
+	finish(e, n, old.msg);
 	return -1;
 }
 
 int err_errno(struct moe_err *e, const char *fmt, ...)
 {
-	int saved = errno, n, m;
+	int saved = errno, n;
 	va_list ap;
 
 	if (!e)
@@ -101,14 +109,7 @@ int err_errno(struct moe_err *e, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vsnprintf(e->msg, sizeof e->msg, fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		n = 0;
-	if ((size_t)n < sizeof e->msg) {
-		m = snprintf(e->msg + n, sizeof e->msg - (size_t)n, ": %s", strerror(saved));
-		n += m < 0 ? 0 : m;
-	}
-	mark_cut(e, (size_t)n);
-	clean(e->msg);
+	finish(e, n, strerror(saved));
 	return -1;
 }
 

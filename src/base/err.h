@@ -4,7 +4,8 @@
 
 #include <moescope/err.h>
 
-/* Set code and message; control characters and broken UTF-8 become "?". Returns -1. e may be NULL. */
+/* Set code and message; control characters and broken UTF-8 become "?". Returns -1.
+ * e may be NULL. */
 int err_set(struct moe_err *e, enum moe_err_code code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

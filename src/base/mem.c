@@ -122,7 +122,8 @@ uint64_t mem_available(void)
 			kib = 0;
 	if (f)
 		fclose(f);
-	all = kib ? (uint64_t)kib << 10 : pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_MAX;
+	all = kib ? (uint64_t)kib << 10 : pages > 0 &&
+		size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_MAX;
 	room = mem_group_room("/proc/self/cgroup", "/sys/fs/cgroup");
 	return room < all ? room : all;
 }

@@ -30,7 +30,8 @@ static int enum_index(const char *words, const char *v)
 static int check_range(const struct opt *o, double x, const char *v, struct moe_err *e)
 {
 	if (o->min < o->max && !(x >= o->min && x <= o->max))
-		return err_set(e, MOE_ERR_USAGE, "--%s %s: allowed are %g to %g", o->name, v, o->min, o->max);
+		return err_set(e, MOE_ERR_USAGE, "--%s %s: allowed are %g to %g", o->name, v, o->min,
+			o->max);
 	return 0;
 }
 

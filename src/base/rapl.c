@@ -1,4 +1,5 @@
-/* rapl.c - see rapl.h. Files are opened anew for every look: nothing stays open, nothing can go stale. */
+/* rapl.c - see rapl.h. Files are opened anew for every look: nothing stays open,
+ * nothing can go stale. */
 #include "base/rapl.h"
 
 #include <dirent.h>
@@ -10,7 +11,8 @@
 #include "base/err.h"
 
 /* The first line of ROOT/DIR/FILE. */
-static int read_line(const struct rapl *r, const char *dir, const char *file, char *out, size_t size,
+static int read_line(const struct rapl *r, const char *dir, const char *file, char *out,
+size_t size,
 	struct moe_err *e)
 {
 	char path[400];
@@ -87,8 +89,8 @@ int rapl_open(struct rapl *r, const char *root, struct moe_err *e)
 
 	memset(r, 0, sizeof *r);
 	if (strlen(root) >= sizeof r->root)
-		return err_set(e, MOE_ERR_INPUT, "the name of the powercap tree has %zu bytes, %zu are possible",
-			strlen(root), sizeof r->root - 1);
+		return err_set(e, MOE_ERR_INPUT, "the name of the powercap tree has %zu bytes, %zu are "
+			"possible", strlen(root), sizeof r->root - 1);
 	snprintf(r->root, sizeof r->root, "%s", root);
 	dir = opendir(root);
 	if (!dir && errno == ENOENT)
@@ -118,8 +120,8 @@ int rapl_look(struct rapl *r, uint64_t *uj, struct moe_err *e)
 		if (read_number(r, z->dir, "energy_uj", &now, e))
 			return -1;
 		if (now < z->last && z->last > z->range)
-			return err_set(e, MOE_ERR_SYS, "%s/%s: the counter went from %llu to %llu, but it ends at %llu",
-				r->root, z->dir, (unsigned long long)z->last, (unsigned long long)now,
+			return err_set(e, MOE_ERR_SYS, "%s/%s: the counter went from %llu to %llu, but it ends "
+				"at %llu", r->root, z->dir, (unsigned long long)z->last, (unsigned long long)now,
 				(unsigned long long)z->range);
 		sum += now < z->last ? z->range - z->last + now : now - z->last; /* it began again */
 		z->last = now;

@@ -38,7 +38,8 @@ void ring_close(struct ring *r);   /* nothing more will be published; wakes the 
 size_t ring_wait(struct ring *r, size_t want, int64_t ns);
 void *ring_at(struct ring *r, size_t i);      /* i-th oldest published block, 0 = oldest */
 void ring_release(struct ring *r, size_t n);  /* the n oldest are free again */
-void ring_stop(struct ring *r);               /* the consumer gives up; the producer stops waiting */
+/* the consumer gives up; the producer stops waiting */
+void ring_stop(struct ring *r);
 
 /* ---- either ---- */
 

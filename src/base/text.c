@@ -1,6 +1,7 @@
 /* text.c - see text.h. Widths come from utf8proc. */
 #include "base/text.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -103,6 +104,18 @@ void text_escape(struct buf *b, const char *s, size_t n, enum text_for where)
 			one(b, s + i, len, c, where);
 		i += len;
 	}
+}
+
+void text_remark(char *s, size_t size, const char *fmt, ...)
+{
+	size_t n = strlen(s);
+	va_list ap;
+
+	if (n && n + 3 < size)
+		n += (size_t)snprintf(s + n, size - n, "; ");
+	va_start(ap, fmt);
+	vsnprintf(s + n, size - n, fmt, ap);
+	va_end(ap);
 }
 
 size_t text_width(const char *s)

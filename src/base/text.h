@@ -25,6 +25,9 @@ enum text_for { TEXT_TERMINAL, TEXT_JSON, TEXT_HTML };
  * added; broken bytes become U+FFFD); TEXT_HTML escapes <>&"' as well. */
 void text_escape(struct buf *b, const char *s, size_t n, enum text_for where);
 
+/* Put a remark behind those that s holds already, "; " between them; what does not fit is cut. */
+void text_remark(char *s, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
 /* Columns that the (already safe) UTF-8 string takes on a terminal; wide characters count 2. */
 size_t text_width(const char *s);
 

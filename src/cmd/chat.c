@@ -346,17 +346,18 @@ static int feed_turn(struct chat *c, const int32_t *ids, size_t n, struct moe_er
 static int reply(struct chat *c, struct moe_err *e)
 {
 	struct gen *g = c->g;
-	int full, rc;
+	enum gen_end end;
+	int rc;
 
 	forget_picks(&c->picks);
 	c->picks.on = 1;
 	g->skip_blank = tok_adds_blank(g->l.tok);
-	rc = gen_reply(g, c->o->most, c->o->ignore_end, must_stop, &full, e);
+	rc = gen_reply(g, c->o->most, c->o->ignore_end, &end, e);
 	c->picks.on = 0;
 	if (rc || (g->rec.strict && gen_settle(g, e)))
 		return -1;
 	printf(c->interactive && stopped ? " [stopped]\n" : "\n");
-	if (full)
+	if (end == GEN_FULL)
 		fprintf(stderr, "[the context of %u tokens is full; no turn is left out: /reset starts anew]\n",
 			session_ctx(g->s));
 	fflush(stdout);
@@ -544,6 +545,7 @@ int chat_run(struct gen *g, const struct chat_opts *o, struct moe_err *e)
 	if (o->system && do_system(&c, o->system, e))
 		goto out;
 	catch_signals();
+	g->out = gen_stdout(must_stop);
 	if (c.interactive)
 		printf("%s, template %s, context %u. Say something, or /help.\n",
 			show(model_info(g->l.model)->name).s, chat_name(o->row), session_ctx(g->s));

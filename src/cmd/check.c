@@ -24,13 +24,16 @@ static struct {
 } o = { .fail = VIEW_ALARM, .phase = -1, .scan = 65536 };
 
 static const struct opt opts[] = {
-	{ "rules", 0, OPT_TEXT, &o.rules, "FILE", "thresholds: lines of rule, severity, value or off", 0, 0 },
-	{ "set", 0, OPT_LIST, &o.set, "RULE", "one threshold as \"rule severity value\"; may be repeated", 0, 0 },
-	{ "fail", 0, OPT_ENUM, &o.fail, "note|warning|alarm", "the least severity that fails (default alarm)",
+	{ "rules", 0, OPT_TEXT, &o.rules, "FILE", "thresholds: lines of rule, severity, value or off",
 		0, 0 },
+	{ "set", 0, OPT_LIST, &o.set, "RULE", "one threshold as \"rule severity value\"; may be "
+		"repeated", 0, 0 },
+	{ "fail", 0, OPT_ENUM, &o.fail, "note|warning|alarm", "the least severity that fails (default "
+		"alarm)", 0, 0 },
 	{ "list", 0, OPT_FLAG, &o.list, NULL, "list the rules with their thresholds", 0, 0 },
 	{ "sql", 0, OPT_FLAG, &o.sql, NULL, "print the SQL that shows each one's evidence", 0, 0 },
-	{ "scan", 0, OPT_INT, &o.scan, "N", "tokens read for rules about decisions (default 65536)", 512, 1e15 },
+	{ "scan", 0, OPT_INT, &o.scan, "N", "tokens read for rules about decisions (default 65536)",
+		512, 1e15 },
 	{ "run", 0, OPT_INT, &o.run, "N", "the run to read; default the newest", 1, 1e15 },
 	{ "domain", 0, OPT_TEXT, &o.domain, "NAME", "only sequences of this domain", 0, 0 },
 	{ "phase", 0, OPT_ENUM, &o.phase, "prefill|decode", "only tokens read in, or generated", 0, 0 },
@@ -50,8 +53,8 @@ static int read_rules(const char *path, struct view_limits *out, struct moe_err 
 		if (f)
 			err_nomem(e, RULES_MOST, "a rules file");
 		else
-			err_set(e, errno == ENOENT ? MOE_ERR_INPUT : MOE_ERR_SYS, "opening %s: %s", show(path).s,
-				strerror(errno));
+			err_set(e, errno == ENOENT ? MOE_ERR_INPUT : MOE_ERR_SYS, "opening %s: %s",
+				show(path).s, strerror(errno));
 		goto out;
 	}
 	n = fread(text, 1, RULES_MOST + 1, f);
@@ -146,7 +149,8 @@ static int empty(struct reader *r, const struct load_filter *f, struct moe_err *
 	for (size_t i = 0; i < v.n; i++)
 		tokens += v.layer[i].tokens;
 	view_layers_free(&v);
-	return tokens ? 0 : err_set(e, MOE_ERR_INPUT, "no decisions in this selection: nothing to check");
+	return tokens ? 0 : err_set(e, MOE_ERR_INPUT,
+		"no decisions in this selection: nothing to check");
 }
 
 static int run(int argc, char **argv, struct moe_err *e)

@@ -30,14 +30,14 @@ static char *copy(const char *s, size_t n)
 	return p;
 }
 
-static int add_doc(struct corpus *c, const char *domain, const char *name, const char *text, size_t len,
-	struct moe_err *e)
+static int add_doc(struct corpus *c, const char *domain, const char *name, const char *text,
+	size_t len, struct moe_err *e)
 {
 	struct doc *d;
 
 	if (len > MAX_DOC)
-		return err_set(e, MOE_ERR_INPUT, "document %s has %zu bytes: at most %zu are read", name, len,
-			MAX_DOC);
+		return err_set(e, MOE_ERR_INPUT, "document %s has %zu bytes: at most %zu are read", name,
+			len, MAX_DOC);
 	if (c->n == c->cap) {
 		size_t cap = c->cap ? c->cap * 2 : 64;
 		struct doc *p = realloc(c->doc, cap * sizeof *p);
@@ -75,8 +75,8 @@ static const char *doc_end(const char *p, const char *end, const char **next)
 	return end;
 }
 
-static int add_text(struct corpus *c, const char *domain, const char *name, const char *text, size_t len,
-	struct moe_err *e)
+static int add_text(struct corpus *c, const char *domain, const char *name, const char *text,
+	size_t len, struct moe_err *e)
 {
 	const char *end = text + len, *p = text, *next = text;
 	char label[512];
@@ -153,8 +153,8 @@ static void *json_malloc(size_t n)
 	return p;
 }
 
-static int add_json_line(struct corpus *c, const char *path, size_t no, const char *line, size_t len,
-	struct moe_err *e)
+static int add_json_line(struct corpus *c, const char *path, size_t no, const char *line,
+	size_t len, struct moe_err *e)
 {
 	const char *end = line;
 	cJSON *j = cJSON_ParseWithLengthOpts(line, len, &end, 0), *d, *t, *n;
@@ -166,12 +166,13 @@ static int add_json_line(struct corpus *c, const char *path, size_t no, const ch
 	d = cJSON_GetObjectItemCaseSensitive(j, "domain");
 	t = cJSON_GetObjectItemCaseSensitive(j, "text");
 	n = cJSON_GetObjectItemCaseSensitive(j, "name");
-	if (end != line + len || !cJSON_IsString(d) || !cJSON_IsString(t) || (n && !cJSON_IsString(n))) {
+	if (end != line + len || !cJSON_IsString(d) || !cJSON_IsString(t) ||
+	    (n && !cJSON_IsString(n))) {
 		cJSON_Delete(j);
 		if (json_no_memory)
 			return err_nomem(e, len, path);
-		return err_set(e, MOE_ERR_INPUT, "%s line %zu: expected {\"domain\": \"...\", \"text\": \"...\"}",
-			path, no);
+		return err_set(e, MOE_ERR_INPUT, "%s line %zu: expected {\"domain\": \"...\", \"text\": "
+			"\"...\"}", path, no);
 	}
 	snprintf(label, sizeof label, "%s:%zu", path, no);
 	failed = add_doc(c, d->valuestring, n ? n->valuestring : label, t->valuestring,
@@ -180,7 +181,8 @@ static int add_json_line(struct corpus *c, const char *path, size_t no, const ch
 	return failed;
 }
 
-static int add_jsonl(struct corpus *c, const char *path, const char *text, size_t len, struct moe_err *e)
+static int add_jsonl(struct corpus *c, const char *path, const char *text, size_t len,
+	struct moe_err *e)
 {
 	const char *end = text + len;
 	size_t no = 1;
@@ -234,8 +236,8 @@ static int add_folder(struct corpus *c, const char *path, const char *domain, st
 		struct stat st;
 
 		if (!failed && snprintf(sub, sizeof sub, "%s/%s", path, list[i]->d_name) >= (int)sizeof sub)
-			failed = err_set(e, MOE_ERR_INPUT, "%s: the path of %s in it is longer than %zu bytes", path,
-				list[i]->d_name, sizeof sub - 1);
+			failed = err_set(e, MOE_ERR_INPUT, "%s: the path of %s in it is longer than %zu bytes",
+				path, list[i]->d_name, sizeof sub - 1);
 		else if (!failed && lstat(sub, &st))
 			failed = err_errno(e, "opening %s", sub);
 		else if (!failed && S_ISREG(st.st_mode))

@@ -42,7 +42,8 @@ static void say_next(const struct shown *d, const struct shown *h)
 		"sql %s \"SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2\"", d->s);
 	suggest("a router that collapsed, for comparison", me,
 		"demo --model sample:collapsed --db collapsed.db --html collapsed.html");
-	printf("Then your own model (GGUF: OLMoE, Qwen2-MoE, Qwen3-MoE and others) over your own texts:\n");
+	printf("Then your own model (GGUF: OLMoE, Qwen2-MoE, Qwen3-MoE and others) over your own "
+		"texts:\n");
 	suggest("a folder per domain, or a .jsonl file", me,
 		"profile model.gguf my-texts/ --db mine.db");
 }
@@ -50,7 +51,8 @@ static void say_next(const struct shown *d, const struct shown *h)
 static int run(int argc, char **argv, struct moe_err *e)
 {
 	struct load_opts none = { 0 };
-	struct profile_opt po = { .detail = MOE_DETAIL_FULL, .max_tokens = 1LL << 40, .generate = 24, .load = &none };
+	struct profile_opt po = { .detail = MOE_DETAIL_FULL, .max_tokens = 1LL << 40, .generate = 24,
+		.load = &none };
 	struct shown d = show(db), h = show(html);
 	int64_t id = 0;
 
@@ -59,7 +61,8 @@ static int run(int argc, char **argv, struct moe_err *e)
 		return err_set(e, MOE_ERR_USAGE, "`demo` takes options only");
 	po.model = model;
 	po.db = db;
-	printf("Profiling %s, a small Mixture-of-Experts model trained for this purpose, over short held-out\n"
+	printf("Profiling %s, a small Mixture-of-Experts model trained for this purpose, over short "
+		"held-out\n"
 	       "texts of 13 domains. Every routing decision goes to %s.\n\n", show(model).s, d.s);
 	fflush(stdout);
 	if (profile_run(&po, NULL, 0, &id, e))
@@ -73,7 +76,8 @@ static int run(int argc, char **argv, struct moe_err *e)
 }
 
 static const struct opt opts[] = {
-	{ "model", 'm', OPT_TEXT, &model, "MODEL", "sample:balanced (default), sample:collapsed or a file", 0, 0 },
+	{ "model", 'm', OPT_TEXT, &model, "MODEL", "sample:balanced (default), sample:collapsed or a "
+		"file", 0, 0 },
 	{ "db", 'd', OPT_TEXT, &db, "FILE", "database (default demo.db)", 0, 0 },
 	{ "html", 'o', OPT_TEXT, &html, "FILE", "report (default demo.html)", 0, 0 },
 	{ 0 },

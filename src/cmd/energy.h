@@ -1,10 +1,10 @@
 /*
  * energy.h - the energy of prefill and decode, where the machine has counters for it (base/rapl.h).
  *
- * A hook that looks at the counters when a first sequence begins and after every batch, and counts what they
- * moved by to the batch's phase. So loading, and pauses between sequences, are left out; what is between
- * the batches of a sequence (sampling, logging) is not. At the end it leaves a note `energy` a phase in the
- * run, or one that says why there is none; view/energy.c reads them.
+ * A hook that looks at the counters when a first sequence begins and after every batch, and counts
+ * what they moved by to the batch's phase. So loading, and pauses between sequences, are left out;
+ * what is between the batches of a sequence (sampling, logging) is not. At the end it leaves a note
+ * `energy` a phase in the run, or one that says why there is none; view/energy.c reads them.
  *
  *	energy_init(&x);
  *	session_add_hook(s, &x.hook, e);      after the trace's own hook

@@ -50,8 +50,8 @@ static int read_size(const char *s, struct session_cache *c, struct moe_err *e)
 			}
 		}
 	}
-	return err_set(e, MOE_ERR_USAGE, "--expert-cache: '%s' is no size; expected bytes with K, M, G or T, or "
-		"up to 100%%", show(s).s);
+	return err_set(e, MOE_ERR_USAGE, "--expert-cache: '%s' is no size; expected bytes with K, M, G "
+		"or T, or up to 100%%", show(s).s);
 }
 
 /* "2,6" */
@@ -104,16 +104,18 @@ static int add_adapters(struct loaded *l, const struct load_opts *o, struct moe_
 
 /* ---- the expert cache ---- */
 
-static int add_heat(const struct model_info *in, const struct load_set *set, uint64_t *heat, struct moe_err *e)
+static int add_heat(const struct model_info *in, const struct load_set *set, uint64_t *heat,
+	struct moe_err *e)
 {
 	if (set->n != in->n_moe_layer)
-		return err_set(e, MOE_ERR_INPUT, "its model has %zu MoE layers, this one %u", set->n, in->n_moe_layer);
+		return err_set(e, MOE_ERR_INPUT, "its model has %zu MoE layers, this one %u", set->n,
+			in->n_moe_layer);
 	for (size_t i = 0; i < set->n; i++) {
 		const struct layer_load *y = &set->layer[i];
 
 		if (y->layer != in->layers[i].layer || y->n_expert != in->layers[i].n_expert)
-			return err_set(e, MOE_ERR_INPUT, "its model has %u experts at layer %u, this one %u at layer %u",
-				y->n_expert, y->layer, in->layers[i].n_expert, in->layers[i].layer);
+			return err_set(e, MOE_ERR_INPUT, "its model has %u experts at layer %u, this one %u at "
+				"layer %u", y->n_expert, y->layer, in->layers[i].n_expert, in->layers[i].layer);
 		for (size_t x = 0; x < y->n_expert; x++)
 			heat[(size_t)y->layer * y->n_expert + x] += y->counts[x];
 	}
@@ -147,8 +149,8 @@ static uint64_t *read_heat(const struct model_info *in, const char *path, struct
 	return NULL;
 }
 
-static int read_policy(const struct model_info *in, const char *s, struct session_cache *c, uint64_t **heat,
-	struct moe_err *e)
+static int read_policy(const struct model_info *in, const char *s, struct session_cache *c,
+	uint64_t **heat, struct moe_err *e)
 {
 	if (!s || !strcmp(s, "lru")) {
 		c->policy = SESSION_LRU;
@@ -159,7 +161,8 @@ static int read_policy(const struct model_info *in, const char *s, struct sessio
 		return 0;
 	}
 	if (strncmp(s, "static:", 7))
-		return err_set(e, MOE_ERR_USAGE, "--expert-policy: '%s' is none of lru, lfu, static:TRACE", show(s).s);
+		return err_set(e, MOE_ERR_USAGE, "--expert-policy: '%s' is none of lru, lfu, static:TRACE",
+			show(s).s);
 	c->policy = SESSION_STATIC;
 	c->heat = *heat = read_heat(in, s + 7, e);
 	return *heat ? 0 : -1;
@@ -185,15 +188,16 @@ static int add_aware(struct loaded *l, struct session *s, const char *arg, struc
 	return 0;
 }
 
-/* Nothing forbids a longer context than the model has seen, but nobody should take it for granted. */
+/* Nothing forbids a longer context than the model has seen,
+ * but nobody should take it for granted. */
 static void warn_context(struct loaded *l, const struct session *s)
 {
 	const struct model_info *in = model_info(l->model);
 
 	if (session_ctx(s) > in->n_ctx_train && !l->warned)
-		fprintf(stderr, "moescope: warning: --ctx %u is beyond the %u tokens that the model was trained with "
-			"(RoPE scaling: %s); do not trust what it predicts past them\n", session_ctx(s), in->n_ctx_train,
-			in->rope_scaling);
+		fprintf(stderr, "moescope: warning: --ctx %u is beyond the %u tokens that the model was "
+			"trained with (RoPE scaling: %s); do not trust what it predicts past them\n",
+			session_ctx(s), in->n_ctx_train, in->rope_scaling);
 	l->warned = 1;
 }
 
@@ -207,7 +211,8 @@ struct session *engine_session(struct loaded *l, const struct load_opts *o, stru
 	if (add_adapters(l, o, e))
 		return NULL;
 	if (!o->cache && (o->policy || o->aware)) {
-		err_set(e, MOE_ERR_USAGE, "--%s needs --expert-cache", o->policy ? "expert-policy" : "cache-aware");
+		err_set(e, MOE_ERR_USAGE, "--%s needs --expert-cache",
+			o->policy ? "expert-policy" : "cache-aware");
 		return NULL;
 	}
 	if (o->cache) {
@@ -279,11 +284,12 @@ void engine_describe(const struct loaded *l, const struct session *s, const stru
 		set(d, key, "%s %s %s", scale, hash, l->adapter[i].path);
 	}
 	if (session_cache_stat(s, &c))
-		set(d, "expert cache", "%llu of %llu experts, %llu bytes each, %s", (unsigned long long)c.slots,
-			(unsigned long long)c.experts, (unsigned long long)c.slot_bytes, o->policy ? o->policy : "lru");
+		set(d, "expert cache", "%llu of %llu experts, %llu bytes each, %s",
+			(unsigned long long)c.slots, (unsigned long long)c.experts,
+			(unsigned long long)c.slot_bytes, o->policy ? o->policy : "lru");
 	if (o->aware)
-		set(d, "cache-aware routing", "%s: keep, highest rank; choices depend on what the expert cache "
-			"held", o->aware);
+		set(d, "cache-aware routing", "%s: keep, highest rank; choices depend on what the expert "
+			"cache held", o->aware);
 }
 
 void engine_print_cache(const struct loaded *l, const struct session *s)
@@ -293,15 +299,15 @@ void engine_print_cache(const struct loaded *l, const struct session *s)
 
 	if (!session_cache_stat(s, &c))
 		return;
-	fprintf(stderr, "expert cache: %llu of %llu experts, %.1f MiB; %llu of %llu found (%.1f %%), %.1f MiB "
-		"read, stalled %.2f s\n", (unsigned long long)c.slots, (unsigned long long)c.experts,
-		(double)(c.slots * c.slot_bytes) / 1048576, (unsigned long long)c.hits,
-		(unsigned long long)(c.hits + c.misses),
+	fprintf(stderr, "expert cache: %llu of %llu experts, %.1f MiB; %llu of %llu found (%.1f %%), "
+		"%.1f MiB read, stalled %.2f s\n", (unsigned long long)c.slots,
+		(unsigned long long)c.experts, (double)(c.slots * c.slot_bytes) / 1048576,
+		(unsigned long long)c.hits, (unsigned long long)(c.hits + c.misses),
 		c.hits + c.misses ? 100.0 * (double)c.hits / (double)(c.hits + c.misses) : 0.0,
 		(double)c.read_bytes / 1048576, (double)c.stall_ns * 1e-9);
 	for (size_t i = 0; i < l->n_aware; i++) {
 		aware_counts(l->aware[i], &seen, &changed);
-		fprintf(stderr, "cache-aware routing changed %llu of %llu decisions: the text depends on what the "
-			"cache held\n", (unsigned long long)changed, (unsigned long long)seen);
+		fprintf(stderr, "cache-aware routing changed %llu of %llu decisions: the text depends on "
+			"what the cache held\n", (unsigned long long)changed, (unsigned long long)seen);
 	}
 }

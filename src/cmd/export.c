@@ -16,7 +16,8 @@ static int phase = -1;
 
 static const struct opt opts[] = {
 	{ "format", 0, OPT_TEXT, &format, "NAME", "counts-csv, csv, jsonl or npz; default csv", 0, 0 },
-	{ "output", 'o', OPT_TEXT, &out_path, "FILE", "where to write it; default standard output", 0, 0 },
+	{ "output", 'o', OPT_TEXT, &out_path, "FILE", "where to write it; default standard output",
+		0, 0 },
 	{ "run", 0, OPT_INT, &run_id, "N", "which run; default the newest", 1, 9e15 },
 	{ "domain", 0, OPT_TEXT, &domain, "NAME", "only sequences of this domain", 0, 0 },
 	{ "phase", 0, OPT_ENUM, &phase, "prefill|decode", "only tokens read in, or generated", 0, 0 },
@@ -37,7 +38,8 @@ static int find_domain(struct reader *r, int64_t run, int64_t *id, struct moe_er
 		if (d[i].id && !strcmp(d[i].name, domain))
 			*id = d[i].id;
 	free(d);
-	return *id < 0 ? err_set(e, MOE_ERR_USAGE, "no domain '%s' in run %lld", domain, (long long)run) : 0;
+	return *id < 0 ? err_set(e, MOE_ERR_USAGE, "no domain '%s' in run %lld", domain,
+		(long long)run) : 0;
 }
 
 /* Written beside the name and put in place when it is whole: what was there stays until then. */
@@ -90,7 +92,8 @@ static int run(int argc, char **argv, struct moe_err *e)
 		goto out;
 	}
 	if (f->seeks && (!out_path || !strcmp(out_path, "-"))) {
-		err_set(e, MOE_ERR_USAGE, "%s needs --output FILE: it cannot go to standard output", format);
+		err_set(e, MOE_ERR_USAGE, "%s needs --output FILE: it cannot go to standard output",
+			format);
 		goto out;
 	}
 	out.r = reader_open(argv[0], e);

@@ -98,7 +98,8 @@ static void print_identity(const struct gguf *g, const struct model_info *in)
 	line("architecture", "%s, %" PRIu32 " layers, width %" PRIu32 ", %" PRIu32 " heads (%" PRIu32
 		" key/value) of %" PRIu32, in->arch, in->n_layer, in->n_embd, in->n_head, in->n_head_kv,
 		in->head_dim);
-	line("context", "%" PRIu32 " tokens in training; RoPE scaling: %s", in->n_ctx_train, in->rope_scaling);
+	line("context", "%" PRIu32 " tokens in training; RoPE scaling: %s", in->n_ctx_train,
+		in->rope_scaling);
 	if (in->kv_rank)
 		line("latent attention", "keys and values of all heads from %" PRIu32 " numbers a position",
 			in->kv_rank);
@@ -106,15 +107,17 @@ static void print_identity(const struct gguf *g, const struct model_info *in)
 		line("window", "%" PRIu32 " of %" PRIu32 " layers see %" PRIu32 " tokens at most",
 			in->n_window_layer, in->n_layer, in->window);
 	if (in->n_nextn)
-		line("not used", "%" PRIu32 " %s that %s further tokens (%" PRIu64 " tensors, %sB)", in->n_nextn,
-			in->n_nextn == 1 ? "layer" : "layers", in->n_nextn == 1 ? "predicts" : "predict",
-			in->n_unused, human((double)in->unused_bytes, a));
+		line("not used", "%" PRIu32 " %s that %s further tokens (%" PRIu64 " tensors, %sB)",
+			in->n_nextn, in->n_nextn == 1 ? "layer" : "layers",
+			in->n_nextn == 1 ? "predicts" : "predict", in->n_unused,
+			human((double)in->unused_bytes, a));
 	line("vocabulary", "%" PRIu32 " tokens", in->n_vocab);
 	if (in->n_moe_layer) {
 		moe_route_describe(&in->route, router, sizeof router);
 		line("router", "%s", router);
-		line("experts", "%u routed, %u active per token, width %" PRIu32 ", in %" PRIu32 " of %" PRIu32
-			" layers", in->route.n_expert, in->route.k, in->n_ff_expert, in->n_moe_layer, in->n_layer);
+		line("experts", "%u routed, %u active per token, width %" PRIu32 ", in %" PRIu32
+			" of %" PRIu32 " layers", in->route.n_expert, in->route.k, in->n_ff_expert,
+			in->n_moe_layer, in->n_layer);
 		if (in->n_ff_shared)
 			line("shared expert", "width %" PRIu32 ", %s, takes every token", in->n_ff_shared,
 				in->shared_gated ? "gated" : "without a gate");
@@ -137,7 +140,8 @@ static void print_classes(const struct class_sum *s)
 {
 	char a[32], b[32], mix[160];
 
-	printf("\n%-16s %8s %10s %10s  %s\n", "tensor class", "tensors", "parameters", "bytes", "types");
+	printf("\n%-16s %8s %10s %10s  %s\n", "tensor class", "tensors", "parameters", "bytes",
+		"types");
 	for (int c = 0; c < MODEL_N_CLASS; c++) {
 		if (!s[c].n)
 			continue;
@@ -170,19 +174,21 @@ static void print_json(const struct gguf *g, const struct model_info *in, const 
 	json_text("arch", in->arch);
 	json_text("router", router);
 	json_text("quant", in->quant);
-	printf("\"parts\": %zu, \"file_bytes\": %" PRIu64 ", \"layers\": %" PRIu32 ", \"moe_layers\": %" PRIu32 ", "
+	printf("\"parts\": %zu, \"file_bytes\": %" PRIu64 ", \"layers\": %" PRIu32
+		", \"moe_layers\": %" PRIu32 ", "
 	       "\"width\": %" PRIu32 ", \"heads\": %" PRIu32 ", \"kv_heads\": %" PRIu32 ", "
 	       "\"head_width\": %" PRIu32 ", \"context\": %" PRIu32 ", \"rope_scaling\": \"%s\", "
 	       "\"vocabulary\": %" PRIu32 ", "
-	       "\"experts\": %u, \"k\": %u, \"expert_width\": %" PRIu32 ", \"shared_width\": %" PRIu32 ", "
-	       "\"dense_layers\": %" PRIu32 ", \"dense_width\": %" PRIu32 ", \"latent_width\": %" PRIu32 ", "
-	       "\"window\": %" PRIu32 ", \"unused_layers\": %" PRIu32 ", "
-	       "\"parameters\": %" PRIu64 ", \"parameters_active\": %" PRIu64 ", \"weight_bytes\": %" PRIu64
-	       ", \"bytes_per_token\": %" PRIu64 ", \"classes\": [",
-		gguf_n_parts(g), gguf_file_bytes(g), in->n_layer, in->n_moe_layer, in->n_embd, in->n_head, in->n_head_kv,
-		in->head_dim, in->n_ctx_train, in->rope_scaling, in->n_vocab, in->route.n_expert, in->route.k,
-		in->n_ff_expert, in->n_ff_shared, in->n_dense_layer, in->n_ff, in->kv_rank, in->window, in->n_nextn,
-		in->n_params, in->n_params_active, in->weight_bytes, in->bytes_per_token);
+	       "\"experts\": %u, \"k\": %u, \"expert_width\": %" PRIu32 ", \"shared_width\": %" PRIu32
+	       ", \"dense_layers\": %" PRIu32 ", \"dense_width\": %" PRIu32
+	       ", \"latent_width\": %" PRIu32 ", \"window\": %" PRIu32 ", \"unused_layers\": %" PRIu32
+	       ", \"parameters\": %" PRIu64 ", \"parameters_active\": %" PRIu64
+	       ", \"weight_bytes\": %" PRIu64 ", \"bytes_per_token\": %" PRIu64 ", \"classes\": [",
+		gguf_n_parts(g), gguf_file_bytes(g), in->n_layer, in->n_moe_layer, in->n_embd, in->n_head,
+		in->n_head_kv, in->head_dim, in->n_ctx_train, in->rope_scaling, in->n_vocab,
+		in->route.n_expert, in->route.k, in->n_ff_expert, in->n_ff_shared, in->n_dense_layer,
+		in->n_ff, in->kv_rank, in->window, in->n_nextn, in->n_params, in->n_params_active,
+		in->weight_bytes, in->bytes_per_token);
 	for (int c = 0; c < MODEL_N_CLASS; c++) {
 		if (!s[c].n)
 			continue;

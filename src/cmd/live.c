@@ -124,7 +124,8 @@ int live_run(const char *db, int (*work)(int argc, char **argv, struct moe_err *
 	int rc;
 
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
-		err_set(e, MOE_ERR_USAGE, "--live needs a terminal; without one, log and look later with top");
+		err_set(e, MOE_ERR_USAGE, "--live needs a terminal; without one, log and look later with "
+			"top");
 		goto fail;
 	}
 	if (!out || !err) {
@@ -142,7 +143,8 @@ int live_run(const char *db, int (*work)(int argc, char **argv, struct moe_err *
 		child(out, err, self, work, argc, argv);
 	setlocale(LC_CTYPE, "");
 	rc = tui_run(db, &o, e);
-	if (rc && rc != SIGINT && !b.over) /* the terminal's Ctrl-C has reached it; a second one kills */
+	/* the terminal's Ctrl-C has reached it; a second one kills */
+	if (rc && rc != SIGINT && !b.over)
 		kill(b.pid, SIGINT);
 	wait_for(&b);
 	replay(out, stdout);

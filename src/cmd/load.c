@@ -18,9 +18,9 @@
 static volatile sig_atomic_t interrupted;
 
 /*
- * A file that another process cuts while it is mapped raises SIGBUS on access; nothing that was read
- * before can be trusted then. So the program says which file it was and ends: what the trace has
- * committed stays, and the next writer marks the run failed. One model a process.
+ * A file that another process cuts while it is mapped raises SIGBUS on access; nothing that was
+ * read before can be trusted then. So the program says which file it was and ends: what the trace
+ * has committed stays, and the next writer marks the run failed. One model a process.
  */
 static struct bus { char text[1200]; size_t len; const struct gguf *g; } bus[1 + LOAD_ADAPTERS];
 static const struct bus *opening;
@@ -70,7 +70,8 @@ static const struct embedded *find_sample(const char *name, struct moe_err *e)
 		len += (size_t)snprintf(list + len, len < sizeof list ? sizeof list - len : 0, " sample:%s",
 			m->name);
 	}
-	err_set(e, MOE_ERR_USAGE, "no embedded model 'sample:%s'; there are%s", name, *list ? list : " none");
+	err_set(e, MOE_ERR_USAGE, "no embedded model 'sample:%s'; there are%s", name,
+		*list ? list : " none");
 	return NULL;
 }
 
@@ -86,12 +87,6 @@ int load_gguf(const char *name, struct gguf **out, struct moe_err *e)
 	return *out ? 0 : -1;
 }
 
-/* All that is read whole: of an embedding that is not the output too, only rows are. */
-static int read_whole(const struct gguf *g, const struct gguf_tensor *t)
-{
-	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
-}
-
 #define COPY_LEAST (64ull << 20) /* bytes: below, a processor's caches do most of the work */
 
 static int copies(const struct load_opts *o, const struct gguf *g)
@@ -100,7 +95,8 @@ static int copies(const struct load_opts *o, const struct gguf *g)
 
 	if (!o || o->cache || o->where == LOAD_MAP)
 		return 0;
-	return o->where == LOAD_COPY || (bytes >= COPY_LEAST && gguf_large_pages() && bytes <= mem_available() / 2);
+	return o->where == LOAD_COPY ||
+		(bytes >= COPY_LEAST && gguf_large_pages() && bytes <= mem_available() / 2);
 }
 
 int load_model(const char *name, const struct load_opts *o, struct loaded *l, struct moe_err *e)
@@ -142,11 +138,12 @@ void load_free(struct loaded *l)
 struct session_opt load_session_opt(const struct load_opts *o)
 {
 	return (struct session_opt){ .n_ctx = (uint32_t)o->ctx, .n_batch = (uint32_t)o->batch,
-		.n_threads = (uint32_t)o->threads, .isa = o->isa, .kv_type = o->kv_type, .activations = o->activations };
+		.n_threads = (uint32_t)o->threads, .isa = o->isa, .kv_type = o->kv_type,
+		.activations = o->activations };
 }
 
-/* Hex SHA-256 of the model file, of a split model of its parts' bytes one after the other; NULL for a
- * large one, where it would delay every start. */
+/* Hex SHA-256 of the model file, of a split model of its parts' bytes one after the other; NULL for
+ * a large one, where it would delay every start. */
 static const char *file_hash(const struct gguf *g)
 {
 	static char hex[2 * crypto_hash_sha256_BYTES + 1]; /* one model a process */

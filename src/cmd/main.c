@@ -16,12 +16,13 @@
 const char *cmd_program = "moescope";
 
 /* To add a command: a file in src/cmd/, a declaration and a row here. Order is that of `help`. */
-extern const struct cmd cmd_inspect, cmd_run, cmd_profile, cmd_top, cmd_report, cmd_stat, cmd_sql,
+extern const struct cmd cmd_inspect, cmd_run, cmd_serve, cmd_profile, cmd_top, cmd_report, cmd_stat, cmd_sql,
 	cmd_import, cmd_export, cmd_quantize, cmd_bench, cmd_demo, cmd_whatif, cmd_plan, cmd_diff, cmd_check,
 	cmd_audit;
 static const struct cmd *const commands[] = {
 	&cmd_demo,
 	&cmd_run,
+	&cmd_serve,
 	&cmd_profile,
 	&cmd_top,
 	&cmd_stat,

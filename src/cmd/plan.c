@@ -22,16 +22,18 @@ static struct {
 	.slow = 25 };
 
 static const struct opt opts[] = {
-	{ "preset", 0, OPT_TEXT, &o.preset, "NAME", "a published configuration instead of a file", 0, 0 },
-	{ "list", 0, OPT_FLAG, &o.list, NULL, "list the presets with their sources", 0, 0 },
-	{ "bandwidth", 0, OPT_REAL, &o.bandwidth, "GB/s", "of the memory with the weights (default 3350)",
-		1e-3, 1e9 },
-	{ "gpu-mem", 0, OPT_REAL, &o.gpu_mem, "GB", "memory of one device (default 80)", 1e-3, 1e9 },
-	{ "cache-mem", 0, OPT_REAL, &o.cache_mem, "GB", "fast memory for a cache of experts (default 24)",
-		1e-6, 1e9 },
-	{ "slow", 0, OPT_REAL, &o.slow, "GB/s", "from where a missing expert comes (default 25)", 1e-6, 1e9 },
-	{ "quant", 0, OPT_TEXT, &o.quant, "NAME", "format of costs and speeds (default as stored, else BF16)",
+	{ "preset", 0, OPT_TEXT, &o.preset, "NAME", "a published configuration instead of a file",
 		0, 0 },
+	{ "list", 0, OPT_FLAG, &o.list, NULL, "list the presets with their sources", 0, 0 },
+	{ "bandwidth", 0, OPT_REAL, &o.bandwidth, "GB/s", "of the memory with the weights (default "
+		"3350)", 1e-3, 1e9 },
+	{ "gpu-mem", 0, OPT_REAL, &o.gpu_mem, "GB", "memory of one device (default 80)", 1e-3, 1e9 },
+	{ "cache-mem", 0, OPT_REAL, &o.cache_mem, "GB", "fast memory for a cache of experts (default "
+		"24)", 1e-6, 1e9 },
+	{ "slow", 0, OPT_REAL, &o.slow, "GB/s", "from where a missing expert comes (default 25)",
+		1e-6, 1e9 },
+	{ "quant", 0, OPT_TEXT, &o.quant, "NAME", "format of costs and speeds (default as stored, else "
+		"BF16)", 0, 0 },
 	{ "ctx", 0, OPT_INT, &o.ctx, "N", "tokens of context (default 4096)", 1, 1e8 },
 	{ "users", 0, OPT_INT, &o.users, "N", "sequences whose KV cache is held (default 1)", 1, 1e8 },
 	{ "run", 0, OPT_INT, &o.run, "N", "the run of the trace; default the newest", 1, 1e15 },
@@ -68,7 +70,8 @@ static void from_file(const struct model *m, struct plan_in *in)
 	z->attention = s.params[MODEL_ATTENTION], z->dense = s.params[MODEL_DENSE_FFN];
 	z->experts = s.params[MODEL_EXPERTS], z->shared = s.params[MODEL_SHARED];
 	z->router = s.params[MODEL_ROUTER], z->norm = s.params[MODEL_NORM];
-	z->matmul = z->active - (s.params[MODEL_OUTPUT] > z->d ? s.params[MODEL_EMBED] : 0); /* tied: once */
+	/* tied: once */
+	z->matmul = z->active - (s.params[MODEL_OUTPUT] > z->d ? s.params[MODEL_EMBED] : 0);
 	n = (double)z->n_moe * z->n_expert;
 	z->expert = n > 0 ? z->experts / n : 0;
 	z->kv_per_token = 2.0 * u->n_head_kv * u->head_dim * u->n_layer;
@@ -81,7 +84,8 @@ static void from_file(const struct model *m, struct plan_in *in)
 
 static int print(struct view_table *t, struct moe_err *e)
 {
-	int status = view_table_print(t, o.json ? VIEW_JSON : o.csv ? VIEW_CSV : VIEW_PRETTY, stdout, e);
+	int status = view_table_print(t, o.json ? VIEW_JSON : o.csv ? VIEW_CSV : VIEW_PRETTY, stdout,
+		e);
 
 	if (!status)
 		select_remark(t);
@@ -99,7 +103,8 @@ static int page(const struct plan_in *in, const char *trace, struct moe_err *e)
 	int status = -1;
 
 	plan_opt_init(&po);
-	po.bandwidth = o.bandwidth, po.gpu_mem = o.gpu_mem, po.cache_mem = o.cache_mem, po.slow = o.slow;
+	po.bandwidth = o.bandwidth, po.gpu_mem = o.gpu_mem, po.cache_mem = o.cache_mem,
+		po.slow = o.slow;
 	po.ctx = (unsigned)o.ctx, po.users = (unsigned)o.users, po.quant = o.quant;
 	if (trace) {
 		r = reader_open(trace, e);
@@ -130,9 +135,9 @@ static int check(int argc, struct moe_err *e)
 	if (o.json && o.csv)
 		return err_set(e, MOE_ERR_USAGE, "either --json or --csv");
 	if (o.preset ? argc > 1 : argc < 1 || argc > 2)
-		return err_set(e, MOE_ERR_USAGE, o.preset ? "with --preset at most one operand, a trace: %d were "
-			"given" : "a model and, if wanted, a trace are needed, or --preset: %d operands were given",
-			argc);
+		return err_set(e, MOE_ERR_USAGE, o.preset ? "with --preset at most one operand, a trace: "
+			"%d were given" : "a model and, if wanted, a trace are needed, or --preset: %d "
+			"operands were given", argc);
 	return 0;
 }
 

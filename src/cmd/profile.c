@@ -123,7 +123,8 @@ static int tokenise(struct profile *p, struct moe_err *e)
 	for (size_t i = 0; i < p->corpus.n && p->total < (uint64_t)p->o->max_tokens; i++) {
 		size_t n;
 
-		if (tok_encode(p->l.tok, p->corpus.doc[i].text, p->corpus.doc[i].len, TOK_BOS, &p->tokens[i], &n, e))
+		if (tok_encode(p->l.tok, p->corpus.doc[i].text, p->corpus.doc[i].len, TOK_BOS,
+		    &p->tokens[i], &n, e))
 			return -1;
 		if (add_parts(p, i, n, e))
 			return -1;
@@ -218,7 +219,8 @@ static void close_all(struct profile *p)
 	load_free(&p->l);
 }
 
-int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_t *run, struct moe_err *e)
+int profile_run(const struct profile_opt *o, char **corpus, int n_corpus, int64_t *run,
+	struct moe_err *e)
 {
 	struct profile p = { .o = o };
 	int failed = open_all(&p, corpus, n_corpus, e);
@@ -271,8 +273,8 @@ static int infer(int argc, char **argv, struct moe_err *e)
 	if (!quiet) {
 		struct shown d = show(po.db);
 
-		printf("\nrun %lld is in %s: `%s top %s`, `%s report %s`, `%s stat %s`\n", (long long)id, d.s,
-			cmd_program, d.s, cmd_program, d.s, cmd_program, d.s);
+		printf("\nrun %lld is in %s: `%s top %s`, `%s report %s`, `%s stat %s`\n", (long long)id,
+			d.s, cmd_program, d.s, cmd_program, d.s, cmd_program, d.s);
 	}
 	return load_interrupted() ? 130 : 0;
 }
@@ -287,15 +289,21 @@ static const struct opt opts[] = {
 	{ "detail", 0, OPT_ENUM, &detail, "counts|routes|full", "what to log (default routes)", 0, 0 },
 	{ "weights", 0, OPT_ENUM, &weights, "exact|16bit|8bit|none",
 	  "how weights and margins are kept (default exact)", 0, 0 },
-	{ "generate", 'g', OPT_INT, &po.generate, "N", "after each document generate up to N tokens, greedily",
+	{ "generate", 'g', OPT_INT, &po.generate, "N", "after each document generate up to N tokens, "
+		"greedily",
 	  0, 1 << 20 },
-	{ "max-tokens", 0, OPT_INT, &po.max_tokens, "N", "stop adding documents after N tokens", 1, 1e15 },
-	{ "no-perplexity", 0, OPT_FLAG, &po.no_perplexity, NULL, "do not score the documents (faster)", 0, 0 },
-	{ "drop", 0, OPT_FLAG, &po.drop, NULL, "if the log cannot keep up, drop and record the gap; else wait",
+	{ "max-tokens", 0, OPT_INT, &po.max_tokens, "N", "stop adding documents after N tokens",
+		1, 1e15 },
+	{ "no-perplexity", 0, OPT_FLAG, &po.no_perplexity, NULL, "do not score the documents (faster)",
+		0, 0 },
+	{ "drop", 0, OPT_FLAG, &po.drop, NULL, "if the log cannot keep up, drop and record the gap; "
+		"else wait",
 	  0, 0 },
-	{ "log-text", 0, OPT_FLAG, &po.log_text, NULL, "also the text of the tokens, to read along in `top`",
+	{ "log-text", 0, OPT_FLAG, &po.log_text, NULL, "also the text of the tokens, to read along in "
+		"`top`",
 	  0, 0 },
-	{ "live", 0, OPT_FLAG, &live, NULL, "with the dashboard beside it; Ctrl-C ends both, q the dashboard", 0, 0 },
+	{ "live", 0, OPT_FLAG, &live, NULL, "with the dashboard beside it; Ctrl-C ends both, q the "
+		"dashboard", 0, 0 },
 	{ "quiet", 'q', OPT_FLAG, &quiet, NULL, "no summary", 0, 0 },
 	LOAD_OPTS(lo),
 	{ 0 },

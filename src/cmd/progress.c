@@ -11,7 +11,8 @@
 
 static void draw(const struct progress *p, uint64_t done, const char *note, double s)
 {
-	double share = p->total ? (double)done / (double)p->total : 1, rate = s > 0 ? (double)done / s : 0;
+	double share = p->total ? (double)done / (double)p->total : 1,
+		rate = s > 0 ? (double)done / s : 0;
 	double left = rate > 0 && done < p->total ? (double)(p->total - done) / rate : 0;
 	int fill = (int)(share * BAR);
 	char bar[BAR + 1], safe[13] = "";
@@ -22,8 +23,8 @@ static void draw(const struct progress *p, uint64_t done, const char *note, doub
 	memset(bar, '-', BAR);
 	memset(bar, '#', (size_t)(fill < 0 ? 0 : fill > BAR ? BAR : fill));
 	bar[BAR] = 0;
-	fprintf(stderr, "\r%s [%s] %3.0f %%  %.0f/s  %.0fs left  %-12s", p->what, bar, 100 * share, rate,
-		left < 999999 ? left : 999999, safe);
+	fprintf(stderr, "\r%s [%s] %3.0f %%  %.0f/s  %.0fs left  %-12s", p->what, bar, 100 * share,
+		rate, left < 999999 ? left : 999999, safe);
 	fflush(stderr);
 }
 
@@ -57,6 +58,6 @@ void progress_end(struct progress *p, uint64_t done)
 	double s = (double)(clock_mono() - p->start) * 1e-9;
 
 	progress_stop(p);
-	fprintf(stderr, "%s: %llu tokens in %.1f s, %.0f tokens/s\n", p->what, (unsigned long long)done, s,
-		s > 0 ? (double)done / s : 0.0);
+	fprintf(stderr, "%s: %llu tokens in %.1f s, %.0f tokens/s\n", p->what, (unsigned long long)done,
+		s, s > 0 ? (double)done / s : 0.0);
 }

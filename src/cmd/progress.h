@@ -7,7 +7,8 @@
 struct progress { const char *what; uint64_t total; int64_t start, last; int tty; };
 
 void progress_start(struct progress *p, const char *what, uint64_t total);
-/* done of total; note is a short word on what is being worked on. Draws at most 10 times a second. */
+/* done of total; note is a short word on what is being worked on.
+ * Draws at most 10 times a second. */
 void progress_to(struct progress *p, uint64_t done, const char *note);
 void progress_end(struct progress *p, uint64_t done);
 void progress_stop(struct progress *p); /* only wipes the bar */

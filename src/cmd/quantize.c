@@ -30,7 +30,8 @@ static const struct quant_mix *find_mix(const char *word, struct moe_err *e)
 	for (size_t i = 0; quant_mix_at(i); i++) {
 		const char *name = quant_mix_at(i)->name;
 
-		if (!strncmp(name, word, n) && (!name[n] || !strcmp(name + n, "_M") || !strcmp(name + n, "_MOE")))
+		if (!strncmp(name, word, n) &&
+		    (!name[n] || !strcmp(name + n, "_M") || !strcmp(name + n, "_MOE")))
 			return quant_mix_at(i);
 		len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", name);
 	}
@@ -58,7 +59,8 @@ static uint64_t all_bytes(const struct gguf *g)
 	return sum;
 }
 
-/* "27 tensors, 12 converted: Q4_K 5, Q6_K 7; 15.53 MB to 8.13 MB, 4.51 bits per weight, in 1.2 s" */
+/* "27 tensors, 12 converted: Q4_K 5, Q6_K 7; 15.53 MB to 8.13 MB, 4.51 bits per weight,
+ * in 1.2 s" */
 static void summary(const struct gguf *g, const uint32_t *types, uint64_t bytes, double seconds)
 {
 	size_t by_type[QT_MAX] = { 0 }, changed = 0;
@@ -98,8 +100,8 @@ static int refuse_again(const struct gguf *g, const uint32_t *types, struct moe_
 {
 	const struct gguf_tensor *t = quant_again(g, types);
 
-	return t ? err_set(e, MOE_ERR_USAGE, "tensor %s is %s already: to quantise it again loses more than "
-		"to start from the original; --allow-requantize does it", t->name,
+	return t ? err_set(e, MOE_ERR_USAGE, "tensor %s is %s already: to quantise it again loses more "
+		"than to start from the original; --allow-requantize does it", t->name,
 		qtype_info(t->type)->name) : 0;
 }
 
@@ -145,13 +147,14 @@ static int run(int argc, char **argv, struct moe_err *e)
 	int rc;
 
 	if (argc != 2)
-		return err_set(e, MOE_ERR_USAGE, "two operands are needed, the model and the file to write; "
-			"%d %s given", argc, argc == 1 ? "was" : "were");
+		return err_set(e, MOE_ERR_USAGE, "two operands are needed, the model and the file to "
+			"write; %d %s given", argc, argc == 1 ? "was" : "were");
 	mix = find_mix(type, e);
 	if (!mix)
 		return -1;
 	if (!force && !access(argv[1], F_OK))
-		return err_set(e, MOE_ERR_USAGE, "%s is there already; --force replaces it", show(argv[1]).s);
+		return err_set(e, MOE_ERR_USAGE, "%s is there already; --force replaces it",
+			show(argv[1]).s);
 	if (load_gguf(argv[0], &g, e))
 		return -1;
 	load_catch_interrupt();

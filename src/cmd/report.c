@@ -115,7 +115,8 @@ static int open_baseline(const char *db, struct reader *own, struct report_opt *
 	    colon[1]) {
 		snprintf(name, size, "%.*s", (int)(colon - baseline), baseline);
 		digits = colon + 1;
-	} else if (access(baseline, F_OK) && *baseline && strspn(baseline, "0123456789") == strlen(baseline))
+	} else if (access(baseline, F_OK) && *baseline &&
+	    strspn(baseline, "0123456789") == strlen(baseline))
 		snprintf(name, size, "%s", db);
 	else
 		digits = "0";
@@ -130,8 +131,8 @@ static int open_baseline(const char *db, struct reader *own, struct report_opt *
 static void say_done(const char *path, const struct buf *page, const struct report_plotter *plotter,
 	int64_t start)
 {
-	fprintf(stderr, "Wrote %s: %.0f kB, %u pictures, %.1f s.\n", show(path).s, (double)page->len / 1000,
-		plotter->n_drawn, (double)(clock_mono() - start) / 1e9);
+	fprintf(stderr, "Wrote %s: %.0f kB, %u pictures, %.1f s.\n", show(path).s,
+		(double)page->len / 1000, plotter->n_drawn, (double)(clock_mono() - start) / 1e9);
 	if (plotter->failed)
 		fprintf(stderr, "Some pictures are left out: %s.\n", plotter->why.msg);
 }
@@ -139,9 +140,9 @@ static void say_done(const char *path, const struct buf *page, const struct repo
 int report_write(const char *db, int64_t run, const char *path, struct moe_err *e)
 {
 	int tty = isatty(STDERR_FILENO), rc = -1;
-	struct report_opt o = { .run = run, .db = db, .out = path, .format = format < 0 ? REPORT_HTML : (enum report_format)format,
-		.step = show_step, .ctx = &tty,
-		.made_by = "moescope " MOESCOPE_VERSION " (" MOESCOPE_COMMIT ")" };
+	struct report_opt o = { .run = run, .db = db, .out = path,
+		.format = format < 0 ? REPORT_HTML : (enum report_format)format, .step = show_step,
+		.ctx = &tty, .made_by = "moescope " MOESCOPE_VERSION " (" MOESCOPE_COMMIT ")" };
 	struct report_plotter plotter = { .failed = 0 };
 	int64_t start = clock_mono();
 	struct reader *r = NULL;

@@ -1,7 +1,7 @@
 /*
- * report_audit.c - what `report --audit` says about the log: asked of src/audit, handed to the report
- * as plain data. Nothing is written, also no record of this reading: a report opens the database
- * read-only.
+ * report_audit.c - what `report --audit` says about the log: asked of src/audit, handed to the
+ * report as plain data. Nothing is written, also no record of this reading: a report opens the
+ * database read-only.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +47,8 @@ static void say_record(const struct log_row *row, char *out, size_t size)
 	size_t at = 0, n = 0;
 
 	out[0] = 0;
-	while (row->payload && record_next((const char *)row->payload, row->n_payload, &at, &line) == 1) {
+	while (row->payload && record_next((const char *)row->payload, row->n_payload, &at, &line) ==
+	    1) {
 		int k = snprintf(out + n, size - n, "%s%.*s %.*s", n ? "; " : "", (int)line.n_key, line.key,
 			(int)(line.n_value < 100 ? line.n_value : 100), line.value);
 
@@ -114,7 +115,8 @@ static int verify(struct reader *r, const char *pubkey, const char *anchor_file,
 	a->verified = 1;
 	a->anchored = v.anchored, a->deep = v.deep;
 	a->signed_size = v.signed_size, a->anchored_size = v.anchored_size;
-	a->redacted = v.redacted, a->pruned = v.pruned, a->gaps = v.gaps, a->checkpoints = v.checkpoints;
+	a->redacted = v.redacted, a->pruned = v.pruned, a->gaps = v.gaps,
+		a->checkpoints = v.checkpoints;
 	snprintf(a->verdict, sizeof a->verdict, "%s", verify_verdict(&v));
 	for (size_t i = 0; i < SHA_BYTES; i++)
 		snprintf(a->root + 2 * i, 3, "%02x", v.root[i]);
@@ -137,13 +139,16 @@ int report_ask_audit(struct reader *r, const char *pubkey, const char *anchor,
 	a->exists = log_exists(reader_db(r), e);
 	if (a->exists <= 0)
 		return a->exists;
-	if (log_policy_read(reader_db(r), &p, vkey, &epoch, e) || log_size(reader_db(r), &a->leaves, e) ||
-	    read_events(reader_db(r), a, e))
+	if (log_policy_read(reader_db(r), &p, vkey, &epoch, e) ||
+	    log_size(reader_db(r), &a->leaves, e) || read_events(reader_db(r), a, e))
 		return -1;
 	snprintf(a->origin, sizeof a->origin, "%.255s", p.origin);
-	snprintf(a->detail, sizeof a->detail, "%s", p.detail >= 0 && p.detail < 3 ? detail[p.detail] : "?");
-	snprintf(a->loss, sizeof a->loss, "%s", p.loss == LOG_STRICT ? "no token is shown" : "a gap is logged");
-	a->retain_days = p.retain_days, a->heartbeat_s = p.heartbeat_s, a->checkpoint_s = p.checkpoint_s;
+	snprintf(a->detail, sizeof a->detail, "%s", p.detail >= 0 &&
+		p.detail < 3 ? detail[p.detail] : "?");
+	snprintf(a->loss, sizeof a->loss, "%s",
+		p.loss == LOG_STRICT ? "no token is shown" : "a gap is logged");
+	a->retain_days = p.retain_days, a->heartbeat_s = p.heartbeat_s,
+		a->checkpoint_s = p.checkpoint_s;
 	a->sealed = p.sealed;
 	snprintf(a->why, sizeof a->why, "no public key was given");
 	return pubkey ? verify(r, pubkey, anchor, a, e) : 0;

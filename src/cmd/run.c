@@ -14,16 +14,13 @@
 #include "cmd/engine.h"
 #include "cmd/gen.h"
 #include "cmd/live.h"
-#include "cmd/record.h"
 #include "cmd/show.h"
-#include "cmd/words.h"
 
 static struct load_opts lo;
 static long long n_predict = -1, top_k = 40, repeat_last = 64, seed = -1;
 static double temperature = 0.8, top_p = 0.95, min_p = 0.05, repeat_penalty = 1.0;
 static const char *prompt, *db = "moescope.db", *domain, *name, *tmpl, *system_text;
 static int detail = MOE_DETAIL_ROUTES, weights, no_log, special, drop, ignore_end, chat, live, log_text;
-static struct words words;
 
 static int encode_prompt(struct gen *g, const char *text, int32_t **ids, size_t *n, struct moe_err *e)
 {
@@ -66,10 +63,8 @@ static void describe_sampler(struct buf *b, void *ctx)
 
 static int open_trace(struct gen *g, struct moe_err *e)
 {
-	struct moe_trace_opt o = { .detail = (enum moe_detail)detail, .drop = drop,
-		.weights = (enum moe_weights)weights };
-	struct record_about about = { &g->l, g->s, "last", describe_sampler, g };
-	struct moe_run_desc d;
+	struct gen_log o = { db, "run", &lo, { .detail = (enum moe_detail)detail, .drop = drop,
+		.weights = (enum moe_weights)weights }, log_text, describe_sampler, g };
 
 	if (no_log)
 		return 0;
@@ -78,19 +73,7 @@ static int open_trace(struct gen *g, struct moe_err *e)
 			show(model_info(g->l.model)->name).s);
 		return 0;
 	}
-	engine_describe(&g->l, g->s, &lo, "run", &d);
-	if (record_start(&g->rec, db, &about, &o, &d, e))
-		return -1;
-	g->t = moe_trace_open(db, &o, &d, e);
-	if (!g->t)
-		return -1;
-	energy_init(&g->energy);
-	if (session_add_hook(g->s, moe_trace_hook(g->t), e) || session_add_hook(g->s, &g->energy.hook, e))
-		return -1;
-	if (!log_text)
-		return 0;
-	return words_init(&words, g->t, g->l.tok, model_info(g->l.model)->n_vocab, e) ||
-		session_add_hook(g->s, &words.hook, e) ? -1 : 0;
+	return gen_log_open(g, &o, e);
 }
 
 static void print_speed(const struct gen *g)
@@ -107,32 +90,26 @@ static void print_speed(const struct gen *g)
 	fprintf(stderr, "; %d threads, %s\n", session_threads(g->s), session_kern(g->s)->name);
 }
 
-static void print_logged(int64_t id)
-{
-	struct shown d = show(db);
-
-	fprintf(stderr, "run %lld logged to %s: look with `%s top %s`, `%s stat %s`\n", (long long)id, d.s,
-		cmd_program, d.s, cmd_program, d.s);
-}
-
 /* One prompt, one text. */
 static int go_once(struct gen *g, const char *text, struct moe_err *e)
 {
 	struct moe_seq_info info = { .seq = 1, .domain = domain, .name = name };
 	int32_t *ids = NULL;
-	int full, status = -1;
+	enum gen_end end;
+	int status = -1;
 	size_t n;
 
 	if (encode_prompt(g, text, &ids, &n, e) || open_trace(g, e))
 		goto out;
 	load_catch_interrupt();
+	g->out = gen_stdout(load_interrupted);
 	info.n_prompt = (uint32_t)n;
 	g->result.seq = 1;
 	g->result.n_prompt = (uint32_t)n;
 	if (session_begin(g->s, &info, e) || gen_feed(g, ids, n, MOE_PREFILL, e) ||
-	    gen_reply(g, n_predict < 0 ? 128 : n_predict, ignore_end, load_interrupted, &full, e))
+	    gen_reply(g, n_predict < 0 ? 128 : n_predict, ignore_end, &end, e))
 		goto out;
-	if (full)
+	if (end == GEN_FULL)
 		fprintf(stderr, "\n[the context of %u tokens is full]", session_ctx(g->s));
 	status = session_end(g->s, &g->result, e);
 out:
@@ -189,19 +166,9 @@ static int infer(int argc, char **argv, struct moe_err *e)
 	if (load_model(model, &lo, &g.l, e))
 		return -1;
 	status = go(&g, text, e);
-	if (g.t) {
-		struct moe_err late = { 0 };
-		int lost;
-
-		id = moe_trace_run(g.t);
-		(void)energy_note(&g.energy, g.t, &late); /* what fails here fails closing, too */
-		lost = moe_trace_close(g.t, status ? MOE_RUN_FAILED : MOE_RUN_DONE, &late);
-
-		if (lost && !status) {
-			*e = late;
-			status = -1;
-		}
-	}
+	id = gen_log_close(&g, status, e);
+	if (id < 0)
+		status = -1;
 	if (!status) { /* not before it is known that nothing was lost */
 		status = gen_show_held(&g, e);
 		if (!chat && isatty(STDOUT_FILENO))
@@ -210,14 +177,9 @@ static int infer(int argc, char **argv, struct moe_err *e)
 		print_speed(&g);
 		engine_print_cache(&g.l, g.s);
 	}
-	if (!status && id)
-		print_logged(id);
-	record_free(&g.rec);
-	free(g.held);
-	sampler_free(g.sampler);
-	session_free(g.s);
-	words_free(&words);
-	load_free(&g.l);
+	if (!status && id > 0)
+		gen_print_logged(db, id);
+	gen_free(&g);
 	return !status && load_interrupted() ? 130 : status;
 }
 

@@ -90,8 +90,8 @@ void select_remark(const struct view_table *t)
 	buf_free(&b);
 }
 
-int select_list(const char *text, const char *what, double min, double max, double *out, size_t most,
-	size_t *n, struct moe_err *e)
+int select_list(const char *text, const char *what, double min, double max, double *out,
+	size_t most, size_t *n, struct moe_err *e)
 {
 	char *end;
 

@@ -16,8 +16,8 @@ int select_domain(struct reader *r, int64_t run, const char *name, int64_t *id, 
 void select_remark(const struct view_table *t);
 
 /* "1,1.25,2" -> out [*n], each from min to max; text NULL = none. `what` names the option. */
-int select_list(const char *text, const char *what, double min, double max, double *out, size_t most,
-	size_t *n, struct moe_err *e);
+int select_list(const char *text, const char *what, double min, double max, double *out,
+	size_t most, size_t *n, struct moe_err *e);
 /* The same for whole numbers from 1 to max. */
 int select_counts(const char *text, const char *what, unsigned max, unsigned *out, size_t most,
 	size_t *n, struct moe_err *e);

@@ -140,7 +140,8 @@ static void json_cell(struct buf *b, sqlite3_stmt *st, int col)
 static int flush_row(struct buf *b, struct moe_err *e)
 {
 	if (b->failed)
-		return err_set(e, MOE_ERR_SYS, "a row is larger than %zu bytes, or out of memory", CELL_MAX);
+		return err_set(e, MOE_ERR_SYS, "a row is larger than %zu bytes, or out of memory",
+			CELL_MAX);
 	if (fwrite(b->data, 1, b->len, stdout) != b->len)
 		return err_errno(e, "writing to standard output");
 	buf_clear(b);
@@ -217,7 +218,8 @@ static int cells_init(struct cells *c, size_t n, struct moe_err *e)
 	c->s = calloc(n * (ROWS_WIDTH + 1), sizeof *c->s);
 	c->right = calloc(n, 1);
 	c->width = calloc(n, sizeof *c->width);
-	return c->s && c->right && c->width ? 0 : err_nomem(e, n * ROWS_WIDTH * sizeof *c->s, "a table");
+	return c->s && c->right && c->width ? 0 : err_nomem(e, n * ROWS_WIDTH * sizeof *c->s,
+		"a table");
 }
 
 /* Takes over the text in b as cell (row, col). */
@@ -227,7 +229,8 @@ static int cells_put(struct cells *c, size_t col, struct buf *b, struct moe_err 
 	size_t w;
 
 	if (!s)
-		return err_set(e, MOE_ERR_SYS, "a cell is larger than %zu bytes, or out of memory", CELL_MAX);
+		return err_set(e, MOE_ERR_SYS, "a cell is larger than %zu bytes, or out of memory",
+			CELL_MAX);
 	c->s[c->rows * c->n + col] = s;
 	w = text_width(s);
 	c->width[col] = w > c->width[col] ? w : c->width[col];
@@ -319,8 +322,8 @@ static int sql_fail(sqlite3 *db, struct moe_err *e)
 {
 	int kind = sqlite3_errcode(db) & 0xff;
 
-	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_IOERR || kind == SQLITE_BUSY ? MOE_ERR_SYS :
-		MOE_ERR_INPUT, "%s", sqlite3_errmsg(db));
+	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_IOERR ||
+		kind == SQLITE_BUSY ? MOE_ERR_SYS : MOE_ERR_INPUT, "%s", sqlite3_errmsg(db));
 }
 
 static int run_all(struct reader *r, const char *sql, struct moe_err *e)
@@ -378,7 +381,8 @@ const struct cmd cmd_sql = {
 	.name = "sql",
 	.args = "DB [SQL]",
 	.summary = "Run SQL on a database, with the routing table function",
-	.text = "Reads SQL from standard input when none is given. The database is opened read-only; a\n"
+	.text = "Reads SQL from standard input when none is given. The database is opened read-only; "
+	"a\n"
 		"live run may be read while it is written. The tables are described in docs/TRACE.md; the\n"
 		"table function `routing` has one row per pick:\n\n"
 		"  routing(run, sequence, seq, pos, token, phase, domain, layer, rank, expert, weight, margin)\n\n"

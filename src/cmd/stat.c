@@ -15,8 +15,8 @@
 
 static struct {
 	long long run;
-	int by, spec, locality, coact, cross, vocab, npmi, alarms, runs, cache, energy, settings, phase, json,
-		csv;
+	int by, spec, locality, coact, cross, vocab, npmi, alarms, runs, cache, energy, settings, phase,
+		json, csv;
 	const char *domain;
 } o = { .by = -1, .phase = -1 };
 
@@ -28,14 +28,17 @@ static const struct opt opts[] = {
 	{ "locality", 0, OPT_FLAG, &o.locality, NULL,
 		"do consecutive tokens choose alike, beside uniform routing", 0, 0 },
 	{ "coactivation", 0, OPT_FLAG, &o.coact, NULL, "which experts are chosen together", 0, 0 },
-	{ "cross-layer", 0, OPT_FLAG, &o.cross, NULL, "what a layer's experts say about the next layer's", 0, 0 },
+	{ "cross-layer", 0, OPT_FLAG, &o.cross, NULL, "what a layer's experts say about the next "
+		"layer's", 0, 0 },
 	{ "vocabulary", 0, OPT_FLAG, &o.vocab, NULL, "does a token id go to one expert", 0, 0 },
 	{ "npmi", 0, OPT_FLAG, &o.npmi, NULL, "association of every domain with every expert", 0, 0 },
 	{ "alarms", 0, OPT_FLAG, &o.alarms, NULL, "what needs attention, with its evidence", 0, 0 },
 	{ "runs", 0, OPT_FLAG, &o.runs, NULL, "the runs of the database", 0, 0 },
 	{ "cache", 0, OPT_FLAG, &o.cache, NULL, "what the expert cache did, by phase", 0, 0 },
-	{ "energy", 0, OPT_FLAG, &o.energy, NULL, "energy per token, where the machine has counters", 0, 0 },
-	{ "settings", 0, OPT_FLAG, &o.settings, NULL, "what the run was made with: adapters, caches", 0, 0 },
+	{ "energy", 0, OPT_FLAG, &o.energy, NULL, "energy per token, where the machine has counters",
+		0, 0 },
+	{ "settings", 0, OPT_FLAG, &o.settings, NULL, "what the run was made with: adapters, caches",
+		0, 0 },
 	{ "domain", 0, OPT_TEXT, &o.domain, "NAME", "only sequences of this domain", 0, 0 },
 	{ "phase", 0, OPT_ENUM, &o.phase, "prefill|decode", "only tokens read in, or generated", 0, 0 },
 	{ "json", 0, OPT_FLAG, &o.json, NULL, "print one JSON array of objects", 0, 0 },
@@ -101,14 +104,16 @@ static int check(int argc, struct moe_err *e)
 		return err_set(e, MOE_ERR_USAGE, "one database is needed, %d operands were given", argc);
 	if ((o.by >= 0) + o.spec + o.locality + o.coact + o.cross + o.vocab + o.npmi + o.alarms +
 	    o.runs + o.cache + o.energy + o.settings > 1)
-		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, --coactivation, "
-			"--cross-layer, --vocabulary, --npmi, --alarms, --runs, --cache, --energy and --settings at a time");
+		return err_set(e, MOE_ERR_USAGE, "one of --by, --specialisation, --locality, "
+			"--coactivation, --cross-layer, --vocabulary, --npmi, --alarms, --runs, --cache, "
+			"--energy and --settings at a time");
 	if (o.json && o.csv)
 		return err_set(e, MOE_ERR_USAGE, "either --json or --csv");
 	return 0;
 }
 
-/* Figures of routing that a hook changed are not the model's own: that is said beside any of them. */
+/* Figures of routing that a hook changed are not the model's own:
+ * that is said beside any of them. */
 static int remark_edits(struct reader *r, const struct load_filter *f, struct moe_err *e)
 {
 	struct load_set s;
@@ -122,8 +127,8 @@ static int remark_edits(struct reader *r, const struct load_filter *f, struct mo
 	}
 	load_set_free(&s);
 	if (edited)
-		fprintf(stderr, "note: a hook changed %llu of these %llu decisions (--settings says which)\n",
-			(unsigned long long)edited, (unsigned long long)all);
+		fprintf(stderr, "note: a hook changed %llu of these %llu decisions (--settings says "
+			"which)\n", (unsigned long long)edited, (unsigned long long)all);
 	return 0;
 }
 

@@ -48,7 +48,8 @@ static void head(const struct view_summary *s)
 {
 	printf("\n");
 	put(s->run.model_name);
-	printf(" (%s, %s): %u MoE layers, ", show(s->run.arch).s, show(s->run.quant).s, s->run.n_moe_layer);
+	printf(" (%s, %s): %u MoE layers, ", show(s->run.arch).s, show(s->run.quant).s,
+		s->run.n_moe_layer);
 	put(s->run.router);
 	printf("\n%llu tokens, %llu decisions; prefill", (unsigned long long)s->tokens,
 		(unsigned long long)s->decisions);
@@ -60,8 +61,9 @@ static void head(const struct view_summary *s)
 		printf("; %.2f bits per byte", s->bpb);
 	printf("\n");
 	if (s->cache.hits + s->cache.misses)
-		printf("expert cache: %.1f %% of the experts were in memory, %.1f MB read, stalled %.2f s\n",
-			100 * view_hit_rate(&s->cache), (double)s->cache.bytes * 1e-6, (double)s->cache.stall_ns * 1e-9);
+		printf("expert cache: %.1f %% of the experts were in memory, %.1f MB read, stalled %.2f "
+			"s\n", 100 * view_hit_rate(&s->cache), (double)s->cache.bytes * 1e-6,
+			(double)s->cache.stall_ns * 1e-9);
 	if (s->edited)
 		printf("a hook changed %llu of the %llu decisions\n", (unsigned long long)s->edited,
 			(unsigned long long)s->decisions);
@@ -87,7 +89,8 @@ static void balance(const struct view_layers *l)
 /* For each domain its clearest claim. */
 static void domains(const struct view_spec *sp)
 {
-	printf("\nExperts by domain (load relative to fair share, 95 %% interval by document; shuffled: what "
+	printf("\nExperts by domain (load relative to fair share, 95 %% interval by document; "
+		"shuffled: what "
 	       "shuffled labels reach)\n");
 	if (!sp->n_layer) {
 		printf("  %s\n", show(sp->why).s);

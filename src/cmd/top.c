@@ -20,8 +20,10 @@ static const struct opt opts[] = {
 	{ .name = "run", .kind = OPT_INT, .dst = &run_id, .arg = "ID",
 		.help = "the run to start with (default: the newest)", .min = 1, .max = 9e18 },
 	{ .name = "baseline", .kind = OPT_TEXT, .dst = &baseline, .arg = "RUN",
-		.help = "compare with this run (key b): its number, another DB (its newest run), or DB:ID" },
-	{ .name = "no-mouse", .kind = OPT_FLAG, .dst = &no_mouse, .help = "leave the mouse to the terminal" },
+		.help = "compare with this run (key b): its number, another DB (its newest run), or "
+		"DB:ID" },
+	{ .name = "no-mouse", .kind = OPT_FLAG, .dst = &no_mouse,
+		.help = "leave the mouse to the terminal" },
 	{ .name = "palette", .kind = OPT_ENUM, .dst = &palette, .arg = "default|safe",
 		.help = "safe: colours that people who see no red or no green tell apart (key c)" },
 	{ .name = "light", .kind = OPT_FLAG, .dst = &light, .help = "colours for a light background" },
@@ -59,17 +61,19 @@ static int parse_baseline(const char *s, struct tui_opt *o, struct moe_err *e)
 
 	errno = 0;
 	id = strtoll(digits, &end, 10);
-	if (!*digits || *end || id < 1 || errno || !isdigit((unsigned char)*digits) || (colon && !stat(s, &st)))
+	if (!*digits || *end || id < 1 || errno || !isdigit((unsigned char)*digits) ||
+	    (colon && !stat(s, &st)))
 		digits = NULL;
 	o->want.base = digits ? id : TUI_NEWEST;
 	if (digits == s)
 		return 0;
-	if ((size_t)snprintf(file, sizeof file, "%.*s", digits ? (int)(colon - s) : (int)strlen(s), s) >=
-	    sizeof file)
-		return err_set(e, MOE_ERR_USAGE, "--baseline: a name longer than %zu bytes", sizeof file - 1);
+	if ((size_t)snprintf(file, sizeof file, "%.*s", digits ? (int)(colon - s) : (int)strlen(s),
+	    s) >= sizeof file)
+		return err_set(e, MOE_ERR_USAGE, "--baseline: a name longer than %zu bytes",
+			sizeof file - 1);
 	if (stat(file, &st))
-		return err_set(e, MOE_ERR_INPUT, "--baseline %s: neither a run's number nor a database: %s", s,
-			strerror(errno));
+		return err_set(e, MOE_ERR_INPUT, "--baseline %s: neither a run's number nor a database: %s",
+			s, strerror(errno));
 	o->base_path = file;
 	return 0;
 }

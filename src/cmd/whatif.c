@@ -20,13 +20,15 @@ static struct {
 	int on[WHATIF_N], phase, layers, global, list, json, csv;
 	const char *domain, *factors, *topk, *prune, *slots, *rank, *preset;
 	double expert_bytes, act, link, net, link_pj, net_pj, capacity;
-} o = { .phase = -1, .batch = 512, .ranks = 8, .nodes = 1, .groups = 1, .seed = 1 };
+} o = { .phase = -1, .batch = 512, .nodes = 1, .groups = 1, .seed = 1 };
 
 static const struct opt opts[] = {
-	{ "capacity", 0, OPT_FLAG, &o.on[WHATIF_CAPACITY], NULL, "limits of picks per expert, by batch", 0, 0 },
+	{ "capacity", 0, OPT_FLAG, &o.on[WHATIF_CAPACITY], NULL, "limits of picks per expert, by batch",
+		0, 0 },
 	{ "topk", 0, OPT_FLAG, &o.on[WHATIF_TOPK], NULL, "fewer or more experts per token", 0, 0 },
 	{ "prune", 0, OPT_FLAG, &o.on[WHATIF_PRUNE], NULL, "without the coldest experts", 0, 0 },
-	{ "cache", 0, OPT_FLAG, &o.on[WHATIF_CACHE], NULL, "a fast memory that holds some experts", 0, 0 },
+	{ "cache", 0, OPT_FLAG, &o.on[WHATIF_CACHE], NULL, "a fast memory that holds some experts",
+		0, 0 },
 	{ "cache-routing", 0, OPT_FLAG, &o.on[WHATIF_AWARE], NULL,
 		"a router that prefers experts in the cache; needs detail full", 0, 0 },
 	{ "placement", 0, OPT_FLAG, &o.on[WHATIF_PLACE], NULL, "experts spread over ranks", 0, 0 },
@@ -41,13 +43,16 @@ static const struct opt opts[] = {
 	{ "k", 0, OPT_TEXT, &o.topk, "LIST", "experts per token", 0, 0 },
 	{ "n", 0, OPT_TEXT, &o.prune, "LIST", "experts pruned of each layer", 0, 0 },
 	{ "slots", 0, OPT_TEXT, &o.slots, "LIST", "experts that a cache holds, per layer", 0, 0 },
-	{ "global", 0, OPT_FLAG, &o.global, NULL, "one cache for all layers, of the same memory", 0, 0 },
+	{ "global", 0, OPT_FLAG, &o.global, NULL, "one cache for all layers, of the same memory",
+		0, 0 },
 	{ "expert-bytes", 0, OPT_REAL, &o.expert_bytes, "N", "bytes of one expert (default estimated)",
 		1, 1e15 },
-	{ "keep", 0, OPT_INT, &o.keep, "J", "cache routing: always take the J best (default half of k)", 1,
+	{ "keep", 0, OPT_INT, &o.keep, "J", "cache routing: always take the J best (default half of k)",
+		1, MOE_MAX_EXPERT },
+	{ "rank", 0, OPT_TEXT, &o.rank, "LIST", "cache routing: fill from the cache within rank M",
+		0, 0 },
+	{ "ranks", 0, OPT_INT, &o.ranks, "N", "ranks that share the experts (default 8)", 1,
 		MOE_MAX_EXPERT },
-	{ "rank", 0, OPT_TEXT, &o.rank, "LIST", "cache routing: fill from the cache within rank M", 0, 0 },
-	{ "ranks", 0, OPT_INT, &o.ranks, "N", "ranks that share the experts (default 8)", 1, MOE_MAX_EXPERT },
 	{ "nodes", 0, OPT_INT, &o.nodes, "N", "nodes of the ranks (default 1)", 1, MOE_MAX_EXPERT },
 	{ "groups", 0, OPT_INT, &o.groups, "N", "expert groups, for eplb-nodes (default 1)", 1,
 		MOE_MAX_EXPERT },
@@ -55,16 +60,21 @@ static const struct opt opts[] = {
 		MOE_MAX_EXPERT },
 	{ "width", 0, OPT_INT, &o.width, "N", "the model's width, for bytes on the wire", 1, 1e6 },
 	{ "act-bytes", 0, OPT_REAL, &o.act, "X", "bytes of an activation (default 2)", 1e-3, 1e3 },
-	{ "link", 0, OPT_REAL, &o.link, "GB/s", "from a rank inside its node (default 450)", 1e-6, 1e9 },
+	{ "link", 0, OPT_REAL, &o.link, "GB/s", "from a rank inside its node (default 450)",
+		1e-6, 1e9 },
 	{ "net", 0, OPT_REAL, &o.net, "GB/s", "from a rank to other nodes (default 50)", 1e-6, 1e9 },
-	{ "link-pj", 0, OPT_REAL, &o.link_pj, "PJ", "energy of a bit inside a node (default 1.3)", 1e-6, 1e9 },
-	{ "net-pj", 0, OPT_REAL, &o.net_pj, "PJ", "energy of a bit between nodes (default 30)", 1e-6, 1e9 },
-	{ "preset", 0, OPT_TEXT, &o.preset, "LIST", "routers to compare (default all that suit)", 0, 0 },
-	{ "capacity-factor", 0, OPT_REAL, &o.capacity, "X", "of the routers that have one (default theirs)",
-		1e-3, 1e3 },
+	{ "link-pj", 0, OPT_REAL, &o.link_pj, "PJ", "energy of a bit inside a node (default 1.3)",
+		1e-6, 1e9 },
+	{ "net-pj", 0, OPT_REAL, &o.net_pj, "PJ", "energy of a bit between nodes (default 30)",
+		1e-6, 1e9 },
+	{ "preset", 0, OPT_TEXT, &o.preset, "LIST", "routers to compare (default all that suit)",
+		0, 0 },
+	{ "capacity-factor", 0, OPT_REAL, &o.capacity, "X", "of the routers that have one (default "
+		"theirs)", 1e-3, 1e3 },
 	{ "seed", 0, OPT_INT, &o.seed, "N", "of routers that draw (default 1)", 0, 1e15 },
 	{ "list", 0, OPT_FLAG, &o.list, NULL, "list the routers that --preset knows", 0, 0 },
-	{ "json", 0, OPT_FLAG, &o.json, NULL, "print one JSON array of objects; one question at a time", 0, 0 },
+	{ "json", 0, OPT_FLAG, &o.json, NULL, "print one JSON array of objects; one question at a time",
+		0, 0 },
 	{ "csv", 0, OPT_FLAG, &o.csv, NULL, "print CSV (RFC 4180); one question at a time", 0, 0 },
 	{ NULL, 0, 0, NULL, NULL, NULL, 0, 0 },
 };
@@ -113,7 +123,7 @@ static int options(struct whatif_opt *w, char **presets, struct moe_err *e)
 	w->keep = (unsigned)o.keep;
 	w->global = o.global;
 	w->expert_bytes = o.expert_bytes;
-	w->ranks = (size_t)o.ranks, w->nodes = (size_t)o.nodes;
+	w->ranks = o.ranks ? (size_t)o.ranks : w->ranks, w->nodes = (size_t)o.nodes;
 	w->groups = (size_t)o.groups, w->spare = (size_t)o.spare;
 	w->width = (unsigned)o.width;
 	w->act_bytes = o.act > 0 ? o.act : w->act_bytes;
@@ -146,8 +156,8 @@ static int check(int argc, int *asked, struct moe_err *e)
 	if (o.json && o.csv)
 		return err_set(e, MOE_ERR_USAGE, "either --json or --csv");
 	if ((o.json || o.csv) && *asked != 1)
-		return err_set(e, MOE_ERR_USAGE, "--json and --csv print one table: choose one of --capacity, "
-			"--topk, --prune, --cache, --cache-routing, --placement and --reroute");
+		return err_set(e, MOE_ERR_USAGE, "--json and --csv print one table: choose one of "
+			"--capacity, --topk, --prune, --cache, --cache-routing, --placement and --reroute");
 	return 0;
 }
 
@@ -162,6 +172,11 @@ static int section(struct reader *r, const struct load_filter *f, const struct w
 	if (pretty && asked != 1)
 		printf("%s%s\n", s == WHATIF_CAPACITY ? "" : "\n", whatif_section_title(s));
 	if (whatif_table(r, f, w, s, &t, e)) {
+		if (s == WHATIF_PLACE && e->code == MOE_ERR_USAGE && !o.ranks) {
+			struct moe_err why = *e;
+
+			err_set(e, MOE_ERR_USAGE, "%s; without --ranks it is %zu ranks", why.msg, w->ranks);
+		}
 		if (asked || e->code != MOE_ERR_USAGE)
 			return -1;
 		printf("  cannot be answered: %s\n", show(e->msg).s);
@@ -215,6 +230,8 @@ const struct cmd cmd_whatif = {
 	"whatif", "DB", "The same tokens under another capacity, top-k, cache, router or placement",
 	"Options choose the questions; without one, all are answered that the trace can answer. Rows\n"
 	"without a layer pool all layers. A batch is N consecutive tokens of the log, in order of\n"
-	"sequence and position. docs/METRICS.md defines every figure.\n",
+	"sequence and position. Pooled rows of --placement: ranks and nodes that a token reaches in a\n"
+	"layer are means over the layers, bytes, time and energy sums of a token through the model.\n"
+	"docs/METRICS.md defines every figure.\n",
 	opts, run,
 };

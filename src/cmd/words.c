@@ -37,8 +37,8 @@ static int route(void *ctx, const struct moe_route_view *v, struct moe_err *e)
 int words_init(struct words *w, struct moe_trace *t, const struct tok *tok, size_t n_vocab,
 	struct moe_err *e)
 {
-	*w = (struct words){ .hook = { .name = "words", .ctx = w, .wants = wants, .route = route }, .t = t,
-		.tok = tok, .n_vocab = n_vocab, .layer = -1 };
+	*w = (struct words){ .hook = { .name = "words", .ctx = w, .wants = wants, .route = route },
+		.t = t, .tok = tok, .n_vocab = n_vocab, .layer = -1 };
 	w->seen = calloc(n_vocab + 1, 1);
 	return w->seen ? 0 : err_nomem(e, n_vocab, "the words");
 }

@@ -155,8 +155,8 @@ int event_decode(const unsigned char *in, size_t size, struct event_store *store
 		return err_set(e, MOE_ERR_INPUT, "event: version %d, this program reads %d", in[0],
 			EVENT_VERSION);
 	if ((in[1] & ~(PART_LOGITS | PART_BEFORE)) || get16(in + 26))
-		return err_set(e, MOE_ERR_INPUT, "event: parts 0x%02x and reserved 0x%04x hold unknown bits",
-			in[1], get16(in + 26));
+		return err_set(e, MOE_ERR_INPUT,
+			"event: parts 0x%02x and reserved 0x%04x hold unknown bits", in[1], get16(in + 26));
 	ev.phase = in[2];
 	ev.flags = in[3];
 	ev.seq = (uint64_t)get32(in + 4) << 32 | get32(in + 8);

@@ -38,8 +38,8 @@ struct event_store {
 /* Bytes that the encoding takes; at most EVENT_MAX_BYTES. */
 size_t event_bytes(const struct moe_event *ev);
 
-/* Encode into out[size]; returns the length, or 0 with e filled in if the event breaks a bound above
- * or does not fit. */
+/* Encode into out[size]; returns the length, or 0 with e filled in if the event breaks a bound
+ * above or does not fit. */
 size_t event_encode(const struct moe_event *ev, unsigned char *out, size_t size,
 	struct moe_err *e);
 

@@ -1,10 +1,11 @@
 /*
- * counts_csv.c - picks by expert, "layer_id,expert_id,count", as SGLang's older recorder writes them.
+ * counts_csv.c - picks by expert, "layer_id,expert_id,count", as SGLang's older recorder writes
+ * them.
  *
- * In: every (layer, expert) at most once; experts that are not listed have 0. The number of experts is
- * the largest id + 1 unless it is given, top-k must be given: tokens = picks / k. A layer whose picks
- * are no multiple of k, or where one expert has more picks than there are tokens, cannot be such a
- * count.
+ * In: every (layer, expert) at most once; experts that are not listed have 0. The number of experts
+ * is the largest id + 1 unless it is given, top-k must be given: tokens = picks / k. A layer whose
+ * picks are no multiple of k, or where one expert has more picks than there are tokens, cannot be
+ * such a count.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ int counts_csv_detect(const char *head, size_t n)
 {
 	size_t len = strlen(HEAD);
 
-	return n >= len && !memcmp(head, HEAD, len) && (n == len || head[len] == '\n' || head[len] == '\r');
+	return n >= len && !memcmp(head, HEAD, len) &&
+		(n == len || head[len] == '\n' || head[len] == '\r');
 }
 
 struct counts {
@@ -62,7 +64,8 @@ static int take(struct counts *c, struct lines *l, const struct exchange_in *in,
 			return err_nomem(e, MOE_MAX_EXPERT * 9, "counts");
 	}
 	if (c->seen[layer][expert])
-		return lines_fail(l, e, "layer %" PRId64 ", expert %" PRId64 " a second time", layer, expert);
+		return lines_fail(l, e, "layer %" PRId64 ", expert %" PRId64 " a second time", layer,
+			expert);
 	c->seen[layer][expert] = 1;
 	c->count[layer][expert] = (uint64_t)count;
 	if (expert >= c->most[layer])
@@ -133,10 +136,11 @@ int counts_csv_import(const struct exchange_in *in, struct exchange_done *done, 
 		return err_nomem(e, sizeof *c, "counts");
 	done->run = -1;
 	if (!in->top_k)
-		err_set(e, MOE_ERR_USAGE, "%s: counts do not say how many experts a token picks: --top-k K is "
-			"needed", in->path);
+		err_set(e, MOE_ERR_USAGE, "%s: counts do not say how many experts a token picks: --top-k K "
+			"is needed", in->path);
 	else if (in->weights != MOE_WEIGHTS_EXACT || in->run)
-		err_set(e, MOE_ERR_USAGE, "%s: counts have no weights and no runs to choose from", in->path);
+		err_set(e, MOE_ERR_USAGE, "%s: counts have no weights and no runs to choose from",
+			in->path);
 	else if (!read_all(c, in, e) && !conclude(c, in, d, tokens, counts, &n, e)) {
 		snprintf(source, sizeof source, "counts-csv: %s", in->path);
 		desc.n_moe_layer = (uint32_t)n;

@@ -1,8 +1,9 @@
 /*
  * decisions.c - see decisions.h.
  *
- * One state machine reads a file twice: first with trace == NULL, which checks every line and learns
- * the layers, then with the writer's hook, batches of up to BATCH tokens. Both make the same checks.
+ * One state machine reads a file twice: first with trace == NULL, which checks every line and
+ * learns the layers, then with the writer's hook, batches of up to BATCH tokens. Both make the same
+ * checks.
  */
 #include "exchange/decisions.h"
 
@@ -121,8 +122,8 @@ static int flush(struct feed *f, struct moe_err *e)
 		return 0;
 	for (size_t i = 0; i < f->n_layer; i++) {
 		struct moe_route_view v = { .layer = f->layer[i].layer, .n_expert = f->layer[i].n_expert,
-			.k = f->layer[i].k, .phase = f->batch_phase, .n_tok = f->n, .seq = f->seqs, .pos = f->pos,
-			.token = f->tok, .experts = f->experts + BATCH * f->k_at[i],
+			.k = f->layer[i].k, .phase = f->batch_phase, .n_tok = f->n, .seq = f->seqs,
+			.pos = f->pos, .token = f->tok, .experts = f->experts + BATCH * f->k_at[i],
 			.weights = f->w + BATCH * f->k_at[i] };
 
 		if (f->hook->route(f->hook->ctx, &v, e))
@@ -138,8 +139,8 @@ static int end_token(struct feed *f, struct moe_err *e)
 	if (!f->open)
 		return 0;
 	if (f->shaped && f->next != f->n_layer)
-		return lines_fail(&f->l, e, "position %" PRId64 " of sequence %" PRId64 " before it has %zu "
-			"of %zu layers", f->position, f->sequence, f->next, f->n_layer);
+		return lines_fail(&f->l, e, "position %" PRId64 " of sequence %" PRId64
+			" before it has %zu of %zu layers", f->position, f->sequence, f->next, f->n_layer);
 	f->shaped = 1;
 	f->open = 0;
 	f->tokens++;
@@ -247,9 +248,9 @@ static int add_layer(struct feed *f, const struct decision *d, struct moe_err *e
 	struct moe_layer_desc *y = &f->layer[f->next];
 
 	if (d->token != f->token || d->phase != f->phase)
-		return lines_fail(&f->l, e, "position %" PRId64 " of sequence %" PRId64 " has token %" PRId64
-			" in another layer, here %" PRId64 ", or another phase", d->position, d->sequence, f->token,
-			d->token);
+		return lines_fail(&f->l, e, "position %" PRId64 " of sequence %" PRId64
+			" has token %" PRId64 " in another layer, here %" PRId64 ", or another phase",
+			d->position, d->sequence, f->token, d->token);
 	if (f->next && d->layer == f->layer[0].layer)
 		return lines_fail(&f->l, e, "position %" PRId64 " of sequence %" PRId64 " a second time",
 			d->position, d->sequence);
@@ -263,11 +264,12 @@ static int add_layer(struct feed *f, const struct decision *d, struct moe_err *e
 		f->n_layer = f->next + 1;
 	}
 	if (f->next == f->n_layer || d->layer != y->layer)
-		return lines_fail(&f->l, e, "layer %" PRId64 ", expected %d: every token has the layers of the "
-			"first one, in order", d->layer, f->next == f->n_layer ? f->layer[0].layer : y->layer);
+		return lines_fail(&f->l, e, "layer %" PRId64 ", expected %d: every token has the layers of "
+			"the first one, in order", d->layer,
+			f->next == f->n_layer ? f->layer[0].layer : y->layer);
 	if (d->k != y->k)
-		return lines_fail(&f->l, e, "layer %" PRId64 " picks %zu experts, %d before", d->layer, d->k,
-			y->k);
+		return lines_fail(&f->l, e, "layer %" PRId64 " picks %zu experts, %d before", d->layer,
+			d->k, y->k);
 	for (size_t i = 0; i < d->k; i++) {
 		size_t at = BATCH * f->k_at[f->next] + f->n * d->k + i;
 
@@ -389,7 +391,8 @@ int decisions_import(const struct exchange_in *in, const char *form, decision_pa
 	f->in = in;
 	f->run = f->weights = -1;
 	if (in->top_k)
-		err_set(e, MOE_ERR_USAGE, "%s: --top-k is for counts; decisions say it themselves", in->path);
+		err_set(e, MOE_ERR_USAGE, "%s: --top-k is for counts; decisions say it themselves",
+			in->path);
 	else if (!pass(f, parse, state_bytes, e)) {
 		rewind_feed(f);
 		bad = open_trace(f, form, e);

@@ -1,9 +1,9 @@
 /*
  * decisions.h - one decision a line: what the CSV and the JSONL form share.
  *
- * A form only turns a line into a struct decision and back. Order in a file: all layers of a token on
- * neighbouring lines, layers ascending, positions of a sequence ascending; sequences may take turns.
- * Every token has the layers and numbers of picks of the first one.
+ * A form only turns a line into a struct decision and back. Order in a file: all layers of a token
+ * on neighbouring lines, layers ascending, positions of a sequence ascending; sequences may take
+ * turns. Every token has the layers and numbers of picks of the first one.
  */
 #ifndef EXCHANGE_DECISIONS_H
 #define EXCHANGE_DECISIONS_H

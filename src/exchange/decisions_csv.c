@@ -5,8 +5,8 @@
  *	1,7,0,42,0,3 11,0.625 0.375,law,prefill
  *
  * experts and weights are lists with spaces between; rank order, best first. Needed are sequence,
- * position, layer and experts; run is 1, token -1, phase prefill where it is not given. Other columns
- * are an error, so that a misspelt one is not lost.
+ * position, layer and experts; run is 1, token -1, phase prefill where it is not given. Other
+ * columns are an error, so that a misspelt one is not lost.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -46,8 +46,8 @@ static int head(struct lines *l, struct state *s, char *const *f, int n, struct 
 		while (c < N_COL && strcmp(cols[c].name, f[i]))
 			c++;
 		if (c == N_COL)
-			return lines_fail(l, e, "column '%.40s' is unknown; columns are run, sequence, position, "
-				"token, layer, experts, weights, domain, phase", f[i]);
+			return lines_fail(l, e, "column '%.40s' is unknown; columns are run, sequence, "
+				"position, token, layer, experts, weights, domain, phase", f[i]);
 		if (s->at[c] >= 0)
 			return lines_fail(l, e, "column '%s' twice", f[i]);
 		s->at[c] = i;
@@ -73,7 +73,8 @@ static char *word(char **p)
 	return s;
 }
 
-static int lists(struct lines *l, char *experts, char *weights, struct decision *d, struct moe_err *e)
+static int lists(struct lines *l, char *experts, char *weights, struct decision *d,
+	struct moe_err *e)
 {
 	char *s;
 
@@ -134,10 +135,12 @@ static int parse(struct lines *l, void *state, struct decision *d, struct moe_er
 	if (strlen(domain) >= sizeof d->domain)
 		return lines_fail(l, e, "a domain of more than %zu bytes", sizeof d->domain - 1);
 	strcpy(d->domain, domain);
-	return lists(l, f[s->at[EXPERTS]], s->at[WEIGHTS] >= 0 ? f[s->at[WEIGHTS]] : NULL, d, e) ? -1 : 1;
+	return lists(l, f[s->at[EXPERTS]], s->at[WEIGHTS] >= 0 ? f[s->at[WEIGHTS]] : NULL, d, e) ? -1 :
+		1;
 }
 
-int decisions_csv_import(const struct exchange_in *in, struct exchange_done *done, struct moe_err *e)
+int decisions_csv_import(const struct exchange_in *in, struct exchange_done *done,
+	struct moe_err *e)
 {
 	return decisions_import(in, "csv", parse, sizeof(struct state), done, e);
 }

@@ -75,7 +75,8 @@ static int texts(const struct lines *l, const cJSON *domain, const cJSON *phase,
 	d->phase = MOE_PREFILL;
 	if (domain && !cJSON_IsNull(domain)) {
 		if (!cJSON_IsString(domain) || strlen(domain->valuestring) >= sizeof d->domain)
-			return lines_fail(l, e, "domain is not a text of at most %zu bytes", sizeof d->domain - 1);
+			return lines_fail(l, e, "domain is not a text of at most %zu bytes",
+				sizeof d->domain - 1);
 		strcpy(d->domain, domain->valuestring);
 	}
 	if (phase && (!cJSON_IsString(phase) || (strcmp(phase->valuestring, "prefill") &&
@@ -101,8 +102,9 @@ static int object(struct lines *l, const cJSON *j, struct decision *d, struct mo
 			if (!strcmp(x->string, num[i].key))
 				to = &have[i];
 		if (!to || *to)
-			return lines_fail(l, e, to ? "key '%.40s' twice" : "key '%.40s' is unknown; keys are run, "
-				"sequence, position, token, layer, experts, weights, domain, phase", x->string);
+			return lines_fail(l, e, to ? "key '%.40s' twice" : "key '%.40s' is unknown; keys are "
+				"run, sequence, position, token, layer, experts, weights, domain, phase",
+				x->string);
 		*to = x;
 	}
 	for (size_t i = 0; i < N_NUM; i++) {
@@ -146,9 +148,9 @@ static void print(FILE *f, const struct decision_out *d)
 	const struct cursor_chunk *c = d->c;
 	size_t at = d->t * c->k_row + c->k_at[d->li], k = c->layers[d->li].k;
 
-	fprintf(f, "{\"run\":%lld,\"sequence\":%llu,\"position\":%u,\"token\":%d,\"layer\":%d,\"experts\":[",
-		(long long)d->run, (unsigned long long)c->seq, c->pos + d->t, c->tokens[d->t],
-		c->layers[d->li].layer);
+	fprintf(f, "{\"run\":%lld,\"sequence\":%llu,\"position\":%u,\"token\":%d,\"layer\":%d,"
+		"\"experts\":[", (long long)d->run, (unsigned long long)c->seq, c->pos + d->t,
+		c->tokens[d->t], c->layers[d->li].layer);
 	for (size_t i = 0; i < k; i++)
 		fprintf(f, i ? ",%d" : "%d", c->experts[at + i]);
 	fputc(']', f);

@@ -7,8 +7,8 @@
 
 #include "base/err.h"
 
-/* To add a format: its functions in a file of its own, declared in exchange.h, and a row here; a line
- * in docs/TRACE.md and in the manual. Detection asks from top to bottom. */
+/* To add a format: its functions in a file of its own, declared in exchange.h, and a row here; a
+ * line in docs/TRACE.md and in the manual. Detection asks from top to bottom. */
 static const struct exchange_format formats[] = {
 	{ "counts-csv", "layer_id,expert_id,count: picks by expert", ".csv", 0, counts_csv_detect,
 		counts_csv_import, counts_csv_export },

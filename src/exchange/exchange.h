@@ -4,8 +4,8 @@
  * One table of formats (exchange.c). What comes in becomes an ordinary run with state `imported`;
  * what goes out comes from the reader, so that it holds what `stat` and `routing` hold. Files are
  * untrusted and read twice, first to check every line and to learn the shape, then to write: a file
- * with a mistake changes nothing. Memory is bounded by the model's shape and the number of sequences,
- * not by the length of the file. docs/TRACE.md has the forms.
+ * with a mistake changes nothing. Memory is bounded by the model's shape and the number of
+ * sequences, not by the length of the file. docs/TRACE.md has the forms.
  */
 #ifndef EXCHANGE_EXCHANGE_H
 #define EXCHANGE_EXCHANGE_H
@@ -55,7 +55,8 @@ int counts_csv_detect(const char *head, size_t n);
 int counts_csv_import(const struct exchange_in *in, struct exchange_done *done, struct moe_err *e);
 int counts_csv_export(const struct exchange_out *out, struct moe_err *e);
 int decisions_csv_detect(const char *head, size_t n);
-int decisions_csv_import(const struct exchange_in *in, struct exchange_done *done, struct moe_err *e);
+int decisions_csv_import(const struct exchange_in *in, struct exchange_done *done,
+	struct moe_err *e);
 int decisions_csv_export(const struct exchange_out *out, struct moe_err *e);
 int decisions_jsonl_detect(const char *head, size_t n);
 int decisions_jsonl_import(const struct exchange_in *in, struct exchange_done *done,

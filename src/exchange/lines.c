@@ -108,7 +108,8 @@ int lines_int(const struct lines *l, const char *what, const char *s, int64_t lo
 	return 0;
 }
 
-int lines_real(const struct lines *l, const char *what, const char *s, double *out, struct moe_err *e)
+int lines_real(const struct lines *l, const char *what, const char *s, double *out,
+	struct moe_err *e)
 {
 	char *end;
 

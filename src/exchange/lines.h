@@ -39,6 +39,7 @@ int lines_fields(struct lines *l, char *field[FIELDS_MAX], struct moe_err *e);
 int lines_int(const struct lines *l, const char *what, const char *s, int64_t lo, int64_t hi,
 	int64_t *out, struct moe_err *e);
 /* A finite decimal number. */
-int lines_real(const struct lines *l, const char *what, const char *s, double *out, struct moe_err *e);
+int lines_real(const struct lines *l, const char *what, const char *s, double *out,
+	struct moe_err *e);
 
 #endif

@@ -8,16 +8,17 @@
  *	lse2, entropy, confidence, margin f64 [L]     sums as in the table load
  *	n_margin, n_nan u64 [L]
  *
- * and, unless the run was logged at detail `counts`, a row per token in order of sequence and position
+ * and, unless the run was logged at detail `counts`, a row per token in order of sequence and
+ * position
  *
  *	sequence u64 [T], document, domain i64 [T]    engine's number; sequence.id; domain.id or 0
  *	position u32 [T], token i32 [T], phase u8 [T]
- *	experts u16 [T][K], weights f32 [T][K]        K = picks of a token over all layers, layer by layer
+ *	experts u16 [T][K], weights f32 [T][K]        K = picks of a token over all layers in turn
  *	margins f32 [T][L], flags u8 [T][L]
  *	logits f32 [T][sum of n_expert]               detail `full` only
  *
- * Memory is bounded: every array is a pass of its own. Sizes and checksums are put in place afterwards,
- * so the output must be a file. Sizes are written in 64 bits (zip64).
+ * Memory is bounded: every array is a pass of its own. Sizes and checksums are put in place
+ * afterwards, so the output must be a file. Sizes are written in 64 bits (zip64).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -156,7 +157,8 @@ static void finish(struct npz *z)
 /* ---- arrays ---- */
 
 /* Begin member `name`; columns 0 = one dimension. type: NumPy's, as "<u8". */
-static void begin(struct npz *z, const char *name, const char *type, uint64_t rows, uint64_t columns)
+static void begin(struct npz *z, const char *name, const char *type, uint64_t rows,
+	uint64_t columns)
 {
 	struct member *m = &z->m[z->n++];
 	char head[HEADER], shape[64];
@@ -227,7 +229,8 @@ static int sums(struct npz *z, const struct load_set *s, struct moe_err *e)
 		most = s->layer[i].n_expert > most ? s->layer[i].n_expert : most;
 	}
 	for (int i = 0; i < 3; i++)
-		if (array(z, ((const char *[]){ "layers", "n_expert", "k" })[i], "<i4", shape[i], 4, s->n, 0, e))
+		if (array(z, ((const char *[]){ "layers", "n_expert", "k" })[i], "<i4", shape[i], 4, s->n,
+		    0, e))
 			return -1;
 	for (size_t a = 0; a < sizeof narrow / sizeof *narrow; a++) {
 		begin(z, narrow[a].name, narrow[a].type, s->n, 0);
@@ -256,9 +259,10 @@ enum column { SEQUENCE, DOCUMENT, DOMAIN, POSITION, TOKEN, PHASE, EXPERTS, WEIGH
 	LOGITS, N_COLUMN };
 static const struct { const char *name, *type; } columns[N_COLUMN] = {
 	[SEQUENCE] = { "sequence", "<u8" }, [DOCUMENT] = { "document", "<i8" },
-	[DOMAIN] = { "domain", "<i8" }, [POSITION] = { "position", "<u4" }, [TOKEN] = { "token", "<i4" },
-	[PHASE] = { "phase", "|u1" }, [EXPERTS] = { "experts", "<u2" }, [WEIGHTS] = { "weights", "<f4" },
-	[MARGINS] = { "margins", "<f4" }, [FLAGS] = { "flags", "|u1" }, [LOGITS] = { "logits", "<f4" },
+	[DOMAIN] = { "domain", "<i8" }, [POSITION] = { "position", "<u4" },
+	[TOKEN] = { "token", "<i4" }, [PHASE] = { "phase", "|u1" }, [EXPERTS] = { "experts", "<u2" },
+	[WEIGHTS] = { "weights", "<f4" }, [MARGINS] = { "margins", "<f4" },
+	[FLAGS] = { "flags", "|u1" }, [LOGITS] = { "logits", "<f4" },
 };
 
 static void rows_of(struct npz *z, enum column which, const struct cursor_chunk *c)

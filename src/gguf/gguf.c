@@ -2,8 +2,8 @@
  * gguf.c - opening a GGUF file: mapping, parsing, checking, indexing. See gguf.h for the layout.
  *
  * Everything in the file is hostile. The rules that make that safe:
- *  - one cursor with one function, `take`, moves forward; nothing else dereferences the file, and it
- *    compares with the bytes that remain without adding to a number from the file;
+ *  - one cursor with one function, `take`, moves forward; nothing else dereferences the file, and
+ *    it compares with the bytes that remain without adding to a number from the file;
  *  - what is allocated is bounded by GGUF_MAX_MEM in total, and by what the file could hold;
  *  - what is visited one by one (strings, nested arrays, booleans) is bounded by MAX_WALK in total;
  *  - nested arrays are walked with a stack of MAX_DEPTH counters, never by recursion;

@@ -1,5 +1,6 @@
 /*
- * gguf.h - reading a GGUF model: bounded, over read-only mappings; weights are copied only on request.
+ * gguf.h - reading a GGUF model: bounded, over read-only mappings; weights are copied only on
+ * request.
  *
  * A file is hostile until proven otherwise: every count, length, offset and size is checked against
  * the bytes that remain and the limits below before it is used, multiplied or allocated for.
@@ -10,10 +11,10 @@
  * (string key, u32 type, value), the tensor records (string name, u32 n_dims, u64 dims[n_dims]
  * fastest first, u32 type, u64 offset), padding to general.alignment (32), then the data.
  *
- * A model may be split into parts, files NAME-00001-of-0000N.gguf to NAME-0000N-of-0000N.gguf, each a
- * GGUF file by itself with the keys split.no (from 0), split.count and split.tensors.count (of all
- * parts together). gguf_open of any part opens all; metadata are those of the first part, and a key
- * that a later part repeats must have the same value there.
+ * A model may be split into parts, files NAME-00001-of-0000N.gguf to NAME-0000N-of-0000N.gguf, each
+ * a GGUF file by itself with the keys split.no (from 0), split.count and split.tensors.count (of
+ * all parts together). gguf_open of any part opens all; metadata are those of the first part, and a
+ * key that a later part repeats must have the same value there.
  */
 #ifndef GGUF_GGUF_H
 #define GGUF_GGUF_H
@@ -87,7 +88,8 @@ int gguf_get_str(const struct gguf *g, const char *key, struct gguf_str *out, st
 /* Array: its element kind and length. */
 int gguf_get_arr(const struct gguf *g, const char *key, enum gguf_kind *kind, uint64_t *n,
 	struct moe_err *e);
-/* Element i of an array (i < n; strings: amortised constant time through an index built at open). */
+/* Element i of an array (i < n; strings: amortised constant time through an index built at
+ * open). */
 int gguf_arr_str(const struct gguf *g, const char *key, uint64_t i, struct gguf_str *out);
 int gguf_arr_f64(const struct gguf *g, const char *key, uint64_t i, double *out);
 /* Keys in file order, for inspection. */

@@ -1,9 +1,9 @@
 /*
  * meta.c - reading an opened GGUF: keys, arrays, tensors by name.
  *
- * Nothing here can leave the mapping: gguf.c checked every offset that internal.h stores. A value of
- * another kind than the caller wants is an error, never a silent conversion, except that integers
- * of any width are integers and an integer may stand where a real number is asked for.
+ * Nothing here can leave the mapping: gguf.c checked every offset that internal.h stores. A value
+ * of another kind than the caller wants is an error, never a silent conversion, except that
+ * integers of any width are integers and an integer may stand where a real number is asked for.
  */
 #include <inttypes.h>
 

@@ -2,9 +2,9 @@
  * split.c - the parts of a split model joined into one struct gguf. See gguf.h for the layout.
  *
  * Each part is opened and checked by itself as a file of its own; here are only the checks between
- * parts: that their names, numbers, counts and repeated keys agree, that all are there, that no tensor
- * is in two of them. Tensors are collected in the first part's index, whose limit of memory holds
- * for all parts together. The later parts' metadata are dropped.
+ * parts: that their names, numbers, counts and repeated keys agree, that all are there, that no
+ * tensor is in two of them. Tensors are collected in the first part's index, whose limit of memory
+ * holds for all parts together. The later parts' metadata are dropped.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -32,7 +32,8 @@ static void path_of(const char *any, uint64_t i, uint64_t count, char *out, size
 	snprintf(out, size, "%.*s-%05" PRIu64 "-of-%05" PRIu64 ".gguf", (int)stem, any, i + 1, count);
 }
 
-/* The name of a file that says it is part no of count must say so too: the others' follow from it. */
+/* The name of a file that says it is part no of count must say so too:
+ * the others' follow from it. */
 static int check_name(const char *path, uint64_t no, uint64_t count, struct moe_err *e)
 {
 	char tail[64];
@@ -42,8 +43,8 @@ static int check_name(const char *path, uint64_t no, uint64_t count, struct moe_
 	if (n > TAIL_BYTES && n < INT32_MAX && !strcmp(path + n - TAIL_BYTES, tail))
 		return 0;
 	return err_set(e, MOE_ERR_INPUT, "split.no is %" PRIu64 " and split.count %" PRIu64
-		", so the file's name must end with %s: the other parts are looked for beside it", no, count,
-		tail);
+		", so the file's name must end with %s: the other parts are looked for beside it", no,
+		count, tail);
 }
 
 /* The part's own idea of where it belongs, and the keys that it repeats. */
@@ -55,11 +56,11 @@ static int check_part(const struct gguf *first, const struct gguf *p, uint64_t i
 	if (need(p, "split.no", &no, e) || need(p, "split.count", &n, e))
 		return -1;
 	if (no != i)
-		return err_set(e, MOE_ERR_INPUT, "split.no is %" PRIu64 ", by its place it must be %" PRIu64,
-			no, i);
+		return err_set(e, MOE_ERR_INPUT,
+			"split.no is %" PRIu64 ", by its place it must be %" PRIu64, no, i);
 	if (n != count)
-		return err_set(e, MOE_ERR_INPUT, "split.count is %" PRIu64 ", another part says %" PRIu64, n,
-			count);
+		return err_set(e, MOE_ERR_INPUT, "split.count is %" PRIu64 ", another part says %" PRIu64,
+			n, count);
 	for (size_t k = 0; p != first && k < p->n_kv; k++) {
 		const struct gguf_kv *a = &p->kv[k], *b = gguf_find_kv(first, a->name);
 
@@ -150,7 +151,8 @@ static int absorb(struct gguf *g, struct gguf *p, uint64_t total, struct moe_err
 }
 
 /* Parts 2 to count behind the first, which g is. */
-static int join_parts(struct gguf *g, const struct gguf_part *part, uint64_t count, struct moe_err *e)
+static int join_parts(struct gguf *g, const struct gguf_part *part, uint64_t count,
+	struct moe_err *e)
 {
 	uint64_t total;
 

@@ -111,8 +111,8 @@ static uint64_t data_bytes(uint32_t type, uint32_t n_dims, const uint64_t *ne, s
 	for (uint32_t i = 1; i < n_dims && bytes; i++)
 		bytes = ne[i] && ne[i] <= INT64_MAX / bytes ? bytes * ne[i] : 0;
 	if (!bytes)
-		err_set(e, MOE_ERR_INPUT, "rows of %" PRIu64 " elements of type %" PRIu32 ", or their number, "
-			"are not possible", ne[0], type);
+		err_set(e, MOE_ERR_INPUT, "rows of %" PRIu64 " elements of type %" PRIu32
+			", or their number, are not possible", ne[0], type);
 	return bytes;
 }
 
@@ -122,8 +122,9 @@ int gguf_out_tensor(struct gguf_out *o, const char *name, uint32_t type, uint32_
 	uint64_t bytes;
 
 	if (o->n_tensors == GGUF_MAX_TENSORS || n_dims < 1 || n_dims > GGUF_MAX_DIMS)
-		return err_set(e, MOE_ERR_INPUT, "tensor %" PRIu64 " with %" PRIu32 " dimensions: at most %d "
-			"tensors of 1 to %d are allowed", o->n_tensors, n_dims, GGUF_MAX_TENSORS, GGUF_MAX_DIMS);
+		return err_set(e, MOE_ERR_INPUT, "tensor %" PRIu64 " with %" PRIu32
+			" dimensions: at most %d tensors of 1 to %d are allowed", o->n_tensors, n_dims,
+			GGUF_MAX_TENSORS, GGUF_MAX_DIMS);
 	bytes = data_bytes(type, n_dims, ne, e);
 	if (!bytes || bytes > INT64_MAX - o->offset - o->align ||
 	    add_name(&o->info, name, "tensor name", e))
@@ -237,8 +238,8 @@ int gguf_out_open(struct gguf_out *o, const char *path, int replace, struct moe_
 int gguf_out_data(struct gguf_out *o, const void *p, size_t n, struct moe_err *e)
 {
 	if (o->cur == o->n_tensors || n > o->bytes[o->cur] - o->got)
-		return err_set(e, MOE_ERR_USAGE, "tensor %zu of %" PRIu64 " gets more bytes than it has", o->cur,
-			o->n_tensors);
+		return err_set(e, MOE_ERR_USAGE, "tensor %zu of %" PRIu64 " gets more bytes than it has",
+			o->cur, o->n_tensors);
 	if (put(o, p, n, e))
 		return -1;
 	o->got += n;
@@ -255,8 +256,8 @@ int gguf_out_close(struct gguf_out *o, struct moe_err *e)
 	int fd = o->fd;
 
 	if (o->cur != o->n_tensors)
-		return err_set(e, MOE_ERR_USAGE, "tensor %zu of %" PRIu64 " has %" PRIu64 " of %" PRIu64 " bytes",
-			o->cur, o->n_tensors, o->got, o->bytes[o->cur]);
+		return err_set(e, MOE_ERR_USAGE, "tensor %zu of %" PRIu64 " has %" PRIu64 " of %" PRIu64
+			" bytes", o->cur, o->n_tensors, o->got, o->bytes[o->cur]);
 	o->fd = -1;
 	if (fsync(fd)) {
 		err_errno(e, "writing %s", gguf_show(o->path, strlen(o->path)).s);

@@ -1,12 +1,12 @@
 /*
- * write.h - writing a GGUF file, version 3: the header is collected in memory, the tensors' data are
- * streamed behind it, and the file gets its name only when it is complete.
+ * write.h - writing a GGUF file, version 3: the header is collected in memory, the tensors' data
+ * are streamed behind it, and the file gets its name only when it is complete.
  *
  * Order of calls: gguf_out_new; any number of gguf_out_kv..., then gguf_out_tensor; gguf_out_open;
- * gguf_out_data until every tensor has its bytes, in order; gguf_out_close. What was written before is
- * removed by gguf_out_free when gguf_out_close was not reached or failed. The limits are the reader's
- * (gguf.h), and gguf_out_close opens the file with the reader before it gets its name: what this
- * writes can be read, or is not there.
+ * gguf_out_data until every tensor has its bytes, in order; gguf_out_close. What was written before
+ * is removed by gguf_out_free when gguf_out_close was not reached or failed. The limits are the
+ * reader's (gguf.h), and gguf_out_close opens the file with the reader before it gets its name:
+ * what this writes can be read, or is not there.
  */
 #ifndef GGUF_WRITE_H
 #define GGUF_WRITE_H

@@ -414,3 +414,23 @@ const uint16_t kern_grid_iq3_s[512] = {
 	0x7204, 0x7210, 0x7216, 0x7221, 0x7230, 0x7251, 0x7302, 0x7332, 0x7335, 0x7353, 0x7401, 0x7405,
 	0x7413, 0x7420, 0x7450, 0x7522, 0x7542, 0x7602, 0x7631, 0x7700,
 };
+
+struct grid_bytes kern_grid_bytes;
+
+__attribute__((constructor)) static void fill(void)
+{
+	struct grid_bytes *b = &kern_grid_bytes;
+
+	for (int i = 0; i < 2048; i++)
+		b->iq1[i] = 8 * grid_spread2(kern_grid_iq1[i]);
+	for (int i = 0; i < 1024; i++)
+		b->iq2_s[i] = grid_iq2(kern_grid_iq2_s[i]);
+	for (int i = 0; i < 512; i++) {
+		b->iq2_xs[i] = grid_iq2(kern_grid_iq2_xs[i]);
+		b->iq3_s[i] = (uint32_t)grid_iq3_s(kern_grid_iq3_s[i], 0);
+	}
+	for (int i = 0; i < 256; i++) {
+		b->iq2_xxs[i] = grid_iq2(kern_grid_iq2_xxs[i]);
+		b->iq3_xxs[i] = (uint32_t)grid_iq3_xxs(kern_grid_iq3_xxs[i], 0);
+	}
+}

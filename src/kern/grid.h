@@ -70,4 +70,11 @@ static inline uint8_t grid_even(uint32_t seven)
 	return (uint8_t)(s | (0x6996u >> ((s ^ s >> 4) & 15) & 1) << 7);
 }
 
+/* All points as bytes: the values of iq2 and iq3, eight times the codes of iq1. Filled before main(). */
+struct grid_bytes {
+	uint64_t iq2_xxs[256], iq2_xs[512], iq2_s[1024], iq1[2048];
+	uint32_t iq3_xxs[256], iq3_s[512];
+};
+extern struct grid_bytes kern_grid_bytes;
+
 #endif

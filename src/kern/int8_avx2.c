@@ -41,7 +41,8 @@ static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
 {
 	__m256i v = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)p));
 
-	return log2 ? _mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), v), (int)log2) : _mm256_setzero_si256();
+	return log2 ? _mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), v), (int)log2) :
+		_mm256_setzero_si256();
 }
 
 static inline VI vi_int(VI v)
@@ -66,6 +67,14 @@ static inline VI vf_exact_min(VI acc, VI s, VI d, VI m, VI dmin, float dx)
 	p = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(m), _mm256_mul_ps(PS(dmin), _mm256_set1_ps(dx)), p);
 	return BITS(_mm256_add_ps(PS(acc), p));
 }
+
+static inline VI vf_halves(VI v, int by, float unit)
+{
+	v = _mm256_and_si256(_mm256_srli_epi32(v, by), _mm256_set1_epi32(0xffff));
+	v = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08);
+	return BITS(_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(v)), _mm256_set1_ps(unit)));
+}
+#define VF_HALVES
 
 static inline VI vf_chain(VI t, VI s, VI sc)
 {
@@ -133,9 +142,12 @@ static inline void transpose(__m256i v[8])
 /* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
 enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
 
-/* How many pair sums are added in 16 bits: all of a block, four, or one of signed codes; and whether they
- * start from a token's -off * sum(x). */
-enum add { ALL_OFF, ALL, FOUR, SIGNED };
+/* How many pair sums are added in 16 bits: all of a block, four, or one of signed codes; and whether a
+ * token's -off * sum(x) is there from the start (OFF) or once they are 32 bits wide (LATE). */
+enum add { ALL_OFF, ALL_LATE, ALL, FOUR, SIGNED };
+
+/* 1 if sums of a block fit into 16 bits without it. */
+#define STARTS_LATE(c) (!(c)->has_min && !exact(c) && (c)->blk == 32 && (c)->bits <= 4)
 
 /* What pair sums start from: for each block two integers of 16 bits, as each of a lane has a half of the
  * block's elements. */
@@ -232,6 +244,9 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 						}
 					}
 				}
+				for (size_t t = 0; t < nt && add == ALL_LATE; t++)
+					for (size_t k = 0; k < ng; k++)
+						s[k][t] = _mm256_set1_epi32(g->start[t][i]);
 				for (size_t k = 0; k < ng; k++)
 					for (size_t t = 0; t < nt; t++) {
 						__m256i m = _mm256_madd_epi16(p[k][t], by >= FLOATS ? ones : vi_load(g->sct[i][k0 + k]));
@@ -239,7 +254,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 						if (by < FLOATS)
 							u[k][t] = _mm256_add_epi32(u[k][t], m);
 						else
-							s[k][t] = j ? _mm256_add_epi32(s[k][t], m) : m;
+							s[k][t] = j || add == ALL_LATE ? _mm256_add_epi32(s[k][t], m) : m;
 					}
 			}
 			for (size_t k = 0; k < ng && by >= FLOATS; k++)
@@ -289,6 +304,8 @@ ALWAYS void any_tile(const size_t ng, const size_t nt, const struct codes *c, co
 	} else {
 		if (c->off_log2 == BIG_LOG2)
 			T(32, FLOATS, SIGNED);
+		else if (STARTS_LATE(c))
+			T(32, FLOATS, ALL_LATE);
 		else if (!c->has_min && c->blk == 32)
 			T(32, FLOATS, ALL_OFF);
 		else if (!c->has_min)
@@ -307,7 +324,7 @@ ALWAYS void groups(const size_t ng, const size_t nt, const struct codes *c, cons
 	starts start;
 	size_t k = 0;
 
-	if (c->off_log2 && c->off_log2 != BIG_LOG2)
+	if (c->off_log2 && c->off_log2 != BIG_LOG2 && !STARTS_LATE(c))
 		set_starts(c, n256, in, nt, start);
 	for (; k + 2 <= ng; k += 2)
 		any_tile(2, nt, c, g, k, n256, in, start, y + R * k, ys, k + 2 < ng ? R : nr, first);

@@ -503,15 +503,14 @@ ALWAYS void put_sums(enum kind kind, const struct codes *c, const __m256i w[8], 
 	_mm_storel_epi64((__m128i *)out, _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e)));
 }
 
-ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+/* The whole 256s of a row of a kind that is read as it lies. */
+ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row, size_t n256,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
 	const size_t blk = blk_of(kind), np = in->np, per = exact_of(kind) ? 2 : 256 / blk;
-	const enum kind rest = unpacked_of(kind);
-	const size_t whole = UNPACKED(kind) ? 0 : len / 256, all = exact_of(kind) ? len / 256 : act8_pad(len) / 256;
 	__m256i w[8];
 
-	for (size_t i = 0; i < whole; i++, row += bytes256(kind)) {
+	for (size_t i = 0; i < n256; i++, row += bytes256(kind)) {
 		struct scales f;
 
 		ahead(row, bytes256(kind), part.end);
@@ -525,6 +524,20 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 			put_sums(kind, c, w, &f, in->x + t * np + 256 * i, in->sum + (t * np + 256 * i) / blk,
 				out + t * os + i * per);
 	}
+}
+
+ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	const size_t blk = blk_of(kind), np = in->np, per = exact_of(kind) ? 2 : 256 / blk;
+	const enum kind rest = unpacked_of(kind);
+	const size_t whole = UNPACKED(kind) ? 0 : len / 256, all = exact_of(kind) ? len / 256 : act8_pad(len) / 256;
+	__m256i w[8];
+
+	if (n_tok == 1) /* the commonest: codes need not be kept */
+		whole_sums(kind, c, row, whole, part, in, 1, out, os);
+	else
+		whole_sums(kind, c, row, whole, part, in, n_tok, out, os);
 	for (size_t i = whole; i < all; i++) { /* unpacked, then zeros */
 		struct scales f = loaded(rest, part, i * 256 / blk);
 

@@ -34,7 +34,8 @@ static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
 {
 	__m512i v = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)p));
 
-	return log2 ? _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), v), log2) : _mm512_setzero_si512();
+	return log2 ? _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), v), log2) :
+		_mm512_setzero_si512();
 }
 
 static inline VI vi_int(VI v) { return _mm512_cvtps_epi32(_mm512_castsi512_ps(v)); }

@@ -426,6 +426,65 @@ ALWAYS void keep_scales(enum kind kind, const struct scales *f, struct part part
 		vi_store(part.mn + b, f->mn);
 }
 
+/* ---- blocks of 16 with integer scales, as they lie ---- */
+
+#define SIXTEENS(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K)
+
+/* 256 elements: their codes, the scales that belong to each vector's lanes in the low halves, and scales
+ * and minima as words in order. */
+struct weighed { __m512i w[4], k[4]; __m256i sc, mn; };
+
+ALWAYS void read_weighed(enum kind kind, const uint8_t *p, struct weighed *o)
+{
+	const __m128i low4 = _mm_set1_epi8(15);
+	__m128i b = load128(kind == Q6_K ? p + 192 : p), sc = b;
+	__m512i k;
+
+	if (kind == Q2_K)
+		sc = _mm_and_si128(b, low4);
+	if (kind == Q3_K)
+		sc = q3_k_bytes(p + 96);
+	o->sc = _mm256_cvtepi8_epi16(sc);
+	o->mn = _mm256_cvtepi8_epi16(_mm_and_si128(_mm_srli_epi16(b, 4), low4));
+	k = _mm512_cvtepu16_epi32(o->sc); /* nothing above, whatever the sign */
+#pragma GCC unroll 4
+	for (int j = 0; j < 4; j++) {
+		const int b0 = kind == Q6_K ? 4 * j : 2 * j, b2 = kind == Q6_K ? 4 * j + 2 : 8 + 2 * j;
+
+		o->w[j] = fetch(kind, p, NULL, (size_t)j);
+		o->k[j] = _mm512_permutexvar_epi32(_mm512_setr_epi32(b0, b0, b0, b0, b0 + 1, b0 + 1, b0 + 1, b0 + 1,
+			b2, b2, b2, b2, b2 + 1, b2 + 1, b2 + 1, b2 + 1), k);
+	}
+}
+
+/* S and M of them with the activations x. Sums of four products fit into 16 bits, so that the product of
+ * words weighs them before they are added up. */
+ALWAYS void put_weighed(enum kind kind, const struct weighed *o, const int8_t *x, const int16_t *xsum,
+	int32_t *out)
+{
+	const int off_log2 = kind == Q6_K ? 5 : kind == Q3_K ? 2 : 0;
+	const __m512i zero = _mm512_setzero_si512();
+	const __m256i none = _mm256_setzero_si256(), xs = load256(xsum);
+	__m512i s = zero;
+	__m256i t, m;
+	__m128i u;
+
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++)
+		s = _mm512_dpwssd_epi32(s, _mm512_dpbusd_epi32(zero, o->w[j], fetch_x(kind, x, j)), o->k[j]);
+	t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+	if (off_log2)
+		t = _mm256_sub_epi32(t, _mm256_slli_epi32(_mm256_dpwssd_epi32(none, o->sc, xs), off_log2));
+	if (kind == Q2_K) { /* then S and M in turn */
+		m = _mm256_dpwssd_epi32(none, o->mn, xs);
+		t = _mm256_add_epi32(_mm256_unpacklo_epi32(t, m), _mm256_unpackhi_epi32(t, m));
+	} else {
+		t = _mm256_add_epi32(t, _mm256_shuffle_epi32(t, 0xb1));
+	}
+	u = _mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
+	_mm_storel_epi64((__m128i *)out, _mm_add_epi32(u, _mm_shuffle_epi32(u, 0x4e)));
+}
+
 ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
@@ -438,6 +497,15 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		const uint8_t *p = row + i / 256 * bytes256(kind);
 
 		ahead(p, step / 256 * bytes256(kind), part.end);
+		if (SIXTEENS(kind)) {
+			struct weighed o16;
+
+			read_weighed(kind, p, &o16);
+			for (size_t t = 0; t < n_tok; t++)
+				put_weighed(kind, &o16, in->x + t * np + i, in->sum + t * np / blk + b,
+					out + t * os + out_at(kind, b));
+			continue;
+		}
 		read_sixteen(kind, p, NULL, step / 256, &o);
 		o.f = scales_at(kind, p, step / 256);
 		keep_scales(kind, &o.f, part, b);

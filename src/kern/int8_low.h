@@ -50,12 +50,82 @@ ALWAYS __m256i two_bits(uint64_t fields, __m256i first, int one, int two)
 		_mm256_and_si256(h, _mm256_set1_epi8((char)two)));
 }
 
+ALWAYS void put(__m256i v, uint8_t *restrict code)
+{
+	_mm256_storeu_si256((__m256i *)code, v);
+}
+
 ALWAYS void put_signed(__m256i v, uint32_t signs, int off, uint8_t *restrict code)
 {
+	const __m256i o = _mm256_set1_epi8((char)off);
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+	put(_mm256_mask_sub_epi8(_mm256_add_epi8(o, v), (__mmask32)signs, o, v), code);
+#else
 	__m256i minus = bit_mask(signs);
 
-	v = _mm256_sub_epi8(_mm256_xor_si256(v, minus), minus);
-	_mm256_storeu_si256((__m256i *)code, _mm256_add_epi8(v, _mm256_set1_epi8((char)off)));
+	put(_mm256_add_epi8(_mm256_sub_epi8(_mm256_xor_si256(v, minus), minus), o), code);
+#endif
+}
+
+/* even_signs of eight words. */
+ALWAYS __m256i even_signs8(__m256i v)
+{
+	__m256i s = _mm256_and_si256(v, _mm256_set1_epi32(0x7f)), odd;
+
+	s = _mm256_or_si256(s, _mm256_and_si256(_mm256_slli_epi32(v, 1), _mm256_set1_epi32(0x7f00)));
+	s = _mm256_or_si256(s, _mm256_and_si256(_mm256_slli_epi32(v, 2), _mm256_set1_epi32(0x7f0000)));
+	s = _mm256_or_si256(s, _mm256_and_si256(_mm256_slli_epi32(v, 3), _mm256_set1_epi32(0x7f000000)));
+	odd = _mm256_xor_si256(s, _mm256_srli_epi32(s, 4));
+	odd = _mm256_xor_si256(odd, _mm256_srli_epi32(odd, 2));
+	odd = _mm256_xor_si256(odd, _mm256_srli_epi32(odd, 1));
+	odd = _mm256_slli_epi32(_mm256_and_si256(odd, _mm256_set1_epi8(1)), 7);
+	return _mm256_or_si256(s, odd);
+}
+
+/* Seven signs in the low bits of each of 32 16-bit words -> bytes of eight, in order. */
+ALWAYS __m256i even_bytes(__m256i lo, __m256i hi)
+{
+	__m256i s = _mm256_permute4x64_epi64(_mm256_packus_epi16(lo, hi), 0xd8);
+	__m256i odd = _mm256_xor_si256(s, _mm256_and_si256(_mm256_srli_epi16(s, 4), _mm256_set1_epi8(15)));
+
+	odd = _mm256_xor_si256(odd, _mm256_srli_epi16(odd, 2));
+	odd = _mm256_xor_si256(odd, _mm256_srli_epi16(odd, 1));
+	return _mm256_or_si256(s, _mm256_slli_epi16(_mm256_and_si256(odd, _mm256_set1_epi8(1)), 7));
+}
+
+/* Four 16-bit words, those from 4 k on of the eight in v, each four times. */
+ALWAYS __m256i four_each(__m128i v, const int k)
+{
+	const __m256i at = _mm256_setr_epi8(0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3, 4, 5, 4, 5, 4, 5, 4, 5,
+		6, 7, 6, 7, 6, 7, 6, 7);
+
+	return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(v), _mm256_add_epi8(at,
+		_mm256_set1_epi8((char)(8 * k))));
+}
+
+/* Sixteen bytes at q, and what is set in `high` besides, as numbers of points. */
+ALWAYS void put_at(const uint8_t *q, __m256i high, uint16_t *at)
+{
+	_mm256_storeu_si256((__m256i *)at,
+		_mm256_or_si256(_mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)q)), high));
+}
+
+/* 2 v + 1 of eight integers, as floats. */
+ALWAYS void put_odd(__m256i v, float *restrict sc)
+{
+	v = _mm256_add_epi32(_mm256_add_epi32(v, v), _mm256_set1_epi32(1));
+	_mm256_storeu_ps(sc, _mm256_cvtepi32_ps(v));
+}
+
+/* The same of the nibbles of n bytes (4 or 8), low ones first. */
+ALWAYS void put_odd_nibbles(const uint8_t *restrict p, int n, float *restrict sc)
+{
+	__m128i v = _mm_cvtepu8_epi16(n == 8 ? _mm_loadl_epi64((const void *)p) : _mm_cvtsi32_si128((int)rd32(p)));
+
+	v = _mm_and_si128(_mm_or_si128(v, _mm_slli_epi16(v, 4)), _mm_set1_epi8(15));
+	put_odd(_mm256_cvtepu8_epi32(v), sc);
+	if (n == 8)
+		put_odd(_mm256_cvtepu8_epi32(_mm_srli_si128(v, 8)), sc + 8);
 }
 #else
 ALWAYS void put_signed(const uint8_t v[32], uint32_t signs, int off, uint8_t *restrict code)
@@ -63,20 +133,25 @@ ALWAYS void put_signed(const uint8_t v[32], uint32_t signs, int off, uint8_t *re
 	for (int j = 0; j < 32; j++)
 		code[j] = (uint8_t)((signs >> j & 1 ? -v[j] : v[j]) + off);
 }
+
+ALWAYS void put_odd_nibbles(const uint8_t *restrict p, int n, float *restrict sc)
+{
+	for (int j = 0; j < 2 * n; j++)
+		sc[j] = (float)(2 * (p[j / 2] >> 4 * (j & 1) & 15) + 1);
+}
 #endif
 
 /* ---- points ---- */
 
 /* Four points of eight two-bit coordinates (8, 25, 43) with their signs: 32 codes, off 128. */
-ALWAYS void iq2_codes(const uint16_t *grid, unsigned a, unsigned b, unsigned c, unsigned d, uint32_t signs,
+ALWAYS void iq2_codes(const uint64_t *grid, unsigned a, unsigned b, unsigned c, unsigned d, uint32_t signs,
 	uint8_t *restrict code)
 {
 #ifdef __AVX2__
-	uint64_t v = grid[a] | (uint64_t)grid[b] << 16 | (uint64_t)grid[c] << 32 | (uint64_t)grid[d] << 48;
-
-	put_signed(two_bits(v, _mm256_set1_epi8(8), 17, 35), signs, 128, code);
+	put_signed(_mm256_set_epi64x((long long)grid[d], (long long)grid[c], (long long)grid[b],
+		(long long)grid[a]), signs, 128, code);
 #else
-	const uint64_t w[4] = { grid_iq2(grid[a]), grid_iq2(grid[b]), grid_iq2(grid[c]), grid_iq2(grid[d]) };
+	const uint64_t w[4] = { grid[a], grid[b], grid[c], grid[d] };
 	uint8_t v[32];
 
 	memcpy(v, w, sizeof v);
@@ -84,29 +159,20 @@ ALWAYS void iq2_codes(const uint16_t *grid, unsigned a, unsigned b, unsigned c, 
 #endif
 }
 
-/* Eight points of four nibbles, each a number in the table, with their signs: 32 codes. Bit j of
- * `high` is the ninth of the point's number q[j]. */
-ALWAYS void iq3_codes(const uint16_t *grid, const uint8_t *q, unsigned high, const uint8_t table[16],
-	uint32_t signs, int off, uint8_t *restrict code)
+/* Eight points of four values with their signs: 32 codes. */
+#define IQ3_CODES(grid, at, signs, off, code) \
+	iq3_codes((uint32_t[8]){ grid[(at)[0]], grid[(at)[1]], grid[(at)[2]], grid[(at)[3]], grid[(at)[4]], \
+		grid[(at)[5]], grid[(at)[6]], grid[(at)[7]] }, signs, off, code)
+ALWAYS void iq3_codes(const uint32_t v[8], uint32_t signs, int off, uint8_t *restrict code)
 {
 #ifdef __AVX2__
-	uint64_t point[2] = { 0, 0 }; /* put together in registers: small stores would hold up a wide load */
-	__m128i v, lo, hi, t = _mm_loadu_si128((const __m128i *)table);
-
-#pragma GCC unroll 8
-	for (int j = 0; j < 8; j++)
-		point[j / 4] |= (uint64_t)grid[q[j] | (high << (8 - j) & 256)] << 16 * (j % 4);
-	v = _mm_set_epi64x((long long)point[1], (long long)point[0]);
-	lo = _mm_shuffle_epi8(t, _mm_and_si128(v, _mm_set1_epi8(15)));
-	hi = _mm_shuffle_epi8(t, _mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi8(15)));
-
-	put_signed(_mm256_set_m128i(_mm_unpackhi_epi8(lo, hi), _mm_unpacklo_epi8(lo, hi)), signs, off, code);
+	put_signed(_mm256_setr_epi32((int)v[0], (int)v[1], (int)v[2], (int)v[3], (int)v[4], (int)v[5],
+		(int)v[6], (int)v[7]), signs, off, code);
 #else
-	uint8_t v[32];
+	uint8_t bytes[32];
 
-	for (int j = 0; j < 32; j++)
-		v[j] = table[grid[q[j / 4] | (high >> j / 4 & 1) << 8] >> 4 * (j % 4) & 15];
-	put_signed(v, signs, off, code);
+	memcpy(bytes, v, sizeof bytes);
+	put_signed(bytes, signs, off, code);
 #endif
 }
 
@@ -114,19 +180,22 @@ ALWAYS void iq3_codes(const uint16_t *grid, const uint8_t *q, unsigned high, con
  * is 1: 32 codes of eighths, off 16. */
 ALWAYS void iq1_codes(unsigned a, unsigned b, unsigned c, unsigned d, uint32_t down, uint8_t *restrict code)
 {
-	const uint16_t *g = kern_grid_iq1;
+	const uint64_t *g = kern_grid_bytes.iq1;
+	const uint32_t first = 0x09090909u - 2 * down;
 #ifdef __AVX2__
 	const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
 		0x0303030303030303);
-	uint64_t v = g[a] | (uint64_t)g[b] << 16 | (uint64_t)g[c] << 32 | (uint64_t)g[d] << 48;
-	__m256i first = _mm256_shuffle_epi8(_mm256_set1_epi32((int)(0x09090909u - 2 * down)), spread);
 
-	_mm256_storeu_si256((__m256i *)code, two_bits(v, first, 8, 16));
+	put(_mm256_add_epi8(_mm256_shuffle_epi8(_mm256_set1_epi32((int)first), spread),
+		_mm256_set_epi64x((long long)g[d], (long long)g[c], (long long)g[b], (long long)g[a])), code);
 #else
-	const uint16_t point[4] = { g[a], g[b], g[c], g[d] };
+	const uint64_t point[4] = { g[a], g[b], g[c], g[d] };
 
-	for (int j = 0; j < 32; j++)
-		code[j] = (uint8_t)(9 - 2 * (down >> j / 8 * 8 & 1) + 8 * (point[j / 8] >> 2 * (j % 8) & 3));
+	for (int j = 0; j < 4; j++) {
+		uint64_t v = point[j] + (first >> 8 * j & 255) * GRID_ONES;
+
+		memcpy(code + 8 * j, &v, 8);
+	}
 #endif
 }
 
@@ -134,13 +203,26 @@ static void codes_iq2_xxs(const uint8_t *restrict p, size_t n, uint8_t *restrict
 	float *restrict sc, float *restrict mn)
 {
 	(void)mn;
-	for (size_t i = 0; i < n; i += 256, p += 66) {
+	for (size_t i = 0; i < n; i += 256, p += 66, sc += 8) {
+		uint32_t signs[8];
+#ifdef __AVX2__
+		__m256 a = _mm256_loadu_ps((const void *)(p + 2)), b = _mm256_loadu_ps((const void *)(p + 34));
+		__m256i s = _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)), 0xd8);
+
+		_mm256_storeu_si256((__m256i *)signs, even_signs8(s));
+		put_odd(_mm256_srli_epi32(s, 28), sc);
+#else
+		for (size_t g = 0; g < 8; g++) {
+			uint32_t s = rd32(p + 6 + 8 * g);
+
+			signs[g] = even_signs(s);
+			sc[g] = (float)(2 * (s >> 28) + 1);
+		}
+#endif
 		for (size_t g = 0; g < 8; g++) {
 			const uint8_t *q = p + 2 + 8 * g;
-			uint32_t s = rd32(q + 4);
 
-			*sc++ = (float)(2 * (s >> 28) + 1);
-			iq2_codes(kern_grid_iq2_xxs, q[0], q[1], q[2], q[3], even_signs(s), code + i + 32 * g);
+			iq2_codes(kern_grid_bytes.iq2_xxs, q[0], q[1], q[2], q[3], signs[g], code + i + 32 * g);
 		}
 	}
 }
@@ -149,16 +231,33 @@ static void codes_iq2_xs(const uint8_t *restrict p, size_t n, uint8_t *restrict 
 	float *restrict sc, float *restrict mn)
 {
 	(void)mn;
-	for (size_t i = 0; i < n; i += 256, p += 74) {
-		for (size_t g = 0; g < 8; g++) {
-			uint32_t a = rd32(p + 2 + 8 * g), b = rd32(p + 6 + 8 * g), s = p[66 + g];
-			uint32_t signs = (a >> 9 & 0x7f) | (a >> 25) << 7 | (b >> 9 & 0x7f) << 14 | (b >> 25) << 21;
+	for (size_t i = 0; i < n; i += 256, p += 74, sc += 16) {
+		uint16_t at[32];
+		uint32_t signs[8];
+#ifdef __AVX2__
+		__m256i a = _mm256_loadu_si256((const void *)(p + 2)), b = _mm256_loadu_si256((const void *)(p + 34));
+		const __m256i nine = _mm256_set1_epi16(511);
 
-			*sc++ = (float)(2 * (s & 15) + 1);
-			*sc++ = (float)(2 * (s >> 4) + 1);
-			iq2_codes(kern_grid_iq2_xs, a & 511, a >> 16 & 511, b & 511, b >> 16 & 511, even_signs(signs),
-				code + i + 32 * g);
+		_mm256_storeu_si256((__m256i *)signs, even_bytes(_mm256_srli_epi16(a, 9), _mm256_srli_epi16(b, 9)));
+		_mm256_storeu_si256((__m256i *)at, _mm256_and_si256(a, nine));
+		_mm256_storeu_si256((__m256i *)(at + 16), _mm256_and_si256(b, nine));
+#else
+		for (size_t g = 0; g < 8; g++) {
+			uint32_t seven = 0;
+
+			for (size_t j = 0; j < 4; j++) {
+				uint16_t v = rd16(p + 2 + 8 * g + 2 * j);
+
+				at[4 * g + j] = v & 511;
+				seven |= (uint32_t)(v >> 9) << 7 * j;
+			}
+			signs[g] = even_signs(seven);
 		}
+#endif
+		put_odd_nibbles(p + 66, 8, sc);
+		for (size_t g = 0; g < 8; g++)
+			iq2_codes(kern_grid_bytes.iq2_xs, at[4 * g], at[4 * g + 1], at[4 * g + 2], at[4 * g + 3], signs[g],
+				code + i + 32 * g);
 	}
 }
 
@@ -166,47 +265,74 @@ static void codes_iq2_s(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 	float *restrict sc, float *restrict mn)
 {
 	(void)mn;
-	for (size_t i = 0; i < n; i += 256, p += 82) {
-		for (size_t g = 0; g < 8; g++) {
-			const uint8_t *q = p + 2 + 4 * g;
-			unsigned h = p[66 + g], s = p[74 + g];
+	for (size_t i = 0; i < n; i += 256, p += 82, sc += 16) {
+		uint16_t at[32];
+#ifdef __AVX2__
+		const __m256i up = _mm256_set1_epi64x(256 | 64 << 16 | 16ll << 32 | 4ll << 48);
+		__m128i h = _mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)(p + 66)));
 
-			*sc++ = (float)(2 * (s & 15) + 1);
-			*sc++ = (float)(2 * (s >> 4) + 1);
-			iq2_codes(kern_grid_iq2_s, q[0] | (h & 3) << 8, q[1] | (h & 12) << 6, q[2] | (h & 48) << 4,
-				q[3] | (h & 192) << 2, rd32(p + 34 + 4 * g), code + i + 32 * g);
-		}
+#pragma GCC unroll 2
+		for (int k = 0; k < 2; k++)
+			put_at(p + 2 + 16 * k, _mm256_and_si256(_mm256_mullo_epi16(four_each(h, k), up),
+				_mm256_set1_epi16(0x300)), at + 16 * k);
+#else
+		for (size_t j = 0; j < 32; j++)
+			at[j] = (uint16_t)(p[2 + j] | (p[66 + j / 4] >> 2 * (j % 4) & 3) << 8);
+#endif
+		put_odd_nibbles(p + 74, 8, sc);
+		for (size_t g = 0; g < 8; g++)
+			iq2_codes(kern_grid_bytes.iq2_s, at[4 * g], at[4 * g + 1], at[4 * g + 2], at[4 * g + 3],
+				rd32(p + 34 + 4 * g), code + i + 32 * g);
 	}
 }
 
 static void codes_iq3_xxs(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn)
 {
-	static const uint8_t table[16] = { 4, 12, 20, 28, 36, 44, 52, 62 };
-
 	(void)mn;
-	for (size_t i = 0; i < n; i += 256, p += 98) {
+	for (size_t i = 0; i < n; i += 256, p += 98, sc += 8) {
+		uint32_t signs[8];
+#ifdef __AVX2__
+		__m256i s = _mm256_loadu_si256((const void *)(p + 66));
+
+		_mm256_storeu_si256((__m256i *)signs, even_signs8(s));
+		put_odd(_mm256_srli_epi32(s, 28), sc);
+#else
 		for (size_t g = 0; g < 8; g++) {
 			uint32_t s = rd32(p + 66 + 4 * g);
 
-			*sc++ = (float)(2 * (s >> 28) + 1);
-			iq3_codes(kern_grid_iq3_xxs, p + 2 + 8 * g, 0, table, even_signs(s), 128, code + i + 32 * g);
+			signs[g] = even_signs(s);
+			sc[g] = (float)(2 * (s >> 28) + 1);
 		}
+#endif
+		for (size_t g = 0; g < 8; g++)
+			IQ3_CODES(kern_grid_bytes.iq3_xxs, p + 2 + 8 * g, signs[g], 128, code + i + 32 * g);
 	}
 }
 
 static void codes_iq3_s(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn)
 {
-	static const uint8_t table[16] = { 1, 3, 5, 7, 9, 11, 13, 15 };
-
 	(void)mn;
-	for (size_t i = 0; i < n; i += 256, p += 110) {
-		for (size_t g = 0; g < 8; g++) {
-			*sc++ = (float)(1 + 2 * (p[106 + g / 2] >> 4 * (g & 1) & 15));
-			iq3_codes(kern_grid_iq3_s, p + 2 + 8 * g, p[66 + g], table, rd32(p + 74 + 4 * g), 16,
-				code + i + 32 * g);
+	for (size_t i = 0; i < n; i += 256, p += 110, sc += 8) {
+		uint16_t at[64];
+#ifdef __AVX2__
+		const __m256i bit = _mm256_broadcastsi128_si256(_mm_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128));
+
+#pragma GCC unroll 4
+		for (int k = 0; k < 4; k++) {
+			__m256i h = _mm256_set_m128i(_mm_set1_epi16(p[67 + 2 * k]), _mm_set1_epi16(p[66 + 2 * k]));
+
+			h = _mm256_cmpeq_epi16(_mm256_and_si256(h, bit), bit);
+			put_at(p + 2 + 16 * k, _mm256_and_si256(h, _mm256_set1_epi16(256)), at + 16 * k);
 		}
+#else
+		for (size_t j = 0; j < 64; j++)
+			at[j] = (uint16_t)(p[2 + j] | (p[66 + j / 8] >> j % 8 & 1) << 8);
+#endif
+		put_odd_nibbles(p + 106, 4, sc);
+		for (size_t g = 0; g < 8; g++)
+			IQ3_CODES(kern_grid_bytes.iq3_s, at + 8 * g, rd32(p + 74 + 4 * g), 16, code + i + 32 * g);
 	}
 }
 
@@ -214,15 +340,27 @@ static void codes_iq1_s(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 	float *restrict sc, float *restrict mn)
 {
 	(void)mn;
-	for (size_t i = 0; i < n; i += 256, p += 50) {
-		for (size_t g = 0; g < 8; g++) {
-			const uint8_t *q = p + 2 + 4 * g;
-			unsigned h = rd16(p + 34 + 2 * g);
+	for (size_t i = 0; i < n; i += 256, p += 50, sc += 8) {
+		const uint8_t *qh = p + 34; /* of eight words: four times three high bits, a scale, a shift */
+		uint16_t at[32];
+#ifdef __AVX2__
+		const __m256i up = _mm256_set1_epi64x(512 | 64 << 16 | 8ll << 32 | 1ll << 48);
+		__m128i h = _mm_loadu_si128((const void *)qh);
 
-			*sc++ = (float)(2 * (h >> 12 & 7) + 1);
-			iq1_codes(q[0] | (h & 7) << 8, q[1] | (h >> 3 & 7) << 8, q[2] | (h >> 6 & 7) << 8,
-				q[3] | (h >> 9 & 7) << 8, h >> 15 ? 0x01010101 : 0, code + i + 32 * g);
-		}
+#pragma GCC unroll 2
+		for (int k = 0; k < 2; k++)
+			put_at(p + 2 + 16 * k, _mm256_and_si256(_mm256_srli_epi16(_mm256_mullo_epi16(four_each(h, k), up),
+				1), _mm256_set1_epi16(0x700)), at + 16 * k);
+		put_odd(_mm256_and_si256(_mm256_cvtepu16_epi32(_mm_srli_epi16(h, 12)), _mm256_set1_epi32(7)), sc);
+#else
+		for (size_t j = 0; j < 32; j++)
+			at[j] = (uint16_t)(p[2 + j] | (rd16(qh + j / 4 * 2) >> 3 * (j % 4) & 7) << 8);
+		for (size_t g = 0; g < 8; g++)
+			sc[g] = (float)(2 * (rd16(qh + 2 * g) >> 12 & 7) + 1);
+#endif
+		for (size_t g = 0; g < 8; g++)
+			iq1_codes(at[4 * g], at[4 * g + 1], at[4 * g + 2], at[4 * g + 3],
+				qh[2 * g + 1] >> 7 ? 0x01010101 : 0, code + i + 32 * g);
 	}
 }
 
@@ -230,18 +368,35 @@ static void codes_iq1_m(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 	float *restrict sc, float *restrict mn)
 {
 	(void)mn;
-	for (size_t i = 0; i < n; i += 256, p += 56) {
-		const uint8_t *s = p + 48;
+	for (size_t i = 0; i < n; i += 256, p += 56, sc += 16) {
+		const uint8_t *qh = p + 32, *s = p + 48; /* nibbles: three high bits, a shift; words: four scales */
+		uint16_t at[32];
+		uint32_t down[8];
+#ifdef __AVX2__
+		const __m256i up = _mm256_set1_epi64x(512 | 64 << 16 | 8ll << 32 | 1ll << 48);
+		__m256i h = _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)qh)), v;
 
-		for (size_t g = 0; g < 8; g++) {
-			const uint8_t *q = p + 4 * g;
-			unsigned h = rd16(p + 32 + 2 * g), three = (unsigned)rd16(s + 2 * (g / 2)) >> 6 * (g & 1);
+		h = _mm256_and_si256(_mm256_or_si256(h, _mm256_slli_epi16(h, 4)), _mm256_set1_epi8(15));
+		_mm256_storeu_si256((__m256i *)down, _mm256_and_si256(_mm256_srli_epi16(h, 3), _mm256_set1_epi8(1)));
+		h = _mm256_and_si256(h, _mm256_set1_epi8(7));
+		put_at(p, _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm256_castsi256_si128(h)), 8), at);
+		put_at(p + 16, _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm256_extracti128_si256(h, 1)), 8), at + 16);
+		v = _mm256_mullo_epi16(four_each(_mm_loadl_epi64((const void *)s), 0), up);
+		v = _mm256_and_si256(_mm256_srli_epi16(v, 9), _mm256_set1_epi16(7));
+		put_odd(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(v)), sc);
+		put_odd(_mm256_cvtepu16_epi32(_mm256_extracti128_si256(v, 1)), sc + 8);
+#else
+		for (size_t j = 0; j < 32; j++) {
+			unsigned nibble = qh[j / 2] >> 4 * (j & 1) & 15;
 
-			*sc++ = (float)(2 * (three & 7) + 1);
-			*sc++ = (float)(2 * (three >> 3 & 7) + 1);
-			iq1_codes(q[0] | (h & 7) << 8, q[1] | (h & 0x70) << 4, q[2] | (h & 0x700), q[3] | (h & 0x7000) >> 4,
-				(h >> 3 & 1) | (h & 0x80) << 1 | (h & 0x800) << 5 | (h & 0x8000) << 9, code + i + 32 * g);
+			at[j] = (uint16_t)(p[j] | (nibble & 7) << 8);
+			down[j / 4] = (j % 4 ? down[j / 4] : 0) | (nibble >> 3) << 8 * (j % 4);
 		}
+		for (size_t j = 0; j < 16; j++)
+			sc[j] = (float)(2 * (rd16(s + j / 4 * 2) >> 3 * (j % 4) & 7) + 1);
+#endif
+		for (size_t g = 0; g < 8; g++)
+			iq1_codes(at[4 * g], at[4 * g + 1], at[4 * g + 2], at[4 * g + 3], down[g], code + i + 32 * g);
 	}
 }
 

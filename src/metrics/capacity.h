@@ -19,10 +19,11 @@ uint64_t metrics_capacity(uint64_t tokens, size_t n_expert, unsigned k, double f
 double metrics_dropped(const uint64_t *counts, size_t n_expert, uint64_t tokens, unsigned k,
 	double factor);
 
-/* Upper bound on the probability that uniform routing drops a share of `rate` or more of the picks of
- * the last `late` tokens of batches of `tokens` (of all batches together), first come first served. A
- * late pick finds its expert full with at most q = exp(-T k KL(C / (T k) || 1/E)) (Chernoff, the whole
- * batch before it); tokens are independent, so at most exp(-late KL(rate || q)). 1 where rate <= q. */
+/* Upper bound on the probability that uniform routing drops a share of `rate` or more of the picks
+ * of the last `late` tokens of batches of `tokens` (of all batches together), first come first
+ * served. A late pick finds its expert full with at most q = exp(-T k KL(C / (T k) || 1/E))
+ * (Chernoff, the whole batch before it); tokens are independent, so at most exp(-late KL(rate ||
+ * q)). 1 where rate <= q. */
 double metrics_late_chance(double rate, uint64_t late, uint64_t tokens, size_t n_expert, unsigned k,
 	double factor);
 

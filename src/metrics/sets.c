@@ -55,7 +55,8 @@ static unsigned ones(uint64_t x)
 	return (unsigned)(x * UINT64_C(0x0101010101010101) >> 56);
 }
 
-/* Up to 64 experts, and up to 128: the sets stay in registers. pairs [k + 1] counts by |A and B|. */
+/* Up to 64 experts, and up to 128: the sets stay in registers.
+ * pairs [k + 1] counts by |A and B|. */
 static void run_small(uint64_t *pairs, const uint16_t *prev, const uint16_t *sets, size_t n,
 	unsigned k)
 {

@@ -26,9 +26,10 @@ unsigned metrics_overlap(const uint16_t *a, const uint16_t *b, unsigned k);
 void metrics_locality_add(struct metrics_locality *s, const uint16_t *prev, const uint16_t *cur,
 	unsigned k);
 
-/* The same sums for n sets in a row, sets [n][k] of ids < n_expert <= MOE_MAX_EXPERT: every set but the
- * first meets the one before it, the first meets prev [k] unless that is NULL. The sums of fractions
- * come from counts of pairs by |A and B|, so they can differ from metrics_locality_add's in rounding. */
+/* The same sums for n sets in a row, sets [n][k] of ids < n_expert <= MOE_MAX_EXPERT: every set but
+ * the first meets the one before it, the first meets prev [k] unless that is NULL. The sums of
+ * fractions come from counts of pairs by |A and B|, so they can differ from metrics_locality_add's
+ * in rounding. */
 void metrics_locality_run(struct metrics_locality *s, const uint16_t *prev, const uint16_t *sets,
 	size_t n, size_t n_expert, unsigned k);
 
@@ -49,14 +50,14 @@ void metrics_coact_add(uint64_t *pairs, size_t n_expert, const uint16_t *set, un
  * k/2 times fewer pairs than the definition in the paper): (r, r+1) and (r+1, r). */
 void metrics_coact_add_adjacent(uint64_t *pairs, size_t n_expert, const uint16_t *set, unsigned k);
 
-/* Both tables for many tokens, at half the work: add to the cells of better then worse rank only, all
- * [n_expert][n_expert] for every pair, adjacent (or NULL) for neighbours in rank; afterwards mirror each
- * table once. The result is that of the two functions above. */
+/* Both tables for many tokens, at half the work: add to the cells of better then worse rank only,
+ * all [n_expert][n_expert] for every pair, adjacent (or NULL) for neighbours in rank; afterwards
+ * mirror each table once. The result is that of the two functions above. */
 void metrics_coact_add_half(uint64_t *all, uint64_t *adjacent, size_t n_expert, const uint16_t *set,
 	unsigned k);
-/* The same with both counts in one cell, all in the lower and adjacent in the upper 32 bits: a cell is
- * written once per pair. Where a damaged trace repeats ids, a decision adds up to k (k - 1) / 2 to a
- * half of a cell: empty the table before 32 bits run over. */
+/* The same with both counts in one cell, all in the lower and adjacent in the upper 32 bits: a cell
+ * is written once per pair. Where a damaged trace repeats ids, a decision adds up to k (k - 1) / 2
+ * to a half of a cell: empty the table before 32 bits run over. */
 void metrics_coact_add_both(uint64_t *both, size_t n_expert, const uint16_t *set, unsigned k);
 void metrics_coact_mirror(uint64_t *table, size_t n_expert);
 

@@ -1,6 +1,7 @@
 /*
- * convert.c - see convert.h. A tensor is a line of blocks: rows are whole blocks of both types, so units
- * of UNIT elements, a multiple of every block, can be converted one by one, whatever the rows.
+ * convert.c - see convert.h. A tensor is a line of blocks: rows are whole blocks of both types, so
+ * units of UNIT elements, a multiple of every block, can be converted one by one, whatever the
+ * rows.
  */
 #include "quant/convert.h"
 

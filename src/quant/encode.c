@@ -3,11 +3,11 @@
  *
  * The search, for a group of elements that share a scale d (and a minimum m): a candidate for 1/d
  * gives integers q by rounding; for these q the d (and m) with the least squared error follow from
- * linear least squares; the best candidate wins. Scales that are stored in few bits are then rounded
- * and the integers made again with the scale that a reader will see.
+ * linear least squares; the best candidate wins. Scales that are stored in few bits are then
+ * rounded and the integers made again with the scale that a reader will see.
  *
- * Sums are kept in four lanes, in vectors of four as every machine has them (an extension of gcc and
- * clang): the order of additions is part of the definition.
+ * Sums are kept in four lanes, in vectors of four as every machine has them (an extension of gcc
+ * and clang): the order of additions is part of the definition.
  */
 #include "quant/encode.h"
 
@@ -159,7 +159,8 @@ static float affine_error(const float *x, int n, float d, float m, float hi)
 	return sum4(s);
 }
 
-/* d and m by least squares for the integers that a and the range give. neg: m may not be above 0. */
+/* d and m by least squares for the integers that a and the range give. neg:
+ * m may not be above 0. */
 static struct affine solve(const float *x, int n, struct affine a, float hi, int neg)
 {
 	float id = inverse(a.d), sq, sqq, sx, sxq, det;
@@ -350,7 +351,8 @@ static void put_k_scales(const int sc[8], const int mn[8], uint8_t *p)
 
 /* Scale and minimum of a sub-block in units of d and dmin, the best of the nine next to where they
  * would lie if they were not integers. */
-static void round_pair(const float *x, struct affine a, float d, float dmin, float hi, int *sc, int *mn)
+static void round_pair(const float *x, struct affine a, float d, float dmin, float hi, int *sc,
+	int *mn)
 {
 	int s0 = (int)nearest(clip(a.d * inverse(d), 0, 63));
 	int m0 = (int)nearest(clip(-a.m * inverse(dmin), 0, 63));
@@ -401,7 +403,8 @@ static void put_k_nibbles(const float *q, uint8_t *p)
 {
 	for (int j = 0; j < 4; j++)
 		for (int i = 0; i < 32; i++)
-			p[32 * j + i] = (uint8_t)(((int)q[64 * j + i] & 15) | ((int)q[64 * j + 32 + i] & 15) << 4);
+			p[32 * j + i] = (uint8_t)(((int)q[64 * j + i] & 15) | ((int)q[64 * j + 32 + i] & 15) <<
+				4);
 }
 
 static size_t put_q4_k(const float *x, uint8_t *p)
@@ -466,7 +469,8 @@ static size_t put_q6_k(const float *x, uint8_t *p)
 
 			p[64 * b + i] = (uint8_t)((v[0] & 15) | (v[64] & 15) << 4);
 			p[64 * b + 32 + i] = (uint8_t)((v[32] & 15) | (v[96] & 15) << 4);
-			p[128 + 32 * b + i] = (uint8_t)(v[0] >> 4 | v[32] >> 4 << 2 | v[64] >> 4 << 4 | v[96] >> 4 << 6);
+			p[128 + 32 * b + i] = (uint8_t)(v[0] >> 4 | v[32] >> 4 << 2 | v[64] >> 4 << 4 | v[96] >>
+				4 << 6);
 		}
 	return half_ok(p + 208, 256, x);
 }
@@ -512,8 +516,8 @@ static size_t put_mxfp4(const float *x, uint8_t *p)
 	return 32;
 }
 
-/* To add a type: a function from a block of floats to its bytes, which returns the block's length or
- * the index of an element that it cannot hold; and a row. */
+/* To add a type: a function from a block of floats to its bytes, which returns the block's length
+ * or the index of an element that it cannot hold; and a row. */
 static size_t (*const put_block[QT_MAX])(const float *, uint8_t *) = {
 	[QT_F32] = put_f32, [QT_F16] = put_f16, [QT_BF16] = put_bf16, [QT_Q8_0] = put_q8_0,
 	[QT_Q4_0] = put_q4_0, [QT_Q4_1] = put_q4_1, [QT_Q5_0] = put_q5_0, [QT_Q5_1] = put_q5_1,

@@ -1,7 +1,8 @@
 /*
- * plan.c - see plan.h. The rules are those of llama-quantize (llama.cpp v0.5.0, llama-quant.cpp) for
- * these mixes without an importance matrix, and compared with it (tests/ref/compare_quantise.sh). Not
- * taken over: its special cases for Falcon and for dense models of 80 layers.
+ * plan.c - see plan.h. The rules are those of llama-quantize (llama.cpp v0.5.0, llama-quant.cpp)
+ * for these mixes without an importance matrix, and compared with it
+ * (tests/ref/compare_quantise.sh). Not taken over: its special cases for Falcon and for dense
+ * models of 80 layers.
  */
 #include "quant/plan.h"
 
@@ -16,7 +17,8 @@
 enum role { R_OTHER, R_EMBED, R_OUTPUT, R_ATTN_V, R_ATTN_K, R_ATTN_OUT, R_FFN_DOWN };
 
 static const struct { const char *part; enum role role; } roles[] = {
-	{ "attn_qkv.weight", R_ATTN_V }, { "attn_kv_b.weight", R_ATTN_V }, { "attn_v.weight", R_ATTN_V },
+	{ "attn_qkv.weight", R_ATTN_V }, { "attn_kv_b.weight", R_ATTN_V },
+	{ "attn_v.weight", R_ATTN_V },
 	{ "attn_k.weight", R_ATTN_K }, { "attn_output.weight", R_ATTN_OUT }, { "ffn_down", R_FFN_DOWN },
 };
 
@@ -110,8 +112,8 @@ static int read_facts(const struct gguf *g, struct facts *f, struct moe_err *e)
 	if (found < 0)
 		return -1;
 	if (!found || arch.n > 40)
-		return err_set(e, MOE_ERR_INPUT, "key general.architecture is missing or too long: is this a "
-			"model?");
+		return err_set(e, MOE_ERR_INPUT, "key general.architecture is missing or too long: is this "
+			"a model?");
 	snprintf(key, sizeof key, "%.*s.expert_count", (int)arch.n, arch.s);
 	if (gguf_get_u64(g, key, &f->n_expert, e) < 0)
 		return -1;

@@ -1,10 +1,10 @@
 /*
  * assign.c - see assign.h.
  *
- * Tokens come one by one, and what is assigned is the best for those that are there: a new one takes the
- * cheapest way to an expert with room, on which each full expert hands one of its tokens on to the next
- * (successive shortest paths). `loss` is what handing on costs: from each expert to each other, the
- * least over its tokens.
+ * Tokens come one by one, and what is assigned is the best for those that are there: a new one
+ * takes the cheapest way to an expert with room, on which each full expert hands one of its tokens
+ * on to the next (successive shortest paths). `loss` is what handing on costs: from each expert to
+ * each other, the least over its tokens.
  */
 #include "route/assign.h"
 

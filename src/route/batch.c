@@ -241,8 +241,8 @@ static void one_token(const struct moe_batch_spec *s, const struct moe_batch_in 
 
 /* ---- selection, whole batch ---- */
 
-/* d0_i = 1 / (n sum_j d1_j c_ij), d1_j = 1 / (E sum_i d0_i c_ij), until d1 rests; then the best k of
- * d1_j c_ij. c = exp(logits - the row's largest): a factor of a row goes into d0. */
+/* d0_i = 1 / (n sum_j d1_j c_ij), d1_j = 1 / (E sum_i d0_i c_ij), until d1 rests; then the best k
+ * of d1_j c_ij. c = exp(logits - the row's largest): a factor of a row goes into d0. */
 static void sinkhorn(const struct moe_batch_spec *s, const struct moe_batch_in *in,
 	struct scratch *x, struct moe_batch_out *out)
 {
@@ -334,7 +334,8 @@ static void expert_choice(const struct moe_batch_spec *s, const struct moe_batch
 	struct scratch *x, struct moe_batch_out *out)
 {
 	size_t m = s->route.n_expert, n = in->n, c = capacity(s, n);
-	float *scores = out->weights; /* [n][m]: read before it is overwritten, column by column below */
+	/* [n][m]: read before it is overwritten, column by column below */
+	float *scores = out->weights;
 
 	for (size_t t = 0; t < n; t++) {
 		out->n_pick[t] = 0;
@@ -478,7 +479,8 @@ out:
  * used (as in DeepSeek-V3: 4 of 8).
  * switch: arXiv 2101.03961, capacity factor 1.25. gshard: arXiv 2006.16668, capacity 2 N / E.
  * glam: arXiv 2112.06905, top-2, capacity factor 2. noisy: arXiv 1701.06538 with W_noise = 0, as it
- * is initialised: softplus(0) = ln 2. base: arXiv 2103.16716, weight sigmoid(logit). loss-free: arXiv 2408.15664, u = 0.001.
+ * is initialised: softplus(0) = ln 2. base: arXiv 2103.16716, weight sigmoid(logit). loss-free:
+ * arXiv 2408.15664, u = 0.001.
  */
 static const struct {
 	const char *name;

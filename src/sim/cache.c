@@ -45,7 +45,8 @@ struct sim_cache *sim_cache_new(enum sim_cache_policy p, size_t n_key, size_t sl
 			return c;
 	}
 	sim_cache_free(c);
-	err_nomem(e, n_key * (sizeof *c->where + sizeof *c->count + sizeof *c->last), "an expert cache");
+	err_nomem(e, n_key * (sizeof *c->where + sizeof *c->count + sizeof *c->last),
+		"an expert cache");
 	return NULL;
 }
 

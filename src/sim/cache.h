@@ -39,9 +39,9 @@ int sim_cache_run(enum sim_cache_policy p, const uint32_t *keys, size_t n, size_
 	size_t slots, uint64_t *hits, struct moe_err *e);
 
 /*
- * Cache-aware routing, max-rank (arXiv 2412.00099): of the ranking rank [n_expert] (best first) keep
- * the first j, then take experts within rank m that the cache holds, in rank order, and fill up
- * with the best of the rest until there are k. out [k] in that order. j <= k <= m <= n_expert.
+ * Cache-aware routing, max-rank (arXiv 2412.00099): of the ranking rank [n_expert] (best first)
+ * keep the first j, then take experts within rank m that the cache holds, in rank order, and fill
+ * up with the best of the rest until there are k. out [k] in that order. j <= k <= m <= n_expert.
  */
 void sim_max_rank(const struct sim_cache *c, const uint16_t *rank, size_t n_expert, unsigned k,
 	unsigned j, unsigned m, uint32_t key0, uint16_t *out);

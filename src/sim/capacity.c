@@ -123,8 +123,8 @@ static void emptiest_find(struct emptiest *m, const uint32_t *used, unsigned n)
 }
 
 /* The emptiest one that is not the token's own, the lowest id of equals, or -1. */
-static int emptiest(struct emptiest *m, const struct sim_batch *b, uint64_t cap, const uint32_t *used,
-	const uint8_t *own)
+static int emptiest(struct emptiest *m, const struct sim_batch *b, uint64_t cap,
+	const uint32_t *used, const uint8_t *own)
 {
 	uint64_t any = 0;
 	int best = -1;

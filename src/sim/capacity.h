@@ -5,8 +5,8 @@
  * has room for `cap` picks of the batch. Where the literature leaves the order open: picks queue
  * token by token, within a token in rank order.
  *
- * A pick's place is how many picks stand before it in the queue of its expert: it finds room if that is
- * below the limit. So one sim_queue() answers for every limit.
+ * A pick's place is how many picks stand before it in the queue of its expert: it finds room if
+ * that is below the limit. So one sim_queue() answers for every limit.
  */
 #ifndef SIM_CAPACITY_H
 #define SIM_CAPACITY_H
@@ -35,8 +35,8 @@ struct sim_batch {
 
 /* Scratch for batches of at most n tokens. */
 struct sim_room {
-	uint32_t *used;  /* [n_expert] picks of each expert: all of them after sim_queue(), those that it
-	                    takes after sim_capacity() and sim_reroute() */
+	uint32_t *used;  /* [n_expert] picks of each expert: all of them after sim_queue(), those
+	                    that it takes after sim_capacity() and sim_reroute() */
 	uint32_t *place; /* [n * k] */
 	uint64_t *key, *swap; /* [n * k] for sorting */
 };
@@ -46,8 +46,8 @@ void sim_room_free(struct sim_room *s);
 /* s->place of every pick, in the order of POSITION or of WEIGHT; s->used. */
 void sim_queue(const struct sim_batch *b, enum sim_drop order, struct sim_room *s);
 
-/* With the places of POSITION in s->place and s->used the number of picks that each expert takes: send
- * the picks that found no room elsewhere. fate and to as below, filled in for all picks. */
+/* With the places of POSITION in s->place and s->used the number of picks that each expert takes:
+ * send the picks that found no room elsewhere. fate and to as below, filled in for all picks. */
 void sim_reroute(const struct sim_batch *b, uint64_t cap, struct sim_room *s, uint8_t *fate,
 	uint16_t *to);
 

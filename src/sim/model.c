@@ -21,29 +21,30 @@ static const struct sim_model models[] = {
 	  .mats_expert = 3, .n_expert = 8, .k = 2, .moe_every = 1, .vocab = 32768, .n_embed = 2,
 	  .published_total = 141e9, .total_digit = 1e9, .published_active = 39e9, .active_digit = 1e9 },
 	{ "switch-1.6t", "Switch-C 1.6T", "arXiv 2101.03961, table 9",
-	  "encoder and decoder of 15 layers each, every one with experts; cross-attention counted", .d = 2080,
-	  .n_layer = 15, .n_encoder = 15, .n_head = 32, .n_head_kv = 32, .head_dim = 64,
+	  "encoder and decoder of 15 layers each, every one with experts; cross-attention counted",
+	  .d = 2080, .n_layer = 15, .n_encoder = 15, .n_head = 32, .n_head_kv = 32, .head_dim = 64,
 	  .ff_expert = 6144, .mats_expert = 2, .n_expert = 2048, .k = 1, .moe_every = 1, .vocab = 32128,
 	  .n_embed = 1, .published_total = 1571e9, .total_digit = 1e9 },
 	{ "gshard-600b", "GShard 600B", "arXiv 2006.16668, MoE(2048E, 36L)",
 	  "36 layers with experts in every other one; vocabulary of 64 k assumed; 600B is rounded: "
 	  "18 layers of 2048 experts of 2 x 1024 x 8192 alone are 618B",
 	  .d = 1024, .n_layer = 36, .n_head = 16, .n_head_kv = 16, .head_dim = 128, .ff_dense = 8192,
-	  .ff_expert = 8192, .mats_dense = 2, .mats_expert = 2, .n_expert = 2048, .k = 2, .moe_first = 1,
-	  .moe_every = 2, .vocab = 64000, .n_embed = 1, .published_total = 600e9, .total_digit = 100e9 },
+	  .ff_expert = 8192, .mats_dense = 2, .mats_expert = 2, .n_expert = 2048, .k = 2,
+	  .moe_first = 1, .moe_every = 2, .vocab = 64000, .n_embed = 1, .published_total = 600e9,
+	  .total_digit = 100e9 },
 	{ "glam-1.2t", "GLaM 64B/64E", "arXiv 2112.06905, table 4",
-	  "experts in every other layer; the dense FFNs are gated, the experts are not, as the published "
-	  "active parameters imply; 1.2T is 1.16T rounded", .d = 8192,
+	  "experts in every other layer; the dense FFNs are gated, the experts are not, as the "
+	  "published active parameters imply; 1.2T is 1.16T rounded", .d = 8192,
 	  .n_layer = 64, .n_head = 128, .n_head_kv = 128, .head_dim = 128, .ff_dense = 32768,
 	  .ff_expert = 32768, .mats_dense = 3, .mats_expert = 2, .n_expert = 64, .k = 2, .moe_first = 1,
-	  .moe_every = 2, .vocab = 256000, .n_embed = 1, .published_total = 1.2e12, .total_digit = .1e12,
-	  .published_active = 96.6e9, .active_digit = .1e9 },
+	  .moe_every = 2, .vocab = 256000, .n_embed = 1, .published_total = 1.2e12,
+	  .total_digit = .1e12, .published_active = 96.6e9, .active_digit = .1e9 },
 	{ "alexatm-20b", "AlexaTM 20B", "arXiv 2208.01448, table 1",
-	  "dense; 46 encoder and 32 decoder layers; three embedding matrices of 150 k tokens assumed, which is "
-	  "what the published total implies", .d = 4096, .n_layer = 32, .n_encoder = 46, .n_head = 32,
-	  .n_head_kv = 32, .head_dim = 128, .ff_dense = 16384, .mats_dense = 2, .vocab = 150000,
-	  .n_embed = 3, .published_total = 19.75e9, .total_digit = .01e9, .published_active = 19.75e9,
-	  .active_digit = .01e9 },
+	  "dense; 46 encoder and 32 decoder layers; three embedding matrices of 150 k tokens assumed, "
+	  "which is what the published total implies", .d = 4096, .n_layer = 32, .n_encoder = 46,
+	  .n_head = 32, .n_head_kv = 32, .head_dim = 128, .ff_dense = 16384, .mats_dense = 2,
+	  .vocab = 150000, .n_embed = 3, .published_total = 19.75e9, .total_digit = .01e9,
+	  .published_active = 19.75e9, .active_digit = .01e9 },
 	{ "megatron-530b", "Megatron-Turing NLG 530B", "arXiv 2201.11990",
 	  "dense: the published Megatron model of 530B has no experts", .d = 20480, .n_layer = 105,
 	  .n_head = 128, .n_head_kv = 128, .head_dim = 160, .ff_dense = 81920, .mats_dense = 2,
@@ -61,8 +62,8 @@ static const struct sim_model models[] = {
 	  .n_expert = 128, .k = 8, .moe_every = 1, .vocab = 151936, .n_embed = 2,
 	  .published_total = 235e9, .total_digit = 1e9, .published_active = 22e9, .active_digit = 1e9 },
 	{ "gpt-oss-120b", "gpt-oss-120b", "model card of August 2025, arXiv 2508.10925",
-	  "with biases; half of the layers attend to a window of 128 tokens, which the cost of attention here "
-	  "does not use", .d = 2880,
+	  "with biases; half of the layers attend to a window of 128 tokens, which the cost of "
+	  "attention here does not use", .d = 2880,
 	  .n_layer = 36, .n_head = 64, .n_head_kv = 8, .head_dim = 64, .ff_expert = 2880,
 	  .mats_expert = 3, .n_expert = 128, .k = 4, .moe_every = 1, .vocab = 201088, .n_embed = 2,
 	  .bias = 1, .published_total = 116.83e9, .total_digit = .01e9, .published_active = 5.13e9,
@@ -76,10 +77,11 @@ static const struct sim_model models[] = {
 	  .vocab = 163840, .n_embed = 2, .published_total = 1e12, .total_digit = 1e12,
 	  .published_active = 32.6e9, .active_digit = .1e9 },
 	{ "gpt-4", "GPT-4 (rumour)", "SemiAnalysis, July 2023; never confirmed by OpenAI",
-	  "RUMOUR: 120 layers, 16 experts of 111B each over all layers, 2 per token, 55B shared; shapes "
-	  "unknown, so no traffic and no KV cache", .rumour = 1, .n_layer = 120, .n_expert = 16, .k = 2,
-	  .moe_every = 1, .stated_total = 1831e9, .stated_active = 277e9, .published_total = 1.8e12,
-	  .total_digit = .1e12, .published_active = 280e9, .active_digit = 10e9 },
+	  "RUMOUR: 120 layers, 16 experts of 111B each over all layers, 2 per token, 55B shared; "
+	  "shapes unknown, so no traffic and no KV cache", .rumour = 1, .n_layer = 120, .n_expert = 16,
+	  .k = 2, .moe_every = 1, .stated_total = 1831e9, .stated_active = 277e9,
+	  .published_total = 1.8e12, .total_digit = .1e12, .published_active = 280e9,
+	  .active_digit = 10e9 },
 };
 
 /* Parameters of one attention block, and what it adds to the cache per token. */
@@ -135,7 +137,8 @@ void sim_model_size(const struct sim_model *m, struct sim_size *o)
 		stated(m, o);
 		return;
 	}
-	o->expert = (double)m->mats_expert * m->d * m->ff_expert + (m->bias ? 2.0 * m->ff_expert + m->d : 0);
+	o->expert = (double)m->mats_expert * m->d * m->ff_expert +
+		(m->bias ? 2.0 * m->ff_expert + m->d : 0);
 	one = attention(m, &kv);
 	for (unsigned l = 0; l < m->n_encoder; l++)
 		add_layer(m, l, o);
@@ -148,7 +151,8 @@ void sim_model_size(const struct sim_model *m, struct sim_size *o)
 	o->attention_flops = 2.0 * m->n_layer * m->n_head *
 		(m->mla.kv ? m->mla.nope + m->mla.rope + m->mla.v : 2.0 * m->head_dim);
 	o->embedding = (double)m->n_embed * m->vocab * m->d;
-	o->total = o->embedding + o->attention + o->dense + o->experts + o->shared + o->router + o->norm;
+	o->total = o->embedding + o->attention + o->dense + o->experts + o->shared + o->router +
+		o->norm;
 	o->active = o->total - (m->n_expert ? (double)(m->n_expert - m->k) * o->expert * o->n_moe : 0);
 	o->matmul = o->active - (m->n_embed > 1 ? (double)(m->n_embed - 1) * m->vocab * m->d : 0);
 }

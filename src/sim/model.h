@@ -56,8 +56,8 @@ int sim_model_agrees(double computed, double published, double digit);
  * (1 - k/E)^n), or with rates [n_expert] (picks / tokens): sum 1 - (1 - rate)^n. */
 double sim_distinct(const double *rate, unsigned n_expert, unsigned k, double n);
 
-/* Expected distinct ranks of R that hold one of k experts when sets are uniform and every rank holds
- * E/R: R (1 - C(E - E/R, k) / C(E, k)). */
+/* Expected distinct ranks of R that hold one of k experts when sets are uniform and every rank
+ * holds E/R: R (1 - C(E - E/R, k) / C(E, k)). */
 double sim_ranks_uniform(unsigned n_expert, unsigned k, unsigned ranks);
 
 #endif

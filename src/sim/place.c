@@ -19,12 +19,14 @@ int sim_cluster_check(const struct sim_cluster *c, struct moe_err *e)
 	if (!c->ranks || !c->nodes || !c->groups)
 		return err_set(e, MOE_ERR_USAGE, "at least one rank, node and group is needed");
 	if (c->ranks % c->nodes)
-		return err_set(e, MOE_ERR_USAGE, "%zu ranks do not divide into %zu nodes", c->ranks, c->nodes);
+		return err_set(e, MOE_ERR_USAGE, "%zu ranks do not divide into %zu nodes", c->ranks,
+			c->nodes);
 	if (c->n_expert % c->groups)
 		return err_set(e, MOE_ERR_USAGE, "%zu experts do not divide into %zu groups", c->n_expert,
 			c->groups);
 	if (c->physical < c->n_expert)
-		return err_set(e, MOE_ERR_USAGE, "%zu slots cannot hold %zu experts", c->physical, c->n_expert);
+		return err_set(e, MOE_ERR_USAGE, "%zu slots cannot hold %zu experts", c->physical,
+			c->n_expert);
 	if (c->physical % c->ranks)
 		return err_set(e, MOE_ERR_USAGE, "%zu slots do not divide into %zu ranks", c->physical,
 			c->ranks);

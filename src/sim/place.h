@@ -12,9 +12,9 @@
  *	              largest load per replica, then pack as greedy does
  *	eplb-nodes    the same, hierarchical: expert groups packed to nodes first, replicas stay in the
  *	              node. groups % nodes != 0: global
- *	coactive      heaviest first, each to the rank whose experts it is most often picked with, as long
- *	              as that rank stays within SIM_SLACK of the mean load (else the lightest): fewer ranks
- *	              per token
+ *	coactive      heaviest first, each to the rank whose experts it is most often picked with,
+ *	              as long as that rank stays within SIM_SLACK of the mean load (else the
+ *	              lightest): fewer ranks per token
  */
 #ifndef SIM_PLACE_H
 #define SIM_PLACE_H
@@ -42,8 +42,8 @@ int sim_cluster_check(const struct sim_cluster *c, struct moe_err *e);
  * 0 if it does not. */
 size_t sim_place_slots(const struct sim_cluster *c, enum sim_place p);
 
-/* load [n_expert] -> map [sim_place_slots]; together [n_expert][n_expert] symmetric counts of pairs,
- * for coactive only. */
+/* load [n_expert] -> map [sim_place_slots]; together [n_expert][n_expert] symmetric counts of
+ * pairs, for coactive only. */
 int sim_place(const struct sim_cluster *c, enum sim_place p, const double *load,
 	const uint64_t *together, uint16_t *map, struct moe_err *e);
 

@@ -1,10 +1,10 @@
 /*
  * stack.c - see stack.h. An access costs in the order of how many keys lie above it in the lists.
  *
- * `order` has all keys by last access, the latest first. A key's rank of lfu and lfu-aged is a number,
- * its count above its last access, so no two are alike: their lists have ranks only, as many as the
- * largest cache holds. The clock of accesses has AGE_BITS: before it runs over, last accesses are numbered
- * anew from 1 in their order. A count has room for 2^44.
+ * `order` has all keys by last access, the latest first. A key's rank of lfu and lfu-aged is a
+ * number, its count above its last access, so no two are alike: their lists have ranks only, as
+ * many as the largest cache holds. The clock of accesses has AGE_BITS: before it runs over, last
+ * accesses are numbered anew from 1 in their order. A count has room for 2^44.
  */
 #include "sim/stack.h"
 
@@ -25,8 +25,9 @@ struct frequency {            /* lfu, lfu-aged */
 
 struct bound {                /* belady, one size */
 	size_t slots;
-	uint16_t *over;           /* [n_key + 1] most that is kept over a point between the last access of
-	                             order[i + 1] (excluded) and that of order[i], its own key included */
+	uint16_t *over;           /* [n_key + 1] most that is kept over a point between the last
+	                             access of order[i + 1] (excluded) and that of order[i], its own
+	                             key included */
 	size_t full;              /* first i with over[i] == slots: what lies behind is not kept up */
 	uint64_t hits;
 };
@@ -159,7 +160,8 @@ static void bound_access(struct bound *b, size_t d, size_t n)
 		b->full = top < b->full ? top : b->full;
 		return;
 	}
-	top = d < b->full ? d : b->full + 1; /* a new key with room everywhere: everything moves on by one */
+	/* a new key with room everywhere: everything moves on by one */
+	top = d < b->full ? d : b->full + 1;
 	memmove(over + 1, over, top * sizeof *over);
 	over[0] = 1;
 	b->full = b->slots == 1 ? 0 : b->full == SIZE_MAX ? SIZE_MAX : b->full + 1;

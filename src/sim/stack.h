@@ -1,20 +1,22 @@
 /*
- * stack.h - the hits of expert caches of several sizes at once, as the accesses come. Pure functions.
+ * stack.h - the hits of expert caches of several sizes at once, as the accesses come. Pure
+ * functions.
  *
- * The policies of cache.h, and the same hits to the last one, but in one pass and in memory that does
- * not grow with the trace: the future is not needed, not even for Belady's bound.
+ * The policies of cache.h, and the same hits to the last one, but in one pass and in memory that
+ * does not grow with the trace: the future is not needed, not even for Belady's bound.
  *
- * lru, lfu, lfu-aged: what a policy would evict follows from an order of all keys that does not depend
- * on the cache's size, so a smaller cache always holds a part of what a larger one holds. One list has
- * them all: the first c keys are what a cache of c slots holds (Mattson, Gecsei, Slutz, Traiger,
- * "Evaluation techniques for storage hierarchies", 1970).
+ * lru, lfu, lfu-aged: what a policy would evict follows from an order of all keys that does not
+ * depend on the cache's size, so a smaller cache always holds a part of what a larger one holds.
+ * One list has them all: the first c keys are what a cache of c slots holds (Mattson, Gecsei,
+ * Slutz, Traiger, "Evaluation techniques for storage hierarchies", 1970).
  *
- * belady: an access can be a hit if the key is kept since its last access, which takes a slot at every
- * access in between, and each of these needs one for itself. Keeping whatever fits, as the accesses
- * come, gives the most hits (largest set of intervals with at most c - 1 over any point, taken by right
- * end); so a count per point of time of what is kept over it is enough (OPTgen in Jain and Lin, "Back to
- * the future", ISCA 2016, whose caches may bypass; these may not). Points between two neighbouring last
- * accesses of keys are only ever asked together: one number for all of them.
+ * belady: an access can be a hit if the key is kept since its last access, which takes a slot at
+ * every access in between, and each of these needs one for itself. Keeping whatever fits, as the
+ * accesses come, gives the most hits (largest set of intervals with at most c - 1 over any point,
+ * taken by right end); so a count per point of time of what is kept over it is enough (OPTgen in
+ * Jain and Lin, "Back to the future", ISCA 2016, whose caches may bypass; these may not). Points
+ * between two neighbouring last accesses of keys are only ever asked together: one number for all
+ * of them.
  */
 #ifndef SIM_STACK_H
 #define SIM_STACK_H

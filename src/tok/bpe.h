@@ -30,11 +30,12 @@ void bpe_add(struct bpe *b, int32_t left, int32_t right, uint32_t rank, int32_t 
 const struct bpe_merge *bpe_find(const struct bpe *b, int32_t left, int32_t right);
 
 /* Merge ids[0..n-1] in place; returns how many are left, or 0 for want of memory (n > 0).
- * Ids < 0 merge with nothing. Time n log n, memory 32 n bytes while it runs (none if n is small). */
+ * Ids < 0 merge with nothing. Time n log n, memory 32 n bytes while it runs (none if n is
+ * small). */
 size_t bpe_merge(const struct bpe *b, int32_t *ids, size_t n);
 
-/* Steps that this thread's merges have taken, for tests: at most 2 per id of a long piece (heap entries,
- * log n each), at most 48 squared for a short one. */
+/* Steps that this thread's merges have taken, for tests: at most 2 per id of a long piece (heap
+ * entries, log n each), at most 48 squared for a short one. */
 extern _Thread_local uint64_t bpe_steps;
 
 #endif

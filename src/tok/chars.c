@@ -60,8 +60,8 @@ int chars_init(struct chars *c, const struct gguf_str *text, const uint8_t *use,
 		if (!use[i] || !text[i].n)
 			continue;
 		if (text[i].n > CHARS_LONGEST)
-			return err_set(e, MOE_ERR_INPUT, "token %zu has %zu bytes, at most %d are read", i, text[i].n,
-				CHARS_LONGEST);
+			return err_set(e, MOE_ERR_INPUT, "token %zu has %zu bytes, at most %d are read", i,
+				text[i].n, CHARS_LONGEST);
 		map_add(&c->by_text, (int32_t)i);
 		note_neighbours(c, text[i]);
 	}

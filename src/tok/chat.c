@@ -1,8 +1,9 @@
 /*
  * chat.c - see chat.h.
  *
- * To add a family, do this: a row in rows[], and one in rules[] with what only its template contains,
- * before the rules that would catch it too. tests/ref/compare_chat.c writes the expected texts.
+ * To add a family, do this: a row in rows[], and one in rules[] with what only its template
+ * contains, before the rules that would catch it too. tests/ref/compare_chat.c writes the expected
+ * texts.
  *
  * In a row's texts stands
  *	%s what was said     %t the same without white space at its ends

@@ -2,8 +2,8 @@
  * chat.h - how a model family writes a conversation as one text.
  *
  * A GGUF carries its template as a program (tokenizer.chat_template, Jinja). It is never executed:
- * the families that people use are rows of a table here, recognised by what their template contains,
- * as llama.cpp does, or chosen by name. A template that no row knows is refused.
+ * the families that people use are rows of a table here, recognised by what their template
+ * contains, as llama.cpp does, or chosen by name. A template that no row knows is refused.
  *
  * What people and models say is kept apart from the template's own text, so that a message cannot
  * forge a turn: encode with tok_encode_around(t, text->s, text->n, text->outside, ...).

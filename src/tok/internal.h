@@ -28,7 +28,8 @@ struct tok {
 	uint8_t *type;          /* [n_vocab] enum tok_type */
 	uint8_t *end;           /* [n_vocab] 1 = ends a generation */
 	uint8_t *strip;         /* [n_vocab] enum tok_strip: ASCII white space beside it is dropped */
-	struct gguf_str *text;  /* [n_vocab] the vocabulary's own texts, in texts; not with TOK_BYTES, */
+	struct gguf_str *text;  /* [n_vocab] the vocabulary's own texts, in texts; not with
+	                           TOK_BYTES, */
 	char *texts;            /* where special[] ones are the word */
 	/* TOK_BYTES */
 	int32_t byte_id[256];   /* the token of a single byte, -1 = none */

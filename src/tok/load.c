@@ -1,19 +1,19 @@
 /*
  * load.c - building a tokenizer from a GGUF's metadata.
  *
- * Nothing of the file is trusted: ids are compared with the vocabulary, merges must join tokens that
- * exist, lengths of arrays must agree. What is merely odd has a defined meaning:
+ * Nothing of the file is trusted: ids are compared with the vocabulary, merges must join tokens
+ * that exist, lengths of arrays must agree. What is merely odd has a defined meaning:
  *  - equal texts: the lowest id is the one that encoding gives;
  *  - an empty text is never produced by encoding and decodes to nothing;
- *  - a byte without a token becomes nothing in byte-level BPE, elsewhere the unknown token, if there
- *    is one: such a vocabulary does not round trip;
+ *  - a byte without a token becomes nothing in byte-level BPE, elsewhere the unknown token, if
+ *    there is one: such a vocabulary does not round trip;
  *  - in byte-level BPE, "byte" tokens (<0x41>) are ordinary text; elsewhere, those that do not read
  *    like this are;
  *  - control tokens, unknown ones and bytes are never the result of a merge.
  *
  * To add a kind of tokenizer (a value of tokenizer.ggml.model): a row in kinds[]; if none of the
- * algorithms fits, one more in enum tok_algo, a module like chars.c, and a case in load_algo() and in
- * tok.c's encode_text().
+ * algorithms fits, one more in enum tok_algo, a module like chars.c, and a case in load_algo() and
+ * in tok.c's encode_text().
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -90,8 +90,8 @@ static int unknown_pre(struct load *l, struct gguf_str pre)
 		buf_char(&b, ' ');
 		buf_add(&b, names, strcspn(names, " "));
 	}
-	err_set(l->e, MOE_ERR_INPUT, "tokenizer.ggml.pre '%s' is not known; known are:%s and their aliases",
-		show(pre).s, b.data ? b.data : "");
+	err_set(l->e, MOE_ERR_INPUT, "tokenizer.ggml.pre '%s' is not known; known are:%s and their "
+		"aliases", show(pre).s, b.data ? b.data : "");
 	buf_free(&b);
 	return -1;
 }
@@ -124,8 +124,8 @@ static int load_kind(struct load *l)
 		return missing(l, "tokenizer.ggml.model");
 	l->kind = find_kind(model);
 	if (!l->kind)
-		return err_set(l->e, MOE_ERR_INPUT, "tokenizer.ggml.model '%s' is not supported; gpt2 (byte-level "
-			"BPE), llama (SentencePiece), gemma4 and t5 (unigram) are", show(model).s);
+		return err_set(l->e, MOE_ERR_INPUT, "tokenizer.ggml.model '%s' is not supported; gpt2 "
+			"(byte-level BPE), llama (SentencePiece), gemma4 and t5 (unigram) are", show(model).s);
 	l->t->algo = l->kind->algo;
 	snprintf(l->t->describe, sizeof l->t->describe, "%s", l->kind->model);
 	if (!strcmp(l->kind->model, "gemma4"))
@@ -185,8 +185,8 @@ static int load_types(struct load *l)
 	if (l->has_types <= 0)
 		return l->has_types;
 	if (n != l->t->n_vocab)
-		return err_set(l->e, MOE_ERR_INPUT, "key %s has %" PRIu64 " elements for %zu tokens", TYPES, n,
-			l->t->n_vocab);
+		return err_set(l->e, MOE_ERR_INPUT, "key %s has %" PRIu64 " elements for %zu tokens", TYPES,
+			n, l->t->n_vocab);
 	for (i = 0; i < n; i++) {
 		gguf_arr_f64(l->g, TYPES, i, &v);
 		if (v < 0 || v > TOK_BYTE)
@@ -317,11 +317,12 @@ int load_merges(struct load *l, struct bpe *b)
 	for (i = 0; !rc && i < n; i++) {
 		gguf_arr_str(l->g, MERGES, i, &s);
 		if (!merge_ids(l, s, room, id))
-			rc = err_set(l->e, MOE_ERR_INPUT, "merge %" PRIu64 " '%s' is not two texts with a space "
-				"between", i, show(s).s);
+			rc = err_set(l->e, MOE_ERR_INPUT, "merge %" PRIu64 " '%s' is not two texts with a "
+				"space between", i, show(s).s);
 		else if (id[0] < 0 || id[1] < 0 || id[2] < 0)
-			rc = err_set(l->e, MOE_ERR_INPUT, "merge %" PRIu64 " '%s': its %s is not in the vocabulary",
-				i, show(s).s, id[0] < 0 ? "left side" : id[1] < 0 ? "right side" : "result");
+			rc = err_set(l->e, MOE_ERR_INPUT, "merge %" PRIu64 " '%s': its %s is not in the "
+				"vocabulary", i, show(s).s,
+				id[0] < 0 ? "left side" : id[1] < 0 ? "right side" : "result");
 		else
 			bpe_add(b, id[0], id[1], (uint32_t)i, id[2]);
 	}

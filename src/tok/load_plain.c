@@ -1,6 +1,6 @@
 /*
- * load_plain.c - vocabularies whose tokens are plain text: SentencePiece, Gemma 4, unigram. See load.h;
- * what is odd in a file is listed in load.c.
+ * load_plain.c - vocabularies whose tokens are plain text: SentencePiece, Gemma 4, unigram. See
+ * load.h; what is odd in a file is listed in load.c.
  */
 #include <float.h>
 #include <inttypes.h>
@@ -105,8 +105,8 @@ static float *load_scores(struct load *l)
 	if (rc > 0 && kind != GGUF_F32 && kind != GGUF_I32)
 		rc = err_set(l->e, MOE_ERR_INPUT, "key %s is not an array of 32-bit numbers", SCORES);
 	else if (rc > 0 && n != n_vocab)
-		rc = err_set(l->e, MOE_ERR_INPUT, "key %s has %" PRIu64 " elements for %zu tokens", SCORES, n,
-			n_vocab);
+		rc = err_set(l->e, MOE_ERR_INPUT, "key %s has %" PRIu64 " elements for %zu tokens", SCORES,
+			n, n_vocab);
 	for (size_t i = 0; rc > 0 && i < n_vocab; i++) {
 		gguf_arr_f64(l->g, SCORES, i, &v);
 		if (!isfinite(v))
@@ -201,7 +201,8 @@ static int load_unigram(struct load *l)
 		rc = unigram_init(u, t->text, use, score, t->n_vocab, lowest, l->e);
 	if (!rc)
 		rc = load_charsmap(l);
-	if (!rc && gguf_get_bool(l->g, "tokenizer.ggml.remove_extra_whitespaces", &u->squeeze, l->e) < 0)
+	if (!rc && gguf_get_bool(l->g, "tokenizer.ggml.remove_extra_whitespaces", &u->squeeze, l->e) <
+	    0)
 		rc = -1;
 	u->prefix = t->space_prefix;
 	free(score);

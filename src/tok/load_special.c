@@ -1,5 +1,6 @@
 /*
- * load_special.c - which tokens are special, what they do, and what a text is searched for. See load.h.
+ * load_special.c - which tokens are special, what they do, and what a text is searched for. See
+ * load.h.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -18,8 +19,8 @@ static int load_id(struct load *l, const char *key, int otherwise, int32_t *id)
 	if (rc <= 0)
 		return rc;
 	if (v >= l->t->n_vocab)
-		return err_set(l->e, MOE_ERR_INPUT, "key %s is %" PRIu64 ", the vocabulary has %zu tokens", key,
-			v, l->t->n_vocab);
+		return err_set(l->e, MOE_ERR_INPUT, "key %s is %" PRIu64 ", the vocabulary has %zu tokens",
+			key, v, l->t->n_vocab);
 	*id = (int32_t)v;
 	return 0;
 }
@@ -33,18 +34,20 @@ static const struct { const char *text; int plain; } ends[] = {
 	{ "<fim-pad>", 0 }, { "<fim_pad>", 0 }, { "<|repo_name|>", 0 }, { "<|fim_repo|>", 0 },
 	{ "<fim-repo>", 0 }, { "<|file_sep|>", 0 },
 	{ "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", 0 },
-	{ "<end_of_turn>", 0 }, { "<end_of_utterance>", 0 }, { "<turn|>", 0 }, { "<|tool_response>", 0 },
+	{ "<end_of_turn>", 0 }, { "<end_of_utterance>", 0 }, { "<turn|>", 0 },
+	{ "<|tool_response>", 0 },
 	{ "</s>", 1 }, { "<eos>", 1 }, { "<EOT>", 1 }, { "_<EOT>", 1 }, { "[EOT]", 1 }, { "[EOS]", 1 },
 	{ "[e~[", 1 }, { "<PAD>", 1 }, { "[PAD]", 1 }, { "<REPO>", 1 }, { "<reponame>", 1 },
 };
 
 /* Marks of fill-in-the-middle: control tokens, also where a file has them as user-defined. */
 static const char *const controls[] = { "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<PRE>",
-	"\xe2\x96\x81<PRE>", "<|code_prefix|>", "<|prefix|>", "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>",
-	"<SUF>", "\xe2\x96\x81<SUF>", "<|code_suffix|>", "<|suffix|>", "<|fim_middle|>", "<fim-middle>",
-	"<fim_middle>", "<MID>", "\xe2\x96\x81<MID>", "<|code_middle|>", "<|middle|>",
-	"<\xef\xbd\x9c" "fim\xe2\x96\x81" "begin\xef\xbd\x9c>", "<\xef\xbd\x9c" "fim\xe2\x96\x81hole\xef\xbd\x9c>",
-	"<\xef\xbd\x9c" "fim\xe2\x96\x81" "end\xef\xbd\x9c>" };
+	"\xe2\x96\x81<PRE>", "<|code_prefix|>", "<|prefix|>", "<|fim_suffix|>", "<fim-suffix>",
+	"<fim_suffix>", "<SUF>", "\xe2\x96\x81<SUF>", "<|code_suffix|>", "<|suffix|>", "<|fim_middle|>",
+	"<fim-middle>", "<fim_middle>", "<MID>", "\xe2\x96\x81<MID>", "<|code_middle|>", "<|middle|>",
+	"<\xef\xbd\x9c" "fim\xe2\x96\x81" "begin\xef\xbd\x9c>",
+	"<\xef\xbd\x9c" "fim\xe2\x96\x81hole\xef\xbd\x9c>", "<\xef\xbd\x9c" "fim\xe2\x96\x81"
+	"end\xef\xbd\x9c>" };
 
 static int32_t find_text(const struct load *l, const char *s)
 {
@@ -103,8 +106,8 @@ static int has_word(struct gguf_str s, const char *word)
 	return 0;
 }
 
-/* White space that the model was never shown beside a special token. Files do not say it, so it goes
- * by the model's name and architecture, as in llama.cpp. */
+/* White space that the model was never shown beside a special token. Files do not say it, so it
+ * goes by the model's name and architecture, as in llama.cpp. */
 static void mark_strips(struct load *l)
 {
 	struct tok *t = l->t;
@@ -115,7 +118,8 @@ static void mark_strips(struct load *l)
 	(void)gguf_get_str(l->g, "general.name", &name, &e);
 	(void)gguf_get_str(l->g, "general.architecture", &arch, &e);
 	(void)gguf_get_str(l->g, "tokenizer.ggml.pre", &pre, &e);
-	if (has_word(pre, "jina-v2-") || has_word(arch, "nomic-bert-moe") || has_word(arch, "jina-bert-v3")) {
+	if (has_word(pre, "jina-v2-") || has_word(arch, "nomic-bert-moe") ||
+	    has_word(arch, "jina-bert-v3")) {
 		id = find_text(l, "<mask>");
 		if (id >= 0)
 			t->strip[id] = TOK_STRIP_BEFORE;

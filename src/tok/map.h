@@ -29,7 +29,8 @@ static inline uint64_t map_mix(uint64_t x)
 }
 
 /* Room for n words of word[]. */
-int map_init(struct map *m, const struct gguf_str *word, size_t n, uint64_t seed, struct moe_err *e);
+int map_init(struct map *m, const struct gguf_str *word, size_t n, uint64_t seed,
+	struct moe_err *e);
 void map_free(struct map *m);
 /* Add word[id] unless an equal string is there: the first id added wins. */
 void map_add(struct map *m, int32_t id);

@@ -10,8 +10,8 @@
  *    matches go to the next step as texts of their own, so that a lookahead ends there;
  *  - \s and \S mean the 25 characters with the property White_Space, as in the engines that the
  *    models were trained with; PCRE2's own \s adds U+180E;
- *  - a step that starts with "3:" cuts each of its matches into groups of three code points, counted
- *    from the right. (Written as a lookahead it would be quadratic.)
+ *  - a step that starts with "3:" cuts each of its matches into groups of three code points,
+ *    counted from the right. (Written as a lookahead it would be quadratic.)
  *
  * If the engine gives up on a match (its memory is limited; no known text does this), the next
  * GIVE_UP bytes are one piece. So cutting cannot fail and always terminates.
@@ -286,8 +286,8 @@ static int next_match(const pcre2_code *code, struct pre_match *m, const char *s
 	while (from < n) {
 		rc = pcre2_match(code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, m->data, m->context);
 		if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-			rc = pcre2_match(code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data,
-				m->context);
+			rc = pcre2_match(code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+				m->data, m->context);
 		if (rc == PCRE2_ERROR_NOMATCH)
 			return 0;
 		if (rc < 0) {

@@ -43,8 +43,9 @@ typedef void pre_piece(void *arg, const char *s, size_t n);
 struct pre_match; /* what matching writes to; one per call */
 struct pre_match *pre_match_new(struct moe_err *e);
 void pre_match_free(struct pre_match *m);
-/* Cut any bytes: a byte that is not part of valid UTF-8 is a piece by itself, the valid runs between
- * such bytes are cut by the expressions as if each were the whole text. -1 = out of memory. */
+/* Cut any bytes: a byte that is not part of valid UTF-8 is a piece by itself, the valid runs
+ * between such bytes are cut by the expressions as if each were the whole text. -1 = out of
+ * memory. */
 int pre_split(const struct pre *p, struct pre_match *m, const char *s, size_t n, pre_piece *piece,
 	void *arg);
 

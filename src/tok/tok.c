@@ -1,8 +1,8 @@
 /*
  * tok.c - encoding, decoding and the questions that a loaded tokenizer answers. See tok.h.
  *
- * Encoding goes from coarse to fine: special tokens are cut out of the text (find_specials), what is
- * between them goes to the tokenizer's algorithm: pieces (pre.c) and merges (bpe.c), characters
+ * Encoding goes from coarse to fine: special tokens are cut out of the text (find_specials), what
+ * is between them goes to the tokenizer's algorithm: pieces (pre.c) and merges (bpe.c), characters
  * (chars.c) or the best cut (unigram.c).
  */
 #define _GNU_SOURCE /* memmem */
@@ -147,7 +147,8 @@ static int take(struct encoder *x, int32_t id, const char *s, size_t n, size_t a
  * before is at least as long, so it overlaps only if it covers the first or the last byte; taken
  * white space can also lie within, if the token has some, so the whole of a short one is looked at.
  * `where` 1: only outside of stretches from outside, 2: only touching them, 3: anywhere. */
-static int find_one(struct encoder *x, int32_t id, const char *s, size_t n, uint8_t *taken, int where)
+static int find_one(struct encoder *x, int32_t id, const char *s, size_t n, uint8_t *taken,
+	int where)
 {
 	struct gguf_str w = x->t->word[id];
 	size_t at = 0, past;
@@ -357,16 +358,17 @@ static int encode_all(struct encoder *x, const char *s, size_t n)
 	return x->no_memory ? -1 : 0;
 }
 
-int tok_encode_around(const struct tok *t, const char *text, size_t len, const struct tok_span *outside,
-	size_t n_outside, unsigned flags, int32_t **ids, size_t *n, struct moe_err *e)
+int tok_encode_around(const struct tok *t, const char *text, size_t len,
+	const struct tok_span *outside, size_t n_outside, unsigned flags, int32_t **ids, size_t *n,
+	struct moe_err *e)
 {
 	struct encoder x = { .t = t, .flags = flags, .outside = outside, .n_outside = n_outside };
 	int32_t *fit;
 	int rc = -1;
 
 	if (len > INT32_MAX)
-		return err_set(e, MOE_ERR_INPUT, "text has %zu bytes, at most %d can be encoded at once", len,
-			INT32_MAX);
+		return err_set(e, MOE_ERR_INPUT, "text has %zu bytes, at most %d can be encoded at once",
+			len, INT32_MAX);
 	x.match = pre_match_new(e);
 	if (!x.match)
 		return -1;

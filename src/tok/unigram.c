@@ -45,7 +45,8 @@ static size_t count_nodes(const struct word *w, size_t n)
 struct range { uint32_t lo, hi, depth; };
 
 /* Take the words of node v apart; its children become nodes n.. Returns the new n. */
-static size_t add_children(struct unigram *u, const struct word *w, struct range *r, size_t v, size_t n)
+static size_t add_children(struct unigram *u, const struct word *w, struct range *r, size_t v,
+	size_t n)
 {
 	uint32_t i = r[v].lo, depth = r[v].depth, from;
 	uint8_t byte;
@@ -109,8 +110,8 @@ int unigram_init(struct unigram *u, const struct gguf_str *text, const uint8_t *
 		if (!use[i] || !text[i].n)
 			continue;
 		if (text[i].n > UNIGRAM_LONGEST)
-			rc = err_set(e, MOE_ERR_INPUT, "token %zu has %zu bytes, at most %d are read", i, text[i].n,
-				UNIGRAM_LONGEST);
+			rc = err_set(e, MOE_ERR_INPUT, "token %zu has %zu bytes, at most %d are read", i,
+				text[i].n, UNIGRAM_LONGEST);
 		w[n_words++] = (struct word){ text[i], (int32_t)i };
 	}
 	if (!rc)
@@ -157,8 +158,8 @@ int unigram_charsmap(struct unigram *u, const uint8_t *blob, size_t n, struct mo
 		return err_set(e, MOE_ERR_INPUT, "precompiled_charsmap has %zu bytes", n);
 	memcpy(&size, blob, 4);
 	if (size % 4 || size >= n - 4 || blob[n - 1])
-		return err_set(e, MOE_ERR_INPUT, "precompiled_charsmap of %zu bytes: an array of %" PRIu32 " bytes "
-			"and NUL-terminated texts do not fit in it", n, size);
+		return err_set(e, MOE_ERR_INPUT, "precompiled_charsmap of %zu bytes: an array of %" PRIu32
+			" bytes and NUL-terminated texts do not fit in it", n, size);
 	u->n_map = size / 4;
 	u->n_text = n - 4 - size;
 	u->map = malloc(size + 1);
@@ -182,7 +183,8 @@ static uint32_t offset(uint32_t unit)
 	return (unit >> 10) << ((unit & (1u << 9)) >> 6);
 }
 
-/* The replacement of the longest prefix that has one: its bytes, and how many it replaces; 0 = none. */
+/* The replacement of the longest prefix that has one: its bytes, and how many it replaces;
+ * 0 = none. */
 static size_t replaced(const struct unigram *u, const char *s, size_t n, const char **by)
 {
 	uint32_t at = offset(unit(u, 0)), x, value;

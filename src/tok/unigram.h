@@ -1,6 +1,6 @@
 /*
- * unigram.h - SentencePiece's unigram model: of all ways to cut a text into tokens, the one with the
- * largest sum of scores (T. Kudo, Subword Regularization, 2018), found by dynamic programming.
+ * unigram.h - SentencePiece's unigram model: of all ways to cut a text into tokens, the one with
+ * the largest sum of scores (T. Kudo, Subword Regularization, 2018), found by dynamic programming.
  *
  * Before that the text is normalised by the model's table of replacements (precompiled_charsmap: a
  * double array that maps byte sequences to offsets in a list of strings), blanks become U+2581, and

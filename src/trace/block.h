@@ -39,7 +39,8 @@ struct block_rows {
 	float *weights;    /* [n][k_row] */
 	float *logits;     /* [n][e_row], meaningless without has_logits */
 	uint16_t *experts; /* [n][k_row] */
-	uint16_t *before;  /* [n][k_row], meaningless without edited; same as experts where no hook did */
+	uint16_t *before;  /* [n][k_row], meaningless without edited; same as experts where no hook
+	                      did */
 	uint8_t *flags;    /* [n][layers] */
 };
 void block_rows(const struct block_shape *s, void *block, struct block_rows *out);

@@ -74,7 +74,8 @@ static int end_run(sqlite3 *db, int64_t run, struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
 
-	if (sqlite3_prepare_v2(db, "UPDATE run SET state = 'imported', ended = started WHERE id = ?", -1,
+	if (sqlite3_prepare_v2(db, "UPDATE run SET state = 'imported', ended = started WHERE id = ?",
+	    -1,
 		&st, NULL))
 		return fail(db, "ending the run", e);
 	sqlite3_bind_int64(st, 1, run);
@@ -83,8 +84,8 @@ static int end_run(sqlite3 *db, int64_t run, struct moe_err *e)
 }
 
 /* The sequence and its sums, as a sink gets them from a writer. */
-static int tell(const struct commit_opt *o, const char *domain, uint64_t tokens, const struct layout *l,
-	const uint64_t *const *counts, struct moe_err *e)
+static int tell(const struct commit_opt *o, const char *domain, uint64_t tokens,
+	const struct layout *l, const uint64_t *const *counts, struct moe_err *e)
 {
 	const struct moe_trace_sink *s = o->sink;
 	struct sink_seq q = { .seq = 1, .domain = domain, .n_prompt = tokens };

@@ -49,7 +49,8 @@ static int take(void *ctx, struct moe_err *e)
 	size_t n = (size_t)s->n;
 
 	for (int i = 0; i < CHUNK_N_BLOB; i++)
-		if (chunk_take(&c->mem, s->st, STEPS_COLUMN + i, (enum chunk_blob)i, &s->lay, s->codec, s->id,
+		if (chunk_take(&c->mem, s->st, STEPS_COLUMN + i, (enum chunk_blob)i, &s->lay, s->codec,
+		    s->id,
 			n, &p[i], e))
 			return -1;
 	if (chunk_check_ids(&s->lay, s->id, p[CHUNK_EXPERTS], n, e) ||

@@ -68,8 +68,8 @@ static int look_at_head(sqlite3 *db, const char *path, struct moe_err *e)
 	f->pMethods->xRead(f, h, sizeof h, 0); /* a short file reads as zeros */
 	if (memcmp(h, "SQLite format 3", 16))
 		return err_set(e, MOE_ERR_INPUT,
-			"%s: not a SQLite database (starts with %02x %02x %02x %02x %02x %02x)", path, h[0], h[1],
-			h[2], h[3], h[4], h[5]);
+			"%s: not a SQLite database (starts with %02x %02x %02x %02x %02x %02x)", path, h[0],
+			h[1], h[2], h[3], h[4], h[5]);
 	if (be32(h + 68) != SCHEMA_APPLICATION_ID)
 		return err_set(e, MOE_ERR_INPUT,
 			"%s: a SQLite database, but not of moescope (application_id 0x%08x, expected 0x%08x)",

@@ -60,8 +60,9 @@ static int sql_fail(sqlite3 *db, struct moe_err *e)
 {
 	int kind = sqlite3_errcode(db) & 0xff;
 
-	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_BUSY || kind == SQLITE_IOERR ? MOE_ERR_SYS :
-		MOE_ERR_INPUT, "reading moe_layer: %s", sqlite3_errmsg(db));
+	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_BUSY ||
+		kind == SQLITE_IOERR ? MOE_ERR_SYS : MOE_ERR_INPUT, "reading moe_layer: %s",
+		sqlite3_errmsg(db));
 }
 
 int layout_load(struct layout *l, sqlite3 *db, int64_t model, struct moe_err *e)
@@ -72,7 +73,8 @@ int layout_load(struct layout *l, sqlite3 *db, int64_t model, struct moe_err *e)
 	int rc, bad;
 
 	memset(l, 0, sizeof *l);
-	if (sqlite3_prepare_v2(db, "SELECT layer, n_expert, k FROM moe_layer WHERE model = ? ORDER BY layer",
+	if (sqlite3_prepare_v2(db, "SELECT layer, n_expert, k FROM moe_layer WHERE model = ? ORDER BY "
+	    "layer",
 		-1, &st, NULL))
 		return sql_fail(db, e);
 	sqlite3_bind_int64(st, 1, model);

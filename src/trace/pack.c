@@ -6,10 +6,11 @@
  *
  * PACK_U8 weights of a layer: codes q = round(255 w / 2^e) of one exponent e, w <= 2^e. The
  * first rank is written less the smallest first rank, every other as the difference to the rank
- * before it: ranks mostly fall, so differences are small. A difference of rank r takes a Rice code of
- * parameter p[r]: d >> p ones, a zero, the low p bits of d. Where weights of a layer rise anywhere in the chunk its
- * differences are signed (zigzag: 0, -1, 1, -2 are 0, 1, 2, 3). Where that is shorter, as with weights
- * that add up to 1, the last rank is written as how far the sum of all codes is off its mean, signed.
+ * before it: ranks mostly fall, so differences are small. A difference of rank r takes a Rice code
+ * of parameter p[r]: d >> p ones, a zero, the low p bits of d. Where weights of a layer rise
+ * anywhere in the chunk its differences are signed (zigzag: 0, -1, 1, -2 are 0, 1, 2, 3). Where
+ * that is shorter, as with weights that add up to 1, the last rank is written as how far the sum of
+ * all codes is off its mean, signed.
  */
 #include "trace/pack.h"
 
@@ -211,7 +212,8 @@ static inline void put_rice(struct bits *b, unsigned v, unsigned p)
 		put(b, 0xffffff, 24);
 		ones -= 24;
 	}
-	put(b, ((UINT64_C(1) << ones) - 1) | (uint64_t)(v & ((1u << p) - 1)) << (ones + 1), ones + 1 + p);
+	put(b, ((UINT64_C(1) << ones) - 1) | (uint64_t)(v & ((1u << p) - 1)) << (ones + 1),
+		ones + 1 + p);
 }
 
 struct in {
@@ -283,8 +285,8 @@ static int fits_f16(const float *w, size_t n)
 	return 1;
 }
 
-/* The parameter that suits n differences of this sum: one more bit each pays where it saves more than
- * one 1, which for geometric differences is from a mean of two quotients on. */
+/* The parameter that suits n differences of this sum: one more bit each pays where it saves more
+ * than one 1, which for geometric differences is from a mean of two quotients on. */
 static unsigned rice_parameter(uint64_t sum, size_t n)
 {
 	unsigned p = 0;
@@ -507,8 +509,8 @@ static int weights_u8(const struct layout *l, size_t n, const unsigned char *in,
 }
 
 /* n rows of k numbers of 2 or 4 bytes each; returns what follows them. */
-static const unsigned char *plain_rows(const unsigned char *p, enum pack_form form, size_t n, unsigned k,
-	size_t stride, float *rows)
+static const unsigned char *plain_rows(const unsigned char *p, enum pack_form form, size_t n,
+	unsigned k, size_t stride, float *rows)
 {
 	uint16_t h;
 
@@ -573,9 +575,9 @@ int unpack_weights_layer(const struct layout *l, size_t i, size_t n, const unsig
 /* ---- margins ---- */
 
 /* u8: 0 = below 2^-22 (0 on reading), 255 = infinity, else c - 1 is the exponent above -22 and two
- * bits of the mantissa, to nearest: 2^((c - 1) / 4 - 22) (1 + (c - 1) % 4 / 4), at most 2^32. A layer
- * is u8 largest code, u8 Rice parameter, u8 bytes that follow, and the Rice codes of what the codes
- * are below the largest. */
+ * bits of the mantissa, to nearest: 2^((c - 1) / 4 - 22) (1 + (c - 1) % 4 / 4), at most 2^32. A
+ * layer is u8 largest code, u8 Rice parameter, u8 bytes that follow, and the Rice codes of what the
+ * codes are below the largest. */
 enum { MARGIN_STEP = 1 << 21, MARGIN_BASE = (127 - 22) << 2 };
 
 static uint8_t margin_code(float m)

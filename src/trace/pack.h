@@ -16,7 +16,8 @@
 
 enum pack_form {
 	PACK_F32, /* as they were, bit for bit */
-	PACK_F16, /* IEEE half precision, to nearest: relative error <= 2^-11, below 2^-14 absolute 2^-25 */
+	PACK_F16, /* IEEE half precision, to nearest: relative error <= 2^-11, below
+	             2^-14 absolute 2^-25 */
 	PACK_U8   /* weights: 256 steps up to a power of two, error <= half a step; margins: 4 steps to
 	             an octave from 2^-22 up, relative error <= 1/8 */
 };
@@ -49,7 +50,8 @@ size_t pack_weights(const struct layout *l, size_t n, const float *rows, enum pa
 	unsigned char *out);
 int unpack_weights(const struct layout *l, size_t n, const unsigned char *in, size_t len,
 	float *rows);
-/* Layer i alone: out [n][k]. What lies before and behind it is only looked at as far as it takes. */
+/* Layer i alone: out [n][k]. What lies before and behind it is only looked at as far as it
+ * takes. */
 int unpack_weights_layer(const struct layout *l, size_t i, size_t n, const unsigned char *in,
 	size_t len, float *out);
 

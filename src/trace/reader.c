@@ -61,7 +61,7 @@ sqlite3 *reader_db(struct reader *r)
 
 /* ---- helpers ---- */
 
-static int fail(struct reader *r, const char *what, struct moe_err *e)
+int reader_fail(struct reader *r, const char *what, struct moe_err *e)
 {
 	int kind = sqlite3_errcode(r->db) & 0xff;
 
@@ -70,13 +70,32 @@ static int fail(struct reader *r, const char *what, struct moe_err *e)
 		sqlite3_errmsg(r->db));
 }
 
-static sqlite3_stmt *prepare(struct reader *r, const char *what, const char *sql, struct moe_err *e)
+sqlite3_stmt *reader_prepare(struct reader *r, const char *what, const char *sql, struct moe_err *e)
 {
 	sqlite3_stmt *st = NULL;
 
 	if (sqlite3_prepare_v2(r->db, sql, -1, &st, NULL))
-		fail(r, what, e);
+		reader_fail(r, what, e);
 	return st;
+}
+
+int reader_int(struct reader *r, const char *what, const char *sql, int64_t arg, int64_t *out,
+	struct moe_err *e)
+{
+	sqlite3_stmt *st = reader_prepare(r, what, sql, e);
+	int rc;
+
+	*out = 0;
+	if (!st)
+		return -1;
+	sqlite3_bind_int64(st, 1, arg);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW)
+		*out = sqlite3_column_int64(st, 0);
+	else
+		reader_fail(r, what, e);
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : -1;
 }
 
 static void text(sqlite3_stmt *st, int col, char *out, size_t size)
@@ -91,14 +110,38 @@ static uint64_t whole(sqlite3_stmt *st, int col)
 	return (uint64_t)sqlite3_column_int64(st, col);
 }
 
-/* Room for one more row of a malloced array. */
-static void *room(void *p, size_t n, size_t size, struct moe_err *e)
+/* Every row of st as an element of `size` bytes, malloced: fill() is given zeros. Finalizes st,
+ * which may be NULL after an error of its own; after an error there is no row. */
+static int take_rows(struct reader *r, const char *what, sqlite3_stmt *st, size_t size,
+	void (*fill)(sqlite3_stmt *st, void *row), void **out, size_t *n, struct moe_err *e)
 {
-	void *q = n & (n - 1) ? p : realloc(p, (n ? 2 * n : 1) * size);
+	char *rows = NULL, *more;
+	int rc;
 
-	if (!q)
-		err_nomem(e, (unsigned long long)(n ? 2 * n : 1) * size, "rows");
-	return q;
+	*out = NULL;
+	*n = 0;
+	if (!st)
+		return -1;
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+		more = *n & (*n - 1) ? rows : realloc(rows, (*n ? 2 * *n : 1) * size);
+		if (!more) {
+			err_nomem(e, (unsigned long long)(*n ? 2 * *n : 1) * size, "rows");
+			break;
+		}
+		rows = more;
+		memset(rows + *n * size, 0, size);
+		fill(st, rows + (*n)++ * size);
+	}
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		reader_fail(r, what, e);
+	sqlite3_finalize(st);
+	if (rc == SQLITE_DONE) {
+		*out = rows;
+		return 0;
+	}
+	free(rows);
+	*n = 0;
+	return -1;
 }
 
 /* ---- identities ---- */
@@ -111,7 +154,7 @@ static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe
 	"r.batch, r.started, r.ended, r.heartbeat, r.bucket_ns, r.lag_ns " \
 	"FROM run r JOIN model m ON m.id = r.model WHERE ?1 = 0 OR r.id = ?1 " \
 	"ORDER BY r.id DESC LIMIT 1"
-	sqlite3_stmt *st = prepare(r, "run", r->version < 2 ? RUN_COLS("NULL, NULL") :
+	sqlite3_stmt *st = reader_prepare(r, "run", r->version < 2 ? RUN_COLS("NULL, NULL") :
 		RUN_COLS("r.weights, r.source"), e);
 	int rc;
 
@@ -133,7 +176,8 @@ static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe
 		uint64_t *const num[] = { &o->model_bytes, &o->n_params, &o->n_params_active };
 		uint32_t *const small[] = { &o->n_layer, &o->n_vocab, &o->n_ctx, &o->n_threads,
 			&o->n_batch };
-		int64_t *const when[] = { &o->started, &o->ended, &o->heartbeat, &o->bucket_ns, &o->lag_ns };
+		int64_t *const when[] = { &o->started, &o->ended, &o->heartbeat, &o->bucket_ns,
+			&o->lag_ns };
 		int i, col = 2;
 
 		o->id = sqlite3_column_int64(st, 0);
@@ -155,7 +199,7 @@ static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe
 		else
 			err_set(e, MOE_ERR_INPUT, "no run in %s", sqlite3_db_filename(r->db, "main"));
 	} else {
-		fail(r, "run", e);
+		reader_fail(r, "run", e);
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_ROW ? 0 : -1;
@@ -163,7 +207,7 @@ static int run_row(struct reader *r, int64_t run, struct run_info *o, struct moe
 
 static int run_sums(struct reader *r, struct run_info *o, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "sequence", "SELECT count(*), total(ended IS NULL), "
+	sqlite3_stmt *st = reader_prepare(r, "sequence", "SELECT count(*), total(ended IS NULL), "
 		"total(n_prompt), total(n_generated), total(nll), total(n_scored), total(n_bytes), "
 		"(SELECT total(value) FROM event WHERE run = ?1 AND kind = 'gap') "
 		"FROM sequence WHERE run = ?1", e);
@@ -183,7 +227,7 @@ static int run_sums(struct reader *r, struct run_info *o, struct moe_err *e)
 		o->n_bytes = whole(st, 6);
 		o->n_gap = whole(st, 7);
 	} else {
-		fail(r, "sequence", e);
+		reader_fail(r, "sequence", e);
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_ROW ? 0 : -1;
@@ -203,83 +247,55 @@ int reader_run(struct reader *r, int64_t run, struct run_info *out, struct moe_e
 	return run_sums(r, out, e);
 }
 
+static void fill_id(sqlite3_stmt *st, void *row)
+{
+	*(int64_t *)row = sqlite3_column_int64(st, 0);
+}
+
 int reader_runs(struct reader *r, int64_t **ids, size_t *n, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "run", "SELECT id FROM run ORDER BY id", e);
-	int64_t *p;
-	int rc, bad = 0;
+	sqlite3_stmt *st = reader_prepare(r, "run", "SELECT id FROM run ORDER BY id", e);
+	void *rows;
+	int bad = take_rows(r, "run", st, sizeof **ids, fill_id, &rows, n, e);
 
-	*ids = NULL;
-	*n = 0;
-	if (!st)
-		return -1;
-	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		p = room(*ids, *n, sizeof *p, e);
-		if (p) {
-			*ids = p;
-			p[(*n)++] = sqlite3_column_int64(st, 0);
-		} else {
-			bad = -1;
-		}
-	}
-	if (!bad && rc != SQLITE_DONE)
-		bad = fail(r, "run", e);
-	sqlite3_finalize(st);
-	if (bad) {
-		free(*ids);
-		*ids = NULL;
-		*n = 0;
-	}
+	*ids = rows;
 	return bad;
+}
+
+static void fill_domain(sqlite3_stmt *st, void *row)
+{
+	struct domain_info *p = row;
+
+	p->id = sqlite3_column_int64(st, 0);
+	text(st, 1, p->name, sizeof p->name);
+	p->n_seq = whole(st, 2);
+	p->n_tokens = whole(st, 3);
+	p->nll = sqlite3_column_double(st, 4);
+	p->n_scored = whole(st, 5);
+	p->n_bytes = whole(st, 6);
 }
 
 int reader_domains(struct reader *r, int64_t run, struct domain_info **out, size_t *n,
 	struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "domain", "SELECT coalesce(s.domain, 0), coalesce(d.name, ''), "
-		"count(*), total(s.n_prompt) + total(s.n_generated), total(s.nll), total(s.n_scored), "
+	sqlite3_stmt *st = reader_prepare(r, "domain", "SELECT coalesce(s.domain, 0), coalesce(d.name, "
+		"''), count(*), total(s.n_prompt) + total(s.n_generated), total(s.nll), total(s.n_scored), "
 		"total(s.n_bytes) FROM sequence s LEFT JOIN domain d ON d.id = s.domain WHERE s.run = ? "
 		"GROUP BY 1 ORDER BY 2, 1", e);
-	struct domain_info *p;
-	int rc, bad = 0;
+	void *rows;
+	int bad;
 
-	*out = NULL;
-	*n = 0;
-	if (!st)
-		return -1;
 	sqlite3_bind_int64(st, 1, run);
-	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		p = room(*out, *n, sizeof *p, e);
-		if (!p) {
-			bad = -1;
-			break;
-		}
-		*out = p;
-		p += (*n)++;
-		memset(p, 0, sizeof *p);
-		p->id = sqlite3_column_int64(st, 0);
-		text(st, 1, p->name, sizeof p->name);
-		p->n_seq = whole(st, 2);
-		p->n_tokens = whole(st, 3);
-		p->nll = sqlite3_column_double(st, 4);
-		p->n_scored = whole(st, 5);
-		p->n_bytes = whole(st, 6);
-	}
-	if (!bad && rc != SQLITE_DONE)
-		bad = fail(r, "domain", e);
-	sqlite3_finalize(st);
-	if (bad) {
-		free(*out);
-		*out = NULL;
-		*n = 0;
-	}
+	bad = take_rows(r, "domain", st, sizeof **out, fill_domain, &rows, n, e);
+	*out = rows;
 	return bad;
 }
 
 int reader_token(struct reader *r, int64_t model, int32_t token, char *buf, size_t size,
 	int *len, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "token", "SELECT bytes FROM token WHERE model = ? AND id = ?", e);
+	sqlite3_stmt *st = reader_prepare(r, "token", "SELECT bytes FROM token WHERE model = ? AND id "
+		"= ?", e);
 	int rc;
 
 	*len = -1;
@@ -297,7 +313,7 @@ int reader_token(struct reader *r, int64_t model, int32_t token, char *buf, size
 			memcpy(buf, p, n);
 		*len = (int)n;
 	} else if (rc != SQLITE_DONE) {
-		fail(r, "token", e);
+		reader_fail(r, "token", e);
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -1;
@@ -305,7 +321,8 @@ int reader_token(struct reader *r, int64_t model, int32_t token, char *buf, size
 
 /* ---- load ---- */
 
-#define FILTER " WHERE run = ?1 AND (?2 < 0 OR phase = ?2) AND (?3 >= ?4 OR (bucket >= ?3 AND bucket < ?4))"
+#define FILTER " WHERE run = ?1 AND (?2 < 0 OR phase = ?2) AND (?3 >= ?4 OR (bucket >= ?3 AND " \
+	"bucket < ?4))"
 
 static void bind_filter(sqlite3_stmt *st, const struct load_filter *f)
 {
@@ -313,6 +330,30 @@ static void bind_filter(sqlite3_stmt *st, const struct load_filter *f)
 	sqlite3_bind_int(st, 2, f->phase);
 	sqlite3_bind_int64(st, 3, f->bucket0);
 	sqlite3_bind_int64(st, 4, f->bucket1);
+}
+
+int load_set_init(struct load_set *s, const struct moe_layer_desc *layer, size_t n,
+	struct moe_err *e)
+{
+	memset(s, 0, sizeof *s);
+	s->layer = calloc(n + 1, sizeof *s->layer);
+	if (!s->layer)
+		return err_nomem(e, n * sizeof *s->layer, "load sums");
+	for (; s->n < n; s->n++) {
+		struct layer_load *l = &s->layer[s->n];
+		size_t ne = layer[s->n].n_expert;
+
+		l->layer = layer[s->n].layer, l->n_expert = layer[s->n].n_expert;
+		l->k = layer[s->n].k;
+		l->counts = calloc(ne, sizeof *l->counts);
+		l->weights = calloc(ne, sizeof *l->weights);
+		l->probs = calloc(ne, sizeof *l->probs);
+		if (!l->counts || !l->weights || !l->probs) {
+			s->n++;
+			return err_nomem(e, ne * 24, "load sums");
+		}
+	}
+	return 0;
 }
 
 static int load_alloc(struct reader *r, const struct load_filter *f, struct layout *lay,
@@ -328,25 +369,7 @@ static int load_alloc(struct reader *r, const struct load_filter *f, struct layo
 	free(info);
 	if (bad)
 		return -1;
-	out->layer = calloc(lay->n, sizeof *out->layer);
-	if (!out->layer)
-		return err_nomem(e, lay->n * sizeof *out->layer, "load sums");
-	for (out->n = 0; out->n < lay->n; out->n++) {
-		struct layer_load *l = &out->layer[out->n];
-		size_t n = lay->layer[out->n].n_expert;
-
-		l->layer = lay->layer[out->n].layer;
-		l->n_expert = (uint16_t)n;
-		l->k = lay->layer[out->n].k;
-		l->counts = calloc(n, sizeof *l->counts);
-		l->weights = calloc(n, sizeof *l->weights);
-		l->probs = calloc(n, sizeof *l->probs);
-		if (!l->counts || !l->weights || !l->probs) {
-			out->n++;
-			return err_nomem(e, n * 24, "load sums");
-		}
-	}
-	return 0;
+	return load_set_init(out, lay->layer, lay->n, e);
 }
 
 static int add_doubles(double *to, sqlite3_stmt *st, int col, size_t n)
@@ -457,7 +480,8 @@ static int64_t summed(struct reader *r, int64_t run)
 static int add_piece(struct reader *r, const struct load_filter *f, const struct piece *p,
 	const struct layout *lay, int all, struct load_set *out, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "load", !p ? load_all : p->level ? load_sum_part : load_part, e);
+	sqlite3_stmt *st = reader_prepare(r, "load",
+		!p ? load_all : p->level ? load_sum_part : load_part, e);
 	int rc = SQLITE_DONE, bad = 0;
 
 	if (!st)
@@ -479,7 +503,7 @@ static int add_piece(struct reader *r, const struct load_filter *f, const struct
 			(long long)layer) : add_row(&out->layer[i], st, all, e);
 	}
 	if (!bad && rc != SQLITE_DONE)
-		bad = fail(r, "load", e);
+		bad = reader_fail(r, "load", e);
 	sqlite3_finalize(st);
 	return bad;
 }
@@ -496,7 +520,7 @@ static int load(struct reader *r, const struct load_filter *f, int all, struct l
 
 	memset(out, 0, sizeof *out);
 	if (own && sqlite3_exec(r->db, "BEGIN", NULL, NULL, NULL))
-		return fail(r, "load", e);
+		return reader_fail(r, "load", e);
 	if (load_alloc(r, f, &lay, out, e))
 		goto out;
 	done = summed(r, f->run);
@@ -545,7 +569,7 @@ void load_set_free(struct load_set *s)
 int reader_pace(struct reader *r, const struct load_filter *f, struct pace_info *out,
 	struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "pace",
+	sqlite3_stmt *st = reader_prepare(r, "pace",
 		"SELECT total(tokens), total(busy_ns), total(batches) FROM pace" FILTER, e);
 	int rc;
 
@@ -559,7 +583,7 @@ int reader_pace(struct reader *r, const struct load_filter *f, struct pace_info 
 		out->busy_ns = whole(st, 1);
 		out->batches = whole(st, 2);
 	} else {
-		fail(r, "pace", e);
+		reader_fail(r, "pace", e);
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_ROW ? 0 : -1;
@@ -574,8 +598,8 @@ int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache
 	memset(out, 0, sizeof *out);
 	if (r->version < 3)
 		return 0;
-	st = prepare(r, "cache", "SELECT total(hits), total(misses), total(bytes), total(stall_ns) FROM cache"
-		FILTER, e);
+	st = reader_prepare(r, "cache", "SELECT total(hits), total(misses), total(bytes), "
+		"total(stall_ns) FROM cache" FILTER, e);
 	if (!st)
 		return -1;
 	bind_filter(st, f);
@@ -586,107 +610,76 @@ int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache
 		out->bytes = whole(st, 2);
 		out->stall_ns = whole(st, 3);
 	} else {
-		fail(r, "cache", e);
+		reader_fail(r, "cache", e);
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_ROW ? 0 : -1;
 }
 
-int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n, struct moe_err *e)
+static void fill_setting(sqlite3_stmt *st, void *row)
+{
+	struct setting *p = row;
+
+	text(st, 0, p->key, sizeof p->key);
+	text(st, 1, p->value, sizeof p->value);
+}
+
+int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n,
+	struct moe_err *e)
 {
 	sqlite3_stmt *st;
-	struct setting *p;
-	int rc = SQLITE_DONE;
+	void *rows;
+	int bad;
 
 	*out = NULL;
 	*n = 0;
 	if (r->version < 3)
 		return 0;
-	st = prepare(r, "setting", "SELECT key, value FROM setting WHERE run = ? ORDER BY key", e);
-	if (!st)
-		return -1;
+	st = reader_prepare(r, "setting", "SELECT key, value FROM setting WHERE run = ? ORDER BY key",
+		e);
 	sqlite3_bind_int64(st, 1, run);
-	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-		p = room(*out, *n, sizeof **out, e);
-		if (!p)
-			break;
-		*out = p;
-		text(st, 0, p[*n].key, sizeof p->key);
-		text(st, 1, p[*n].value, sizeof p->value);
-		++*n;
-	}
-	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
-		fail(r, "setting", e);
-	sqlite3_finalize(st);
-	if (rc == SQLITE_DONE)
-		return 0;
-	free(*out);
-	*out = NULL;
-	return -1;
+	bad = take_rows(r, "setting", st, sizeof **out, fill_setting, &rows, n, e);
+	*out = rows;
+	return bad;
 }
 
 int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err *e)
 {
 	/* The end of each domain and phase by key: load is not scanned. */
-	sqlite3_stmt *st = prepare(r, "load", "SELECT coalesce(max((SELECT max(bucket) FROM load "
+	static const char sql[] = "SELECT coalesce(max((SELECT max(bucket) FROM load "
 		"WHERE run = ?1 AND domain = d.id AND phase = p.id)) + 1, 0) "
 		"FROM (SELECT 0 AS id UNION ALL SELECT id FROM domain) d, "
-		"(SELECT 0 AS id UNION ALL SELECT 1) p", e);
-	int rc;
+		"(SELECT 0 AS id UNION ALL SELECT 1) p";
 
-	*out = 0;
-	if (!st)
-		return -1;
-	sqlite3_bind_int64(st, 1, run);
-	rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW)
-		*out = sqlite3_column_int64(st, 0);
-	else
-		fail(r, "load", e);
-	sqlite3_finalize(st);
-	return rc == SQLITE_ROW ? 0 : -1;
+	return reader_int(r, "load", sql, run, out, e);
+}
+
+static void fill_note(sqlite3_stmt *st, void *row)
+{
+	struct note *p = row;
+
+	p->id = sqlite3_column_int64(st, 0);
+	p->time = sqlite3_column_int64(st, 1);
+	p->sequence = sqlite3_column_int64(st, 2);
+	p->layer = sqlite3_column_int64(st, 3);
+	p->pos = (uint32_t)sqlite3_column_int64(st, 4);
+	p->value = sqlite3_column_double(st, 5);
+	text(st, 6, p->kind, sizeof p->kind);
+	text(st, 7, p->text, sizeof p->text);
 }
 
 int reader_notes(struct reader *r, int64_t run, int64_t after, struct note **out, size_t *n,
 	struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "event", "SELECT id, time, coalesce(sequence, 0), "
+	sqlite3_stmt *st = reader_prepare(r, "event", "SELECT id, time, coalesce(sequence, 0), "
 		"coalesce(layer, -1), coalesce(pos, 0), coalesce(value, 0), kind, text FROM event "
 		"WHERE run = ? AND id > ? ORDER BY id", e);
-	struct note *p;
-	int rc, bad = 0;
+	void *rows;
+	int bad;
 
-	*out = NULL;
-	*n = 0;
-	if (!st)
-		return -1;
 	sqlite3_bind_int64(st, 1, run);
 	sqlite3_bind_int64(st, 2, after);
-	while (!bad && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		p = room(*out, *n, sizeof *p, e);
-		if (!p) {
-			bad = -1;
-			break;
-		}
-		*out = p;
-		p += (*n)++;
-		memset(p, 0, sizeof *p);
-		p->id = sqlite3_column_int64(st, 0);
-		p->time = sqlite3_column_int64(st, 1);
-		p->sequence = sqlite3_column_int64(st, 2);
-		p->layer = sqlite3_column_int64(st, 3);
-		p->pos = (uint32_t)sqlite3_column_int64(st, 4);
-		p->value = sqlite3_column_double(st, 5);
-		text(st, 6, p->kind, sizeof p->kind);
-		text(st, 7, p->text, sizeof p->text);
-	}
-	if (!bad && rc != SQLITE_DONE)
-		bad = fail(r, "event", e);
-	sqlite3_finalize(st);
-	if (bad) {
-		free(*out);
-		*out = NULL;
-		*n = 0;
-	}
+	bad = take_rows(r, "event", st, sizeof **out, fill_note, &rows, n, e);
+	*out = rows;
 	return bad;
 }

@@ -21,6 +21,16 @@ sqlite3 *reader_db(struct reader *r); /* for `sql`; read-only, `routing` is regi
 /* Of its schema, as it was when it was opened: older ones lack columns and tables. */
 int reader_version(const struct reader *r);
 
+/* For those who ask with SQL of their own; `what` is what an error says it was reading. A statement
+ * is the caller's to finalize, NULL after an error; reader_fail says what SQLite says and gives
+ * -1. */
+sqlite3_stmt *reader_prepare(struct reader *r, const char *what, const char *sql,
+	struct moe_err *e);
+int reader_fail(struct reader *r, const char *what, struct moe_err *e);
+/* One integer: the first column of the first row, ?1 being arg. -1 also where there is no row. */
+int reader_int(struct reader *r, const char *what, const char *sql, int64_t arg, int64_t *out,
+	struct moe_err *e);
+
 /* ---- identities ---- */
 
 struct run_info {
@@ -71,7 +81,8 @@ struct load_filter {
 	int64_t bucket0, bucket1; /* buckets bucket0 <= b < bucket1; 0,0 = all */
 	/* A sample of the single decisions; sums of load know nothing of it. */
 	uint64_t every;  /* whole sequences: the first and then every n-th; 0 and 1 = all */
-	int half;        /* of these every second, 1 = from the first, 2 = from the second; 0 = both halves */
+	int half;        /* of these every second, 1 = from the first, 2 = from the
+	                    second; 0 = both halves */
 	uint64_t most;   /* stop with the chunk that reaches so many tokens; 0 = never */
 };
 
@@ -94,6 +105,9 @@ int reader_load(struct reader *r, const struct load_filter *f, struct load_set *
 /* The same without the experts' weights and probs, which stay 0: a third of the reading. */
 int reader_load_counts(struct reader *r, const struct load_filter *f, struct load_set *out,
 	struct moe_err *e);
+/* All zeros. After an error, too, load_set_free frees what there is. */
+int load_set_init(struct load_set *s, const struct moe_layer_desc *layer, size_t n,
+	struct moe_err *e);
 void load_set_free(struct load_set *s);
 
 struct pace_info { uint64_t tokens, busy_ns, batches; };
@@ -106,11 +120,13 @@ int reader_cache(struct reader *r, const struct load_filter *f, struct moe_cache
 
 struct setting { char key[32], value[512]; };
 /* What else a run was made with, by key; malloced. */
-int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n, struct moe_err *e);
+int reader_settings(struct reader *r, int64_t run, struct setting **out, size_t *n,
+	struct moe_err *e);
 /* Highest bucket with data + 1, 0 if none. */
 int reader_n_buckets(struct reader *r, int64_t run, int64_t *out, struct moe_err *e);
 
-struct note { int64_t id, time, sequence, layer; uint32_t pos; double value; char kind[24], text[256]; };
+struct note { int64_t id, time, sequence, layer; uint32_t pos; double value; char kind[24],
+	text[256]; };
 /* Rows of the event table of a run with id > after, oldest first; malloced. */
 int reader_notes(struct reader *r, int64_t run, int64_t after, struct note **out, size_t *n,
 	struct moe_err *e);

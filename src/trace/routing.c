@@ -73,7 +73,8 @@ static int sql_fail(struct rows *c)
 	sqlite3 *db = ((struct table *)c->base.pVtab)->db;
 	struct moe_err e;
 
-	err_set(&e, sqlite3_errcode(db) == SQLITE_NOMEM ? MOE_ERR_SYS : MOE_ERR_INPUT, "%s", sqlite3_errmsg(db));
+	err_set(&e, sqlite3_errcode(db) == SQLITE_NOMEM ? MOE_ERR_SYS : MOE_ERR_INPUT, "%s",
+		sqlite3_errmsg(db));
 	return vfail(c, &e);
 }
 
@@ -106,8 +107,8 @@ static int x_disconnect(sqlite3_vtab *t)
 	return SQLITE_OK;
 }
 
-/* Is it a GROUP BY or DISTINCT, which needs equal rows beside each other but in no order? Known since
- * SQLite 3.38; the host that loads the extension may be older than its header. */
+/* Is it a GROUP BY or DISTINCT, which needs equal rows beside each other but in no order? Known
+ * since SQLite 3.38; the host that loads the extension may be older than its header. */
 static int is_grouping(sqlite3_index_info *x)
 {
 #if SQLITE_VERSION_NUMBER >= 3038000
@@ -364,7 +365,8 @@ static int prepare(struct rows *c, int keymask, const sqlite3_int64 *value)
 		"%s, %s, %s, %s FROM chunk c %s WHERE 1", join ? "s.seq, coalesce(s.domain, 0)" : "0, 0",
 		c->used & BIT(COL_TOKEN) ? "c.tokens" : "0",
 		c->used & (BIT(COL_EXPERT) | HISTOGRAM) ? "c.experts" : "0",
-		c->used & BIT(COL_WEIGHT) ? "c.weights" : "0", c->used & BIT(COL_MARGIN) ? "c.margins" : "0",
+		c->used & BIT(COL_WEIGHT) ? "c.weights" : "0",
+		c->used & BIT(COL_MARGIN) ? "c.margins" : "0",
 		join ? "JOIN sequence s ON s.id = c.sequence" : "");
 	for (int k = 0; k < (int)N_KEY; k++)
 		if (keymask & BIT(k) && keys[k].where)
@@ -459,7 +461,8 @@ static int x_column(sqlite3_vtab_cursor *base, sqlite3_context *x, int col)
 
 	switch ((enum col)col) {
 	case COL_LAYER:
-		sqlite3_result_int(x, c->hist ? (int)(c->cell / MOE_MAX_EXPERT) : c->lay.layer[c->li].layer);
+		sqlite3_result_int(x, c->hist ? (int)(c->cell / MOE_MAX_EXPERT) :
+			c->lay.layer[c->li].layer);
 		break;
 	case COL_EXPERT:
 		expert = c->hist ? (unsigned)(c->cell % MOE_MAX_EXPERT) : c->experts[c->pick];

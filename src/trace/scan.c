@@ -1,8 +1,9 @@
 /*
  * scan.c - see scan.h.
  *
- * The owner's thread reads the rows of SCAN_GROUP chunks, then all threads unpack and hand out their
- * blocks, a layer each: a layer's blocks of a group are one unit of work, so their order holds.
+ * The owner's thread reads the rows of SCAN_GROUP chunks, then all threads unpack and hand out
+ * their blocks, a layer each: a layer's blocks of a group are one unit of work, so their order
+ * holds.
  */
 #include "trace/scan.h"
 
@@ -36,12 +37,13 @@ struct slot {
 struct room {
 	uint16_t *ids, *next;   /* [LAYOUT_CHUNK * largest k] */
 	uint8_t flags[2][LAYOUT_CHUNK];
-	float *weights, *logits; /* [LAYOUT_CHUNK * largest k], [LAYOUT_CHUNK * most experts], or NULL */
+	float *weights, *logits; /* [LAYOUT_CHUNK * largest k], [LAYOUT_CHUNK * most experts], or
+	                            NULL */
 	float margins[LAYOUT_CHUNK];
 };
 
-/* The first damage that a layer's unit met; what: N_BLOB = none. li: the layer that is damaged, which
- * may be the next one. */
+/* The first damage that a layer's unit met; what: N_BLOB = none. li: the layer that is damaged,
+ * which may be the next one. */
 struct damage { enum blob what; size_t slot, li, token, expert; };
 
 struct scan {
@@ -199,7 +201,8 @@ static int ids_good(struct scan *x, size_t slot, size_t li, const uint16_t *ids,
 }
 
 /* Columns of floats of codec 1, or of logits: `width` of each token's row. */
-static void columns(const unsigned char *in, size_t n, size_t row, size_t at, size_t width, float *out)
+static void columns(const unsigned char *in, size_t n, size_t row, size_t at, size_t width,
+	float *out)
 {
 	for (size_t t = 0; t < n; t++)
 		memcpy(out + t * width, in + (t * row + at) * sizeof *out, width * sizeof *out);
@@ -240,8 +243,8 @@ int scan_unpack(struct scan *x, size_t i, size_t li, int worker, struct scan_blo
 
 	if (bad->what != N_BLOB)
 		return -1;
-	*out = (struct scan_block){ .chunk = &s->chunk, .li = li, .layer = l->layer[li], .experts = m->ids,
-		.flags = layer_flags(l, s, li, m->flags[0]), .worker = worker };
+	*out = (struct scan_block){ .chunk = &s->chunk, .li = li, .layer = l->layer[li],
+		.experts = m->ids, .flags = layer_flags(l, s, li, m->flags[0]), .worker = worker };
 	layer_ids(l, s, li, m->ids);
 	if (!ids_good(x, i, li, m->ids, bad))
 		return -1;
@@ -268,12 +271,12 @@ int scan_bad(const struct scan *x, struct moe_err *e)
 		const struct slot *s = &x->slot[d->slot];
 
 		if (d->what == EXPERTS)
-			return err_set(e, MOE_ERR_INPUT, "chunk %lld: token %zu, layer %d is sent to expert %zu "
-				"of %d", (long long)s->chunk.id, d->token, y->layer, d->expert, y->n_expert);
+			return err_set(e, MOE_ERR_INPUT, "chunk %lld: token %zu, layer %d is sent to expert "
+				"%zu of %d", (long long)s->chunk.id, d->token, y->layer, d->expert, y->n_expert);
 		if (d->what != N_BLOB)
 			return err_set(e, MOE_ERR_INPUT, "chunk %lld: %s has %zu bytes that are not the packed "
-				"numbers of %u tokens", (long long)s->chunk.id, blobs[d->what].name, s->len[d->what],
-				s->chunk.n);
+				"numbers of %u tokens", (long long)s->chunk.id, blobs[d->what].name,
+				s->len[d->what], s->chunk.n);
 	}
 	return 0;
 }
@@ -302,7 +305,8 @@ static int rooms(struct scan *x, struct moe_err *e)
 		m->ids = malloc(LAYOUT_CHUNK * k * sizeof *m->ids);
 		m->next = malloc(LAYOUT_CHUNK * k * sizeof *m->next);
 		m->weights = malloc(LAYOUT_CHUNK * k * sizeof *m->weights);
-		m->logits = x->want & SCAN_LOGITS ? malloc(LAYOUT_CHUNK * n_expert * sizeof *m->logits) : NULL;
+		m->logits = x->want & SCAN_LOGITS ? malloc(LAYOUT_CHUNK * n_expert * sizeof *m->logits) :
+			NULL;
 		if (!m->ids || !m->next || !m->weights || (x->want & SCAN_LOGITS && !m->logits))
 			return err_nomem(e, LAYOUT_CHUNK * (k * 8 + n_expert * 4), "a scan");
 	}

@@ -1,8 +1,8 @@
 /*
  * scan.h - every decision of a run, a layer of a chunk at a time, with several threads.
  *
- * A cursor hands out whole tokens; a scan hands out one layer's choices of up to 128 tokens, which is
- * what counting needs, and reads of the rest only what is asked for. Blocks of one layer come in
+ * A cursor hands out whole tokens; a scan hands out one layer's choices of up to 128 tokens, which
+ * is what counting needs, and reads of the rest only what is asked for. Blocks of one layer come in
  * order of sequence and position and never two at once, whatever the number of threads; blocks of
  * different layers come at the same time. So what a caller sums up per layer has the same bits for
  * any number of threads.
@@ -74,8 +74,8 @@ void scan_close(struct scan *s);
 int scan_fill(struct scan *s, struct moe_err *e);
 size_t scan_n(const struct scan *s); /* chunks of the group */
 const struct scan_chunk *scan_at(const struct scan *s, size_t i);
-/* Layer li of chunk i of the group, unpacked into the worker's own memory. -1 = damaged: the same layer
- * says so from then on, and scan_bad() what it is. */
+/* Layer li of chunk i of the group, unpacked into the worker's own memory. -1 = damaged: the same
+ * layer says so from then on, and scan_bad() what it is. */
 int scan_unpack(struct scan *s, size_t i, size_t li, int worker, struct scan_block *out);
 /* -1 with the first damage of the group by layer, else 0. Owner's thread. */
 int scan_bad(const struct scan *s, struct moe_err *e);

@@ -2,11 +2,11 @@
  * schema.c - see schema.h.
  *
  * To change the schema: append a migration here (src/trace/schema_N.sql becomes schema_N_sql.h, see
- * GEN in the Makefile), raise SCHEMA_VERSION and teach reader.c what older versions lack; never edit
- * a migration that was released. Migration i takes a database from user_version i to i + 1 in one transaction, in which
- * application_id and user_version are set too: a crash leaves the old version or the new one.
- * The first one runs in rollback-journal mode, before WAL is switched on, so that the main file of
- * every moescope database names its application from its first byte on.
+ * GEN in the Makefile), raise SCHEMA_VERSION and teach reader.c what older versions lack; never
+ * edit a migration that was released. Migration i takes a database from user_version i to i + 1 in
+ * one transaction, in which application_id and user_version are set too: a crash leaves the old
+ * version or the new one. The first one runs in rollback-journal mode, before WAL is switched on,
+ * so that the main file of every moescope database names its application from its first byte on.
  */
 #include "trace/schema.h"
 

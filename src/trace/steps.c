@@ -9,22 +9,23 @@
 #include "trace/chunk.h"
 
 static const char sql_seq[] =
-	"SELECT id, seq, coalesce(domain, 0), coalesce(name, '') FROM sequence WHERE run = ?1 AND seq > ?2 "
-	"AND (?3 < 0 OR coalesce(domain, 0) = ?3) ORDER BY seq LIMIT 1";
+	"SELECT id, seq, coalesce(domain, 0), coalesce(name, '') FROM sequence WHERE run = ?1 AND seq "
+	"> ?2 AND (?3 < 0 OR coalesce(domain, 0) = ?3) ORDER BY seq LIMIT 1";
 static const char sql_first_seq[] =
-	"SELECT id, seq, coalesce(domain, 0), coalesce(name, '') FROM sequence WHERE run = ?1 AND seq >= ?2 "
-	"AND (?3 < 0 OR coalesce(domain, 0) = ?3) ORDER BY seq LIMIT 1";
+	"SELECT id, seq, coalesce(domain, 0), coalesce(name, '') FROM sequence WHERE run = ?1 AND seq "
+	">= ?2 AND (?3 < 0 OR coalesce(domain, 0) = ?3) ORDER BY seq LIMIT 1";
 /* %s: the columns that are asked for. */
 static const char sql_chunk[] =
 	"SELECT id, pos, n, phase, codec, %s FROM chunk "
-	"WHERE sequence = ?1 AND (pos, id) > (?2, ?3) AND (?4 < 0 OR phase = ?4) ORDER BY pos, id LIMIT 1";
+	"WHERE sequence = ?1 AND (pos, id) > (?2, ?3) AND (?4 < 0 OR phase = ?4) ORDER BY pos, id "
+	"LIMIT 1";
 
 static int fail(struct steps *s, struct moe_err *e)
 {
 	int kind = sqlite3_errcode(s->db) & 0xff;
 
-	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_BUSY || kind == SQLITE_IOERR ? MOE_ERR_SYS :
-		MOE_ERR_INPUT, "%s: reading chunks of run %lld: %s",
+	return err_set(e, kind == SQLITE_NOMEM || kind == SQLITE_BUSY ||
+		kind == SQLITE_IOERR ? MOE_ERR_SYS : MOE_ERR_INPUT, "%s: reading chunks of run %lld: %s",
 		sqlite3_db_filename(s->db, "main"), (long long)s->f.run, sqlite3_errmsg(s->db));
 }
 

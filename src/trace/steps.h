@@ -33,8 +33,9 @@ int steps_open(struct steps *s, struct reader *r, const struct load_filter *f, c
 	struct moe_err *e);
 void steps_close(struct steps *s);
 
-/* Take the next chunk: `take` is called with s->st on its row, which is reset afterwards. Its number
- * of tokens, codec, phase and position are checked. 1, 0 = there is none, -1 also if take failed. */
+/* Take the next chunk: `take` is called with s->st on its row, which is reset afterwards. Its
+ * number of tokens, codec, phase and position are checked. 1, 0 = there is none, -1 also if take
+ * failed. */
 int steps_next(struct steps *s, int (*take)(void *ctx, struct moe_err *e), void *ctx,
 	struct moe_err *e);
 

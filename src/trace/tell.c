@@ -9,11 +9,13 @@
 #include "trace/pack.h"
 
 int tell_init(struct tell *t, const struct moe_trace_sink *sink, sqlite3 *db,
-	const struct block_shape *shape, enum moe_detail detail, enum moe_weights weights, struct moe_err *e)
+	const struct block_shape *shape, enum moe_detail detail, enum moe_weights weights,
+	struct moe_err *e)
 {
 	size_t bytes = shape->cap * (shape->lay->k_row + shape->lay->n) * sizeof *t->rounded;
 
-	*t = (struct tell){ .sink = sink, .db = db, .shape = shape, .detail = detail, .weights = weights };
+	*t = (struct tell){ .sink = sink, .db = db, .shape = shape, .detail = detail,
+		.weights = weights };
 	t->rounded = sink ? malloc(bytes) : NULL;
 	return t->rounded || !sink ? 0 : err_nomem(e, bytes, "a chunk as it is read back");
 }
@@ -30,7 +32,8 @@ static int told(struct tell *t, int bad)
 
 	if (!bad)
 		return 0;
-	return kind == SQLITE_FULL || kind == SQLITE_BUSY || kind == SQLITE_LOCKED ? kind : SQLITE_ABORT;
+	return kind == SQLITE_FULL || kind == SQLITE_BUSY ||
+		kind == SQLITE_LOCKED ? kind : SQLITE_ABORT;
 }
 
 int tell_begin(struct tell *t)
@@ -96,7 +99,8 @@ int tell_chunk(struct tell *t, struct block_head *h, const struct tell_packed *p
 
 int tell_seq_begin(struct tell *t, const struct sink_seq *q)
 {
-	return t->sink && t->sink->seq_begin ? told(t, t->sink->seq_begin(t->sink->ctx, q, &t->err)) : 0;
+	return t->sink && t->sink->seq_begin ? told(t, t->sink->seq_begin(t->sink->ctx, q, &t->err)) :
+		0;
 }
 
 int tell_seq_end(struct tell *t, const struct sink_seq *q)
@@ -104,8 +108,8 @@ int tell_seq_end(struct tell *t, const struct sink_seq *q)
 	return t->sink && t->sink->seq_end ? told(t, t->sink->seq_end(t->sink->ctx, q, &t->err)) : 0;
 }
 
-int tell_note(struct tell *t, const char *kind, const char *text, int layer, double value, uint64_t seq,
-	uint32_t pos)
+int tell_note(struct tell *t, const char *kind, const char *text, int layer, double value,
+	uint64_t seq, uint32_t pos)
 {
 	const struct moe_trace_sink *s = t->sink;
 

@@ -67,6 +67,7 @@ struct moe_trace {
 	int64_t pending_since;
 	struct pace pace[2];
 	struct { uint64_t tokens, seq; uint32_t pos; int64_t time; } gap; /* tokens 0 = none */
+	uint64_t lost;        /* tokens, in all gaps */
 	char editor[64];
 };
 
@@ -188,6 +189,7 @@ static void lose(struct moe_trace *t, const struct block_head *h)
 		t->gap.time = clock_mono();
 	}
 	t->gap.tokens += h->n;
+	t->lost += h->n;
 }
 
 /* Hand a complete chunk over. */
@@ -531,6 +533,11 @@ struct moe_hook *moe_trace_hook(struct moe_trace *t)
 uint64_t moe_trace_committed(const struct moe_trace *t)
 {
 	return commit_tokens(t->commit);
+}
+
+uint64_t moe_trace_lost(const struct moe_trace *t)
+{
+	return t->lost;
 }
 
 int64_t moe_trace_run(const struct moe_trace *t)

@@ -6,14 +6,15 @@
 
 #include "trace/commit.h"
 
-/* In one transaction, the caller's if there is one: recovers what a dead writer left, finds or adds the
- * model and adds a live run. Uses o->detail, weights, started and bucket_ns; fills in o->model and o->run. */
+/* In one transaction, the caller's if there is one: recovers what a dead writer left, finds or adds
+ * the model and adds a live run. Uses o->detail, weights, started and bucket_ns; fills in o->model
+ * and o->run. */
 int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct layout *l,
 	struct commit_opt *o, struct moe_err *e);
 
 /* A run of which only counts are known: level `counts`, one sequence, state `imported`. tokens
- * [n_moe_layer]; counts: [n_moe_layer] arrays of n_expert picks; sink may be NULL. All of it or nothing
- * is written. Returns the run's id, -1 on error. */
+ * [n_moe_layer]; counts: [n_moe_layer] arrays of n_expert picks; sink may be NULL. All of it or
+ * nothing is written. Returns the run's id, -1 on error. */
 int64_t writer_add_counts(const char *path, const struct moe_run_desc *d, const char *domain,
 	const uint64_t *tokens, const uint64_t *const *counts, const struct moe_trace_sink *sink,
 	struct moe_err *e);

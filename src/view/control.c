@@ -47,7 +47,8 @@ void view_control_keep(struct view_control *c, const size_t *kept, size_t n)
 
 /* Sums of the second pass. */
 struct sums {
-	uint64_t **star;          /* [n_layer][n_expert]: bit d = this is the cell's expert of domain d */
+	uint64_t **star;          /* [n_layer][n_expert]: bit d = this is the cell's expert of domain
+	                             d */
 	double *matched, *tokens; /* [n_domain] tokens with ids that others have; all tokens */
 	double *observed, *expected; /* [n_layer][n_domain] picks of the cell's expert */
 	uint64_t *shared;         /* [n_vocab] bit d = others have tokens of this id, d has some too */
@@ -79,7 +80,8 @@ static int sums_init(struct sums *s, const struct view_control *c, const struct 
 	s->expected = calloc(cells, sizeof *s->expected);
 	s->shared = calloc(c->n_vocab, sizeof *s->shared);
 	s->all = calloc(c->n_vocab, sizeof *s->all);
-	if (!s->star || !s->matched || !s->tokens || !s->observed || !s->expected || !s->shared || !s->all)
+	if (!s->star || !s->matched || !s->tokens || !s->observed || !s->expected || !s->shared ||
+	    !s->all)
 		return err_nomem(e, bytes, "the token-matched control");
 	for (size_t l = 0; l < v->n_layer; l++) {
 		s->star[l] = calloc(v->layer[l].n_expert, sizeof **s->star);
@@ -106,8 +108,8 @@ static int sums_init(struct sums *s, const struct view_control *c, const struct 
 	return 0;
 }
 
-/* One token of domain `own` picks an expert of the cells `which`, a bit for each domain: they take note.
- * n [n_domain]: tokens of the same id by domain, `all` their sum. */
+/* One token of domain `own` picks an expert of the cells `which`, a bit for each domain: they take
+ * note. n [n_domain]: tokens of the same id by domain, `all` their sum. */
 static void note(double *observed, double *expected, const uint32_t *n, double all, size_t own,
 	uint64_t which)
 {

@@ -1,8 +1,8 @@
 /*
  * course.c - balance over time: the load of each layer in equal windows of the run.
  *
- * A window is a whole number of the run's buckets. One with fewer than COURSE_LEAST picks per expert
- * says nothing: its few picks are uneven by chance, so its figures are left out.
+ * A window is a whole number of the run's buckets. One with fewer than COURSE_LEAST picks per
+ * expert says nothing: its few picks are uneven by chance, so its figures are left out.
  */
 #include <math.h>
 #include <stdio.h>

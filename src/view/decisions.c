@@ -26,6 +26,31 @@ int view_decisions_missing(const struct run_info *u, char *why, size_t size)
 	return 1;
 }
 
+int view_decisions_begin(struct reader *r, const struct load_filter *f, int logits,
+	struct run_info **u, char *why, size_t size, struct moe_err *e)
+{
+	*u = malloc(sizeof **u);
+	if (!*u)
+		return err_nomem(e, sizeof **u, "a run");
+	if (reader_run(r, f->run, *u, e)) {
+		free(*u);
+		*u = NULL;
+		return -1;
+	}
+	if (!(*u)->n_moe_layer) {
+		snprintf(why, size, "the run's model has no MoE layer");
+		return 0;
+	}
+	if (view_decisions_missing(*u, why, size))
+		return 0;
+	if (logits && strcmp((*u)->detail, "full")) {
+		snprintf(why, size, "run %lld keeps no router scores (detail `%s`); this needs detail "
+			"`full`", (long long)(*u)->id, (*u)->detail);
+		return 0;
+	}
+	return 1;
+}
+
 /* ---- locality ---- */
 
 static const struct view_col locality_cols[] = {
@@ -144,7 +169,7 @@ static int locality_row(const struct load_filter *f, const char *domain,
 int view_stat_locality(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e)
 {
-	struct run_info *u = malloc(sizeof *u);
+	struct run_info *u = NULL;
 	struct locality *s = NULL;
 	char name[64];
 	const char *domain;
@@ -152,14 +177,8 @@ int view_stat_locality(struct reader *r, const struct load_filter *f, struct vie
 	int status = -1;
 
 	view_table_init(out, locality_cols, N_COLS(locality_cols));
-	if (!u) {
-		err_nomem(e, sizeof *u, "a run");
-		goto out;
-	}
-	if (reader_run(r, f->run, u, e))
-		goto out;
-	status = 0;
-	if (view_decisions_missing(u, out->why, sizeof out->why))
+	status = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	if (status <= 0)
 		goto out;
 	status = -1;
 	s = locality_scan(r, f, u, e);
@@ -213,8 +232,8 @@ static int by_count(const void *a, const void *b)
 }
 
 /* Pair counts of layers l0 <= l < l1 in one pass; both (as metrics_coact_add_both), all, adjacent:
- * [layer - l0][n_expert^2] packed at `at`; picked [l - l0][MOE_MAX_EXPERT]; since [l - l0]: tokens in
- * both, which is emptied into the others before its 32 bits could run over. */
+ * [layer - l0][n_expert^2] packed at `at`; picked [l - l0][MOE_MAX_EXPERT]; since [l - l0]: tokens
+ * in both, which is emptied into the others before its 32 bits could run over. */
 struct coact {
 	size_t l0, l1;
 	const size_t *at; /* [l1 - l0 + 1] */
@@ -350,22 +369,17 @@ out:
 int view_stat_coactivation(struct reader *r, const struct load_filter *f, struct view_table *out,
 	struct moe_err *e)
 {
-	struct run_info *u = malloc(sizeof *u);
+	struct run_info *u = NULL;
 	int64_t left_out = 0;
 	const char *domain;
 	char name[64];
 	int status = -1;
 
 	view_table_init(out, coact_cols, N_COLS(coact_cols));
-	if (!u) {
-		err_nomem(e, sizeof *u, "a run");
-		goto out;
-	}
-	if (reader_run(r, f->run, u, e))
+	status = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	if (status <= 0)
 		goto out;
 	status = 0;
-	if (view_decisions_missing(u, out->why, sizeof out->why))
-		goto out;
 	domain = view_domain_name(r, f, name, sizeof name);
 	for (size_t l = 0; l < u->n_moe_layer && !status;)
 		status = coact_pass(r, f, domain, u, l, &l, &left_out, out, e);

@@ -1,18 +1,19 @@
 /*
- * diff.c - see diff.h. One pass over both logs at once, as a merge of two sorted streams: the caller's
- * thread pairs up the tokens of the chunks at hand (steps), then all threads count, a layer each. Memory
- * is that of the counts by document, which is bounded by putting documents together.
+ * diff.c - see diff.h. One pass over both logs at once, as a merge of two sorted streams: the
+ * caller's thread pairs up the tokens of the chunks at hand (steps), then all threads count, a
+ * layer each. Memory is that of the counts by document, which is bounded by putting documents
+ * together.
  */
 #include "view/diff.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 #include "base/pool.h"
 #include "base/rng.h"
 #include "metrics/domain.h"
@@ -65,27 +66,13 @@ struct work {
 	struct diff *out;
 };
 
-static void remark(char *why, size_t size, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static void remark(char *why, size_t size, const char *fmt, ...)
-{
-	size_t n = strlen(why);
-	va_list ap;
-
-	if (n && n + 3 < size)
-		n += (size_t)snprintf(why + n, size - n, "; ");
-	va_start(ap, fmt);
-	vsnprintf(why + n, size - n, fmt, ap);
-	va_end(ap);
-}
-
 /* ---- loads ---- */
 
 static int same_shape(const struct run_info *a, const struct run_info *b, struct moe_err *e)
 {
 	if (a->n_moe_layer != b->n_moe_layer)
-		return err_set(e, MOE_ERR_INPUT, "run %lld has %u MoE layers, run %lld has %u: they cannot be "
-			"compared", (long long)a->id, a->n_moe_layer, (long long)b->id, b->n_moe_layer);
+		return err_set(e, MOE_ERR_INPUT, "run %lld has %u MoE layers, run %lld has %u: they cannot "
+			"be compared", (long long)a->id, a->n_moe_layer, (long long)b->id, b->n_moe_layer);
 	for (uint32_t l = 0; l < a->n_moe_layer; l++)
 		if (a->layers[l].n_expert != b->layers[l].n_expert || a->layers[l].k != b->layers[l].k)
 			return err_set(e, MOE_ERR_INPUT, "layer %u is top-%u of %u in one run, top-%u of %u in "
@@ -231,15 +218,16 @@ static void compare(struct work *w, struct step *p, const struct scan_block *a,
 {
 	size_t s = p->at[0], t = p->at[1], l = a->li, cell = p->slot[0] * w->n_layer + l;
 	float margin = a->margins ? a->margins[s] : NAN;
-	int differs = metrics_diff_add(w->sum + l, a->experts + s * a->layer.k, b->experts + t * b->layer.k,
-		a->layer.k);
+	int differs = metrics_diff_add(w->sum + l, a->experts + s * a->layer.k,
+		b->experts + t * b->layer.k, a->layer.k);
 
 	w->cmp[cell]++;
 	w->dif[cell] += (uint32_t)differs;
 	if (differs) { /* the lowest of all layers, in whatever order they come */
 		uint16_t have = atomic_load_explicit(&p->first, memory_order_relaxed);
 
-		while (a->layer.layer < have && !atomic_compare_exchange_weak(&p->first, &have, a->layer.layer))
+		while (a->layer.layer < have &&
+		    !atomic_compare_exchange_weak(&p->first, &have, a->layer.layer))
 			;
 	}
 	if (!isfinite(margin))
@@ -488,12 +476,13 @@ static int evidence(struct work *w, struct moe_err *e)
 
 	w->out->documents = most < w->n_slot ? (size_t)most : w->n_slot;
 	if ((a < b ? a : b) < 2) {
-		remark(w->out->why, sizeof w->out->why, "one document: no intervals and no test against noise");
+		text_remark(w->out->why, sizeof w->out->why, "one document: no intervals and no test "
+			"against noise");
 		return 0;
 	}
 	if (most > w->n_slot)
-		remark(w->out->why, sizeof w->out->why, "%llu documents are put together in %zu groups",
-			(unsigned long long)most, w->n_slot);
+		text_remark(w->out->why, sizeof w->out->why,
+			"%llu documents are put together in %zu groups", (unsigned long long)most, w->n_slot);
 	for (int i = 0; i < pool_threads(w->pool); i++)
 		if (resample_init(&w->room[i], w->n_slot, e))
 			return -1;
@@ -605,16 +594,16 @@ static void conclude(struct work *w)
 	}
 	all->tokens_a = d->tokens_a, all->tokens_b = d->tokens_b;
 	if (!d->matched)
-		remark(d->why, sizeof d->why, "no token of the two runs is the same (sequence number, position, "
-			"token id): only the loads are compared");
+		text_remark(d->why, sizeof d->why, "no token of the two runs is the same (sequence number, "
+			"position, token id): only the loads are compared");
 	else if (d->matched < d->tokens_a || d->matched < d->tokens_b)
-		remark(d->why, sizeof d->why, "%llu of %llu and %llu tokens are the same in both",
+		text_remark(d->why, sizeof d->why, "%llu of %llu and %llu tokens are the same in both",
 			(unsigned long long)d->matched, (unsigned long long)d->tokens_a,
 			(unsigned long long)d->tokens_b);
 }
 
-static int singles(struct diff *d, struct reader *ra, const struct load_filter *fa, struct reader *rb,
-	const struct load_filter *fb, struct moe_err *e)
+static int singles(struct diff *d, struct reader *ra, const struct load_filter *fa,
+	struct reader *rb, const struct load_filter *fb, struct moe_err *e)
 {
 	struct work w = { .out = d };
 	int status = -1;
@@ -656,8 +645,9 @@ int view_diff(struct reader *ra, const struct load_filter *fa, struct reader *rb
 	}
 	if (loads(ra, fa, rb, fb, d, e))
 		goto fail;
-	if (view_decisions_missing(&d->a, why, sizeof why) || view_decisions_missing(&d->b, why, sizeof why))
-		remark(d->why, sizeof d->why, "%s; only the loads are compared", why);
+	if (view_decisions_missing(&d->a, why, sizeof why) ||
+	    view_decisions_missing(&d->b, why, sizeof why))
+		text_remark(d->why, sizeof d->why, "%s; only the loads are compared", why);
 	else if (singles(d, ra, fa, rb, fb, e))
 		goto fail;
 	return 0;
@@ -678,7 +668,8 @@ void view_diff_free(struct diff *d)
 /* ---- tables ---- */
 
 static const struct view_col cols[] = {
-	{ "run_a", NULL, VIEW_INT, 0 }, { "run_b", NULL, VIEW_INT, 0 }, { "layer", "layer", VIEW_INT, 0 },
+	{ "run_a", NULL, VIEW_INT, 0 }, { "run_b", NULL, VIEW_INT, 0 },
+	{ "layer", "layer", VIEW_INT, 0 },
 	{ "tokens_a", "tokens A", VIEW_INT, 0 }, { "tokens_b", "tokens B", VIEW_INT, 0 },
 	{ "jsd", "JSD bits", VIEW_REAL, 5 }, { "jsd_null_p95", "null p95", VIEW_REAL, 5 },
 	{ "p_value", "p", VIEW_REAL, 3 }, { "l1", "L1", VIEW_REAL, 4 },
@@ -735,7 +726,8 @@ int view_diff_table(const struct diff *d, struct view_table *out, struct moe_err
 }
 
 static const struct view_col expert_cols[] = {
-	{ "run_a", NULL, VIEW_INT, 0 }, { "run_b", NULL, VIEW_INT, 0 }, { "layer", "layer", VIEW_INT, 0 },
+	{ "run_a", NULL, VIEW_INT, 0 }, { "run_b", NULL, VIEW_INT, 0 },
+	{ "layer", "layer", VIEW_INT, 0 },
 	{ "expert", "expert", VIEW_INT, 0 }, { "rate_a", "rate A", VIEW_REAL, 4 },
 	{ "rate_b", "rate B", VIEW_REAL, 4 }, { "shift", "shift", VIEW_REAL, 4 },
 	{ "shift_lo", "from", VIEW_REAL, 4 }, { "shift_hi", "to", VIEW_REAL, 4 },

@@ -1,11 +1,11 @@
 /*
  * diff.h - two runs: base and fine-tune, F16 and Q4, one engine and another.
  *
- * Load shift needs two runs of the same shape. Set mismatch needs the same tokens in both: decisions
- * are matched by the engine's sequence number and the position, and count only where the token
- * id is the same. Evidence is counted in documents: intervals draw documents with replacement; the null
- * swaps the runs of whole documents at random where both have them, else deals the documents to
- * the runs anew. Fixed seed: the same databases give the same figures.
+ * Load shift needs two runs of the same shape. Set mismatch needs the same tokens in both:
+ * decisions are matched by the engine's sequence number and the position, and count only where the
+ * token id is the same. Evidence is counted in documents: intervals draw documents with
+ * replacement; the null swaps the runs of whole documents at random where both have them, else
+ * deals the documents to the runs anew. Fixed seed: the same databases give the same figures.
  */
 #ifndef VIEW_DIFF_H
 #define VIEW_DIFF_H
@@ -25,7 +25,8 @@ struct diff_layer {
 	uint64_t compared, differ;   /* decisions on the same token */
 	double mismatch, lo, hi;     /* differ / compared, 95 % by document */
 	double saturation;           /* mean |A and B| / k */
-	double explained;            /* share of the differing decisions whose margin in A is < epsilon */
+	double explained;            /* share of the differing decisions whose margin in A is <
+	                                epsilon */
 	double margin_flips, margin_all; /* mean finite margin in A of those, of all */
 };
 

@@ -1,6 +1,7 @@
 /*
- * energy.c - what a run used per token, from the notes `energy` that it left: "PHASE: N uJ, N tokens, N ns,
- * PACKAGES", or "unavailable: WHY" (docs/TRACE.md). Machine-wide energy of the processor packages.
+ * energy.c - what a run used per token, from the notes `energy` that it left: "PHASE: N uJ, N
+ * tokens, N ns, PACKAGES", or "unavailable: WHY" (docs/TRACE.md). Machine-wide energy of the
+ * processor packages.
  */
 #include <math.h>
 #include <stdio.h>
@@ -11,7 +12,8 @@
 #include "view/table.h"
 
 static const struct view_col cols[] = {
-	{ "run", NULL, VIEW_INT, 0 }, { "phase", "phase", VIEW_TEXT, 0 }, { "tokens", "tokens", VIEW_INT, 0 },
+	{ "run", NULL, VIEW_INT, 0 }, { "phase", "phase", VIEW_TEXT, 0 },
+	{ "tokens", "tokens", VIEW_INT, 0 },
 	{ "joule", "J", VIEW_REAL, 3 }, { "seconds", "s", VIEW_REAL, 2 },
 	{ "joule_per_token", "J/token", VIEW_REAL, 6 }, { "watt", "W", VIEW_REAL, 1 },
 	{ "counters", "counters", VIEW_TEXT, 0 },
@@ -30,8 +32,8 @@ static int take(const char *text, struct used *u)
 
 		if (strncmp(text, phase[p], strlen(phase[p])))
 			continue;
-		if (sscanf(text + strlen(phase[p]), "%llu uJ, %llu tokens, %llu ns, %n", &uj, &tokens, &ns, &at) != 3 ||
-		    !at)
+		if (sscanf(text + strlen(phase[p]), "%llu uJ, %llu tokens, %llu ns, %n", &uj, &tokens, &ns,
+		    &at) != 3 || !at)
 			return 0;
 		u[p].uj += (double)uj, u[p].tokens += (double)tokens, u[p].ns += (double)ns;
 		snprintf(u[p].counters, sizeof u[p].counters, "%.120s", text + strlen(phase[p]) + at);
@@ -40,8 +42,8 @@ static int take(const char *text, struct used *u)
 	return 0;
 }
 
-static int put(const struct load_filter *f, const char *phase, const struct used *u, struct view_table *out,
-	struct moe_err *e)
+static int put(const struct load_filter *f, const char *phase, const struct used *u,
+	struct view_table *out, struct moe_err *e)
 {
 	struct view_cell *c = view_table_row(out, e);
 
@@ -68,8 +70,8 @@ int view_stat_energy(struct reader *r, const struct load_filter *f, struct view_
 	view_table_init(out, cols, sizeof cols / sizeof *cols);
 	if (reader_notes(r, f->run, 0, &n, &n_note, e))
 		return -1;
-	snprintf(out->why, sizeof out->why, "unavailable: run %lld left no note of it (an import, or a version "
-		"that did not measure)", (long long)f->run);
+	snprintf(out->why, sizeof out->why, "unavailable: run %lld left no note of it (an import, or a "
+		"version that did not measure)", (long long)f->run);
 	for (size_t i = 0; i < n_note; i++)
 		if (!strcmp(n[i].kind, "energy") && !take(n[i].text, u))
 			snprintf(out->why, sizeof out->why, "%.240s", n[i].text);
@@ -79,7 +81,8 @@ int view_stat_energy(struct reader *r, const struct load_filter *f, struct view_
 		any |= u[p].tokens > 0;
 	still = any && !(u[0].uj + u[1].uj > 0);
 	if (still)
-		snprintf(out->why, sizeof out->why, "unavailable: the counters did not move while the run lasted");
+		snprintf(out->why, sizeof out->why, "unavailable: the counters did not move while the run "
+			"lasted");
 	for (int p = 0; any && !still && p < 2 && !bad; p++)
 		if (u[p].tokens > 0 && (f->phase < 0 || f->phase == p))
 			bad = put(f, phase[p], &u[p], out, e);

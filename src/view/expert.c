@@ -81,7 +81,8 @@ static void end_document(struct who *w)
 	w->doc_x = w->doc_n = 0;
 }
 
-static void count_set(const uint16_t *set, unsigned k, int picked, uint64_t *together, uint64_t *all)
+static void count_set(const uint16_t *set, unsigned k, int picked, uint64_t *together,
+	uint64_t *all)
 {
 	for (unsigned i = 0; i < k; i++) {
 		all[set[i]]++;
@@ -118,7 +119,8 @@ static void count_token(struct who *w, const struct cursor_chunk *c, uint32_t t)
 	const uint16_t *set = c->experts + t * c->k_row + c->k_at[w->li];
 	size_t id = (size_t)c->tokens[t];
 	unsigned rank = 0, k = w->v->k;
-	int picked, next = w->last_picked >= 0 && w->sequence == c->sequence && c->pos + t == w->pos + 1;
+	int picked, next = w->last_picked >= 0 && w->sequence == c->sequence &&
+		c->pos + t == w->pos + 1;
 
 	if (next && c->tokens[t] >= 0 && id < w->n_vocab) {
 		w->before_any[id]++;
@@ -208,8 +210,8 @@ static int by_excess(const void *pa, const void *pb)
 }
 
 /* The best of all ids, kept sorted; returns how many. */
-static size_t list_tokens(struct view_expert_token *out, const uint32_t *seen, const uint32_t *picked,
-	size_t n_vocab)
+static size_t list_tokens(struct view_expert_token *out, const uint32_t *seen,
+	const uint32_t *picked, size_t n_vocab)
 {
 	uint64_t all = 0, picks = 0;
 	size_t n = 0;
@@ -221,7 +223,8 @@ static size_t list_tokens(struct view_expert_token *out, const uint32_t *seen, c
 			.excess = picked[i] - (double)seen[i] * (double)picks / (double)all, .len = -1 };
 		size_t j;
 
-		if (!picked[i] || x.excess <= 0 || (n == VIEW_EXPERT_LIST && by_excess(&x, &out[n - 1]) >= 0))
+		if (!picked[i] || x.excess <= 0 ||
+		    (n == VIEW_EXPERT_LIST && by_excess(&x, &out[n - 1]) >= 0))
 			continue;
 		n += n < VIEW_EXPERT_LIST;
 		for (j = n - 1; j > 0 && by_excess(&x, &out[j - 1]) < 0; j--)
@@ -240,8 +243,8 @@ static int name_tokens(struct reader *r, int64_t model, struct view_expert_token
 	return 0;
 }
 
-static size_t list_peers(struct view_expert_peer *out, const uint64_t *together, const uint64_t *all,
-	uint64_t picks, uint64_t tokens, unsigned without)
+static size_t list_peers(struct view_expert_peer *out, const uint64_t *together,
+	const uint64_t *all, uint64_t picks, uint64_t tokens, unsigned without)
 {
 	size_t n = 0;
 

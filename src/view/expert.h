@@ -29,8 +29,8 @@ struct view_expert_peer {
 };
 
 /* rel: share of the domain's tokens that pick the expert, in fair shares k/E. The interval
- * (normal, 95 %) takes documents as the units: ratio estimate, var = m/(m-1) * sum (x_i - r n_i)^2 /
- * (sum n_i)^2 over m documents (Cochran, Sampling Techniques, 6.4); NAN for one document. */
+ * (normal, 95 %) takes documents as the units: ratio estimate, var = m/(m-1) * sum (x_i - r n_i)^2
+ * / (sum n_i)^2 over m documents (Cochran, Sampling Techniques, 6.4); NAN for one document. */
 struct view_expert_domain {
 	struct domain_info info;
 	uint64_t docs, tokens, picks;
@@ -50,7 +50,8 @@ struct view_expert {
 	struct view_expert_peer partner[VIEW_EXPERT_LIST]; /* same layer */
 	struct view_expert_peer up[VIEW_EXPERT_LIST], down[VIEW_EXPERT_LIST];
 	int up_layer, down_layer;     /* the MoE layers before and after, -1 = none */
-	struct view_expert_domain *domain; /* [n_domain], largest rel first; without named: n_domain 0 */
+	struct view_expert_domain *domain; /* [n_domain], largest rel first; without named: n_domain
+	                                      0 */
 	char why[256];
 };
 

@@ -1,6 +1,6 @@
 /*
- * extra.c - tables of `stat` about associations: layer with next layer, token id with expert, domain
- * with expert. Memory is bounded; what does not fit is left out and said.
+ * extra.c - tables of `stat` about associations: layer with next layer, token id with expert,
+ * domain with expert. Memory is bounded; what does not fit is left out and said.
  */
 #include <math.h>
 #include <stdio.h>
@@ -47,7 +47,8 @@ static void cross_block(void *ctx, const struct scan_block *b)
 		return;
 	k = c->k_b, n_expert = c->n_b;
 	for (uint32_t t = 0; t < b->chunk->n; t++, x += b->layer.k, y += k) {
-		if ((b->flags && b->flags[t] & MOE_EV_NAN) || (b->next_flags && b->next_flags[t] & MOE_EV_NAN))
+		if ((b->flags && b->flags[t] & MOE_EV_NAN) ||
+		    (b->next_flags && b->next_flags[t] & MOE_EV_NAN))
 			continue;
 		metrics_cross_add(c->pair, n_expert, x, b->layer.k, y, (unsigned)k);
 		for (unsigned i = 0; i < b->layer.k; i++)
@@ -96,70 +97,85 @@ static int cross_row(const struct load_filter *f, const char *domain, const stru
 	return 0;
 }
 
-int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_table *out,
-	struct moe_err *e)
+/* Tables for as many pairs of layers as fit; *n of them,
+ * to be freed by cross_free() also after an error. */
+static struct cross *cross_new(const struct run_info *u, size_t *n, struct moe_err *e)
 {
-	struct run_info *u = NULL;
-	struct cross *c = NULL;
-	struct crosses s = { 0 };
-	struct scan_calls calls = { .ctx = &s, .block = cross_block, .want = SCAN_NEXT };
-	size_t n = 0, bytes = 0;
-	int can, status = -1;
-	char name[64];
-	const char *domain;
+	struct cross *c = calloc(u->n_moe_layer, sizeof *c);
+	size_t bytes = 0;
 
-	view_table_init(out, cross_cols, N_COLS(cross_cols));
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
-	if (can <= 0) {
-		status = can;
-		goto out;
-	}
-	if (u->n_moe_layer < 2) {
-		snprintf(out->why, sizeof out->why, "one MoE layer: there is no next one");
-		status = 0;
-		goto out;
-	}
-	c = calloc(u->n_moe_layer, sizeof *c);
-	if (!c) {
+	*n = 0;
+	if (!c)
 		err_nomem(e, u->n_moe_layer * sizeof *c, "layers");
-		goto out;
-	}
-	for (; n + 1 < u->n_moe_layer; n++) {
-		size_t cells = (size_t)u->layers[n].n_expert * u->layers[n + 1].n_expert;
+	for (; c && *n + 1 < u->n_moe_layer; (*n)++) {
+		const struct moe_layer_desc *a = u->layers + *n, *b = a + 1;
+		size_t cells = (size_t)a->n_expert * b->n_expert;
 
 		bytes += cells * 8;
-		if (bytes > CROSS_BYTES && n)
+		if (bytes > CROSS_BYTES && *n)
 			break;
-		c[n].pair = calloc(cells, 8);
-		c[n].a = calloc(u->layers[n].n_expert, 8);
-		c[n].b = calloc(u->layers[n + 1].n_expert, 8);
-		c[n].n_b = u->layers[n + 1].n_expert, c[n].k_b = u->layers[n + 1].k;
-		if (!c[n].pair || !c[n].a || !c[n].b) {
-			n++;
-			err_nomem(e, bytes, "routes from layer to layer");
-			goto out;
-		}
+		c[*n].pair = calloc(cells, 8);
+		c[*n].a = calloc(a->n_expert, 8);
+		c[*n].b = calloc(b->n_expert, 8);
+		c[*n].n_b = b->n_expert, c[*n].k_b = b->k;
 	}
-	s.c = c, s.n = n;
-	if (scan_run(r, f, 0, &calls, e))
-		goto out;
-	domain = view_domain_name(r, f, name, sizeof name);
-	for (size_t l = 0; l < n && c[0].tokens; l++)
-		if (cross_row(f, domain, u, c + l, l, out, e))
-			goto out;
-	if (!c[0].tokens)
-		snprintf(out->why, sizeof out->why, "no decisions in this selection");
-	else if (n + 1 < u->n_moe_layer)
-		snprintf(out->why, sizeof out->why, "the first %zu of %u pairs of layers: their tables fill "
-			"%zu MiB", n, u->n_moe_layer - 1, CROSS_BYTES >> 20);
-	status = 0;
-out:
+	return c;
+}
+
+static int cross_whole(const struct run_info *u, const struct cross *c, size_t n, struct moe_err *e)
+{
+	for (size_t l = 0; l < n; l++)
+		if (!c[l].pair || !c[l].a || !c[l].b)
+			return err_nomem(e, 8ull * u->layers[l].n_expert * u->layers[l + 1].n_expert,
+				"routes from layer to layer");
+	return 0;
+}
+
+static void cross_free(struct cross *c, size_t n)
+{
 	for (size_t l = 0; c && l < n; l++) {
 		free(c[l].pair);
 		free(c[l].a);
 		free(c[l].b);
 	}
 	free(c);
+}
+
+int view_stat_cross(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e)
+{
+	struct run_info *u = NULL;
+	struct crosses s = { 0 };
+	struct scan_calls calls = { .ctx = &s, .block = cross_block, .want = SCAN_NEXT };
+	int status;
+	char name[64];
+	const char *domain;
+
+	view_table_init(out, cross_cols, N_COLS(cross_cols));
+	status = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	if (status <= 0)
+		goto out;
+	status = 0;
+	if (u->n_moe_layer < 2) {
+		snprintf(out->why, sizeof out->why, "one MoE layer: there is no next one");
+		goto out;
+	}
+	status = -1;
+	s.c = cross_new(u, &s.n, e);
+	if (!s.c || cross_whole(u, s.c, s.n, e) || scan_run(r, f, 0, &calls, e))
+		goto out;
+	domain = view_domain_name(r, f, name, sizeof name);
+	for (size_t l = 0; l < s.n && s.c[0].tokens; l++)
+		if (cross_row(f, domain, u, s.c + l, l, out, e))
+			goto out;
+	if (!s.c[0].tokens)
+		snprintf(out->why, sizeof out->why, "no decisions in this selection");
+	else if (s.n + 1 < u->n_moe_layer)
+		snprintf(out->why, sizeof out->why, "the first %zu of %u pairs of layers: their tables "
+			"fill %zu MiB", s.n, u->n_moe_layer - 1, CROSS_BYTES >> 20);
+	status = 0;
+out:
+	cross_free(s.c, s.n);
 	free(u);
 	if (status)
 		view_table_free(out);
@@ -291,7 +307,8 @@ static void vocab_figures(const struct run_info *u, const struct vocab *v, size_
 	size_t ids = 0;
 
 	for (size_t i = 0; i < v->n_kept; i++) {
-		const uint32_t *row[2] = { v->first + i * v->width + v->at[l], v->any + i * v->width + v->at[l] };
+		const uint32_t *row[2] = { v->first + i * v->width + v->at[l],
+			v->any + i * v->width + v->at[l] };
 		uint32_t n = v->decisions[i * u->n_moe_layer + l];
 
 		if (!n)
@@ -370,7 +387,7 @@ int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct v
 	int can, status = -1;
 
 	view_table_init(out, vocab_cols, N_COLS(vocab_cols));
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	can = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
 	if (can <= 0) {
 		status = can;
 		goto out;
@@ -394,7 +411,8 @@ int view_stat_vocabulary(struct reader *r, const struct load_filter *f, struct v
 		snprintf(out->why, sizeof out->why, "no token id occurs %d times in this selection",
 			VOCAB_LEAST);
 	else if (v.n_kept < enough)
-		snprintf(out->why, sizeof out->why, "the %zu most frequent of %zu token ids", v.n_kept, enough);
+		snprintf(out->why, sizeof out->why, "the %zu most frequent of %zu token ids", v.n_kept,
+			enough);
 	status = 0;
 out:
 	free(v.at);
@@ -477,8 +495,8 @@ int view_stat_npmi(struct reader *r, const struct load_filter *f, struct view_ta
 	if (reader_domains(r, f->run, &d, &n, e))
 		goto out;
 	if (n < 2 || f->domain >= 0) {
-		snprintf(out->why, sizeof out->why, f->domain >= 0 ? "one domain is selected: there is nothing "
-			"to compare it with" : "the run has %zu domain%s: nothing to compare", n,
+		snprintf(out->why, sizeof out->why, f->domain >= 0 ? "one domain is selected: there is "
+			"nothing to compare it with" : "the run has %zu domain%s: nothing to compare", n,
 			n == 1 ? "" : "s");
 		status = 0;
 		goto out;
@@ -496,8 +514,8 @@ int view_stat_npmi(struct reader *r, const struct load_filter *f, struct view_ta
 	for (size_t l = 0; l < set[0].n; l++)
 		if (npmi_layer(f, d, n, set, l, out, e))
 			goto out;
-	snprintf(out->why, sizeof out->why, "the intervals take tokens as independent, which those of a "
-		"document are not: --specialisation tests by document");
+	snprintf(out->why, sizeof out->why, "the intervals take tokens as independent, which those of "
+		"a document are not: --specialisation tests by document");
 	status = 0;
 out:
 	for (size_t i = 0; i < have; i++)

@@ -158,7 +158,8 @@ int view_summary(struct reader *r, const struct load_filter *f, struct view_summ
 	memset(out, 0, sizeof *out);
 	if (reader_run(r, f->run, &out->run, e) || domains(r, f, out, e) ||
 	    speed(r, f, MOE_PREFILL, &out->prefill_tps, e) ||
-	    speed(r, f, MOE_DECODE, &out->decode_tps, e) || reader_cache(r, f, &out->cache, e) || reader_load(r, f, &s, e))
+	    speed(r, f, MOE_DECODE, &out->decode_tps, e) || reader_cache(r, f, &out->cache, e) ||
+	    reader_load(r, f, &s, e))
 		return -1;
 	view_summary_load(&s, out);
 	load_set_free(&s);

@@ -2,9 +2,10 @@
  * live.c - see live.h.
  *
  * `total` is always the sum over the filter's buckets as of chunk `seen`. `key` holds the rows of
- * `load` of the newest buckets one (domain, phase, bucket) at a time, as they went into `total`: when
- * a chunk touches one, it is read again and the difference is added. Buckets older than the one before
- * the newest have no key: nothing is expected there, and a chunk that comes nevertheless voids all.
+ * `load` of the newest buckets one (domain, phase, bucket) at a time, as they went into `total`:
+ * when a chunk touches one, it is read again and the difference is added. Buckets older than the
+ * one before the newest have no key: nothing is expected there, and a chunk that comes nevertheless
+ * voids all.
  */
 #include "view/live.h"
 
@@ -96,28 +97,14 @@ int view_live_read(const struct view_live *v)
 	return v->read;
 }
 
-static int fail(struct reader *r, const char *what, struct moe_err *e)
-{
-	return err_set(e, MOE_ERR_INPUT, "reading %s: %s", what, sqlite3_errmsg(reader_db(r)));
-}
-
-static sqlite3_stmt *prepare(struct reader *r, const char *what, const char *sql, struct moe_err *e)
-{
-	sqlite3_stmt *st = NULL;
-
-	if (sqlite3_prepare_v2(reader_db(r), sql, -1, &st, NULL))
-		fail(r, what, e);
-	return st;
-}
-
 /* ---- the run ---- */
 
-/* What a heartbeat changes, and whether there is a newer run: 1 = the run known is the one asked for,
- * 0 = it is not, -1. */
+/* What a heartbeat changes, and whether there is a newer run: 1 = the run known is the one asked
+ * for, 0 = it is not, -1. */
 static int beat(struct view_live *v, struct reader *r, int64_t run, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "a run", "SELECT id, state, ended, heartbeat, lag_ns, bucket_ns, "
-		"started FROM run WHERE ?1 = 0 OR id = ?1 ORDER BY id DESC LIMIT 1", e);
+	sqlite3_stmt *st = reader_prepare(r, "a run", "SELECT id, state, ended, heartbeat, lag_ns, "
+		"bucket_ns, started FROM run WHERE ?1 = 0 OR id = ?1 ORDER BY id DESC LIMIT 1", e);
 	struct run_info *u = v->run;
 	int rc, same = 0;
 
@@ -129,13 +116,14 @@ static int beat(struct view_live *v, struct reader *r, int64_t run, struct moe_e
 		const unsigned char *state = sqlite3_column_text(st, 1);
 
 		same = state && !strcmp((const char *)state, u->state) &&
-			sqlite3_column_int64(st, 5) == u->bucket_ns && sqlite3_column_int64(st, 6) == u->started;
+			sqlite3_column_int64(st, 5) == u->bucket_ns &&
+			sqlite3_column_int64(st, 6) == u->started;
 		u->ended = sqlite3_column_int64(st, 2);
 		u->heartbeat = sqlite3_column_int64(st, 3);
 		u->lag_ns = sqlite3_column_int64(st, 4);
 		u->alive = !strcmp(u->state, "live") && clock_wall() - u->heartbeat < INT64_C(5000000000);
 	} else if (rc != SQLITE_ROW && rc != SQLITE_DONE) {
-		same = fail(r, "a run", e);
+		same = reader_fail(r, "a run", e);
 	}
 	sqlite3_finalize(st);
 	return same;
@@ -279,30 +267,13 @@ static struct key *new_key(struct view_live *v, int64_t domain, int phase, int64
 	return &v->key[v->n_key++];
 }
 
-static int last_chunk(struct reader *r, int64_t run, int64_t *id, struct moe_err *e)
-{
-	sqlite3_stmt *st = prepare(r, "chunks", "SELECT coalesce(max(id), 0) FROM chunk WHERE run = ?", e);
-	int rc;
-
-	if (!st)
-		return -1;
-	sqlite3_bind_int64(st, 1, run);
-	rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW)
-		*id = sqlite3_column_int64(st, 0);
-	else
-		fail(r, "chunks", e);
-	sqlite3_finalize(st);
-	return rc == SQLITE_ROW ? 0 : -1;
-}
-
 /* Keys with rows in buckets from..end-1. */
 static int read_keys(struct view_live *v, struct reader *r, int64_t from, int64_t end, int *plain,
 	struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "load", "SELECT d.id, p.id FROM (SELECT 0 AS id UNION ALL SELECT id "
-		"FROM domain) d, (SELECT 0 AS id UNION ALL SELECT 1) p WHERE EXISTS (SELECT 1 FROM load "
-		"WHERE run = ?1 AND domain = d.id AND phase = p.id AND bucket = ?2)", e);
+	sqlite3_stmt *st = reader_prepare(r, "load", "SELECT d.id, p.id FROM (SELECT 0 AS id UNION ALL "
+		"SELECT id FROM domain) d, (SELECT 0 AS id UNION ALL SELECT 1) p WHERE EXISTS (SELECT 1 "
+		"FROM load WHERE run = ?1 AND domain = d.id AND phase = p.id AND bucket = ?2)", e);
 	int rc = SQLITE_DONE;
 
 	if (!st)
@@ -323,7 +294,7 @@ static int read_keys(struct view_live *v, struct reader *r, int64_t from, int64_
 				goto out;
 		}
 		if (rc != SQLITE_DONE)
-			fail(r, "load", e);
+			reader_fail(r, "load", e);
 		sqlite3_reset(st);
 	}
 out:
@@ -331,7 +302,8 @@ out:
 	return rc == SQLITE_DONE || *plain ? 0 : -1;
 }
 
-/* All of the filter: what is older than the bucket before the newest in one sum, the rest by key. */
+/* All of the filter: what is older than the bucket before the newest in one sum,
+ * the rest by key. */
 static int read_all(struct view_live *v, struct reader *r, const struct load_filter *f,
 	struct moe_err *e)
 {
@@ -342,7 +314,8 @@ static int read_all(struct view_live *v, struct reader *r, const struct load_fil
 	forget_load(v);
 	v->f = *f;
 	v->read = -1;
-	if (last_chunk(r, f->run, &v->seen, e))
+	if (reader_int(r, "chunks", "SELECT coalesce(max(id), 0) FROM chunk WHERE run = ?", f->run,
+	    &v->seen, e))
 		return -1;
 	if (!v->seen || strcmp(v->run->state, "live"))
 		return reader_load(r, f, &v->total, e);
@@ -368,8 +341,8 @@ static int read_all(struct view_live *v, struct reader *r, const struct load_fil
 /* Keys that chunks behind `seen` went into: 1, 0 = that cannot be told, -1. */
 static int touch(struct view_live *v, struct reader *r, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "chunks", "SELECT c.id, coalesce(s.domain, 0), c.phase, c.time "
-		"FROM chunk c JOIN sequence s ON s.id = c.sequence WHERE c.run = ?1 AND c.id > ?2 "
+	sqlite3_stmt *st = reader_prepare(r, "chunks", "SELECT c.id, coalesce(s.domain, 0), c.phase, "
+		"c.time FROM chunk c JOIN sequence s ON s.id = c.sequence WHERE c.run = ?1 AND c.id > ?2 "
 		"ORDER BY c.id LIMIT ?3", e);
 	int rc = SQLITE_DONE, n = 0, can = 1;
 
@@ -401,12 +374,13 @@ static int touch(struct view_live *v, struct reader *r, struct moe_err *e)
 		can = k != NULL;
 	}
 	sqlite3_finalize(st);
-	return rc == SQLITE_DONE || rc == SQLITE_ROW ? can : fail(r, "chunks", e);
+	return rc == SQLITE_DONE || rc == SQLITE_ROW ? can : reader_fail(r, "chunks", e);
 }
 
-/* Does the filter ask for what `total` is, but for buckets at its ends? Those that it no longer wants
- * are taken away: 1, 0 = another selection, -1. */
-static int slide(struct view_live *v, struct reader *r, const struct load_filter *f, struct moe_err *e)
+/* Does the filter ask for what `total` is, but for buckets at its ends? Those that it no longer
+ * wants are taken away: 1, 0 = another selection, -1. */
+static int slide(struct view_live *v, struct reader *r, const struct load_filter *f,
+	struct moe_err *e)
 {
 	int whole = f->bucket0 >= f->bucket1, was = v->f.bucket0 >= v->f.bucket1;
 	struct load_filter gone = v->f;
@@ -432,7 +406,8 @@ static int slide(struct view_live *v, struct reader *r, const struct load_filter
 	return 1;
 }
 
-static int follow(struct view_live *v, struct reader *r, const struct load_filter *f, struct moe_err *e)
+static int follow(struct view_live *v, struct reader *r, const struct load_filter *f,
+	struct moe_err *e)
 {
 	int can = v->valid && v->run && !strcmp(v->run->state, "live") ? slide(v, r, f, e) : 0;
 
@@ -455,7 +430,7 @@ int view_live_load(struct view_live *v, struct reader *r, const struct load_filt
 	memset(out, 0, sizeof *out);
 	/* one state of the database: no chunk without its sums */
 	if (sqlite3_exec(reader_db(r), "BEGIN", NULL, NULL, NULL))
-		return fail(r, "load", e);
+		return reader_fail(r, "load", e);
 	bad = follow(v, r, f, e);
 	sqlite3_exec(reader_db(r), "COMMIT", NULL, NULL, NULL);
 	if (bad)
@@ -468,9 +443,9 @@ int view_live_load(struct view_live *v, struct reader *r, const struct load_filt
 static int add_pace(struct reader *r, int64_t run, int phase, int64_t from, int64_t till,
 	struct pace_info *sum, int64_t *newest, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "speed", "SELECT total(tokens), total(busy_ns), total(batches), "
-		"coalesce(max(bucket), 0) FROM pace WHERE run = ?1 AND phase = ?2 AND bucket >= ?3 AND "
-		"bucket < ?4", e);
+	sqlite3_stmt *st = reader_prepare(r, "speed", "SELECT total(tokens), total(busy_ns), "
+		"total(batches), coalesce(max(bucket), 0) FROM pace WHERE run = ?1 AND phase = ?2 AND "
+		"bucket >= ?3 AND bucket < ?4", e);
 	int rc;
 
 	if (!st)
@@ -486,7 +461,7 @@ static int add_pace(struct reader *r, int64_t run, int phase, int64_t from, int6
 		sum->batches += (uint64_t)sqlite3_column_int64(st, 2);
 		*newest = sqlite3_column_int64(st, 3);
 	} else {
-		fail(r, "speed", e);
+		reader_fail(r, "speed", e);
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_ROW ? 0 : -1;

@@ -1,7 +1,7 @@
 /*
- * pace.c - how long the sequences of each domain took: wall time from a sequence's begin to its end,
- * over its tokens. Where sequences share batches their times overlap, so this is the latency that
- * somebody waiting would have seen, not work.
+ * pace.c - how long the sequences of each domain took: wall time from a sequence's begin to its
+ * end, over its tokens. Where sequences share batches their times overlap, so this is the latency
+ * that somebody waiting would have seen, not work.
  */
 #include <math.h>
 #include <stdio.h>
@@ -73,16 +73,16 @@ static int read_domain(struct reader *r, int64_t run, const struct domain_info *
 		"run = ?1 AND coalesce(domain, 0) = ?2 AND ended > started AND n_prompt + n_generated > 0";
 	struct took *t = NULL, *more;
 	size_t n = 0, cap = 0;
-	sqlite3_stmt *st;
+	sqlite3_stmt *st = reader_prepare(r, "the times of sequences", sql, e);
 	int rc, status = -1;
 
-	if (sqlite3_prepare_v2(reader_db(r), sql, -1, &st, NULL))
-		return err_set(e, MOE_ERR_INPUT, "reading the times of sequences: %s",
-			sqlite3_errmsg(reader_db(r)));
+	if (!st)
+		return -1;
 	sqlite3_bind_int64(st, 1, run);
 	sqlite3_bind_int64(st, 2, d->id);
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-		double ns = (double)sqlite3_column_int64(st, 0), tokens = (double)sqlite3_column_int64(st, 1);
+		double ns = (double)sqlite3_column_int64(st, 0),
+			tokens = (double)sqlite3_column_int64(st, 1);
 
 		if (n == cap) {
 			cap = cap ? cap * 2 : 64;
@@ -96,7 +96,7 @@ static int read_domain(struct reader *r, int64_t run, const struct domain_info *
 		t[n++] = (struct took){ ns * 1e-6 / tokens, ns * 1e-9, (uint64_t)tokens };
 	}
 	if (rc != SQLITE_DONE)
-		err_set(e, MOE_ERR_INPUT, "reading the times of sequences: %s", sqlite3_errmsg(reader_db(r)));
+		reader_fail(r, "the times of sequences", e);
 	else
 		status = n ? row(run, d, t, n, out, e) : 0;
 out:

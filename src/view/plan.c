@@ -1,4 +1,5 @@
-/* plan.c - see plan.h. Formulas stand beside the rows that they make; docs/METRICS.md has them too. */
+/* plan.c - see plan.h. Formulas stand beside the rows that they make;
+ * docs/METRICS.md has them too. */
 #include "view/plan.h"
 
 #include <math.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 #include "base/qtype.h"
 #include "view/table.h"
 #include "view/whatif.h"
@@ -18,7 +20,8 @@
 /* Formats whose memory is listed. To add one: a row. type QT_MAX: bits of its own. */
 static const struct { const char *name; uint32_t type; double bits; } quants[] = {
 	{ "BF16", QT_BF16, 0 }, { "FP8", QT_MAX, 8 }, { "Q8_0", QT_Q8_0, 0 }, { "Q6_K", QT_Q6_K, 0 },
-	{ "Q5_K", QT_Q5_K, 0 }, { "Q4_K", QT_Q4_K, 0 }, { "MXFP4", QT_MXFP4, 0 }, { "Q3_K", QT_Q3_K, 0 },
+	{ "Q5_K", QT_Q5_K, 0 }, { "Q4_K", QT_Q4_K, 0 }, { "MXFP4", QT_MXFP4, 0 },
+	{ "Q3_K", QT_Q3_K, 0 },
 	{ "Q2_K", QT_Q2_K, 0 },
 };
 
@@ -56,10 +59,11 @@ struct page {
 	struct moe_err *e;
 };
 
-static void row(struct page *p, enum plan_section s, const char *item, double value, const char *unit,
-	const char *basis, const char *fmt, ...) __attribute__((format(printf, 7, 8)));
-static void row(struct page *p, enum plan_section s, const char *item, double value, const char *unit,
-	const char *basis, const char *fmt, ...)
+static void row(struct page *p, enum plan_section s, const char *item, double value,
+	const char *unit, const char *basis, const char *fmt, ...)
+	__attribute__((format(printf, 7, 8)));
+static void row(struct page *p, enum plan_section s, const char *item, double value,
+	const char *unit, const char *basis, const char *fmt, ...)
 {
 	struct plan *t = p->out;
 	struct plan_row *q;
@@ -78,22 +82,10 @@ static void row(struct page *p, enum plan_section s, const char *item, double va
 		t->row = q, t->cap = cap;
 	}
 	q = t->row + t->n++;
-	*q = (struct plan_row){ .section = s, .item = item, .unit = unit, .basis = basis, .value = value };
+	*q = (struct plan_row){ .section = s, .item = item, .unit = unit, .basis = basis,
+		.value = value };
 	va_start(ap, fmt);
 	vsnprintf(q->what, sizeof q->what, fmt, ap);
-	va_end(ap);
-}
-
-static void remark(struct plan *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void remark(struct plan *t, const char *fmt, ...)
-{
-	size_t n = strlen(t->why);
-	va_list ap;
-
-	if (n && n + 3 < sizeof t->why)
-		n += (size_t)snprintf(t->why + n, sizeof t->why - n, "; ");
-	va_start(ap, fmt);
-	vsnprintf(t->why + n, sizeof t->why - n, fmt, ap);
 	va_end(ap);
 }
 
@@ -102,22 +94,25 @@ static void sizes(struct page *p)
 	const struct sim_size *z = &p->in->size;
 	const struct sim_model *m = p->in->preset;
 
-	row(p, PLAN_SIZE, "parameters_total", z->total, "", m && m->rumour ? "rumour" : "computed", "%s", "");
+	row(p, PLAN_SIZE, "parameters_total", z->total, "", m && m->rumour ? "rumour" : "computed",
+		"%s", "");
 	if (m && m->published_total > 0)
-		row(p, PLAN_SIZE, "parameters_total", m->published_total, "", m->rumour ? "rumour" : "published",
-			"%s", "");
-	row(p, PLAN_SIZE, "parameters_active", z->active, "", m && m->rumour ? "rumour" : "computed", "%s", "");
+		row(p, PLAN_SIZE, "parameters_total", m->published_total, "",
+			m->rumour ? "rumour" : "published", "%s", "");
+	row(p, PLAN_SIZE, "parameters_active", z->active, "", m && m->rumour ? "rumour" : "computed",
+		"%s", "");
 	if (m && m->published_active > 0)
 		row(p, PLAN_SIZE, "parameters_active", m->published_active, "",
 			m->rumour ? "rumour" : "published", "%s", m->active_skips_embedding ?
 			"without the input embedding" : "");
 	row(p, PLAN_SIZE, "active_share", z->active / z->total, "of all", "computed", "%s", "");
 	if (z->n_expert) {
-		row(p, PLAN_SIZE, "parameters_experts", z->experts, "", "computed", "%u layers of %u, top-%u",
-			z->n_moe, z->n_expert, z->k);
+		row(p, PLAN_SIZE, "parameters_experts", z->experts, "", "computed",
+			"%u layers of %u, top-%u", z->n_moe, z->n_expert, z->k);
 		row(p, PLAN_SIZE, "parameters_expert", z->expert, "", "computed", "one expert of a layer");
 	}
-	row(p, PLAN_SIZE, "dense_equal_cost", z->matmul, "", "computed", "a dense model with as many FLOPs");
+	row(p, PLAN_SIZE, "dense_equal_cost", z->matmul, "", "computed", "a dense model with as many "
+		"FLOPs");
 	if (z->n_expert)
 		row(p, PLAN_SIZE, "dense_equal_quality", sqrt(z->total * z->active), "", "rule of thumb",
 			"root of total x active");
@@ -144,13 +139,13 @@ static void memory(struct page *p)
 		double bytes = z->total * quant_bytes(i);
 
 		row(p, PLAN_MEMORY, "weights", bytes, "B", "computed", "%s", quants[i].name);
-		row(p, PLAN_MEMORY, "gpus", devices(p, bytes), "", "computed", "%s, of %g GB", quants[i].name,
-			p->o->gpu_mem);
+		row(p, PLAN_MEMORY, "gpus", devices(p, bytes), "", "computed", "%s, of %g GB",
+			quants[i].name, p->o->gpu_mem);
 	}
-	row(p, PLAN_MEMORY, "kv_per_token", z->kv_per_token * p->o->kv_bytes, "B", "computed", "%g B a number",
-		p->o->kv_bytes);
-	row(p, PLAN_MEMORY, "kv", z->kv_per_token * p->o->kv_bytes * p->o->ctx * p->o->users, "B", "computed",
-		"%u tokens, %u user%s", p->o->ctx, p->o->users, p->o->users == 1 ? "" : "s");
+	row(p, PLAN_MEMORY, "kv_per_token", z->kv_per_token * p->o->kv_bytes, "B", "computed",
+		"%g B a number", p->o->kv_bytes);
+	row(p, PLAN_MEMORY, "kv", z->kv_per_token * p->o->kv_bytes * p->o->ctx * p->o->users, "B",
+		"computed", "%u tokens, %u user%s", p->o->ctx, p->o->users, p->o->users == 1 ? "" : "s");
 }
 
 /* Selection rates of layer l of the trace. */
@@ -196,8 +191,8 @@ static void cost(struct page *p)
 	row(p, PLAN_COST, "flops_per_token", flops, "FLOP", "computed", "%s", "matrices: 2 x active");
 	row(p, PLAN_COST, "flops_attention", z->attention_flops * p->o->ctx, "FLOP", "computed",
 		"over %u tokens of context", p->o->ctx);
-	row(p, PLAN_COST, "bytes_per_token", step_bytes(p, 1, 0), "B", "computed", "%.30s, one sequence",
-		p->quant);
+	row(p, PLAN_COST, "bytes_per_token", step_bytes(p, 1, 0), "B", "computed",
+		"%.30s, one sequence", p->quant);
 }
 
 static void speed(struct page *p)
@@ -209,8 +204,9 @@ static void speed(struct page *p)
 			double bytes = step_bytes(p, batch[i], trace);
 
 			if (p->in->size.n_expert)
-				row(p, PLAN_SPEED, "experts_touched", touched(p, batch[i], trace) / p->in->size.n_moe,
-					"of a layer", trace ? "trace" : "uniform", "batch %d", batch[i]);
+				row(p, PLAN_SPEED, "experts_touched",
+					touched(p, batch[i], trace) / p->in->size.n_moe, "of a layer",
+					trace ? "trace" : "uniform", "batch %d", batch[i]);
 			row(p, PLAN_SPEED, "tokens_per_s", batch[i] * p->o->bandwidth * 1e9 / bytes, "tokens/s",
 				trace ? "trace" : p->in->size.n_expert ? "uniform" : "computed",
 				"batch %d, at most, %g GB/s", batch[i], p->o->bandwidth);
@@ -218,8 +214,8 @@ static void speed(struct page *p)
 }
 
 /* Measured reach and balance of contiguous placement on R ranks. */
-static int network_trace(struct page *p, struct reader *r, const struct load_filter *f, unsigned ranks,
-	double *reach, double *uneven)
+static int network_trace(struct page *p, struct reader *r, const struct load_filter *f,
+	unsigned ranks, double *reach, double *uneven)
 {
 	struct whatif_opt w;
 	struct whatif_places v;
@@ -243,29 +239,31 @@ static int network(struct page *p, struct reader *r, const struct load_filter *f
 	const struct sim_size *z = &p->in->size;
 
 	if (!z->n_expert) {
-		remark(p->out, "a dense model has no experts to spread and none to cache");
+		text_remark(p->out->why, sizeof p->out->why, "a dense model has no experts to spread and "
+			"none to cache");
 		return 0;
 	}
 	if (!z->d)
-		remark(p->out, "the width is unknown: no traffic");
+		text_remark(p->out->why, sizeof p->out->why, "the width is unknown: no traffic");
 	for (unsigned n = 2; n <= 64 && n <= z->n_expert; n *= 2) {
-		double both = 2.0 * z->d * p->o->act_bytes * (n - 1) / n, reach, uneven;
+		double both = 2.0 * z->d * p->o->act_bytes * (n - 1) / n * z->n_moe, reach, uneven;
 
 		if (z->n_expert % n)
 			continue;
 		for (int trace = 0; trace <= (p->load.n > 0); trace++) {
 			const char *basis = trace ? "trace" : "uniform";
 
-			reach = z->n_moe * sim_ranks_uniform(z->n_expert, z->k, n);
+			reach = sim_ranks_uniform(z->n_expert, z->k, n);
 			uneven = NAN;
 			if (trace && network_trace(p, r, f, n, &reach, &uneven))
 				return -1;
 			if (z->d) {
-				row(p, PLAN_NETWORK, "a2a_bytes_per_token", both * reach, "B", basis, "%u ranks", n);
+				row(p, PLAN_NETWORK, "a2a_bytes_per_token", both * reach, "B", basis, "%u ranks",
+					n);
 				row(p, PLAN_NETWORK, "a2a_gbps", both * reach * 1e3 / 1e9, "GB/s", basis,
 					"%u ranks, at 1000 tokens/s", n);
 			}
-			row(p, PLAN_NETWORK, "ranks_per_token", reach / z->n_moe, "of a layer", basis, "%u ranks", n);
+			row(p, PLAN_NETWORK, "ranks_per_token", reach, "of a layer", basis, "%u ranks", n);
 			row(p, PLAN_NETWORK, "rank_max_mean", uneven, "", basis, "%u ranks, contiguous", n);
 		}
 	}
@@ -295,9 +293,9 @@ static int cache(struct page *p, struct reader *r, const struct load_filter *f)
 	if (slots < z->k) {
 		char a[32], b[32];
 
-		remark(p->out, "%g GB of fast memory cannot hold the rest of the model (%sB) and one token's "
-			"experts (%sB)", p->o->cache_mem, plan_human(p->rest, a),
-			plan_human(p->expert * z->n_moe * z->k, b));
+		text_remark(p->out->why, sizeof p->out->why, "%g GB of fast memory cannot hold the rest of "
+			"the model (%sB) and one token's experts (%sB)", p->o->cache_mem,
+			plan_human(p->rest, a), plan_human(p->expert * z->n_moe * z->k, b));
 		return 0;
 	}
 	slots = fmin(slots, z->n_expert);
@@ -323,7 +321,7 @@ static int cache(struct page *p, struct reader *r, const struct load_filter *f)
 					"at most; %s, misses at %g GB/s", sim_cache_name(some[s]), p->o->slow);
 			}
 	if (!v.n)
-		remark(p->out, "no cache from the trace: %.150s", v.why);
+		text_remark(p->out->why, sizeof p->out->why, "no cache from the trace: %.150s", v.why);
 	whatif_hits_free(&v);
 	return 0;
 }
@@ -343,8 +341,8 @@ static int choose_quant(struct page *p)
 	for (size_t i = 0; i < N_OF(quants); i++)
 		each = !strcmp(quants[i].name, p->quant) ? quant_bytes(i) : each;
 	if (!(each > 0))
-		return err_set(p->e, MOE_ERR_USAGE, "no format '%.40s'; there are BF16, FP8, Q8_0, Q6_K, Q5_K, "
-			"Q4_K, MXFP4, Q3_K, Q2_K", p->quant);
+		return err_set(p->e, MOE_ERR_USAGE, "no format '%.40s'; there are BF16, FP8, Q8_0, Q6_K, "
+			"Q5_K, Q4_K, MXFP4, Q3_K, Q2_K", p->quant);
 	p->expert = in->size.expert * each;
 	p->rest = (in->size.total - in->size.experts) * each;
 	return 0;
@@ -356,7 +354,8 @@ static int same_shape(struct page *p, struct reader *r, const struct load_filter
 	const struct sim_size *z = &p->in->size;
 
 	if (!z->n_expert)
-		return err_set(p->e, MOE_ERR_USAGE, "a dense model has no routing: it does not go with a trace");
+		return err_set(p->e, MOE_ERR_USAGE, "a dense model has no routing: it does not go with a "
+			"trace");
 	if (reader_load(r, f, &p->load, p->e))
 		return -1;
 	if (p->load.n != z->n_moe)
@@ -364,13 +363,13 @@ static int same_shape(struct page *p, struct reader *r, const struct load_filter
 			z->n_moe);
 	for (size_t l = 0; l < p->load.n; l++)
 		if (p->load.layer[l].n_expert != z->n_expert || p->load.layer[l].k != z->k)
-			return err_set(p->e, MOE_ERR_INPUT, "layer %u of the trace is top-%u of %u, the model's "
-				"are top-%u of %u", p->load.layer[l].layer, p->load.layer[l].k,
+			return err_set(p->e, MOE_ERR_INPUT, "layer %u of the trace is top-%u of %u, the "
+				"model's are top-%u of %u", p->load.layer[l].layer, p->load.layer[l].k,
 				p->load.layer[l].n_expert, z->k, z->n_expert);
 	for (size_t l = 0; l < p->load.n; l++)
 		if (!p->load.layer[l].tokens) {
-			remark(p->out, "the trace's selection has no tokens at layer %u: only uniform routing is "
-				"planned", p->load.layer[l].layer);
+			text_remark(p->out->why, sizeof p->out->why, "the trace's selection has no tokens at "
+				"layer %u: only uniform routing is planned", p->load.layer[l].layer);
 			load_set_free(&p->load);
 		}
 	return 0;
@@ -386,7 +385,7 @@ int plan_make(const struct plan_in *in, const struct plan_opt *o, struct reader 
 	if (choose_quant(&p) || (r && same_shape(&p, r, f)))
 		goto out;
 	if (in->preset && in->preset->note)
-		remark(out, "%s", in->preset->note);
+		text_remark(out->why, sizeof out->why, "%s", in->preset->note);
 	sizes(&p);
 	memory(&p);
 	cost(&p);
@@ -422,7 +421,8 @@ const char *plan_human(double x, char out[32])
 
 static const struct view_col cols[] = {
 	{ "section", "section", VIEW_TEXT, 0 }, { "item", "item", VIEW_TEXT, 0 },
-	{ "text", "value", VIEW_TEXT, 0 }, { "value", NULL, VIEW_REAL, 6 }, { "unit", NULL, VIEW_TEXT, 0 },
+	{ "text", "value", VIEW_TEXT, 0 }, { "value", NULL, VIEW_REAL, 6 },
+	{ "unit", NULL, VIEW_TEXT, 0 },
 	{ "basis", "basis", VIEW_TEXT, 0 }, { "case", "case", VIEW_TEXT, 0 },
 };
 
@@ -436,7 +436,8 @@ static void shown(const struct plan_row *q, char *out, size_t size)
 		snprintf(n, sizeof n, "%.*f", fabs(q->value) < 10 ? 3 : 1, q->value);
 	else
 		plan_human(q->value, n);
-	snprintf(out, size, "%s%s%s", n, !*q->unit || (close && strpbrk(n, "kMGTP")) ? "" : " ", q->unit);
+	snprintf(out, size, "%s%s%s", n, !*q->unit || (close && strpbrk(n, "kMGTP")) ? "" : " ",
+		q->unit);
 }
 
 int plan_table(const struct plan *p, struct view_table *out, struct moe_err *e)
@@ -453,7 +454,8 @@ int plan_table(const struct plan *p, struct view_table *out, struct moe_err *e)
 		shown(q, text, sizeof text);
 		if (!c || view_set_text(c, section[q->section], e) || view_set_text(c + 1, q->item, e) ||
 		    view_set_text(c + 2, text, e) || view_set_text(c + 4, *q->unit ? q->unit : NULL, e) ||
-		    view_set_text(c + 5, q->basis, e) || view_set_text(c + 6, *q->what ? q->what : NULL, e)) {
+		    view_set_text(c + 5, q->basis, e) ||
+		    view_set_text(c + 6, *q->what ? q->what : NULL, e)) {
 			view_table_free(out);
 			return -1;
 		}

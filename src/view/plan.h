@@ -1,6 +1,6 @@
 /*
- * plan.h - sizing a deployment: memory, cost per token, speed bounds, traffic, cache; from a model's
- * sizes alone (uniform routing) and, where a trace is given, with the skew that it shows.
+ * plan.h - sizing a deployment: memory, cost per token, speed bounds, traffic, cache; from a
+ * model's sizes alone (uniform routing) and, where a trace is given, with the skew that it shows.
  *
  * Rows of one page, ready to print. A bound is what the arithmetic allows, not a promise.
  */
@@ -35,7 +35,8 @@ struct plan_row {
 	enum plan_section section;
 	const char *item, *unit;        /* static */
 	char what[48];                  /* which case: "Q4_K", "batch 8", "8 ranks"; "" */
-	const char *basis;              /* "computed", "published", "uniform", "trace", "assumed", ... */
+	const char *basis;              /* "computed", "published", "uniform", "trace", "assumed",
+	                                   ... */
 	double value;                   /* never NaN: what cannot be said has no row */
 };
 struct plan { size_t n, cap; struct plan_row *row; char why[512]; };

@@ -8,16 +8,6 @@
 
 #include "base/err.h"
 
-static sqlite3_stmt *prepare(struct reader *r, const char *sql, struct moe_err *e)
-{
-	sqlite3_stmt *st = NULL;
-
-	if (sqlite3_prepare_v2(reader_db(r), sql, -1, &st, NULL) == SQLITE_OK)
-		return st;
-	err_set(e, MOE_ERR_INPUT, "reading a sequence: %s", sqlite3_errmsg(reader_db(r)));
-	return NULL;
-}
-
 /* 1 = a row is there, 0 = none, -1. */
 static int step(struct reader *r, sqlite3_stmt *st, struct moe_err *e)
 {
@@ -25,7 +15,7 @@ static int step(struct reader *r, sqlite3_stmt *st, struct moe_err *e)
 
 	if (rc == SQLITE_ROW || rc == SQLITE_DONE)
 		return rc == SQLITE_ROW;
-	return err_set(e, MOE_ERR_INPUT, "reading a sequence: %s", sqlite3_errmsg(reader_db(r)));
+	return reader_fail(r, "a sequence", e);
 }
 
 static void copy(char *dst, size_t size, sqlite3_stmt *st, int col)
@@ -39,7 +29,7 @@ int view_request_find(struct reader *r, const struct load_filter *f, int64_t id,
 	struct view_request *out, struct moe_err *e)
 {
 	/* Neighbours by key; only the count looks at every sequence. */
-	sqlite3_stmt *st = prepare(r, "WITH w(run, domain) AS (VALUES(?1, ?2)) "
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "WITH w(run, domain) AS (VALUES(?1, ?2)) "
 		"SELECT s.id, s.seq, s.name, d.name, s.ended IS NULL, coalesce(s.domain, 0), "
 		"(SELECT b.id FROM sequence b, w WHERE b.run = w.run AND b.id < s.id AND "
 		"(w.domain < 0 OR coalesce(b.domain, 0) = w.domain) ORDER BY b.id DESC LIMIT 1), "
@@ -76,7 +66,8 @@ int view_request_find(struct reader *r, const struct load_filter *f, int64_t id,
 
 int view_request_number(struct reader *r, int64_t run, uint64_t seq, int64_t *id, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "SELECT id FROM sequence WHERE run = ? AND seq = ?", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT id FROM sequence WHERE run = ? AND "
+		"seq = ?", e);
 	int got;
 
 	*id = 0;
@@ -92,29 +83,6 @@ int view_request_number(struct reader *r, int64_t run, uint64_t seq, int64_t *id
 }
 
 /* ---- its load ---- */
-
-static int make_room(const struct run_info *u, struct load_set *out, struct moe_err *e)
-{
-	memset(out, 0, sizeof *out);
-	out->layer = calloc(u->n_moe_layer + 1u, sizeof *out->layer);
-	if (!out->layer)
-		return err_nomem(e, u->n_moe_layer * sizeof *out->layer, "load sums");
-	for (; out->n < u->n_moe_layer; out->n++) {
-		struct layer_load *l = &out->layer[out->n];
-		size_t n = u->layers[out->n].n_expert;
-
-		l->layer = u->layers[out->n].layer, l->n_expert = u->layers[out->n].n_expert;
-		l->k = u->layers[out->n].k;
-		l->counts = calloc(n, sizeof *l->counts);
-		l->weights = calloc(n, sizeof *l->weights);
-		l->probs = calloc(n, sizeof *l->probs);
-		if (!l->counts || !l->weights || !l->probs) {
-			out->n++;
-			return err_nomem(e, n * 24, "load sums");
-		}
-	}
-	return 0;
-}
 
 /* As the writer sums them up: a NaN's picks count, its margin does not. */
 static void add_chunk(struct load_set *s, const struct cursor_chunk *c)
@@ -145,9 +113,9 @@ static void add_chunk(struct load_set *s, const struct cursor_chunk *c)
 static int find_chunks(struct reader *r, const struct load_filter *f, struct view_request *q,
 	int64_t *first, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "SELECT total(n), (SELECT id FROM chunk WHERE sequence = ?1 AND "
-		"(?2 < 0 OR phase = ?2) ORDER BY pos, id LIMIT 1) FROM chunk WHERE sequence = ?1 AND "
-		"(?2 < 0 OR phase = ?2)", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT total(n), (SELECT id FROM chunk "
+		"WHERE sequence = ?1 AND (?2 < 0 OR phase = ?2) ORDER BY pos, id LIMIT 1) FROM chunk WHERE "
+		"sequence = ?1 AND (?2 < 0 OR phase = ?2)", e);
 	int got;
 
 	if (!st)
@@ -174,7 +142,7 @@ int view_request_load(struct reader *r, const struct run_info *u, const struct l
 	int got, status = -1;
 
 	q->tokens = 0;
-	if (make_room(u, out, e))
+	if (load_set_init(out, u->layers, u->n_moe_layer, e))
 		goto out;
 	got = find_chunks(r, f, q, &first, e);
 	if (got > 0) {

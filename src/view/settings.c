@@ -10,7 +10,8 @@
 #define N_COLS(a) (sizeof(a) / sizeof *(a))
 
 static const struct view_col setting_cols[] = {
-	{ "run", NULL, VIEW_INT, 0 }, { "key", "setting", VIEW_TEXT, 0 }, { "value", "value", VIEW_TEXT, 0 },
+	{ "run", NULL, VIEW_INT, 0 }, { "key", "setting", VIEW_TEXT, 0 },
+	{ "value", "value", VIEW_TEXT, 0 },
 };
 
 int view_stat_settings(struct reader *r, const struct load_filter *f, struct view_table *out,
@@ -34,8 +35,8 @@ int view_stat_settings(struct reader *r, const struct load_filter *f, struct vie
 	if (bad)
 		view_table_free(out);
 	else if (!n)
-		snprintf(out->why, sizeof out->why, "run %lld has no settings: an engine or a version of the "
-			"program that records none", (long long)f->run);
+		snprintf(out->why, sizeof out->why, "run %lld has no settings: an engine or a version of "
+			"the program that records none", (long long)f->run);
 	return bad ? -1 : 0;
 }
 
@@ -45,14 +46,16 @@ double view_hit_rate(const struct moe_cache_use *c)
 }
 
 static const struct view_col cache_cols[] = {
-	{ "run", NULL, VIEW_INT, 0 }, { "phase", "phase", VIEW_TEXT, 0 }, { "tokens", "tokens", VIEW_INT, 0 },
+	{ "run", NULL, VIEW_INT, 0 }, { "phase", "phase", VIEW_TEXT, 0 },
+	{ "tokens", "tokens", VIEW_INT, 0 },
 	{ "hits", "hits", VIEW_INT, 0 }, { "misses", "misses", VIEW_INT, 0 },
 	{ "hit_rate", "hit rate", VIEW_REAL, 3 }, { "read_bytes", "bytes read", VIEW_INT, 0 },
 	{ "bytes_per_token", "bytes/token", VIEW_REAL, 0 }, { "stall_s", "stall s", VIEW_REAL, 2 },
 	{ "stall_share", "of the time", VIEW_REAL, 3 },
 };
 
-static int cache_row(struct reader *r, const struct load_filter *f, struct view_table *out, struct moe_err *e)
+static int cache_row(struct reader *r, const struct load_filter *f, struct view_table *out,
+	struct moe_err *e)
 {
 	struct moe_cache_use u;
 	struct pace_info p;

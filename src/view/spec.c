@@ -2,17 +2,17 @@
  * spec.c - does the model send different domains to different experts, and is it real?
  *
  * One pass over the decisions counts picks per document, [document][layer][expert], the parts of a
- * long document together; everything else is computed from those counts. Evidence is counted in documents, because tokens of one document
- * are alike: intervals draw whole documents with replacement inside their domain, the null permutes
- * the domain labels of whole documents. A cell (layer, domain) is `proven` only if the lower end of
- * its interval lies above the 95th percentile of what the strongest expert reaches under the null.
+ * long document together; everything else is computed from those counts. Evidence is counted in
+ * documents, because tokens of one document are alike: intervals draw whole documents with
+ * replacement inside their domain, the null permutes the domain labels of whole documents. A cell
+ * (layer, domain) is `proven` only if the lower end of its interval lies above the 95th percentile
+ * of what the strongest expert reaches under the null.
  *
  * Memory is bounded: where a run has more documents than DOC_CELLS allows, documents of the same
  * domain are put together in groups that then count as documents, which only makes the test weaker;
  * `why` says so. Sequences without a domain and decisions with NaN logits are left out.
  */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "base/text.h"
 #include "metrics/domain.h"
 #include "trace/scan.h"
 #include "view/control.h"
@@ -56,21 +57,6 @@ static void docs_free(struct docs *d)
 
 /* ---- counting ---- */
 
-static void remark(char *why, size_t size, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-/* Put a remark behind those that are there. */
-static void remark(char *why, size_t size, const char *fmt, ...)
-{
-	size_t n = strlen(why);
-	va_list ap;
-
-	if (n && n + 3 < size)
-		n += (size_t)snprintf(why + n, size - n, "; ");
-	va_start(ap, fmt);
-	vsnprintf(why + n, size - n, fmt, ap);
-	va_end(ap);
-}
-
 static int by_tokens(const void *a, const void *b)
 {
 	const struct domain_info *x = a, *y = b;
@@ -97,10 +83,10 @@ static size_t choose_domains(struct domain_info *d, size_t n, char *why, size_t 
 		snprintf(why, size, "specialisation needs at least two domains with two documents each; "
 			"this run has %zu such domain%s", keep, keep == 1 ? "" : "s");
 	else if (few)
-		remark(why, size, "%zu domain%s with a single document left out", few,
+		text_remark(why, size, "%zu domain%s with a single document left out", few,
 			few == 1 ? "" : "s");
 	if (keep > DOMAIN_MOST) {
-		remark(why, size, "of %zu domains the %d largest are compared", keep, DOMAIN_MOST);
+		text_remark(why, size, "of %zu domains the %d largest are compared", keep, DOMAIN_MOST);
 		qsort(d, keep, sizeof *d, by_tokens);
 		keep = DOMAIN_MOST;
 		qsort(d, keep, sizeof *d, by_name);
@@ -140,7 +126,7 @@ static int docs_init(struct docs *s, const struct run_info *u, const struct doma
 		s->first[i + 1] = s->first[i] + room;
 	}
 	if (total > most)
-		remark(why, size, "%llu documents were put together in %zu groups",
+		text_remark(why, size, "%llu documents were put together in %zu groups",
 			(unsigned long long)total, s->first[n_domain]);
 	s->count = calloc(s->first[n_domain] * s->width + 1, sizeof *s->count);
 	s->label = calloc(s->first[n_domain] + 1, sizeof *s->label);
@@ -277,8 +263,8 @@ static int samples_init(struct samples *m, const struct docs *s, struct moe_err 
 	m->order = calloc(s->n_doc + 1, sizeof *m->order);
 	m->weight = calloc(s->n_doc * m->n_boot + 1, sizeof *m->weight);
 	m->label = calloc(s->n_doc * m->n_shuffle + 1, sizeof *m->label);
-	if (!m->boot_mi || !m->boot_rel || !m->null_mi || !m->null_rel || !m->table || !m->sub || !m->room ||
-	    !m->start || !m->order || !m->weight || !m->label)
+	if (!m->boot_mi || !m->boot_rel || !m->null_mi || !m->null_rel || !m->table || !m->sub ||
+	    !m->room || !m->start || !m->order || !m->weight || !m->label)
 		return err_nomem(e, cells * (m->n_boot + m->n_shuffle) * sizeof(double),
 			"resampled statistics");
 	for (int i = 0; i < threads; i++) {
@@ -356,7 +342,8 @@ static void observe(struct view_spec_layer *v, const double *sub, size_t n_domai
 }
 
 /* Put one layer of round b where its quantiles will be read: with the expert that was observed
- * (bootstrap) or with the strongest of the resample (null). sub is the round's table of the layer. */
+ * (bootstrap) or with the strongest of the resample (null). sub is the round's table of the
+ * layer. */
 static void keep(const struct docs *s, const struct view_spec *v, struct samples *m, size_t b,
 	int null, size_t l, const double *sub)
 {
@@ -385,7 +372,8 @@ static void add_row(uint64_t *restrict row, const uint32_t *restrict doc, size_t
 }
 
 /* The table of one layer, [n_domain][n_expert]: metrics_tabulate() of the layer's columns. Its sums
- * are of whole numbers, so neither their order nor their type matters. room [n_domain][n_expert]. */
+ * are of whole numbers, so neither their order nor their type matters. room
+ * [n_domain][n_expert]. */
 static void tabulate_layer(const struct docs *s, size_t l, size_t n_expert, const uint32_t *label,
 	const uint32_t *weight, uint64_t *room, double *sub)
 {
@@ -584,7 +572,7 @@ int view_specialisation(struct reader *r, const struct load_filter *f, unsigned 
 		goto out;
 	}
 	if (f->bucket0 < f->bucket1)
-		remark(out->why, sizeof out->why, DECISIONS_NO_TIME);
+		text_remark(out->why, sizeof out->why, DECISIONS_NO_TIME);
 	status = analyse(&s, u, seed, out, e) || view_control_scan(&s.control, r, f, out, e) ? -1 : 0;
 out:
 	docs_free(&s);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "view/decisions.h"
 #include "view/table.h"
 #include "view/walk.h"
 #include "view/whatif.h"
@@ -138,7 +139,7 @@ int view_spread(struct reader *r, const struct load_filter *f, struct view_table
 	uint64_t any = 0;
 
 	view_table_init(out, cols, N_COLS(cols));
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	can = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
 	if (can <= 0) {
 		status = can;
 		goto out;

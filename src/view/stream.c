@@ -13,22 +13,6 @@
 #include "view/decisions.h"
 #include "view/request.h"
 
-static int sql_error(struct reader *r, struct moe_err *e)
-{
-	return err_set(e, MOE_ERR_INPUT, "reading a sequence: %s", sqlite3_errmsg(reader_db(r)));
-}
-
-static sqlite3_stmt *prepare(struct reader *r, const char *sql, struct moe_err *e)
-{
-	sqlite3_stmt *st = NULL;
-
-	if (sqlite3_prepare_v2(reader_db(r), sql, -1, &st, NULL) != SQLITE_OK) {
-		sql_error(r, e);
-		return NULL;
-	}
-	return st;
-}
-
 /* Which sequence, and who its neighbours are: 1, 0 = the selection has none, -1. */
 static int find_sequence(struct reader *r, const struct load_filter *f, int64_t id,
 	struct view_stream *v, struct moe_err *e)
@@ -50,7 +34,8 @@ static int find_sequence(struct reader *r, const struct load_filter *f, int64_t 
 static int find_range(struct reader *r, struct view_stream *v, int64_t until, size_t most,
 	int64_t *first, int64_t *last, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "SELECT total(n), max(pos + n) FROM chunk WHERE sequence = ?1", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT total(n), max(pos + n) FROM chunk "
+		"WHERE sequence = ?1", e);
 	int rc;
 
 	if (!st)
@@ -63,7 +48,7 @@ static int find_range(struct reader *r, struct view_stream *v, int64_t until, si
 	}
 	sqlite3_finalize(st);
 	if (rc != SQLITE_ROW)
-		return sql_error(r, e);
+		return reader_fail(r, "a sequence", e);
 	*last = until >= 0 && until < *last ? until : *last;
 	*first = *last - (int64_t)most + 1;
 	return 0;
@@ -77,8 +62,9 @@ static double real(sqlite3_stmt *st, int col)
 static int read_tokens(struct reader *r, const struct load_filter *f, struct view_stream *v,
 	size_t most, int64_t first, int64_t last, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "SELECT token, pos, phase, expert, weight, margin FROM routing "
-		"WHERE run = ?1 AND sequence = ?2 AND layer = ?3 AND rank = 0 AND pos BETWEEN ?4 AND ?5", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT token, pos, phase, expert, weight, "
+		"margin FROM routing WHERE run = ?1 AND sequence = ?2 AND layer = ?3 AND rank = 0 AND pos "
+		"BETWEEN ?4 AND ?5", e);
 	int rc;
 
 	if (!st)
@@ -100,7 +86,7 @@ static int read_tokens(struct reader *r, const struct load_filter *f, struct vie
 			.expert = (uint16_t)sqlite3_column_int(st, 3), .weight = real(st, 4),
 			.margin = real(st, 5), .len = -1 };
 	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-		sql_error(r, e);
+		reader_fail(r, "a sequence", e);
 	sqlite3_finalize(st);
 	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -1;
 }
@@ -115,7 +101,8 @@ static int by_pos(const void *a, const void *b)
 /* As reader_token, but prepared once: this runs twice a second. */
 static int add_text(struct reader *r, int64_t model, struct view_stream *v, struct moe_err *e)
 {
-	sqlite3_stmt *st = prepare(r, "SELECT bytes FROM token WHERE model = ?1 AND id = ?2", e);
+	sqlite3_stmt *st = reader_prepare(r, "a sequence", "SELECT bytes FROM token WHERE model = ?1 "
+		"AND id = ?2", e);
 	int rc = SQLITE_DONE;
 
 	if (!st)
@@ -138,7 +125,7 @@ static int add_text(struct reader *r, int64_t model, struct view_stream *v, stru
 		}
 	}
 	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
-		sql_error(r, e);
+		reader_fail(r, "a sequence", e);
 	sqlite3_finalize(st);
 	return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : -1;
 }

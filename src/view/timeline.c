@@ -30,7 +30,8 @@ static int make_room(struct view_timeline *t, const struct run_info *u, int64_t 
 		return err_nomem(e, t->n * t->e_at[t->n_layer] * sizeof *t->rel, "the timeline");
 	for (size_t i = 0; i < t->n; i++) {
 		t->slot[i].bucket0 = (int64_t)i * width;
-		t->slot[i].bucket1 = (int64_t)(i + 1) * width < buckets ? (int64_t)(i + 1) * width : buckets;
+		t->slot[i].bucket1 = (int64_t)(i + 1) * width < buckets ? (int64_t)(i + 1) * width :
+			buckets;
 	}
 	return 0;
 }
@@ -57,8 +58,8 @@ static void fill_layer(struct view_timeline *t, size_t i, size_t l, const struct
 	}
 }
 
-static int fill_slot(struct reader *r, const struct load_filter *f, struct view_timeline *t, size_t i,
-	struct moe_err *e)
+static int fill_slot(struct reader *r, const struct load_filter *f, struct view_timeline *t,
+	size_t i, struct moe_err *e)
 {
 	struct load_filter one = *f;
 	struct load_set s = { 0 };

@@ -71,8 +71,9 @@ static void balance(struct words *w, const struct view_summary *s, const struct 
 		dead += l->layer[i].n_dead;
 		experts += l->layer[i].n_expert;
 	}
-	state = alarms && alarms >= l->n ? "has collapsed" : alarms ? "has collapsed in part" : warnings ? "is uneven" : v->max_mean < 1.5 ?
-		"is balanced" : v->max_mean < 2 ? "shows no collapse" :
+	state = alarms && alarms >= l->n ? "has collapsed" : alarms ? "has collapsed in part" :
+		warnings ? "is uneven" : v->max_mean < 1.5 ? "is balanced" : v->max_mean < 2 ?
+		"shows no collapse" :
 		"cannot be judged yet, on so few tokens"; /* else there would be a warning */
 	add(w, "Routing %s: ", state);
 	n = alarms ? alarms : warnings;
@@ -81,10 +82,11 @@ static void balance(struct words *w, const struct view_summary *s, const struct 
 	else if (n && n >= l->n)
 		add(w, "all %zu MoE layers load single experts far above their fair share; ", l->n);
 	else if (n)
-		add(w, "%zu of %zu MoE layers load%s single experts far above their fair share%s; ", n, l->n,
-			n == 1 ? "s" : "", alarms && warnings ? ", others are uneven" : "");
-	add(w, "the busiest expert of the worst layer (expert %u of layer %u) takes %.2f times its fair "
-		"share over %s tokens", v->top_expert, v->layer, v->max_mean, grouped(v->tokens, tokens));
+		add(w, "%zu of %zu MoE layers load%s single experts far above their fair share%s; ", n,
+			l->n, n == 1 ? "s" : "", alarms && warnings ? ", others are uneven" : "");
+	add(w, "the busiest expert of the worst layer (expert %u of layer %u) takes %.2f times its "
+		"fair share over %s tokens", v->top_expert, v->layer, v->max_mean,
+		grouped(v->tokens, tokens));
 	if (dead)
 		add(w, ", and %u of %u experts were never picked", dead, experts);
 	add(w, ". ");

@@ -160,7 +160,7 @@ double view_spec_lead(const struct view_spec_cell *c);
 /* The layer (index) of a domain's clearest claim, a proven one before any other; -1 if none. */
 int view_spec_clearest(const struct view_spec *v, size_t domain);
 
-/* Alarms: rules in one table (src/view/alarm.c), each with its evidence. */
+/* Alarms: rules in one table (src/view/alarm_rules.c), each with its evidence. */
 enum view_severity { VIEW_NOTE, VIEW_WARNING, VIEW_ALARM };
 struct view_alarm {
 	enum view_severity severity;
@@ -174,8 +174,8 @@ struct view_alarm {
 struct view_alarms { size_t n; struct view_alarm *alarm; }; /* worst first */
 int view_alarms(struct reader *r, const struct load_filter *f, struct view_alarms *out,
 	struct moe_err *e);
-/* The same for a screen that asks again and again: what is known is not read again. One thread uses a
- * memory, with readers of one file; _forget when that was replaced. */
+/* The same for a screen that asks again and again: what is known is not read again. One thread uses
+ * a memory, with readers of one file; _forget when that was replaced. */
 struct view_alarm_memory;
 struct view_alarm_memory *view_alarm_memory_new(struct moe_err *e);
 void view_alarm_memory_forget(struct view_alarm_memory *m);
@@ -186,13 +186,15 @@ void view_alarms_free(struct view_alarms *v);
 
 /* The same with other thresholds, and with more tokens read by the rules that look at single
  * decisions (0 = the few thousand that a live screen affords). */
-struct view_limit { char kind[24]; enum view_severity severity; double value; }; /* INFINITY = off */
+/* INFINITY = off */
+struct view_limit { char kind[24]; enum view_severity severity; double value; };
 struct view_limits { size_t n; struct view_limit *limit; };
-int view_alarms_with(struct reader *r, const struct load_filter *f, const struct view_limits *limits,
-	uint64_t scan, struct view_alarms *out, struct moe_err *e);
-/* Reads "kind severity value" lines, '#' begins a comment, value "off" turns it off; appends. `name`
- * is for errors, which name the line. */
-int view_limits_parse(const char *text, const char *name, struct view_limits *out, struct moe_err *e);
+int view_alarms_with(struct reader *r, const struct load_filter *f,
+	const struct view_limits *limits, uint64_t scan, struct view_alarms *out, struct moe_err *e);
+/* Reads "kind severity value" lines, '#' begins a comment, value "off" turns it off; appends.
+ * `name` is for errors, which name the line. */
+int view_limits_parse(const char *text, const char *name, struct view_limits *out,
+	struct moe_err *e);
 void view_limits_free(struct view_limits *l);
 /* The rules and their thresholds, changed by limits (may be NULL). */
 int view_rules_table(const struct view_limits *limits, struct view_table *out, struct moe_err *e);

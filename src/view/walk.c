@@ -33,7 +33,8 @@ static int lanes_init(struct walk *w, const struct run_info *u, struct moe_err *
 
 	for (uint32_t i = 0; i < u->n_moe_layer; i++)
 		each += 4 + u->layers[i].k * (2 + (w->o.want & SCAN_WEIGHTS ? 4 : 0)) +
-			(w->o.want & SCAN_MARGINS ? 4 : 0) + (w->o.want & SCAN_LOGITS ? u->layers[i].n_expert * 4u : 0);
+			(w->o.want & SCAN_MARGINS ? 4 : 0) +
+			(w->o.want & SCAN_LOGITS ? u->layers[i].n_expert * 4u : 0);
 	if (n > BATCH_BYTES / each)
 		return err_set(e, MOE_ERR_USAGE, "a batch of %u tokens takes %zu bytes of decisions; "
 			"a batch of at most %zu fits", w->o.batch, n * each, BATCH_BYTES / each);

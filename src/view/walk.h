@@ -1,11 +1,11 @@
 /*
- * walk.h - decisions in batches of tokens, a layer at a time, for the views that ask what a batch would
- * have done. Views only; on top of trace/scan.h, so in several threads.
+ * walk.h - decisions in batches of tokens, a layer at a time, for the views that ask what a batch
+ * would have done. Views only; on top of trace/scan.h, so in several threads.
  *
  * A batch is up to `batch` consecutive tokens in the log's order (sequence, then position); it goes
- * over the ends of sequences, as a packed prefill does. Batches of one layer come in order and never
- * two at once; layers come at the same time. So sums kept per layer have the same bits for any number
- * of threads. Memory is bounded by the batch and the model's shape.
+ * over the ends of sequences, as a packed prefill does. Batches of one layer come in order and
+ * never two at once; layers come at the same time. So sums kept per layer have the same bits for
+ * any number of threads. Memory is bounded by the batch and the model's shape.
  */
 #ifndef VIEW_WALK_H
 #define VIEW_WALK_H
@@ -35,7 +35,8 @@ struct walk_opt {
 
 /* fn returns 0, or -1 with e filled in: then that layer is not called again, and the lowest such
  * layer's error is the walk's. worker: 0..scan_threads(o->threads)-1. */
-typedef int walk_fn(void *ctx, size_t layer, int worker, const struct walk_layer *l, struct moe_err *e);
+typedef int walk_fn(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e);
 int walk_each(struct reader *r, const struct load_filter *f, const struct run_info *u,
 	const struct walk_opt *o, walk_fn *fn, void *ctx, struct moe_err *e);
 

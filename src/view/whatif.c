@@ -33,49 +33,26 @@ void whatif_opt_init(struct whatif_opt *o)
 	o->seed = 1;
 }
 
-int whatif_begin(struct reader *r, const struct load_filter *f, int logits, struct run_info **u,
-	char *why, size_t size, struct moe_err *e)
-{
-	*u = malloc(sizeof **u);
-	if (!*u)
-		return err_nomem(e, sizeof **u, "a run");
-	if (reader_run(r, f->run, *u, e)) {
-		free(*u);
-		*u = NULL;
-		return -1;
-	}
-	if (!(*u)->n_moe_layer) {
-		snprintf(why, size, "the run's model has no MoE layer");
-		return 0;
-	}
-	if (view_decisions_missing(*u, why, size))
-		return 0;
-	if (logits && strcmp((*u)->detail, "full")) {
-		snprintf(why, size, "run %lld keeps no router scores (detail `%s`); this needs detail "
-			"`full`", (long long)(*u)->id, (*u)->detail);
-		return 0;
-	}
-	return 1;
-}
-
 static void describe(struct whatif_case *c)
 {
 	c->n_layer = c->u->n_moe_layer;
 	for (size_t l = 0; l < c->n_layer; l++) {
 		c->k = c->u->layers[l].k > c->k ? c->u->layers[l].k : c->k;
-		c->n_expert = c->u->layers[l].n_expert > c->n_expert ? c->u->layers[l].n_expert : c->n_expert;
+		c->n_expert = c->u->layers[l].n_expert > c->n_expert ? c->u->layers[l].n_expert :
+			c->n_expert;
 	}
 	c->full = !strcmp(c->u->detail, "full");
 	c->weights = strcmp(c->u->weights, "none") != 0;
 	c->workers = scan_threads(c->o->threads);
 }
 
-int whatif_answer(const struct whatif_kind *kind, void *s, struct reader *r, const struct load_filter *f,
-	const struct whatif_opt *o, char *why, size_t size, struct moe_err *e)
+int whatif_answer(const struct whatif_kind *kind, void *s, struct reader *r,
+	const struct load_filter *f, const struct whatif_opt *o, char *why, size_t size,
+	struct moe_err *e)
 {
 	struct whatif_case c = { .r = r, .f = f, .o = o, .why = why, .why_size = size };
 	struct walk_opt w = { .batch = o->batch, .want = kind->want, .threads = o->threads };
-	int status = whatif_begin(r, f, kind->scores, &c.u, why, size, e);
+	int status = view_decisions_begin(r, f, kind->scores, &c.u, why, size, e);
 
 	if (status < 0 || (!status && !(kind->counts && c.u->n_moe_layer)))
 		goto out;

@@ -65,7 +65,8 @@ struct whatif_k {
 	unsigned k, k_new;
 	uint64_t tokens;
 	double lost_weight;              /* k_new < k: gate weight of the ranks left out / all */
-	double mass;                     /* mean softmax probability of the k_new best; NAN without scores */
+	double mass;                     /* mean softmax probability of the k_new best;
+	                                    NAN without scores */
 	double max_mean;                 /* balance of the new picks; NAN when pooled */
 };
 struct whatif_ks { size_t n; struct whatif_k *row; char why[256]; };
@@ -126,10 +127,12 @@ struct whatif_place {
 	enum sim_place policy;
 	size_t slots;
 	uint64_t tokens;
-	double max_mean;                 /* busiest rank over the mean; pooled: sum of maxima / of means */
+	double max_mean;                 /* busiest rank over the mean; pooled: sum of maxima / of
+	                                    means */
 	double sglang, pooled, least, p50, p90, mean; /* balancedness of the layers, pooled rows only */
-	double ranks_per_token, nodes_per_token; /* distinct; pooled: summed over the layers */
-	double a2a_bytes, cross_bytes;   /* per token, both ways; NAN without the width */
+	double ranks_per_token, nodes_per_token; /* distinct, in a layer; pooled: their mean */
+	double a2a_bytes, cross_bytes;   /* per token, both ways; pooled: summed; NAN without the
+	                                    width */
 	double cross_share;              /* cross_bytes / a2a_bytes */
 	double us, joule;                /* per token: time on the wires, energy */
 	uint16_t *map;                   /* [slots] slot -> expert; NULL when pooled */
@@ -175,9 +178,6 @@ void whatif_routes_free(struct whatif_routes *v);
 
 /* ---- shared by the files that answer; views only ---- */
 
-/* The run, and whether its single decisions can answer: 1 yes, 0 no (why), -1. *u is malloced. */
-int whatif_begin(struct reader *r, const struct load_filter *f, int logits, struct run_info **u,
-	char *why, size_t size, struct moe_err *e);
 
 /* What a question is asked of. */
 struct whatif_case {
@@ -192,8 +192,9 @@ struct whatif_case {
 	char *why;
 	size_t why_size;
 };
-/* A question, of figures s that begin as zeros: open() makes room, layer() sees every batch of every
- * layer (NULL = none), finish() concludes. Each may be missing; close() is called in any case. */
+/* A question, of figures s that begin as zeros: open() makes room, layer() sees every batch of
+ * every layer (NULL = none), finish() concludes. Each may be missing; close() is called in any
+ * case. */
 struct whatif_kind {
 	int scores;                      /* 1 = no answer without router scores */
 	int counts;                      /* 1 = some answer without single decisions */
@@ -203,8 +204,9 @@ struct whatif_kind {
 	void (*finish)(void *s, const struct whatif_case *c);
 	void (*close)(void *s);
 };
-int whatif_answer(const struct whatif_kind *kind, void *s, struct reader *r, const struct load_filter *f,
-	const struct whatif_opt *o, char *why, size_t size, struct moe_err *e);
+int whatif_answer(const struct whatif_kind *kind, void *s, struct reader *r,
+	const struct load_filter *f, const struct whatif_opt *o, char *why, size_t size,
+	struct moe_err *e);
 
 /* Bytes of one routed expert, from the options or from the model's size; NAN if unknown. */
 double whatif_expert_bytes(const struct run_info *u, const struct whatif_opt *o);

@@ -1,14 +1,14 @@
 /*
  * whatif_cache.c - experts in a fast memory that holds only some of them.
  *
- * Accesses go token after token as in generation with batch size one; a cache lives over the ends of
- * sequences. Prefill of whole batches loads each expert once a batch, which is another question:
+ * Accesses go token after token as in generation with batch size one; a cache lives over the ends
+ * of sequences. Prefill of whole batches loads each expert once a batch, which is another question:
  * ask with the filter's phase set to decode where a run generated.
  *
  * A cache for each layer streams: all policies and sizes at once (sim/stack.h), memory that of the
- * caches. One cache for all layers goes token by token through them, and its lists would be too long
- * for that way: its accesses are held in memory, 6 bytes each, at most HOLD of them; a longer trace is
- * answered from its first tokens, and `why` says so. All policies see the same accesses.
+ * caches. One cache for all layers goes token by token through them, and its lists would be too
+ * long for that way: its accesses are held in memory, 6 bytes each, at most HOLD of them; a longer
+ * trace is answered from its first tokens, and `why` says so. All policies see the same accesses.
  */
 #include <math.h>
 #include <stdatomic.h>
@@ -70,7 +70,8 @@ static int hits_open(void *ctx, const struct whatif_case *c, struct moe_err *e)
 	return 0;
 }
 
-static int hits_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l, struct moe_err *e)
+static int hits_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
 {
 	struct hits *s = ctx;
 
@@ -124,8 +125,8 @@ static void hits_finish(void *ctx, const struct whatif_case *c)
 
 		if (l == s->n_layer)
 			continue;
-		out->row[i] = hit_row(c->u->layers[l].layer, (int)p, s->slots[size], c->u->layers[l].n_expert,
-			s->tokens[l], sim_stack_accesses(s->stack[l]),
+		out->row[i] = hit_row(c->u->layers[l].layer, (int)p, s->slots[size],
+			c->u->layers[l].n_expert, s->tokens[l], sim_stack_accesses(s->stack[l]),
 			sim_stack_hits(s->stack[l], (enum sim_cache_policy)p, size), out->expert_bytes);
 		all->layer = -1, all->policy = (enum sim_cache_policy)p, all->tokens = s->tokens[0];
 		all->slots += out->row[i].slots;
@@ -234,7 +235,8 @@ static void global_keys(struct global *s)
 static void global_row(void *ctx, size_t i, int worker)
 {
 	struct global *s = ctx;
-	size_t slots = (size_t)s->slots[i / SIM_N_CACHE] * s->c->n_layer; /* the memory of so many a layer */
+	/* the memory of so many a layer */
+	size_t slots = (size_t)s->slots[i / SIM_N_CACHE] * s->c->n_layer;
 	int p = (int)(i % SIM_N_CACHE);
 	uint64_t hits;
 	struct moe_err e;
@@ -243,7 +245,8 @@ static void global_row(void *ctx, size_t i, int worker)
 	if (sim_cache_run((enum sim_cache_policy)p, s->keys, s->n, s->n_key, slots, &hits, &e))
 		s->failed = 1;
 	else
-		s->out->row[i] = hit_row(-1, p, slots, s->n_key, s->tokens, s->n, hits, s->out->expert_bytes);
+		s->out->row[i] = hit_row(-1, p, slots, s->n_key, s->tokens, s->n, hits,
+			s->out->expert_bytes);
 }
 
 static int global_open(void *ctx, const struct whatif_case *c, struct moe_err *e)
@@ -278,8 +281,8 @@ static int global_open(void *ctx, const struct whatif_case *c, struct moe_err *e
 	if (s->failed)
 		return err_nomem(e, s->n * 8, "a simulated cache");
 	if (s->cut)
-		snprintf(c->why, c->why_size, "the first %zu tokens only: one cache for all layers needs every "
-			"access in memory", s->tokens);
+		snprintf(c->why, c->why_size, "the first %zu tokens only: one cache for all layers needs "
+			"every access in memory", s->tokens);
 	hits_why(c, s->out->expert_bytes);
 	return 0;
 }
@@ -329,7 +332,8 @@ struct aware {
 	unsigned slots[WHATIF_LIST], rank[WHATIF_LIST];
 	double *kl, *kl0;           /* as row */
 	uint64_t *same, *shared;    /* as row; experts in common */
-	uint64_t *recorded;         /* [n_layer] decisions whose recorded set is the top k of the logits */
+	uint64_t *recorded;         /* [n_layer] decisions whose recorded set is the top k of the
+	                               logits */
 	uint64_t *decisions;        /* [n_layer] */
 };
 
@@ -419,7 +423,8 @@ static int aware_open(void *ctx, const struct whatif_case *c, struct moe_err *e)
 	s->kl0 = calloc(n + 1, sizeof *s->kl0);
 	s->same = calloc(n + 1, sizeof *s->same);
 	s->shared = calloc(n + 1, sizeof *s->shared);
-	if (!s->row || !s->recorded || !s->decisions || !s->cache || !s->kl || !s->kl0 || !s->same || !s->shared)
+	if (!s->row || !s->recorded || !s->decisions || !s->cache || !s->kl || !s->kl0 || !s->same ||
+	    !s->shared)
 		return err_nomem(e, n * sizeof *s->row, "figures of cache-aware routing");
 	s->out->n = n;
 	for (size_t i = 0; i < n; i++) {
@@ -444,7 +449,8 @@ static void aware_pool(struct aware *s, const struct run_info *u, double bytes)
 	for (size_t i = 0; i < s->n_slots * s->n_rank * (s->n_layer + 1); i++) {
 		size_t l = i % (s->n_layer + 1), all = i - l + s->n_layer;
 		struct whatif_aware *d = s->row + i, *a = s->row + all;
-		double n = d->tokens ? (double)d->tokens : NAN, picks = d->accesses ? (double)d->accesses : NAN;
+		double n = d->tokens ? (double)d->tokens : NAN,
+			picks = d->accesses ? (double)d->accesses : NAN;
 
 		if (l < s->n_layer) {
 			a->tokens += d->tokens, a->accesses += d->accesses, a->hits += d->hits;
@@ -458,7 +464,8 @@ static void aware_pool(struct aware *s, const struct run_info *u, double bytes)
 		d->bytes_per_token = (double)(d->accesses - d->hits) * bytes / n *
 			(l == s->n_layer ? u->n_moe_layer : 1); /* pooled: n counts every layer */
 	}
-	for (size_t i = 0; i < s->n_slots * s->n_rank; i++) { /* pooled tokens: of the layer with most */
+	/* pooled tokens: of the layer with most */
+	for (size_t i = 0; i < s->n_slots * s->n_rank; i++) {
 		struct whatif_aware *d = s->row + i * (s->n_layer + 1);
 
 		d[s->n_layer].tokens = 0;

@@ -225,9 +225,10 @@ static void drop_finish(void *ctx, const struct whatif_case *c)
 		snprintf(c->why, c->why_size, "no decisions in this selection");
 		whatif_drops_free(s->out);
 	} else if (none || blind) {
-		snprintf(c->why, c->why_size, "%s%s%s", none ? "the run keeps no gate weights: no `probs`, no "
-			"lost weight" : "", none && blind ? "; " : "", blind ? "without router scores (detail "
-			"`full`), `reroute` sends a pick to the emptiest expert instead of the next best" : "");
+		snprintf(c->why, c->why_size, "%s%s%s", none ? "the run keeps no gate weights: no `probs`, "
+			"no lost weight" : "", none && blind ? "; " : "", blind ? "without router scores "
+			"(detail `full`), `reroute` sends a pick to the emptiest expert instead of the next "
+			"best" : "");
 	}
 }
 
@@ -315,7 +316,8 @@ static void k_token(struct ks *s, size_t layer, const struct walk_layer *l, uint
 	}
 }
 
-static int k_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l, struct moe_err *e)
+static int k_layer(void *ctx, size_t layer, int worker, const struct walk_layer *l,
+	struct moe_err *e)
 {
 	(void)worker;
 	(void)e;
@@ -417,8 +419,8 @@ static void k_finish(void *ctx, const struct whatif_case *c)
 		whatif_ks_free(s->out);
 	} else if (!c->full) {
 		snprintf(c->why, c->why_size, "%swithout router scores (detail `full`) only a smaller k "
-			"can be answered, and `mass` not at all", c->weights ? "" : "the run keeps no gate weights: no "
-			"lost weight; ");
+			"can be answered, and `mass` not at all", c->weights ? "" : "the run keeps no gate "
+			"weights: no lost weight; ");
 	}
 }
 

@@ -46,7 +46,8 @@ static int pair_layer(void *ctx, size_t layer, int worker, const struct walk_lay
 	(void)worker;
 	(void)e;
 	for (uint32_t t = 0; t < l->n; t++)
-		metrics_coact_add_half(s->pairs[layer], NULL, l->n_expert, l->experts + (size_t)t * l->k, l->k);
+		metrics_coact_add_half(s->pairs[layer], NULL, l->n_expert, l->experts + (size_t)t * l->k,
+			l->k);
 	return 0;
 }
 
@@ -114,7 +115,8 @@ static int place_layer(struct places *s, const struct whatif_opt *o, const struc
 	size_t at = (size_t)p * (s->n_layer + 1) + layer;
 	struct sim_cluster c = cluster_of(o, y->n_expert);
 	struct whatif_place *d = s->row + at;
-	double load[MOE_MAX_EXPERT], sum = 0, max = 0, *rank = s->load + ((size_t)p * s->n_layer + layer) * s->n_rank;
+	double load[MOE_MAX_EXPERT], sum = 0, max = 0,
+		*rank = s->load + ((size_t)p * s->n_layer + layer) * s->n_rank;
 	unsigned replicas[MOE_MAX_EXPERT];
 
 	d->slots = sim_place_slots(&c, p);
@@ -156,7 +158,8 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The pooled row of a policy: engines' figures over layers, sums of what a token moves. */
+/* The pooled row of a policy: engines' figures over layers, how far a token reaches in a layer on
+ * average, sums of what it moves. */
 static void pool(struct places *s, const struct whatif_opt *o, int p)
 {
 	size_t base = (size_t)p * (s->n_layer + 1);
@@ -189,8 +192,10 @@ static void pool(struct places *s, const struct whatif_opt *o, int p)
 		}
 	}
 	all->us = least_us;
-	all->cross_share = all->ranks_per_token > 0 ? all->nodes_per_token * (1 - 1 / (double)o->nodes) /
-		(all->ranks_per_token * (1 - 1 / (double)o->ranks)) : NAN;
+	all->ranks_per_token /= (double)s->n_layer;
+	all->nodes_per_token /= (double)s->n_layer;
+	all->cross_share = all->ranks_per_token > 0 ? all->nodes_per_token *
+		(1 - 1 / (double)o->nodes) / (all->ranks_per_token * (1 - 1 / (double)o->ranks)) : NAN;
 	if (!n || n < s->n_layer)
 		return;
 	qsort(even, n, sizeof *even, by_value);
@@ -222,17 +227,17 @@ static void places_why(const struct places *s, const struct whatif_opt *o, int c
 	size_t size)
 {
 	if (!can)
-		snprintf(why, size, "detail `counts`: balance only; ranks per token and traffic need detail "
-			"`routes`");
+		snprintf(why, size, "detail `counts`: balance only; ranks per token and traffic need "
+			"detail `routes`");
 	else if (!s->pairs)
-		snprintf(why, size, "no co-activation placement: the pairs of experts take more than %zu MiB",
-			PAIR_BYTES >> 20);
+		snprintf(why, size, "no co-activation placement: the pairs of experts take more than %zu "
+			"MiB", PAIR_BYTES >> 20);
 	else if (!o->width)
 		snprintf(why, size, "no bytes, time or energy: the model's width is not in the log (give "
 			"it)");
 	else
-		snprintf(why, size, "%g B an activation, %g GB/s in a node, %g GB/s between nodes, %g and %g "
-			"pJ a bit: assumptions", o->act_bytes, o->link, o->net, o->link_pj, o->net_pj);
+		snprintf(why, size, "%g B an activation, %g GB/s in a node, %g GB/s between nodes, %g and "
+			"%g pJ a bit: assumptions", o->act_bytes, o->link, o->net, o->link_pj, o->net_pj);
 }
 
 static int places_open(void *ctx, const struct whatif_case *c, struct moe_err *e)

@@ -1,9 +1,10 @@
 /*
- * whatif_route.c - the recorded scores through other routers: who would be chosen, dropped, changed.
+ * whatif_route.c - the recorded scores through other routers: who would be chosen, dropped,
+ * changed.
  *
- * Batches of the log, layer by layer; a router's state (the bias of loss-free balancing) goes on from
- * batch to batch. The logits were trained with the model's own router, so this says how another
- * rule would share out the same preferences, not how a model trained with it would.
+ * Batches of the log, layer by layer; a router's state (the bias of loss-free balancing) goes on
+ * from batch to batch. The logits were trained with the model's own router, so this says how
+ * another rule would share out the same preferences, not how a model trained with it would.
  */
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +23,8 @@ struct one {
 	struct moe_batch_spec spec;
 	float bias[MOE_MAX_EXPERT];
 	uint64_t count[MOE_MAX_EXPERT]; /* computed picks */
-	uint64_t same, sent, batches, want, shared; /* shared: of the recorded picks, those chosen again */
+	uint64_t same, sent, batches, want, shared; /* shared: of the recorded picks, those chosen
+	                                               again */
 	double weight, lost, mass;
 };
 

@@ -154,7 +154,8 @@ static const struct view_col cut_cols[] = {
 	HEAD, { "pruned", "pruned", VIEW_INT, 0 }, { "experts", "of", VIEW_INT, 0 },
 	{ "tokens", "tokens", VIEW_INT, 0 }, { "memory_saved", "memory saved", VIEW_REAL, 3 },
 	{ "lost_picks", "lost picks", VIEW_REAL, 4 }, { "lost_weight", "lost weight", VIEW_REAL, 4 },
-	{ "tokens_touched", "tokens touched", VIEW_REAL, 4 }, { "tokens_lost", "lose all", VIEW_REAL, 5 },
+	{ "tokens_touched", "tokens touched", VIEW_REAL, 4 },
+	{ "tokens_lost", "lose all", VIEW_REAL, 5 },
 	{ "mass", "mass kept", VIEW_REAL, 4 }, { "which", NULL, VIEW_TEXT, 0 },
 };
 
@@ -241,7 +242,8 @@ out:
 }
 
 static const struct view_col aware_cols[] = {
-	HEAD, { "slots", "slots", VIEW_INT, 0 }, { "keep", "J", VIEW_INT, 0 }, { "rank", "M", VIEW_INT, 0 },
+	HEAD, { "slots", "slots", VIEW_INT, 0 }, { "keep", "J", VIEW_INT, 0 },
+	{ "rank", "M", VIEW_INT, 0 },
 	{ "tokens", "tokens", VIEW_INT, 0 }, { "hit_rate", "hit rate", VIEW_REAL, 4 },
 	{ "agreement", "agreement", VIEW_REAL, 4 }, { "same_set", "same set", VIEW_REAL, 4 },
 	{ "kl", "KL nats", VIEW_REAL, 4 }, { "kl_recorded", "(recorded)", VIEW_REAL, 4 },
@@ -289,11 +291,12 @@ static const struct view_col place_cols[] = {
 	HEAD, { "policy", "policy", VIEW_TEXT, 0 }, { "ranks", NULL, VIEW_INT, 0 },
 	{ "nodes", NULL, VIEW_INT, 0 }, { "slots", "slots", VIEW_INT, 0 },
 	{ "tokens", "tokens", VIEW_INT, 0 }, { "max_mean", "max/mean", VIEW_REAL, 3 },
-	{ "balancedness_sglang", "sglang", VIEW_REAL, 4 }, { "balancedness_pooled", "pooled", VIEW_REAL, 4 },
+	{ "balancedness_sglang", "sglang", VIEW_REAL, 4 },
+	{ "balancedness_pooled", "pooled", VIEW_REAL, 4 },
 	{ "balancedness_min", "min", VIEW_REAL, 4 }, { "balancedness_p50", NULL, VIEW_REAL, 4 },
 	{ "balancedness_p90", NULL, VIEW_REAL, 4 }, { "balancedness_avg", NULL, VIEW_REAL, 4 },
-	{ "ranks_per_token", "ranks/token", VIEW_REAL, 3 },
-	{ "nodes_per_token", "nodes/token", VIEW_REAL, 3 },
+	{ "ranks_per_token", "ranks/token/layer", VIEW_REAL, 3 },
+	{ "nodes_per_token", "nodes/token/layer", VIEW_REAL, 3 },
 	{ "cross_share", "cross-node", VIEW_REAL, 4 },
 	{ "a2a_bytes_per_token", "a2a B/token", VIEW_REAL, 0 },
 	{ "cross_bytes_per_token", "cross B/token", VIEW_REAL, 0 },
@@ -327,9 +330,9 @@ static int place_table(struct ctx *x, struct reader *r, struct moe_err *e)
 	memcpy(x->t->why, v.why, sizeof v.why);
 	for (size_t i = 0; i < v.n; i++) {
 		const struct whatif_place *d = v.row + i;
-		const double real[] = { d->max_mean, d->sglang, d->pooled, d->least, d->p50, d->p90, d->mean,
-			d->ranks_per_token, d->nodes_per_token, d->cross_share, d->a2a_bytes, d->cross_bytes,
-			d->us, d->joule };
+		const double real[] = { d->max_mean, d->sglang, d->pooled, d->least, d->p50, d->p90,
+			d->mean, d->ranks_per_token, d->nodes_per_token, d->cross_share, d->a2a_bytes,
+			d->cross_bytes, d->us, d->joule };
 
 		c = row(x, d->layer, &skip, e);
 		if (!c && skip)

@@ -13,8 +13,8 @@
 
 #include "base/err.h"
 #include "trace/scan.h"
+#include "view/decisions.h"
 #include "view/table.h"
-#include "view/whatif.h"
 
 #define N_COLS(a) (sizeof(a) / sizeof *(a))
 #define CELLS ((size_t)24 << 20) /* counts held at a time */
@@ -67,7 +67,8 @@ static void block(void *ctx, const struct scan_block *b)
 	}
 }
 
-/* The ids that are kept: all that occur often enough, or the first of these if there are very many. */
+/* The ids that are kept: all that occur often enough, or the first of these if there are very
+ * many. */
 static int choose(struct words *w, size_t most, struct moe_err *e)
 {
 	w->slot = malloc((w->n_id + 1) * sizeof *w->slot);
@@ -135,53 +136,71 @@ static int write_expert(struct reader *r, const struct load_filter *f, const cha
 	return 0;
 }
 
+/* Count ids, and where each layer's experts begin. */
+static int words_open(struct words *w, const struct run_info *u, struct moe_err *e)
+{
+	w->n_id = u->n_vocab && u->n_vocab < MOST_ID ? u->n_vocab : MOST_ID;
+	w->seen = calloc(w->n_id, sizeof *w->seen);
+	w->at = calloc(u->n_moe_layer + 1, sizeof *w->at);
+	if (!w->seen || !w->at)
+		return err_nomem(e, w->n_id * sizeof *w->seen, "token ids");
+	for (uint32_t i = 0; i < u->n_moe_layer; i++)
+		w->at[i + 1] = w->at[i] + u->layers[i].n_expert;
+	return 0;
+}
+
+static void words_close(struct words *w)
+{
+	free(w->seen);
+	free(w->slot);
+	free(w->id);
+	free(w->at);
+	free(w->count);
+}
+
+/* Picks of the kept ids in as many layers from layer0 on, of n, as fit: n_layer of them. */
+static int words_pass(struct words *w, struct reader *r, const struct load_filter *f, size_t n,
+	struct moe_err *e)
+{
+	struct scan_calls calls = { .ctx = w, .block = block };
+
+	for (w->n_layer = 1; w->layer0 + w->n_layer < n; w->n_layer++)
+		if ((w->at[w->layer0 + w->n_layer + 1] - w->at[w->layer0]) * w->n_kept > CELLS)
+			break;
+	w->width = w->at[w->layer0 + w->n_layer] - w->at[w->layer0];
+	free(w->count);
+	w->count = calloc(w->n_kept * w->width, sizeof *w->count);
+	if (!w->count)
+		return err_nomem(e, w->n_kept * w->width * sizeof *w->count, "picks by token id");
+	return scan_run(r, f, 0, &calls, e);
+}
+
 int view_words(struct reader *r, const struct load_filter *f, unsigned top, unsigned layers,
 	struct view_table *out, struct moe_err *e)
 {
-	struct scan_calls calls = { .chunk = tally };
+	struct words w = { 0 };
+	struct scan_calls calls = { .ctx = &w, .chunk = tally };
 	struct run_info *u = NULL;
 	struct view_layers l = { 0 };
-	struct words w = { 0 };
 	const char *domain;
 	char name[64];
 	size_t widest = 1, n;
-	int can, status = -1;
+	int status;
 
 	view_table_init(out, cols, N_COLS(cols));
-	can = whatif_begin(r, f, 0, &u, out->why, sizeof out->why, e);
-	if (can <= 0) {
-		status = can;
+	status = view_decisions_begin(r, f, 0, &u, out->why, sizeof out->why, e);
+	if (status <= 0)
 		goto out;
-	}
-	w.n_id = u->n_vocab && u->n_vocab < MOST_ID ? u->n_vocab : MOST_ID;
-	w.seen = calloc(w.n_id, sizeof *w.seen);
-	w.at = calloc(u->n_moe_layer + 1, sizeof *w.at);
-	if (!w.seen || !w.at) {
-		err_nomem(e, w.n_id * sizeof *w.seen, "token ids");
-		goto out;
-	}
-	for (uint32_t i = 0; i < u->n_moe_layer; i++) {
-		w.at[i + 1] = w.at[i] + u->layers[i].n_expert;
+	status = -1;
+	for (uint32_t i = 0; i < u->n_moe_layer; i++)
 		widest = u->layers[i].n_expert > widest ? u->layers[i].n_expert : widest;
-	}
-	calls.ctx = &w;
-	if (view_layers(r, f, &l, e) || scan_run(r, f, 0, &calls, e) || choose(&w, CELLS / widest, e))
+	if (words_open(&w, u, e) || view_layers(r, f, &l, e) || scan_run(r, f, 0, &calls, e) ||
+	    choose(&w, CELLS / widest, e))
 		goto out;
 	n = layers && layers < u->n_moe_layer ? layers : u->n_moe_layer;
 	domain = view_domain_name(r, f, name, sizeof name);
-	calls = (struct scan_calls){ .ctx = &w, .block = block };
 	for (; w.layer0 < n && w.n_kept; w.layer0 += w.n_layer) {
-		for (w.n_layer = 1; w.layer0 + w.n_layer < n; w.n_layer++)
-			if ((w.at[w.layer0 + w.n_layer + 1] - w.at[w.layer0]) * w.n_kept > CELLS)
-				break;
-		w.width = w.at[w.layer0 + w.n_layer] - w.at[w.layer0];
-		free(w.count);
-		w.count = calloc(w.n_kept * w.width, sizeof *w.count);
-		if (!w.count) {
-			err_nomem(e, w.n_kept * w.width * sizeof *w.count, "picks by token id");
-			goto out;
-		}
-		if (scan_run(r, f, 0, &calls, e))
+		if (words_pass(&w, r, f, n, e))
 			goto out;
 		for (size_t li = w.layer0; li < w.layer0 + w.n_layer; li++)
 			for (unsigned x = 0; x < l.layer[li].n_expert; x++)
@@ -192,11 +211,7 @@ int view_words(struct reader *r, const struct load_filter *f, unsigned top, unsi
 		snprintf(out->why, sizeof out->why, "no token id occurs %d times in this selection", LEAST);
 	status = 0;
 out:
-	free(w.seen);
-	free(w.slot);
-	free(w.id);
-	free(w.at);
-	free(w.count);
+	words_close(&w);
 	view_layers_free(&l);
 	free(u);
 	if (status)

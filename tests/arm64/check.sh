@@ -14,7 +14,8 @@ without='cortex-a57' with='neoverse-n1' # CPUs without and with SDOT
 for tool in aarch64-linux-gnu-gcc qemu-aarch64 pkg-config; do
 	command -v $tool >/dev/null || { echo "no $tool (packages gcc-aarch64-linux-gnu, qemu-user, pkg-config)"; exit 77; }
 done
-[ -e $sysroot/complete ] || sh tests/arm64/sysroot.sh $sysroot
+libraries=$(sed -n 's/^\(lib[^ ]*-dev\): .*/\1:arm64/p' install-deps.sh)
+[ "$(cat $sysroot/complete 2>/dev/null)" = "$libraries" ] || sh tests/arm64/sysroot.sh $sysroot
 
 unset MAKEFLAGS MFLAGS MAKELEVEL SAN
 cross() { # targets

@@ -1,7 +1,7 @@
 #!/bin/sh
 # sysroot.sh DIR - the libraries that install-deps.sh names, for AArch64, in DIR: taken out of the
 # distribution's packages, with an apt of its own. Nothing is installed, nothing of this machine's
-# set of packages is touched, no rights are needed. DIR/complete exists when all is there.
+# set of packages is touched, no rights are needed. DIR/complete names the libraries when all is there.
 set -eu
 [ $# = 1 ] || { echo "usage: sysroot.sh DIR" >&2; exit 2; }
 mkdir -p "$1"
@@ -43,5 +43,5 @@ names=$(sed -n "s/^'[^']*' \([^_ ]*\)_[^ ]*_arm64\.deb .*/\1:arm64/p" "$apt/list
 for deb in "$apt"/deb/*.deb; do
 	dpkg -x "$deb" "$dir"
 done
-: >"$dir/complete"
+printf '%s\n' "$libs" >"$dir/complete"
 echo "$(printf '%s\n' "$names" | wc -l) packages for AArch64 in $1"

@@ -1,31 +1,15 @@
 #!/bin/sh
 # check.sh - `moescope check`: exit status, rules files, evidence that runs, what cannot be checked.
-set -eu
-cd "$(dirname "$0")/../.."
-M=${MOESCOPE:-build/moescope}
-feed=$(dirname "$M")/tests/feed
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+. "$(dirname "$0")/figures.inc"
 
-fail() { echo "FAIL: $*"; exit 1; }
-status() { # want, words on stderr, arguments
-	want=$1 words=$2
-	shift 2
-	set +e
-	"$M" check "$@" >"$tmp/out" 2>"$tmp/err"
-	got=$?
-	set -e
-	[ "$got" = "$want" ] || fail "check $*: exit $got, want $want: $(cat "$tmp/err")"
-	grep -q -- "$words" "$tmp/err" || fail "check $*: '$(cat "$tmp/err")' lacks '$words'"
-}
 
 "$feed" "$tmp/bad.db" --tokens 8000 --layers 3 --collapse 1 >/dev/null
 "$feed" "$tmp/good.db" --tokens 8000 --layers 3 --skew 0.1 >/dev/null
 "$feed" "$tmp/empty.db" --tokens 1 --layers 1 >/dev/null
 
-status 1 "FAILED: " "$tmp/bad.db"
+exits 1 "FAILED: " check "$tmp/bad.db"
 grep -q '^alarm *collapse *1 ' "$tmp/out" || fail "no collapse of layer 1: $(cat "$tmp/out")"
-status 0 "passed: 0 of " "$tmp/good.db"
+exits 0 "passed: 0 of " check "$tmp/good.db"
 
 # A long tail of 256 experts is uneven, not collapsed: the busiest 26 take less than half of the picks.
 "$feed" "$tmp/tail.db" --tokens 3000 --layers 2 --experts 256 --k 8 >/dev/null
@@ -38,14 +22,14 @@ grep -q '^warning *collapse *1 ' "$tmp/out" || fail "uneven layers draw no warni
 ! grep -q '^alarm *collapse' "$tmp/out" || fail "uneven layers are called collapsed: $(cat "$tmp/out")"
 
 printf '# ours\ncollapse alarm off\ncollapse warning off\nrising warning off\n' >"$tmp/rules"
-status 0 "passed" "$tmp/bad.db" --rules "$tmp/rules"
-status 1 "FAILED" "$tmp/bad.db" --rules "$tmp/rules" --set "collapse alarm 2"
-status 1 "FAILED" "$tmp/good.db" --set "collapse note 1" --fail note
-status 3 "rules, line 1: no rule 'x'" "$tmp/bad.db" --rules "$(printf 'x y 1\n' >"$tmp/rules" && echo "$tmp/rules")"
-status 2 "is not note, warning or alarm" "$tmp/bad.db" --set "collapse worst 1"
-status 3 "No such file" "$tmp/bad.db" --rules "$tmp/none"
-status 3 "nothing to check" "$tmp/empty.db" --phase decode
-status 2 "one database is needed" 
+exits 0 "passed" check "$tmp/bad.db" --rules "$tmp/rules"
+exits 1 "FAILED" check "$tmp/bad.db" --rules "$tmp/rules" --set "collapse alarm 2"
+exits 1 "FAILED" check "$tmp/good.db" --set "collapse note 1" --fail note
+exits 3 "rules, line 1: no rule 'x'" check "$tmp/bad.db" --rules "$(printf 'x y 1\n' >"$tmp/rules" && echo "$tmp/rules")"
+exits 2 "is not note, warning or alarm" check "$tmp/bad.db" --set "collapse worst 1"
+exits 3 "No such file" check "$tmp/bad.db" --rules "$tmp/none"
+exits 3 "nothing to check" check "$tmp/empty.db" --phase decode
+exits 2 "one database is needed" check
 "$M" check --list --json >"$tmp/out"
 sqlite3 :memory: "SELECT count(*) >= 13 FROM json_each(CAST(readfile('$tmp/out') AS TEXT))" | grep -q 1 ||
 	fail "list of rules: $(cat "$tmp/out")"

@@ -1,20 +1,11 @@
 #!/bin/sh
 # stat.sh - `moescope stat` on small databases: keys, formats, exit codes, error texts.
 # JSON is read back with SQLite's own JSON functions.
-set -eu
-cd "$(dirname "$0")/../.."
-M=${MOESCOPE:-build/moescope}
-feed=$(dirname "$M")/tests/feed
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+. "$(dirname "$0")/figures.inc"
 db=$tmp/a.db
 
-fail() { echo "FAIL: $*"; exit 1; }
-# json SQL FILE: a query over the rows of a JSON array; j.value is a row.
-json() { sqlite3 :memory: "SELECT $1 FROM json_each(CAST(readfile('$2') AS TEXT)) j $3"; }
 # keys FILE: the keys of the first row, in order
 keys() { json "group_concat(k.key, ' ')" "$1" ", json_each(j.value) k WHERE j.key = 0"; }
-expect() { [ "$1" = "$2" ] || fail "$3: got '$1', want '$2'"; }
 
 "$feed" "$db" --detail full --tokens 12000 --prompt 80 --generate 20 --collapse 2 >/dev/null
 "$feed" "$db" --detail counts --tokens 2000 --skew 0 >/dev/null
@@ -130,12 +121,7 @@ grep -q 'logged at detail' "$tmp/err" || fail "no reason on stderr for a run wit
 wrong() { # status, words, options...
 	want=$1 words=$2
 	shift 2
-	set +e
-	"$M" stat "$@" >"$tmp/out" 2>"$tmp/err"
-	got=$?
-	set -e
-	expect "$got" "$want" "exit status of stat $*"
-	grep -q -- "$words" "$tmp/err" || fail "stat $*: '$(cat "$tmp/err")' lacks '$words'"
+	exits "$want" "$words" stat "$@"
 	[ ! -s "$tmp/out" ] || fail "stat $*: wrote to stdout"
 }
 wrong 2 "no run 9; there are: 1, 2" "$db" --run 9

@@ -1,17 +1,9 @@
 #!/bin/sh
 # whatif.sh - `moescope whatif` and `plan`: figures recounted in SQL from the same database, formats,
 # and what cannot be answered.
-set -eu
-cd "$(dirname "$0")/../.."
-M=${MOESCOPE:-build/moescope}
-feed=$(dirname "$M")/tests/feed
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+. "$(dirname "$0")/figures.inc"
 db=$tmp/a.db
 
-fail() { echo "FAIL: $*"; exit 1; }
-expect() { [ "$1" = "$2" ] || fail "$3: got '$1', want '$2'"; }
-json() { sqlite3 :memory: "SELECT $1 FROM json_each(CAST(readfile('$2') AS TEXT)) j $3"; }
 sql() { "$M" sql "$db" "$1" --csv | sed 1d | tr -d '\r'; }
 # Two numbers, or lists of them, alike to six digits.
 alike() {
@@ -92,7 +84,7 @@ ask place --placement --ranks 4 --nodes 2 --width 64
 alike "$(json "(j.value->>'ranks_per_token') || ',' || (j.value->>'nodes_per_token')" "$tmp/place.json" \
 	"WHERE j.value->>'layer' IS NULL AND j.value->>'policy' = 'contiguous'")" \
 	"$(sql "WITH x AS (SELECT count(DISTINCT expert/4) AS r, count(DISTINCT expert/8) AS n FROM routing
-	GROUP BY layer, seq, pos) SELECT 2*avg(r), 2*avg(n) FROM x")" "distinct ranks, distinct nodes"
+	GROUP BY layer, seq, pos) SELECT avg(r), avg(n) FROM x")" "distinct ranks, distinct nodes"
 alike "$(json "j.value->>'a2a_bytes_per_token'" "$tmp/place.json" \
 	"WHERE j.value->>'layer' IS NULL AND j.value->>'policy' = 'contiguous'")" \
 	"$(sql "WITH x AS (SELECT count(DISTINCT expert/4) AS r FROM routing GROUP BY layer, seq, pos)
@@ -127,23 +119,16 @@ grep -q 'nothing can be pruned' "$tmp/one.txt" || fail "one expert: $(cat "$tmp/
 "$M" whatif "$tmp/one.db" --ranks 1 --placement --cache --cache-routing --reroute >>"$tmp/one.txt"
 if grep -qiw 'nan\|inf\|-nan' "$tmp/all.txt" "$tmp/c.txt" "$tmp/r.txt" "$tmp/one.txt"; then fail "NaN printed"; fi
 
-wrong() { # status, words, command...
-	want=$1 words=$2
-	shift 2
-	set +e
-	"$M" "$@" >"$tmp/out" 2>"$tmp/err"
-	got=$?
-	set -e
-	expect "$got" "$want" "exit status of $*"
-	grep -q -- "$words" "$tmp/err" || fail "$*: '$(cat "$tmp/err")' lacks '$words'"
-}
-wrong 2 "one table: choose one of" whatif "$db" --json
-wrong 2 "16 slots do not divide into 3 ranks" whatif "$db" --placement --ranks 3
-wrong 2 "no router preset 'nonsense'" whatif "$db" --preset nonsense
-wrong 2 "'x' is not a list of numbers" whatif "$db" --capacity --factors x
-wrong 2 "--k: 1.5 is not a whole number" whatif "$db" --topk --k 1.5
-wrong 2 "one database is needed" whatif
-wrong 2 "no domain 'x'" whatif "$db" --domain x
+exits 2 "one table: choose one of" whatif "$db" --json
+exits 2 "16 slots do not divide into 3 ranks" whatif "$db" --placement --ranks 3
+"$feed" "$tmp/six.db" --tokens 500 --experts 6 >/dev/null
+exits 2 "6 slots do not divide into 8 ranks; without --ranks it is 8 ranks" whatif "$tmp/six.db" --placement
+exits 0 "" whatif "$tmp/six.db" --placement --ranks 3
+exits 2 "no router preset 'nonsense'" whatif "$db" --preset nonsense
+exits 2 "'x' is not a list of numbers" whatif "$db" --capacity --factors x
+exits 2 "--k: 1.5 is not a whole number" whatif "$db" --topk --k 1.5
+exits 2 "one database is needed" whatif
+exits 2 "no domain 'x'" whatif "$db" --domain x
 
 # The same figures from one thread as from all. (One processor: the same thing twice.)
 for q in --capacity --topk --prune --cache --cache-routing --placement --reroute; do
@@ -164,9 +149,9 @@ expect "$(json "j.value->>'value'" "$tmp/plan.json" "WHERE j.value->>'item' = 'p
 "$M" plan --list --csv >"$tmp/list.csv"
 expect "$(wc -l <"$tmp/list.csv")" 13 "presets"
 grep -q '^gpt-4,.*RUMOUR' "$tmp/list.csv" || fail "GPT-4 is not marked as a rumour"
-wrong 3 "the trace has 4 MoE layers, the model 32" plan --preset mixtral-8x7b sample-traces/balanced-routes.db
-wrong 2 "a dense model has no routing" plan --preset alexatm-20b sample-traces/balanced-routes.db
-wrong 2 "no preset 'x'" plan --preset x
-wrong 2 "no format 'x'" plan --preset mixtral-8x7b --quant x
-wrong 2 "are needed, or --preset" plan
+exits 3 "the trace has 4 MoE layers, the model 32" plan --preset mixtral-8x7b sample-traces/balanced-routes.db
+exits 2 "a dense model has no routing" plan --preset alexatm-20b sample-traces/balanced-routes.db
+exits 2 "no preset 'x'" plan --preset x
+exits 2 "no format 'x'" plan --preset mixtral-8x7b --quant x
+exits 2 "are needed, or --preset" plan
 echo ok

@@ -1,8 +1,9 @@
 /*
  * fuzz_chat.c - chat templates: any text as a model's template, any messages. See fuzz.h.
  *
- * The input is a template, a NUL, and messages that end in NUL, one after the other from the system,
- * the user, the model and again. Stretches from outside must lie in the text and hold what was said.
+ * The input is a template, a NUL, and messages that end in NUL, one after the other from the
+ * system, the user, the model and again. Stretches from outside must lie in the text and hold what
+ * was said.
  */
 #include <stdlib.h>
 
@@ -57,8 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 int fuzz_seed(unsigned i, struct bytes *b)
 {
-	static const char *const tmpl[] = { "<|im_start|>", "[INST] <<SYS>>", "<start_of_turn>", "<|start|><|channel|>",
-		"<role>ASSISTANT</role>'HUMAN'", "x" };
+	static const char *const tmpl[] = { "<|im_start|>", "[INST] <<SYS>>", "<start_of_turn>",
+		"<|start|><|channel|>", "<role>ASSISTANT</role>'HUMAN'", "x" };
 
 	if (i >= sizeof tmpl / sizeof *tmpl)
 		return 0;

@@ -1,7 +1,8 @@
 /*
  * fuzz_gguf.c - any bytes opened as a GGUF file: refused with a message, or every key, element and
- * tensor can be read. See fuzz.h. Input that starts with "PART" is a split model in memory: a byte with
- * the number of parts, then for each a u32 with its length and its bytes (the last may be cut).
+ * tensor can be read. See fuzz.h. Input that starts with "PART" is a split model in memory: a byte
+ * with the number of parts, then for each a u32 with its length and its bytes (the last may be
+ * cut).
  */
 #include <stdlib.h>
 

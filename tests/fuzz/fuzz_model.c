@@ -2,9 +2,10 @@
  * fuzz_model.c - any metadata and any tensor records in front of weights: the model, its tokenizer
  * or a session on it are refused with a message, or a few tokens run through it. See fuzz.h.
  *
- * An input is the file up to its first tensor's data; the weights behind it are made here and always
- * the same. So mutations fall on what is parsed. Every other input also has one hyperparameter
- * replaced by a number that tends to break sizes: which one follows from the input's bytes.
+ * An input is the file up to its first tensor's data; the weights behind it are made here and
+ * always the same. So mutations fall on what is parsed. Every other input also has one
+ * hyperparameter replaced by a number that tends to break sizes: which one follows from the input's
+ * bytes.
  *
  * Bounds: a case may take 20 seconds (alarm), and a refused one 64 MiB of memory beside the file.
  * Run from the repository's root.
@@ -51,9 +52,9 @@ static void change_key(uint8_t *p, size_t n)
 		"final_logit_softcapping", "embedding_scale", "logit_scale", "residual_scale",
 		"rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.attn_factor",
 		"rope.scaling.yarn_log_multiplier", "rope.scaling.yarn_beta_fast" };
-	static const uint32_t values[] = { 0, 1, 2, 3, 7, 8, 9, 16, 64, 127, 128, 255, 256, 512, 513, 1024,
-		1025, 4096, 65535, 65536, 1 << 20, 1 << 24, (1 << 24) + 1, 0x7fffffff, 0x80000000, 0xffffffff,
-		0x7f800000, 0x7fc00000, 0xff800000 };
+	static const uint32_t values[] = { 0, 1, 2, 3, 7, 8, 9, 16, 64, 127, 128, 255, 256, 512, 513,
+		1024, 1025, 4096, 65535, 65536, 1 << 20, 1 << 24, (1 << 24) + 1, 0x7fffffff, 0x80000000,
+		0xffffffff, 0x7f800000, 0x7fc00000, 0xff800000 };
 	uint64_t hash = 1469598103934665603u;
 	struct rng r;
 	const char *key;
@@ -112,7 +113,8 @@ static void use(const struct model *m, const struct tok *t)
 	check(!session_add_hook(s, &hook, &e));
 	check(!session_begin(s, &info, &e));
 	check(!session_eval(s, few, session_ctx(s) < 9 ? session_ctx(s) : 9, MOE_PREFILL, &want, &e));
-	if (t && tok_n_vocab(t) <= n_vocab && !tok_encode(t, "fuzz <|x|> \xff", 12, TOK_BOS, &ids, &n, &e)) {
+	if (t && tok_n_vocab(t) <= n_vocab &&
+	    !tok_encode(t, "fuzz <|x|> \xff", 12, TOK_BOS, &ids, &n, &e)) {
 		n = n < session_ctx(s) - session_pos(s) ? n : session_ctx(s) - session_pos(s);
 		check(!session_eval(s, ids, n, MOE_DECODE, &want, &e));
 		free(ids);

@@ -2,9 +2,9 @@
  * fuzz_tok.c - the tokenizer with any vocabulary and any text. See fuzz.h.
  *
  * The first byte says what the rest is. Even: a GGUF file; if it carries a tokenizer, that encodes
- * TEXT. Odd: a text, encoded with a small vocabulary that has all bytes; it must come back. The plain
- * vocabularies (SentencePiece, Gemma 4, unigram) encode every text too, whole and with a stretch from
- * outside, in which no control token may be found.
+ * TEXT. Odd: a text, encoded with a small vocabulary that has all bytes; it must come back. The
+ * plain vocabularies (SentencePiece, Gemma 4, unigram) encode every text too, whole and with a
+ * stretch from outside, in which no control token may be found.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@
 
 #define TEXT "It's <s>12345</s>  <|im_end|>\n\n aab abab \xc3\xa9\xff \xe4\xb8\xad\xe6\x96\x87"
 
-static const char *const pres[] = { "qwen2", "llama-bpe", "gpt-2", "gpt-4o", "deepseek-v3", "kimi-k2",
+static const char *const pres[] = { "qwen2", "llama-bpe", "gpt-2", "gpt-4o", "deepseek-v3",
+"kimi-k2",
 	"deepseek-llm", "afmoe" };
 #define N_PRES (sizeof pres / sizeof *pres)
 
@@ -28,7 +29,8 @@ static void check(int ok)
 /* A vocabulary of the 256 bytes, some merges and specials. */
 static void vocabulary(struct bytes *b, const char *pre, int with_bytes)
 {
-	static const char *const token[] = { "ab", "abab", "aa", "\xc4\xa0\xc4\xa0", "<s>", "</s>", "<u>" };
+	static const char *const token[] = { "ab", "abab", "aa", "\xc4\xa0\xc4\xa0", "<s>", "</s>",
+		"<u>" };
 	static const char *const merge[] = { "a b", "ab ab", "a a", "\xc4\xa0 \xc4\xa0" };
 	size_t n = sizeof token / sizeof *token, i;
 	uint32_t next = 0x100, cp;
@@ -64,9 +66,12 @@ static void plain_vocabulary(struct bytes *b, unsigned kind)
 {
 	static const char *const model[] = { "llama", "gemma4", "t5" };
 	static const char *const token[] = { "<unk>", "<s>", "</s>", "a", "b", "ab", "\xe2\x96\x81",
-		"\xe2\x96\x81" "a", "\n\n", "\n", "<u>", "s", "<", ">", "<s", "\xe4\xb8\xad", "\xe2\x96\x81\xe2\x96\x81" };
-	static const char *const merge[] = { "a b", "\xe2\x96\x81 a", "\n \n", "\xe2\x96\x81 \xe2\x96\x81" };
-	static const uint32_t map[] = { 16, 'y' << 10, 'x' | 1 << 8 | 3 << 10, 1u << 31 | 1, 0, 0x00626100 };
+		"\xe2\x96\x81" "a", "\n\n", "\n", "<u>", "s", "<", ">", "<s", "\xe4\xb8\xad",
+		"\xe2\x96\x81\xe2\x96\x81" };
+	static const char *const merge[] = { "a b", "\xe2\x96\x81 a", "\n \n",
+		"\xe2\x96\x81 \xe2\x96\x81" };
+	static const uint32_t map[] = { 16, 'y' << 10, 'x' | 1 << 8 | 3 << 10, 1u << 31 | 1, 0,
+		0x00626100 };
 	size_t n = sizeof token / sizeof *token, i;
 	char byte[8];
 
@@ -146,7 +151,8 @@ static void fuzz_plain(const struct tok *t, const char *s, size_t size)
 	free(ids);
 	if (middle.end <= middle.start)
 		return;
-	check(!tok_encode_around(t, s, size, &(struct tok_span){ 0, size }, 1, TOK_SPECIAL, &ids, &n, &e));
+	check(!tok_encode_around(t, s, size, &(struct tok_span){ 0, size }, 1, TOK_SPECIAL, &ids, &n,
+		&e));
 	for (size_t i = 0; i < n; i++)
 		check(!tok_is_special(t, ids[i]));
 	free(ids);
@@ -197,8 +203,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (i = 0; data[0] % 2 && i < 3; i++)
 		fuzz_plain(plain[i], (const char *)data + 1, size - 1);
 	if (data[0] % 2)
-		fuzz_text(small[data[0] / 4 % N_PRES], data[0] & 2 ? TOK_SPECIAL : 0, (const char *)data + 1,
-			size - 1);
+		fuzz_text(small[data[0] / 4 % N_PRES], data[0] & 2 ? TOK_SPECIAL : 0,
+			(const char *)data + 1, size - 1);
 	else
 		fuzz_vocabulary(data + 1, size - 1);
 	return 0;

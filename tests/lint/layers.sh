@@ -21,7 +21,7 @@ verify: base audit trace
 view: base event trace metrics sim route
 tui: base view trace
 reports: base view trace
-serve: base event tok model trace view
+serve: base event tok model metrics
 '
 # The public headers and the module that each belongs to.
 owner() {
@@ -57,6 +57,10 @@ for f in $(git ls-files -co --exclude-standard 'src/*.[ch]' 'tui/*.[ch]' 'report
 	done
 	if [ "$f" != tui/draw.c ] && grep -q '^#[ \t]*include[ \t]*<n\?curses' "$f"; then
 		echo "$f: only tui/draw.c includes ncurses"
+		bad=1
+	fi
+	if [ "$f" != src/serve/http.c ] && grep -q '^#[ \t]*include[ \t]*<microhttpd' "$f"; then
+		echo "$f: only src/serve/http.c includes libmicrohttpd"
 		bad=1
 	fi
 done

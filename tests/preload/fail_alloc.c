@@ -1,6 +1,6 @@
 /*
- * fail_alloc.c - LD_PRELOAD: the FAIL_AT-th allocation after the libraries are loaded fails, or with
- * FAIL_ALL=1 that one and all after it. FAIL_MARK names a file that is made when it happened.
+ * fail_alloc.c - LD_PRELOAD: the FAIL_AT-th allocation after the libraries are loaded fails, or
+ * with FAIL_ALL=1 that one and all after it. FAIL_MARK names a file that is made when it happened.
  * For glibc; not for sanitized programs, which have an allocator of their own.
  */
 #define _GNU_SOURCE

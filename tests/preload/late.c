@@ -1,6 +1,6 @@
 /*
- * late.c - the wall clock runs LATE_SECONDS ahead (a negative number: behind); the other clocks do not.
- * Loaded before the C library: LD_PRELOAD=late.so LATE_SECONDS=86400 program
+ * late.c - the wall clock runs LATE_SECONDS ahead (a negative number: behind); the other clocks do
+ * not. Loaded before the C library: LD_PRELOAD=late.so LATE_SECONDS=86400 program
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -8,8 +8,8 @@
  * apart: random code points, scripts, runs of blanks and line feeds, digits, punctuation, combining
  * marks, emoji, words, special tokens written out, and for "llama" vocabularies any bytes. Also
  * compared: the bytes of every token, and which tokens end a generation. Texts that have WITHOUT in
- * them are left out, for known differences. Prints what differs, and a line that counts; exit status
- * 1 if ids or bytes differ.
+ * them are left out, for known differences. Prints what differs, and a line that counts; exit
+ * status 1 if ids or bytes differ.
  *
  * Elsewhere broken UTF-8 is left out: llama.cpp replaces it by U+FFFD, this tokenizer keeps it.
  * tests/ref/compare_tok.sh builds and runs this.
@@ -59,12 +59,14 @@ static size_t code_point(char *out)
 
 static size_t unit(char *out, const struct tok *t)
 {
-	static const char *const fixed[] = { " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n ", "'s", "'LL", "'",
-		"the", " The", " and", "hello", "World", "0", "12", "345", "6789", "3.14", "...", "!?", "(", ")", "_", "--",
-		"\xc3\xa9", "\xcc\x81", "\xc2\xa0", "\xe3\x80\x80", "\xe2\x80\x8b", "\xd0\x9f\xd1\x80\xd0\xb8", "\xe4\xb8\xad\xe6\x96\x87",
-		"\xe3\x81\x82", "\xed\x95\x9c", "\xd9\xa3", "\xe0\xb8\x81", "\xf0\x9f\x98\x80", "\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x91\xa7",
-		"\xe2\x96\x81", "\xc7\x85", "\xca\xb0", "\xc2\xbd", "http://", "#include <", "</s>", "<s>", "<unk>", "<|im_start|>",
-		"<|end", "<0x41>", "[INST]", "aaaaaaaa", "        ", "==", "\xef\xbf\xbd", "\xf0\x9d\x94\xb8" };
+	static const char *const fixed[] = { " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n ", "'s",
+		"'LL", "'", "the", " The", " and", "hello", "World", "0", "12", "345", "6789", "3.14",
+		"...", "!?", "(", ")", "_", "--", "\xc3\xa9", "\xcc\x81", "\xc2\xa0", "\xe3\x80\x80",
+		"\xe2\x80\x8b", "\xd0\x9f\xd1\x80\xd0\xb8", "\xe4\xb8\xad\xe6\x96\x87", "\xe3\x81\x82",
+		"\xed\x95\x9c", "\xd9\xa3", "\xe0\xb8\x81", "\xf0\x9f\x98\x80",
+		"\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x91\xa7", "\xe2\x96\x81", "\xc7\x85", "\xca\xb0",
+		"\xc2\xbd", "http://", "#include <", "</s>", "<s>", "<unk>", "<|im_start|>", "<|end",
+		"<0x41>", "[INST]", "aaaaaaaa", "        ", "==", "\xef\xbf\xbd", "\xf0\x9d\x94\xb8" };
 	size_t n = 0, k, len;
 	const char *p;
 
@@ -124,7 +126,8 @@ static void show(const char *s, size_t n)
 	buf_free(&b);
 }
 
-static int compare(const struct tok *t, const struct llama_vocab *v, const char *s, size_t n, int way)
+static int compare(const struct tok *t, const struct llama_vocab *v, const char *s, size_t n,
+	int way)
 {
 	static llama_token want[4 * MOST];
 	int special = way & 1, add = way >> 1;
@@ -134,7 +137,8 @@ static int compare(const struct tok *t, const struct llama_vocab *v, const char 
 	int same;
 
 	n_want = llama_tokenize(v, s, (int32_t)n, want, 4 * MOST, add, special);
-	if (tok_encode(t, s, n, (special ? TOK_SPECIAL : 0) | (add ? TOK_BOS | TOK_EOS : 0), &have, &n_have,
+	if (tok_encode(t, s, n, (special ? TOK_SPECIAL : 0) | (add ? TOK_BOS | TOK_EOS : 0), &have,
+	    &n_have,
 		&e)) {
 		printf("%s\n", e.msg);
 		return 1;
@@ -169,7 +173,8 @@ static size_t compare_tokens(const struct tok *t, const struct llama_vocab *v, s
 		const char *p = tok_bytes(t, id, &len);
 		int n = llama_token_to_piece(v, id, piece, sizeof piece, 0, true);
 
-		if (n && (n < 0 || (size_t)n != len || memcmp(p, piece, len)) && bad++ < 5) { /* 0: unused */
+		/* 0: unused */
+		if (n && (n < 0 || (size_t)n != len || memcmp(p, piece, len)) && bad++ < 5) {
 			printf("token %d is ", id);
 			show(p, len);
 			printf(", in llama.cpp ");

@@ -1,9 +1,11 @@
-"""Recomputes what `stat` and `diff` say from the arrays that `export --format npz` writes, with metrics.py.
+"""Recomputes what `stat`, `whatif` and `diff` say from the arrays that `export --format npz` writes, with
+metrics.py and simulate.py.
 
     npz_stat.py DIR
 
 DIR has a.npz and b.npz of two runs over the same tokens; of the first one layers, experts, domains,
-locality, coactivation, cross, vocabulary, npmi and specialisation.json (`stat --json` and its options),
+locality, coactivation, cross, vocabulary, npmi, specialisation and alarms.json (`stat --json` and its
+options), capacity and cache.json (`whatif --json`; of capacity with the batches that the file says),
 routing.csv (SELECT layer, expert, count(*) FROM routing GROUP BY 1, 2) and names.csv (SELECT id, name FROM
 domain); and diff.json. What the program draws at random (bootstrap, shuffled labels) is drawn here by
 other numbers and must agree as closely as two sets of 200 draws can. Prints how many figures agree; exit
@@ -18,6 +20,7 @@ import sys
 import numpy as np
 
 import metrics
+import simulate
 
 ROUNDS = 2000  # of the resamples here
 bad = good = 0
@@ -179,7 +182,7 @@ def npmi(run, t, names):
                 e, name = r["expert"], f"layer {layer} {names[d]} expert {r['expert']}"
                 p1, p2 = n[a, e] / n1, (n[:, e].sum() - n[a, e]) / n2
                 half = 1.959963984540054 * math.sqrt(p1 * (1 - p1) / n1 + p2 * (1 - p2) / n2)
-                same(f"{name} nPMI", r["npmi"], want[a, e])
+                same(f"{name} nPMI", r["npmi"], float(want[a, e]) if n[:, e].any() else math.nan)
                 same(f"{name} risk", r["risk_difference"], risk[e], 1e-9, 1e-10)
                 same(f"{name} risk from", r["risk_lo"], risk[e] - half, 1e-6, 1e-7)
                 same(f"{name} risk to", r["risk_hi"], risk[e] + half, 1e-6, 1e-7)
@@ -255,6 +258,99 @@ def specialisation(run, t, names):
         same(f"{name} token_control", row["token_control"], expect * E / (shared.sum() * k))
 
 
+def capacity(run, rows):
+    """First come and largest weight first, in batches; tenths are those of a batch."""
+    for factor, policy in sorted({(r["factor"], r["policy"]) for r in rows if r["policy"] != "reroute"}):
+        mine = {r["layer"]: r for r in rows if (r["factor"], r["policy"]) == (factor, policy)}
+        picks = lost = all_lost = tokens = weight = weight_lost = 0
+        share = {}
+        for i, (layer, E, k) in enumerate(run.shape):
+            x, w, row, name = run.picks(i), run.weights(i), mine[layer], f"capacity {factor} {policy} layer {layer}"
+            out = simulate.dropped_picks(x, w, E, row["batch"], factor, policy)
+            start = np.arange(len(x)) // row["batch"] * row["batch"]
+            tenth = 10 * (np.arange(len(x)) - start) // np.minimum(row["batch"], len(x) - start)
+            same(f"{name} dropped", row["dropped"], out.mean())
+            same(f"{name} tokens lost", row["tokens_lost"], out.all(axis=1).mean())
+            same(f"{name} weight lost", row["lost_weight"], w[out].sum() / w.sum(), 1e-6)
+            for d in range(10):
+                same(f"{name} tenth {d}", row[f"decile{d}"], out[tenth == d].mean())
+            share[layer] = out.mean()
+            picks, lost, tokens = picks + out.size, lost + out.sum(), tokens + len(x)
+            all_lost += out.all(axis=1).sum()
+            weight, weight_lost = weight + w.sum(), weight_lost + w[out].sum()
+        row, name = mine[None], f"capacity {factor} {policy} pooled"
+        same(f"{name} dropped", row["dropped"], lost / picks)
+        same(f"{name} tokens lost", row["tokens_lost"], all_lost / tokens)
+        same(f"{name} weight lost", row["lost_weight"], weight_lost / weight, 1e-6)
+        same(f"{name} worst layer", row["worst_dropped"], max(share.values()))
+        same(f"{name} of which", share[row["worst_layer"]], max(share.values()))
+
+
+def nearer(keys):
+    """Of every access: how many other keys were used since the last one of its own; inf at the first."""
+    last, out = {}, []
+    for i, key in enumerate(keys):
+        out.append(len(set(keys[last[key] + 1:i])) if key in last else math.inf)
+        last[key] = i
+    return np.array(out)
+
+
+def cache(run, rows):
+    """LRU by its stack distance: a hit where fewer other keys than slots came between. And static."""
+    pooled = {}
+    for i, (layer, E, k) in enumerate(run.shape):
+        keys = run.picks(i).ravel().tolist()
+        distance, often = nearer(keys), np.sort(metrics.counts(run.picks(i), E))[::-1]
+        for row in (r for r in rows if r["layer"] == layer and r["policy"] in ("lru", "static")):
+            name = f"cache {row['policy']} {row['slots']} of layer {layer}"
+            hits = (distance < row["slots"]).sum() if row["policy"] == "lru" else often[:row["slots"]].sum()
+            same(f"{name}: hits", row["hits"], hits)
+            same(f"{name}: hit rate", row["hit_rate"], hits / len(keys))
+            same(f"{name}: misses per token", row["misses_per_token"], (len(keys) - hits) * k / len(keys))
+            same(f"{name}: uniform", row["uniform"], row["slots"] / E)
+            key = row["policy"], row["slots"] * len(run.shape)
+            pooled[key] = pooled.get(key, 0) + hits
+    for row in (r for r in rows if r["layer"] is None and r["policy"] in ("lru", "static")):
+        same(f"cache {row['policy']} {row['slots']} of all: hits", row["hits"],
+             pooled[row["policy"], row["slots"]])
+
+
+def coins(a, q):
+    """KL between two coins, nats."""
+    return sum(x * math.log(x / y) for x, y in ((a, q), (1 - a, 1 - q)) if x > 0)
+
+
+def alarms(run, rows):
+    """The rules about a layer's load and about a batch's end: which fire, and with which value."""
+    want = {}
+    for i, (layer, E, k) in enumerate(run.shape):
+        x = run.picks(i)
+        c, T, q = metrics.counts(x, E), len(x), k / E
+        few, cold = max(k, math.ceil(E / 10 - 1e-9)), [n for n in c if n / c.mean() < 0.1]
+        if c.max() / c.mean() >= 2 and E * math.exp(-T * coins(c.max() / T, q)) <= 1e-3:
+            most = np.sort(c)[::-1][:few].sum() >= c.sum() / 2 and c.max() / c.mean() >= 3
+            want["collapse", layer] = "alarm" if most else "warning", c.max() / c.mean()
+        if (c == 0).any() and E * (1 - q) ** T <= 1e-3:
+            want["dead", layer] = "alarm" if (c == 0).mean() >= .1 else "warning", (c == 0).mean()
+        if len(cold) > (c == 0).sum() and E * math.exp(-T * coins(max(cold) / T, q)) <= 1e-3:
+            want["cold", layer] = "note", len(cold) - (c == 0).sum()
+        full = x[:T // 512 * 512]
+        if len(full):
+            out = simulate.dropped_picks(full, None, E, 512, 1.25, "position")
+            tenth = np.arange(len(full)) % 512 * 10 // 512
+            first, last = out[tenth == 0].mean(), out[tenth == 9].mean()
+            full_by_chance = math.exp(-512 * k * coins(math.ceil(512 * q * 1.25 - 1e-9) / (512 * k), 1 / E))
+            chance = (tenth == 9).sum() * coins(last, full_by_chance) if last > full_by_chance else 0
+            if last - first >= .5 and math.exp(-chance) <= 1e-3:
+                want["tail", layer] = "warning" if last - first >= .75 else "note", last - first
+    got = {(r["kind"], r["layer"]): r for r in rows}
+    for key in got.keys() | want.keys():
+        severity, value = want.get(key, ("none", math.nan))
+        name = f"alarm {key[0]} of layer {key[1]}"
+        same(f"{name}: severity is {severity}", float(severity == got.get(key, {}).get("severity")), 1)
+        same(f"{name}: value", got.get(key, {}).get("value"), value)
+
+
 def diff(a, b, rows):
     key = [{(s, p): i for i, (s, p) in enumerate(zip(r.z["sequence"].tolist(), r.z["position"].tolist()))}
            for r in (a, b)]
@@ -282,7 +378,7 @@ def diff(a, b, rows):
 def main():
     here = sys.argv[1]
     names = ("layers", "experts", "domains", "locality", "coactivation", "cross", "vocabulary", "npmi",
-             "specialisation", "diff")
+             "specialisation", "alarms", "capacity", "cache", "diff")
     t = {n: json.load(open(os.path.join(here, n + ".json"))) for n in names}
     table = {n: list(csv.reader(open(os.path.join(here, n + ".csv"))))[1:] for n in ("routing", "names")}
     run, other = (Run(os.path.join(here, n + ".npz")) for n in "ab")
@@ -296,6 +392,9 @@ def main():
     vocabulary(run, t)
     npmi(run, t, domain)
     specialisation(run, t, domain)
+    alarms(run, t["alarms"])
+    capacity(run, t["capacity"])
+    cache(run, t["cache"])
     diff(run, other, t["diff"])
     print(f"{good} figures agree")
     return bad > 0

@@ -1,12 +1,13 @@
 /*
  * quantise_peer.c - our encoders and our choice of types beside llama.cpp's.
  *
- *	quantise_peer rmse [F32.gguf]         errors of both on Gaussian numbers, and on the file's matrices
- *	quantise_peer types MIX IN.gguf OUT.gguf   llama.cpp quantises IN to OUT; both must choose the same
- *	                                      type for every tensor
+ *	quantise_peer rmse [F32.gguf]              errors of both on Gaussian numbers, and on the
+ *	                                           file's matrices
+ *	quantise_peer types MIX IN.gguf OUT.gguf   llama.cpp quantises IN to OUT; both must choose
+ *	                                           the same type for every tensor
  *
- * Links libmoescope.a and llama.cpp's libraries; LLAMA_CPP is the folder with include/ and lib/. Exit
- * status 1 if an error is more than 5 % above llama.cpp's, or a type differs.
+ * Links libmoescope.a and llama.cpp's libraries; LLAMA_CPP is the folder with include/ and lib/.
+ * Exit status 1 if an error is more than 5 % above llama.cpp's, or a type differs.
  */
 #include <math.h>
 #include <stdio.h>
@@ -24,7 +25,8 @@
 #include "quant/encode.h"
 #include "quant/plan.h"
 
-static const uint32_t types[] = { QT_F16, QT_BF16, QT_Q8_0, QT_Q6_K, QT_Q5_K, QT_Q5_1, QT_Q5_0, QT_Q4_K,
+static const uint32_t types[] = { QT_F16, QT_BF16, QT_Q8_0, QT_Q6_K, QT_Q5_K, QT_Q5_1, QT_Q5_0,
+QT_Q4_K,
 	QT_Q4_1, QT_Q4_0, QT_MXFP4 };
 
 struct sum { double ours, peer, ours_s, peer_s, n; };
@@ -70,8 +72,8 @@ static int print(const char *what, uint32_t type, const struct sum *s)
 {
 	double a = sqrt(s->ours / s->n), b = sqrt(s->peer / s->n);
 
-	printf("%-10s %-6s rmse %.4e, llama.cpp's %.4e, ratio %.4f; %5.1f and %5.1f ns a weight\n", what,
-		qtype_info(type)->name, a, b, a / b, s->ours_s / s->n * 1e9, s->peer_s / s->n * 1e9);
+	printf("%-10s %-6s rmse %.4e, llama.cpp's %.4e, ratio %.4f; %5.1f and %5.1f ns a weight\n",
+		what, qtype_info(type)->name, a, b, a / b, s->ours_s / s->n * 1e9, s->peer_s / s->n * 1e9);
 	return a > 1.05 * b;
 }
 
@@ -140,7 +142,8 @@ static int same_types(const char *name, const char *in, const char *out)
 			u ? qtype_info(u->type)->name : "absent");
 		bad = 1;
 	}
-	printf("%-10s %s: %zu tensors, %s\n", name, in, gguf_n_tensors(g), bad ? "DIFFERENT" : "the same types");
+	printf("%-10s %s: %zu tensors, %s\n", name, in, gguf_n_tensors(g),
+		bad ? "DIFFERENT" : "the same types");
 	return bad;
 }
 

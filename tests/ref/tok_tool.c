@@ -83,7 +83,8 @@ static int vectors(const struct tok *t, const char *path)
 		count++;
 		if (!line || !same(ids, n_ids, line)) {
 			bad++;
-			printf("text %zu differs: '%.60s'\n  want %.200s\n  have", count, text, line ? line : "");
+			printf("text %zu differs: '%.60s'\n  want %.200s\n  have", count, text,
+				line ? line : "");
 			for (size_t i = 0; i < n_ids && i < 40; i++)
 				printf(" %d", ids[i]);
 			printf("\n");

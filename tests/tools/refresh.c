@@ -1,11 +1,11 @@
 /*
- * refresh.c - what one refresh of the dashboard costs, by itself: CPU time of reading the figures and
- * alarms again and of drawing each screen, without threads, terminal and budget.
+ * refresh.c - what one refresh of the dashboard costs, by itself: CPU time of reading the figures
+ * and alarms again and of drawing each screen, without threads, terminal and budget.
  *
  *	build/tests/refresh DB [--times 20] [--pause 500]
  *
- * The first load is not part of it. On a finished database nothing has changed at a refresh (and the
- * dashboard would not even read); on a live one the writer goes on during --pause milliseconds.
+ * The first load is not part of it. On a finished database nothing has changed at a refresh (and
+ * the dashboard would not even read); on a live one the writer goes on during --pause milliseconds.
  * Prints medians and maxima in milliseconds. Drawing is into a grid of 110 x 32 that is not shown.
  */
 #include <stdio.h>
@@ -21,8 +21,8 @@ static long long times = 20, pause_ms = 500;
 static const struct opt opts[] = {
 	{ .name = "times", .kind = OPT_INT, .dst = &times, .arg = "N", .help = "refreshes", .min = 1,
 		.max = 1e4 },
-	{ .name = "pause", .kind = OPT_INT, .dst = &pause_ms, .arg = "MS", .help = "between them", .min = 0,
-		.max = 1e5 },
+	{ .name = "pause", .kind = OPT_INT, .dst = &pause_ms, .arg = "MS", .help = "between them",
+		.min = 0, .max = 1e5 },
 	{ 0 },
 };
 

@@ -1,5 +1,6 @@
 /*
- * split.c - a model file cut into parts, as llama-gguf-split makes them: the first has the metadata.
+ * split.c - a model file cut into parts, as llama-gguf-split makes them: the first has the
+ * metadata.
  *
  * usage: split MODEL STEM N    writes STEM-00001-of-0000N.gguf and so on
  */

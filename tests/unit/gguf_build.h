@@ -101,8 +101,8 @@ static inline void tensor4(struct bytes *b, const char *name, uint32_t n_dims, c
 	put_u64(b, offset);
 }
 
-static inline void tensor(struct bytes *b, const char *name, uint64_t ne0, uint64_t ne1, uint32_t type,
-	uint64_t offset)
+static inline void tensor(struct bytes *b, const char *name, uint64_t ne0, uint64_t ne1,
+	uint32_t type, uint64_t offset)
 {
 	uint64_t ne[2] = { ne0, ne1 };
 

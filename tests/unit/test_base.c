@@ -155,11 +155,13 @@ static void test_err_is_safe_on_a_terminal(void **state)
 {
 	static const struct { const char *in, *out; } c[] = {
 		{ "a\033[2Jb", "a?[2Jb" }, { "a\r\n\tb\177", "a???b?" },
-		{ "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80" },
+		{ "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
+			"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80" },
 		{ "\x9b" "2J", "?2J" },                  /* CSI as one byte: not UTF-8 */
 		{ "\xc2\x9b" "2J", "?2J" },              /* CSI as U+009B */
 		{ "\xe2\x80\xae" "fdp.exe", "?fdp.exe" }, /* right-to-left override */
-		{ "a\xe2\x80\xa8" "b\xe2\x81\xa6" "c\xe2\x80\x8b" "d", "a?b?c?d" }, /* separator, isolate, ZWSP */
+		/* separator, isolate, ZWSP */
+		{ "a\xe2\x80\xa8" "b\xe2\x81\xa6" "c\xe2\x80\x8b" "d", "a?b?c?d" },
 		{ "\xef\xbb\xbfx", "?x" },               /* byte order mark */
 		{ "\xc3", "?" }, { "\xe2\x82", "??" }, { "\xc0\x80", "??" }, { "\xed\xa0\x80", "???" },
 	};
@@ -228,8 +230,8 @@ static void decode_one(const uint8_t *s, size_t n)
 
 	got = text_decode((const char *)s, n, &cp);
 	if (got != want)
-		fail_msg("%02x %02x %02x %02x, %zu bytes: length %zu, expected %zu", s[0], s[1], s[2], s[3], n,
-			got, want);
+		fail_msg("%02x %02x %02x %02x, %zu bytes: length %zu, expected %zu", s[0], s[1], s[2], s[3],
+			n, got, want);
 	if (want && (text_encode(cp, back) != want || memcmp(back, s, want)))
 		fail_msg("%02x %02x %02x %02x: U+%04X does not encode back", s[0], s[1], s[2], s[3], cp);
 }
@@ -237,8 +239,8 @@ static void decode_one(const uint8_t *s, size_t n)
 static void test_text_decodes_strictly(void **state)
 {
 	/* all lead bytes against every kind of byte behind them */
-	static const uint8_t kind[] = { 0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2,
-		0xe0, 0xed, 0xf0, 0xf4, 0xff };
+	static const uint8_t kind[] = { 0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0,
+		0xc2, 0xe0, 0xed, 0xf0, 0xf4, 0xff };
 	uint8_t s[4] = { 0 };
 
 	(void)state;
@@ -311,7 +313,8 @@ static void test_text_escapes_for_each_place(void **state)
 	escapes("\xe2\x80\xa8\xe2\x80\xa9\xe2\x80\x8b\xef\xbb\xbf", 12, TEXT_TERMINAL,
 		"\\u2028\\u2029\\u200b\\ufeff");
 	escapes("\xc0\x80\xed\xa0\x80", 5, TEXT_TERMINAL, "\\xc0\\x80\\xed\\xa0\\x80");
-	escapes(marks, sizeof marks - 1, TEXT_TERMINAL, "e\xcc\x81\xcc\x81\xcc\x81\xcc\x81"); /* four are kept */
+	/* four are kept */
+	escapes(marks, sizeof marks - 1, TEXT_TERMINAL, "e\xcc\x81\xcc\x81\xcc\x81\xcc\x81");
 	escapes("<a href='x'>&\"", 14, TEXT_HTML, "&#60;a href=&#39;x&#39;&#62;&#38;&#34;");
 	escapes("</script>\033\xc2\x9b", 12, TEXT_HTML, "&#60;/script&#62;\\x1b\\x9b");
 	escapes("a\"\\\n\t\r\x01", 7, TEXT_JSON, "a\\\"\\\\\\n\\t\\u000d\\u0001");
@@ -396,8 +399,9 @@ static void opt_reset(void)
 static void test_opt_reads_every_kind(void **state)
 {
 	char *argv[] = { (char *)"cmd", (char *)"in", (char *)"--flag", (char *)"-n", (char *)"-5",
-		(char *)"--real=0.25", (char *)"-tabc", (char *)"--word", (char *)"three", (char *)"-l", (char *)"x",
-		(char *)"--list=y", (char *)"-", (char *)"--", (char *)"--flag", (char *)"-z" };
+		(char *)"--real=0.25", (char *)"-tabc", (char *)"--word", (char *)"three", (char *)"-l",
+		(char *)"x", (char *)"--list=y", (char *)"-", (char *)"--", (char *)"--flag",
+		(char *)"-z" };
 	struct moe_err e = { 0 };
 	int n;
 
@@ -421,7 +425,8 @@ static void test_opt_reads_every_kind(void **state)
 	assert_string_equal(text_value, "b=c");
 	ok_or_fail(!PARSE(&n, &e, (char *)"--text="), &e);
 	assert_string_equal(text_value, "");
-	ok_or_fail(!PARSE(&n, &e, (char *)"--text", (char *)"--flag"), &e); /* a value may look like one */
+	/* a value may look like one */
+	ok_or_fail(!PARSE(&n, &e, (char *)"--text", (char *)"--flag"), &e);
 	assert_string_equal(text_value, "--flag");
 	ok_or_fail(!PARSE(&n, &e, (char *)"--free", (char *)"-9223372036854775808"), &e);
 	assert_true(whole == INT64_MIN);
@@ -665,13 +670,15 @@ static void test_qtype_has_the_formats_blocks(void **state)
 		{ "Q6_K", 14, 256, 128 + 64 + 16 + 2 }, { "Q8_K", 15, 256, 4 + 256 + 32 },
 		{ "IQ4_NL", 20, 32, 2 + 16 }, { "IQ4_XS", 23, 256, 2 + 2 + 4 + 128 },
 		{ "MXFP4", 39, 32, 1 + 16 }, { "NVFP4", 40, 64, 4 + 32 }, { "Q1_0", 41, 128, 2 + 16 },
-		{ "Q2_0", 42, 64, 2 + 16 }, { "IQ2_XXS", 16, 256, 2 + 64 }, { "IQ2_XS", 17, 256, 2 + 64 + 8 },
+		{ "Q2_0", 42, 64, 2 + 16 }, { "IQ2_XXS", 16, 256, 2 + 64 },
+		{ "IQ2_XS", 17, 256, 2 + 64 + 8 },
 		{ "IQ2_S", 22, 256, 2 + 64 + 8 + 8 }, { "IQ3_XXS", 18, 256, 2 + 96 },
 		{ "IQ3_S", 21, 256, 2 + 64 + 8 + 32 + 4 }, { "IQ1_S", 19, 256, 2 + 32 + 16 },
 		{ "IQ1_M", 29, 256, 32 + 16 + 8 }, { "TQ1_0", 34, 256, 48 + 4 + 2 },
 		{ "TQ2_0", 35, 256, 64 + 2 }, { "I8", 24, 1, 1 }, { "I64", 27, 1, 8 },
 	};
-	static const uint32_t none[] = { 4, 5, 31, 32, 33, 36, 37, 38, 43, 255, 0x7fffffff, 0xffffffff };
+	static const uint32_t none[] = { 4, 5, 31, 32, 33, 36, 37, 38, 43, 255, 0x7fffffff,
+		0xffffffff };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof want / sizeof *want; i++) {

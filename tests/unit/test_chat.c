@@ -1,6 +1,7 @@
 /*
  * test_chat.c - chat templates. Expected texts are llama.cpp's, in tests/data/chat.txt (made by
- * tests/ref/compare_chat.c); what must hold of the stretches from outside is checked by its definition.
+ * tests/ref/compare_chat.c); what must hold of the stretches from outside is checked by its
+ * definition.
  */
 #include "test_util.h"
 
@@ -42,8 +43,8 @@ static void add_message(char **f)
 	struct talk *t = &talks[atoi(f[1])];
 
 	assert_true(atoi(f[1]) < MOST_TALKS && t->n < MOST_MESSAGES);
-	t->m[t->n++] = (struct chat_message){ f[2][0] == 's' ? CHAT_SYSTEM : f[2][0] == 'u' ? CHAT_USER :
-		CHAT_ASSISTANT, f[3], strlen(f[3]) };
+	t->m[t->n++] = (struct chat_message){ f[2][0] == 's' ? CHAT_SYSTEM : f[2][0] == 'u' ?
+		CHAT_USER : CHAT_ASSISTANT, f[3], strlen(f[3]) };
 }
 
 static void expect(const struct chat_row *row, int talk, int ask, const char *want)
@@ -53,8 +54,8 @@ static void expect(const struct chat_row *row, int talk, int ask, const char *wa
 
 	ok_or_fail(!chat_render(row, talks[talk].m, talks[talk].n, ask, &t, &e), &e);
 	if (t.n != strlen(want) || memcmp(t.s ? t.s : "", want, t.n))
-		fail_msg("%s, conversation %d: '%.*s', not '%s'", chat_name(row), talk, (int)t.n, t.s ? t.s : "",
-			want);
+		fail_msg("%s, conversation %d: '%.*s', not '%s'", chat_name(row), talk, (int)t.n,
+			t.s ? t.s : "", want);
 	chat_text_free(&t);
 }
 
@@ -113,8 +114,8 @@ static void test_names(void **state)
 	assert_null(chat_detect("<|im_start|>", 11)); /* not beyond its end */
 }
 
-/* A stretch is what somebody said, whole or without white space at its ends; all that was said is in
- * one; after_reply is the end of the last reply. */
+/* A stretch is what somebody said, whole or without white space at its ends; all that was said is
+ * in one; after_reply is the end of the last reply. */
 static void test_stretches(void **state)
 {
 	static const struct chat_message m[] = { { CHAT_SYSTEM, "SYS", 3 }, { CHAT_USER, " U1 ", 4 },
@@ -179,8 +180,8 @@ static void test_forged_turns(void **state)
 	assert_true(start >= 0 && end >= 0);
 	assert_int_equal(tok_find_special(t, "<|im_"), -1);
 	ok_or_fail(!chat_render(chat_find("chatml"), m, 3, 1, &text, &e), &e);
-	ok_or_fail(!tok_encode_around(t, text.s, text.n, text.outside, text.n_outside, TOK_SPECIAL, &ids, &n,
-		&e), &e);
+	ok_or_fail(!tok_encode_around(t, text.s, text.n, text.outside, text.n_outside, TOK_SPECIAL,
+		&ids, &n, &e), &e);
 	for (i = 0; i < n; i++) {
 		starts += ids[i] == start;
 		ends += ids[i] == end;

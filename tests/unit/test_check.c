@@ -26,9 +26,10 @@ static uint64_t seq;
 
 static void begin(void)
 {
-	struct moe_run_desc d = { .command = "test", .model_name = "toy", .layers = shape, .n_moe_layer = 1,
-		.n_layer = 3, .n_vocab = 100, .score = "softmax" };
-	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES, .commit_ms = 10, .bucket_ms = 100000000 };
+	struct moe_run_desc d = { .command = "test", .model_name = "toy", .layers = shape,
+		.n_moe_layer = 1, .n_layer = 3, .n_vocab = 100, .score = "softmax" };
+	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES, .commit_ms = 10,
+		.bucket_ms = 100000000 };
 
 	unlink(path);
 	trace = moe_trace_open(path, &o, &d, &err);
@@ -54,10 +55,11 @@ static void doc(const char *domain, int n, double sharp, double hot, int pad)
 		uint16_t pick[BATCH][K];
 		float weight[BATCH][K], margin[BATCH], logit[BATCH][E];
 		uint8_t flags[BATCH] = { 0 };
-		struct moe_route_view v = { .layer = 2, .n_expert = E, .k = K, .n_tok = (uint32_t)m, .seq = seqs,
-			.pos = pos, .token = token, .experts = pick[0], .weights = weight[0], .margin = margin,
-			.logits = logit[0], .flags = flags };
-		struct moe_batch_info b = { .seq = seq, .pos0 = (uint32_t)at, .n_tok = (uint32_t)m, .busy_ns = 1000 };
+		struct moe_route_view v = { .layer = 2, .n_expert = E, .k = K, .n_tok = (uint32_t)m,
+			.seq = seqs, .pos = pos, .token = token, .experts = pick[0], .weights = weight[0],
+			.margin = margin, .logits = logit[0], .flags = flags };
+		struct moe_batch_info b = { .seq = seq, .pos0 = (uint32_t)at, .n_tok = (uint32_t)m,
+			.busy_ns = 1000 };
 
 		for (int t = 0; t < m; t++) {
 			int a = 0, c = -1, same = at + t < pad;
@@ -105,7 +107,8 @@ static int row_seen(void *ctx, int n, char **value, char **name)
 }
 
 /* The alarm of a kind, NULL if it is silent; its SQL must give rows. */
-static const struct view_alarm *alarm_of(const char *kind, const struct view_limits *l, uint64_t scan)
+static const struct view_alarm *alarm_of(const char *kind, const struct view_limits *l,
+	uint64_t scan)
 {
 	struct load_filter f = { .run = 1, .domain = -1, .phase = -1 };
 	struct reader *r = reader_open(path, &err);
@@ -199,7 +202,8 @@ static void warm_up(void **state)
 	assert_null(alarm_of("tail", NULL, 0));
 }
 
-/* Drops by position: everything to two experts drops all of a batch's end and nothing of its start. */
+/* Drops by position: everything to two experts drops all of a batch's end and nothing of its
+ * start. */
 static void tail(void **state)
 {
 	const struct view_alarm *x;
@@ -213,7 +217,8 @@ static void tail(void **state)
 	/* half of the batches have one expert everywhere: 512 picks against 160 places */
 	x = alarm_of("tail", NULL, 0);
 	assert_null(x); /* a quarter is not a half */
-	OK(view_limits_parse("tail warning 0.2 # mine\n\n# a comment\ntail note off\n", "test", &l, &err));
+	OK(view_limits_parse("tail warning 0.2 # mine\n\n# a comment\ntail note off\n", "test", &l,
+		&err));
 	assert_int_equal(l.n, 2);
 	x = alarm_of("tail", &l, 0);
 	assert_non_null(x);

@@ -30,10 +30,11 @@ static void near(double got, double want)
  * run: token 0 of every document at layer index 1 takes base + 2 instead of base + 1; documents
  * below `moved` send everything of layer index 0 to experts 6 and 7. Margin .001 for tokens that
  * flip, .5 otherwise; the odd tokens of the last document have another id. */
-static void write_run(const char *to, enum moe_detail detail, int flip, int moved, int other_ids, int docs)
+static void write_run(const char *to, enum moe_detail detail, int flip, int moved, int other_ids,
+	int docs)
 {
-	struct moe_run_desc d = { .command = "test", .model_name = "toy", .arch = "toy", .layers = shape,
-		.n_moe_layer = L, .n_layer = 4, .n_vocab = 100, .score = "softmax" };
+	struct moe_run_desc d = { .command = "test", .model_name = "toy", .arch = "toy",
+		.layers = shape, .n_moe_layer = L, .n_layer = 4, .n_vocab = 100, .score = "softmax" };
 	struct moe_trace_opt o = { .detail = detail, .commit_ms = 10 };
 	struct moe_trace *t = moe_trace_open(to, &o, &d, &err);
 	struct moe_hook *h;
@@ -53,9 +54,9 @@ static void write_run(const char *to, enum moe_detail detail, int flip, int move
 
 		OK(h->seq_begin(h->ctx, &s, &err));
 		for (int l = 0; l < L; l++) {
-			struct moe_route_view v = { .layer = shape[l].layer, .n_expert = E, .k = K, .n_tok = TOKENS,
-				.seq = seq, .pos = pos, .token = token, .experts = pick[0], .weights = weight[0],
-				.margin = margin, .logits = logit[0], .flags = flags };
+			struct moe_route_view v = { .layer = shape[l].layer, .n_expert = E, .k = K,
+				.n_tok = TOKENS, .seq = seq, .pos = pos, .token = token, .experts = pick[0],
+				.weights = weight[0], .margin = margin, .logits = logit[0], .flags = flags };
 
 			for (int i = 0; i < TOKENS; i++) {
 				unsigned base = (unsigned)(doc + i) % 4;
@@ -220,7 +221,8 @@ static void what_cannot_be_said(void **state)
 	shape[1].k = 1;
 	shape[1].n_expert = 8;
 	{
-		struct moe_run_desc desc = { .model_name = "other", .layers = shape, .n_moe_layer = L, .n_layer = 4 };
+		struct moe_run_desc desc = { .model_name = "other", .layers = shape, .n_moe_layer = L,
+			.n_layer = 4 };
 		struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES };
 		struct moe_trace *t = moe_trace_open(path[1], &o, &desc, &err);
 

@@ -68,7 +68,8 @@ static void test_hostile(void **state)
 	static const struct { size_t at; unsigned char v; const char *why; } bad[] = {
 		{ 0, 0, "version" }, { 0, 2, "version" }, { 1, 4, "unknown bits" }, { 2, 2, "phase" },
 		{ 3, 4, "unknown bits" }, { 20, 2, "layer" }, { 22, 8, "experts" }, { 23, 0, "experts" },
-		{ 25, 0, "picks" }, { 25, 4, "picks" }, { 26, 1, "unknown bits" }, { 27, 1, "unknown bits" },
+		{ 25, 0, "picks" }, { 25, 4, "picks" }, { 26, 1, "unknown bits" },
+		{ 27, 1, "unknown bits" },
 		{ 33, 3, "expert 3 of 3" }, { 45, 9, "expert 9 of 3" },
 	};
 	static struct event_store store;

@@ -2,8 +2,8 @@
  * test_expert.c - the views behind the dashboard's expert card, stream and timeline, on a run small
  * enough to be counted by hand.
  *
- * Four documents of ten tokens, token ids 0 1 0 1 ..; layer 2 has four experts, top-2. Layer 5 picks
- * {3, 2} where layer 2 picked expert 1 and {0, 1} elsewhere.
+ * Four documents of ten tokens, token ids 0 1 0 1 ..; layer 2 has four experts, top-2. Layer 5
+ * picks {3, 2} where layer 2 picked expert 1 and {0, 1} elsewhere.
  *	A1 (domain a)  even tokens {0, 1}, odd tokens {0, 2}
  *	A2 (domain a)  all {1, 3}
  *	B1, B2 (b)     all {0, 2}
@@ -31,8 +31,8 @@ static struct reader *db;
 static void put(struct moe_hook *h, uint64_t seq)
 {
 	static const uint16_t sets[3][K] = { { 0, 1 }, { 0, 2 }, { 1, 3 } };
-	struct moe_seq_info info = { .seq = seq, .domain = seq < 2 ? "a" : "b", .name = seq ? "x" : "A1",
-		.n_prompt = N };
+	struct moe_seq_info info = { .seq = seq, .domain = seq < 2 ? "a" : "b",
+		.name = seq ? "x" : "A1", .n_prompt = N };
 	struct moe_seq_result res = { .seq = seq, .n_prompt = N };
 	struct moe_batch_info batch = { .seq = seq, .n_tok = N, .busy_ns = 1000000 };
 	uint64_t seqs[N];
@@ -68,8 +68,8 @@ static void put(struct moe_hook *h, uint64_t seq)
 
 static void make(enum moe_detail detail)
 {
-	struct moe_run_desc d = { .command = "test", .model_name = "toy", .layers = shape, .n_moe_layer = 2,
-		.n_layer = 6, .n_vocab = 10, .score = "softmax" };
+	struct moe_run_desc d = { .command = "test", .model_name = "toy", .layers = shape,
+		.n_moe_layer = 2, .n_layer = 6, .n_vocab = 10, .score = "softmax" };
 	struct moe_trace_opt o = { .detail = detail, .commit_ms = 10 };
 	struct moe_trace *t;
 
@@ -111,7 +111,8 @@ static void test_card(void **state)
 	assert_int_equal(v.token[0].picks, 10);
 	near(v.token[0].excess, 2.5);
 	assert_int_equal(v.token[0].len, 4);
-	/* of the 36 that follow another, 14 follow a pick: token 1 does 10 of 20 times, token 0 4 of 16 */
+	/* of the 36 that follow another, 14 follow a pick: token 1 does 10 of 20 times,
+	 * token 0 4 of 16 */
 	assert_int_equal(v.n_next, 1);
 	assert_int_equal(v.next[0].id, 1);
 	assert_int_equal(v.next[0].seen, 20);

@@ -1,6 +1,6 @@
 /*
- * test_gguf_split.c - split models: parts built byte by byte, in memory and as files beside each other.
- * Each disagreement between parts gives one error that names the file and the numbers.
+ * test_gguf_split.c - split models: parts built byte by byte, in memory and as files beside each
+ * other. Each disagreement between parts gives one error that names the file and the numbers.
  */
 #include "test_util.h"
 
@@ -50,7 +50,8 @@ static void build(const struct plan *p, int i, struct bytes *b)
 		b->p[start + 32 * (size_t)t] = (uint8_t)p->tensor[i][t][0];
 }
 
-static struct gguf *open_plan(const struct plan *p, size_t n, struct bytes part[N], struct moe_err *e)
+static struct gguf *open_plan(const struct plan *p, size_t n, struct bytes part[N],
+	struct moe_err *e)
 {
 	static const char *const names[N] = { "m-1", "m-2", "m-3" };
 	struct gguf_part list[N];
@@ -214,7 +215,8 @@ static void files_are_found_from_any_part(void **state)
 	assert_int_equal(rename(other, path[0]), 0);
 	write_file(path[2], &part[1]); /* a copy under another's name */
 	assert_null(gguf_open(path[0], &e));
-	assert_non_null(strstr(e.msg, "x.y-00003-of-00003.gguf: split.no is 1, by its place it must be 2"));
+	assert_non_null(strstr(e.msg, "x.y-00003-of-00003.gguf: split.no is 1, by its place it must be "
+		"2"));
 	part[2].n -= 64; /* cut */
 	write_file(path[2], &part[2]);
 	assert_null(gguf_open(path[0], &e));

@@ -1,6 +1,6 @@
 /*
- * test_kv.c - the key/value cache by itself: what comes back is what was written, rounded as IEEE 754
- * and the format say; a ring gives the last positions; sums are those of the kernels.
+ * test_kv.c - the key/value cache by itself: what comes back is what was written, rounded as IEEE
+ * 754 and the format say; a ring gives the last positions; sums are those of the kernels.
  */
 #include "test_util.h"
 
@@ -67,8 +67,9 @@ static float nearest_half(float x)
 
 static void halves_are_the_nearest(void **state)
 {
-	static const float edge[] = { 0, 1, 1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 0x1p-24f, 0x1p-25f, 0x1.8p-24f,
-		0x1.000002p-25f, 0x1p-14f, 0x1.ffep-15f, 0x1.fffp-15f, 65504, 65519, 65520, 1e9f, 0.1f, 3.14159f };
+	static const float edge[] = { 0, 1, 1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 0x1p-24f, 0x1p-25f,
+		0x1.8p-24f, 0x1.000002p-25f, 0x1p-14f, 0x1.ffep-15f, 0x1.fffp-15f, 65504, 65519, 65520,
+		1e9f, 0.1f, 3.14159f };
 	struct kv *c = make(KV_F16, 4);
 	float row[WIDTH], got[DIM];
 	struct rng r;
@@ -87,8 +88,8 @@ static void halves_are_the_nearest(void **state)
 			float want = nearest_half(row[h * DIM + i]);
 
 			if (got[i] != want)
-				fail_msg("%a came back as %a, expected %a", (double)row[h * DIM + i], (double)got[i],
-					(double)want);
+				fail_msg("%a came back as %a, expected %a", (double)row[h * DIM + i],
+					(double)got[i], (double)want);
 		}
 	}
 	kv_free(c);
@@ -112,7 +113,8 @@ static void q8_0_is_within_half_a_step(void **state)
 			for (size_t i = b; i < b + 32; i++)
 				max = fmaxf(max, fabsf(row[h * DIM + i]));
 			for (size_t i = b; i < b + 32; i++) /* and the scale is a half: 2^-11 of 127 steps */
-				assert_true(fabsf(got[i] - row[h * DIM + i]) <= max / 127 * (0.5f + 127 * 0x1p-11f));
+				assert_true(fabsf(got[i] - row[h * DIM + i]) <= max / 127 *
+					(0.5f + 127 * 0x1p-11f));
 		}
 	}
 	kv_free(c);
@@ -229,8 +231,8 @@ static void memory_is_counted(void **state)
 	assert_int_equal(kv_bytes(&m, KV_F16, 1000, 7), 2ul * 1000 * 2 * WIDTH * 2);
 	assert_int_equal(kv_bytes(&m, KV_Q8_0, 1000, 7), 2ul * 1000 * 2 * WIDTH / 32 * 34);
 	assert_null(kv_new(&odd, kern_pick(NULL, NULL), KV_Q8_0, 8, 1, &e));
-	assert_string_equal(e.msg, "a cache of type q8_0 has blocks of 32 elements, the heads of layer 0 "
-		"have 40: take f16 or f32");
+	assert_string_equal(e.msg, "a cache of type q8_0 has blocks of 32 elements, the heads of layer "
+		"0 have 40: take f16 or f32");
 }
 
 int main(void)

@@ -1,6 +1,6 @@
 /*
- * test_live.c - what follows a live run by what changed says what reading everything says: load of any
- * selection while the writer goes on, speed, the run, one request, alarms with a memory.
+ * test_live.c - what follows a live run by what changed says what reading everything says: load of
+ * any selection while the writer goes on, speed, the run, one request, alarms with a memory.
  */
 #include "view_made.h"
 
@@ -24,8 +24,8 @@ static void settle(struct reader *r)
 	int64_t n = -1;
 
 	for (int i = 0; i < 2000 && n != (int64_t)made.n; i++) {
-		assert_int_equal(sqlite3_prepare_v2(reader_db(r), "SELECT total(n) FROM chunk", -1, &st, NULL),
-			SQLITE_OK);
+		assert_int_equal(sqlite3_prepare_v2(reader_db(r), "SELECT total(n) FROM chunk", -1, &st,
+			NULL), SQLITE_OK);
 		assert_int_equal(sqlite3_step(st), SQLITE_ROW);
 		n = sqlite3_column_int64(st, 0);
 		sqlite3_finalize(st);
@@ -114,9 +114,10 @@ static void test_follows(void **state)
 	assert_true(few > 5 * all_read);
 
 	/* A chunk that comes late, into a bucket that is long over. */
-	edit("BEGIN; INSERT INTO chunk(run, sequence, pos, n, phase, time, codec) SELECT 1, sequence, 900, 3, "
-		"phase, (SELECT started FROM run), codec FROM chunk WHERE phase = 0 ORDER BY id LIMIT 1; "
-		"UPDATE load SET tokens = tokens + 3 WHERE run = 1 AND bucket = 0 AND phase = 0; COMMIT");
+	edit("BEGIN; INSERT INTO chunk(run, sequence, pos, n, phase, time, codec) SELECT 1, sequence, "
+		"900, 3, phase, (SELECT started FROM run), codec FROM chunk WHERE phase = 0 ORDER BY id "
+		"LIMIT 1; UPDATE load SET tokens = tokens + 3 WHERE run = 1 AND bucket = 0 AND phase = 0; "
+		"COMMIT");
 	made.n += 3;
 	for (int i = 0; i < N - 1; i++)
 		assert_true(follow(v[i], r, &f[i]) == -1 || i == WINDOW || i == 2 || i == 3);
@@ -151,7 +152,8 @@ static void test_counts_only(void **state)
 	pause_ms(100);
 	r = open_db();
 	view_live_forget(v);
-	assert_int_equal(follow(v, r, &(struct load_filter){ .run = 2, .domain = -1, .phase = -1 }), -1);
+	assert_int_equal(follow(v, r, &(struct load_filter){ .run = 2, .domain = -1, .phase = -1 }),
+		-1);
 	reader_close(r);
 	end();
 	view_live_free(v);
@@ -190,7 +192,8 @@ static void test_summary_follows(void **state)
 		near(a.bpb, b.bpb, 1e-9);
 	}
 	end();
-	OK(view_live_run(v, r, 0, 0, &u, &d, &n, &err)); /* no time to look again, but the state is said */
+	/* no time to look again, but the state is said */
+	OK(view_live_run(v, r, 0, 0, &u, &d, &n, &err));
 	assert_string_equal(u->state, "done");
 	reader_close(r);
 	view_live_free(v);
@@ -308,8 +311,8 @@ static void test_alarms_follow(void **state)
 	end();
 	OK(view_alarms_follow(r, &all, m, &a, &err));
 	OK(view_alarms(r, &all, &b, &err));
-	/* The search for a spell's begin takes in what came before it as long as the whole still shows it:
-	 * how much depends on when it looked. */
+	/* The search for a spell's begin takes in what came before it as long as the whole still shows
+	 * it: how much depends on when it looked. */
 	for (size_t i = 0; i < b.n; i++)
 		if (!strcmp(b.alarm[i].kind, "collapse"))
 			assert_true(llabs(find(&a, &b.alarm[i])->since - b.alarm[i].since) <=

@@ -332,7 +332,8 @@ static void test_locality_enumerated(void **state)
 /* Many sets at once: the sums of one pair after another, for sets of one, two and many words. */
 static void test_locality_run(void **state)
 {
-	static const struct { size_t e; unsigned k; } shape[] = { { 2, 1 }, { 5, 5 }, { 64, 8 }, { 65, 6 },
+	static const struct { size_t e; unsigned k; } shape[] = { { 2, 1 }, { 5, 5 }, { 64, 8 },
+		{ 65, 6 },
 		{ 128, 8 }, { 129, 3 }, { 256, 8 }, { 1024, 16 } };
 	uint16_t set[50 * 16];
 	uint32_t x = 12345;
@@ -347,7 +348,8 @@ static void test_locality_run(void **state)
 				unsigned seen = 0;
 
 				x = x * 1664525 + 1013904223;
-				set[t * k + j] = (uint16_t)((x >> 16) % (t % 3 ? shape[i].e : k + k / 2 < shape[i].e ?
+				set[t * k + j] = (uint16_t)((x >> 16) %
+					(t % 3 ? shape[i].e : k + k / 2 < shape[i].e ?
 					k + k / 2 : shape[i].e)); /* some sets from few experts, so that they meet */
 				for (unsigned h = 0; h < j; h++)
 					seen |= set[t * k + h] == set[t * k + j];
@@ -438,13 +440,15 @@ static void test_capacity(void **state)
 	near(metrics_dropped(even, 4, 16, 2, 1), 0, 0);
 	near(metrics_dropped(skew, 4, 16, 2, 1), 12 / 32.0, 1e-12);
 	near(metrics_dropped(skew, 4, 16, 2, 1.25), 10 / 32.0, 1e-12);
-	/* C = 160 of 1024 picks: KL = .15625 ln 1.25 + .84375 ln (.84375/.875) = .004180980, q = .01382435;
-	 * KL(.5 || q) = .5 ln(.5/q) + .5 ln(.5/(1-q)) = 1.4544750 */
+	/* C = 160 of 1024 picks: KL = .15625 ln 1.25 + .84375 ln (.84375/.875) = .004180980, q =
+	 * .01382435; KL(.5 || q) = .5 ln(.5/q) + .5 ln(.5/(1-q)) = 1.4544750 */
 	near(metrics_late_chance(.5, 1, 512, 8, 2, 1.25), exp(-1.4544750), 1e-7);
 	near(metrics_late_chance(.5, 4, 512, 8, 2, 1.25), exp(-4 * 1.4544750), 1e-9);
 	near(metrics_late_chance(.0138, 1000, 512, 8, 2, 1.25), 1, 0); /* chance alone may do that */
-	near(metrics_late_chance(.5, 10, 512, 8, 2, 1), 1, 0); /* factor 1: half of the experts are full */
-	near(metrics_late_chance(.1, 10, 512, 2, 2, 2.5), 0, 0); /* room for more picks than there are */
+	/* factor 1: half of the experts are full */
+	near(metrics_late_chance(.5, 10, 512, 8, 2, 1), 1, 0);
+	/* room for more picks than there are */
+	near(metrics_late_chance(.1, 10, 512, 2, 2, 2.5), 0, 0);
 	near(metrics_late_chance(.5, 10, 512, 1, 1, 1.25), 1, 0);
 	assert_true(isnan(metrics_dropped(none, 4, 0, 2, 1.25)));
 }

@@ -268,7 +268,8 @@ static void null_exact(int layer, const double *list, size_t n)
 		while (hit < n && fabs(list[hit] - got) > 1e-9)
 			hit++;
 		if (hit == n)
-			fail_msg("%s: MI %.12g of shuffled labels is none of the %zu possible", tab.name, got, n);
+			fail_msg("%s: MI %.12g of shuffled labels is none of the %zu possible", tab.name, got,
+				n);
 		mean += got / rounds;
 	}
 	null_mean = mean;

@@ -1,8 +1,8 @@
 /*
  * test_model_keys.c - model files whose metadata cannot be: every key that sizes or divides
  * something, in a family that reads it, with values that no model has. Each is refused with a
- * message that names what is wrong and the number. Then every tensor of every test model: without it
- * (under another name), and with its dimensions swapped, the file is refused as well.
+ * message that names what is wrong and the number. Then every tensor of every test model: without
+ * it (under another name), and with its dimensions swapped, the file is refused as well.
  */
 #include "test_util.h"
 

@@ -15,7 +15,8 @@
 
 #include "tok/tok.h"
 
-#define TEXT "Hello <|im_start|> \xff world, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define TEXT "Hello <|im_start|> \xff world, " \
+	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
 #define HAVE_HOOKS 1

@@ -11,8 +11,10 @@
 #include "base/rng.h"
 #include "trace/pack.h"
 
-/* Layers of many shapes: one expert, k = n_expert, the widest ids, ids that fill no power of two. */
-static const struct moe_layer_desc shapes[] = { { 0, 1, 1 }, { 1, 2, 2 }, { 3, 128, 8 }, { 4, 5, 3 },
+/* Layers of many shapes: one expert, k = n_expert, the widest ids,
+ * ids that fill no power of two. */
+static const struct moe_layer_desc shapes[] = { { 0, 1, 1 }, { 1, 2, 2 }, { 3, 128, 8 },
+{ 4, 5, 3 },
 	{ 7, 1024, 9 }, { 8, 256, 1 }, { 9, 100, 100 }, { 10, 1024, 1024 } };
 static struct layout lay;
 static struct rng rng;
@@ -33,7 +35,8 @@ static int teardown(void **state)
 
 static void test_bits(void **state)
 {
-	static const unsigned want[][2] = { { 1, 1 }, { 2, 1 }, { 3, 2 }, { 4, 2 }, { 5, 3 }, { 128, 7 },
+	static const unsigned want[][2] = { { 1, 1 }, { 2, 1 }, { 3, 2 }, { 4, 2 }, { 5, 3 },
+		{ 128, 7 },
 		{ 129, 8 }, { 256, 8 }, { 257, 9 }, { 1024, 10 } };
 
 	(void)state;
@@ -188,7 +191,8 @@ static void test_weights(void **state)
 	weights_of(shapes, 7); /* k = 100 */
 }
 
-/* What a form cannot hold comes back bit for bit: NaN, negative, infinite. A whole weight of 1 is 1. */
+/* What a form cannot hold comes back bit for bit: NaN, negative, infinite.
+ * A whole weight of 1 is 1. */
 static void test_odd_weights(void **state)
 {
 	static const struct moe_layer_desc d = { 0, 8, 4 };
@@ -254,8 +258,9 @@ static void test_margins(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_bits), cmocka_unit_test(test_ids_by_hand),
-		cmocka_unit_test(test_ids), cmocka_unit_test(test_weights), cmocka_unit_test(test_odd_weights),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_bits),
+		cmocka_unit_test(test_ids_by_hand), cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_weights), cmocka_unit_test(test_odd_weights),
 		cmocka_unit_test(test_margins) };
 
 	return cmocka_run_group_tests(tests, setup, teardown);

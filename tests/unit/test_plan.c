@@ -14,19 +14,25 @@ static struct moe_err err;
 /* Expected: what the authors state. Not from the table under test, so that a slip there shows. */
 static void published_sizes(void **state)
 {
-	static const struct { const char *name; double total, tolerance, active, active_tolerance; } want[] = {
-		{ "mixtral-8x7b", 46.7e9, .01, 12.9e9, .01 },    /* arXiv 2401.04088: 47B and 13B; site: 46.7B, 12.9B */
-		{ "mixtral-8x22b", 141e9, .01, 39e9, .01 },      /* mistral.ai, April 2024: 141B, 39B active */
+	static const struct { const char *name; double total, tolerance, active, active_tolerance;
+		} want[] = {
+		{ "mixtral-8x7b", 46.7e9, .01, 12.9e9, .01 },    /* arXiv 2401.04088: 47B and 13B;
+		                                                    site: 46.7B, 12.9B */
+		{ "mixtral-8x22b", 141e9, .01, 39e9, .01 },      /* mistral.ai, April 2024: 141B, 39B
+		                                                    active */
 		{ "switch-1.6t", 1571e9, .01, 0, 0 },            /* arXiv 2101.03961, table 9: 1571B */
 		{ "gshard-600b", 600e9, .05, 0, 0 },             /* arXiv 2006.16668: 600B, one digit */
-		{ "glam-1.2t", 1.2e12, .05, 96.6e9, .01 },       /* arXiv 2112.06905, table 4: 1.2T, 96.6B */
+		{ "glam-1.2t", 1.2e12, .05, 96.6e9, .01 },       /* arXiv 2112.06905, table 4: 1.2T,
+		                                                    96.6B */
 		{ "alexatm-20b", 19.75e9, .01, 19.75e9, .01 },   /* arXiv 2208.01448: 19.75B */
 		{ "megatron-530b", 530e9, .01, 530e9, .01 },     /* arXiv 2201.11990: 530B */
-		{ "deepseek-v3", 671e9, .01, 37e9, .0135 },      /* arXiv 2412.19437: 671B, 37B (half a digit) */
+		{ "deepseek-v3", 671e9, .01, 37e9, .0135 },      /* arXiv 2412.19437: 671B,
+		                                                    37B (half a digit) */
 		{ "qwen3-235b", 235e9, .01, 22e9, .01 },         /* arXiv 2505.09388: 235B, 22B */
 		{ "gpt-oss-120b", 116.83e9, .01, 5.13e9, .01 },  /* model card: 116.83B, 5.13B */
 		{ "kimi-k2", 1e12, .05, 32.6e9, .01 },           /* arXiv 2507.20534: 1T, 32.6B */
-		{ "gpt-4", 1.8e12, .05, 280e9, .0108 },          /* rumoured: 1.8T, 280B (half of a digit) */
+		{ "gpt-4", 1.8e12, .05, 280e9, .0108 },          /* rumoured: 1.8T, 280B (half of a
+		                                                    digit) */
 	};
 	struct sim_size z;
 	size_t n = 0;
@@ -129,8 +135,10 @@ static void page(void **state)
 	near(find(&p, "gpus", "BF16")->value, ceil((in.size.total * 2 + 65536 * 2 * 1000.0) / 72e9));
 	near(find(&p, "flops_per_token", "")->value, 2 * in.size.matmul);
 	rest = (in.size.total - in.size.experts) * 2;
-	near(find(&p, "bytes_per_token", "")->value, rest - 32000.0 * 4096 * 2 + 64 * expert + 65536 * 2 * 1000.0);
-	near(find(&p, "tokens_per_s", "batch 1,")->value, 1e12 / find(&p, "bytes_per_token", "")->value);
+	near(find(&p, "bytes_per_token", "")->value,
+		rest - 32000.0 * 4096 * 2 + 64 * expert + 65536 * 2 * 1000.0);
+	near(find(&p, "tokens_per_s", "batch 1,")->value,
+		1e12 / find(&p, "bytes_per_token", "")->value);
 	near(find(&p, "a2a_bytes_per_token", "2 ranks")->value,
 		32 * 2 * 4096 * 2 * .5 * 2 * (1 - 6.0 / 28));
 	near(find(&p, "slots", "")->value, floor((48e9 - rest) / (32 * expert)));

@@ -22,7 +22,8 @@
 static void halves_are_rounded_to_nearest(void **state)
 {
 	(void)state;
-	for (uint32_t h = 0; h < 65536; h++) { /* every half is its own nearest; so is what is near it */
+	/* every half is its own nearest; so is what is near it */
+	for (uint32_t h = 0; h < 65536; h++) {
 		float f = half_to_float((uint16_t)h), next = half_to_float((uint16_t)(h + 1)), mid;
 
 		if ((h & 0x7c00) == 0x7c00) {
@@ -63,8 +64,9 @@ static double squared_error(uint32_t type, const float *x, size_t n)
 	return s;
 }
 
-/* Block by block no worse than an encoder without a search, but for 2 % where that was lucky and what
- * sums in single precision cannot tell apart; in sum better. F16, BF16 and F32 have one right answer. */
+/* Block by block no worse than an encoder without a search, but for 2 % where that was lucky and
+ * what sums in single precision cannot tell apart; in sum better. F16, BF16 and F32 have one right
+ * answer. */
 static void errors_are_small(void **state)
 {
 	size_t len, at = 16;
@@ -96,8 +98,8 @@ static void errors_are_small(void **state)
 			ours += got;
 			theirs += want;
 			if (exact ? fabs(got - want) > 1e-12 * want : got > 1.02 * want + 1e-7 * size)
-				fail_msg("%s, block %u: error %g, the plain encoder leaves %g", qtype_info(type)->name, b,
-					got, want);
+				fail_msg("%s, block %u: error %g, the plain encoder leaves %g",
+					qtype_info(type)->name, b, got, want);
 		}
 		assert_true(exact || ours < theirs || type == QT_MXFP4 || type == QT_Q8_0);
 		assert_true(ours <= theirs * (1 + 1e-12));
@@ -161,8 +163,8 @@ static void what_no_type_can_hold_is_named(void **state)
 
 static struct bytes model; /* 32 layers, width 256; see build_model */
 
-static void add(struct bytes *b, const char *name, uint64_t n_dims, uint64_t n0, uint64_t n1, uint64_t n2,
-	uint64_t *offset)
+static void add(struct bytes *b, const char *name, uint64_t n_dims, uint64_t n0, uint64_t n1,
+	uint64_t n2, uint64_t *offset)
 {
 	uint64_t ne[3] = { n0, n1, n2 };
 

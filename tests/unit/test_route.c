@@ -52,8 +52,8 @@ static void read_case(FILE *f, struct rcase *c)
 	unsigned groups, used, experts, k;
 
 	word(f, "case");
-	assert_int_equal(fscanf(f, "%31s %d %31s %u %u %31s %u %u %d", score, &c->has_bias, weight, &groups,
-		&used, scale, &experts, &k, &c->n), 9);
+	assert_int_equal(fscanf(f, "%31s %d %31s %u %u %31s %u %u %d", score, &c->has_bias, weight,
+		&groups, &used, scale, &experts, &k, &c->n), 9);
 	memset(&c->s, 0, sizeof c->s);
 	c->s.score = (enum moe_score)index_of(score, scores, 4);
 	c->s.weight = (enum moe_weight)index_of(weight, weights, 4);
@@ -184,7 +184,8 @@ static void presets_are_named(void **state)
 	assert_int_equal(moe_route_preset("nonsense", &s, &e), -1);
 }
 
-/* tests/data/router_batch.txt: routers that look at a batch, from the papers (tests/ref/router.py). */
+/* tests/data/router_batch.txt: routers that look at a batch, from the papers
+ * (tests/ref/router.py). */
 static void check_batch(const struct named *c)
 {
 	const double *s = named_get(c, "shape", NULL), *want = named_get(c, "n_pick", NULL), *b;
@@ -212,8 +213,8 @@ static void check_batch(const struct named *c)
 		assert_int_equal(out.n_pick[t], want[t]);
 		for (size_t r = 0; r < out.n_pick[t]; r++, at++) {
 			if (out.experts[t * slots + r] != experts[at] || out.fate[t * slots + r] != fate[at])
-				fail_msg("%s: token %zu, rank %zu is expert %d (fate %d), not %g (%g)", c->name, t, r,
-					out.experts[t * slots + r], out.fate[t * slots + r], experts[at], fate[at]);
+				fail_msg("%s: token %zu, rank %zu is expert %d (fate %d), not %g (%g)", c->name, t,
+					r, out.experts[t * slots + r], out.fate[t * slots + r], experts[at], fate[at]);
 			assert_true(fabs(out.weights[t * slots + r] - weights[at]) <= 2e-6);
 		}
 	}

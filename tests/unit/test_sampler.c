@@ -55,7 +55,8 @@ static struct expected expect(const struct sampler_opt *o, const float *logits, 
 
 		for (size_t j = 0; j < n; j++)
 			before += rank[j] < rank[i] ? q[j] / sum : 0;
-		x.p[i] = q[i] > 0 && (o->top_p >= 1 || before < o->top_p) && q[i] >= o->min_p * best ? q[i] : 0;
+		x.p[i] = q[i] > 0 && (o->top_p >= 1 || before < o->top_p) &&
+			q[i] >= o->min_p * best ? q[i] : 0;
 	}
 	sum = 0;
 	for (size_t i = 0; i < n; i++)
@@ -120,11 +121,13 @@ static void check_draws(const struct sampler_opt *o, const float *logits, size_t
 /* ---- cases ---- */
 
 static const float ten[10] = { 1.0f, 2.5f, -1.0f, 0.0f, 2.0f, -3.0f, 1.5f, 0.5f, -0.5f, 2.25f };
-static const struct sampler_opt open_all = { .temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 42 };
+static const struct sampler_opt open_all = { .temperature = 1, .top_p = 1, .repeat_penalty = 1,
+	.seed = 42 };
 
 static void test_greedy_takes_the_best_and_the_lowest_of_equals(void **state)
 {
-	static const float tie[5] = { 1, 3, 2, 3, 3 }, same[4] = { 0, 0, 0, 0 }, low[3] = { -9, -8, -8 };
+	static const float tie[5] = { 1, 3, 2, 3, 3 }, same[4] = { 0, 0, 0, 0 },
+		low[3] = { -9, -8, -8 };
 	struct sampler_opt o = open_all;
 	struct sampler *s;
 
@@ -287,7 +290,8 @@ static void test_a_seed_fixes_the_draws(void **state)
 static void test_what_is_no_number(void **state)
 {
 	float x[10], none[10], inf[10], low[10];
-	struct sampler_opt all[] = { open_all, { 0, 0, 1, 0, 1, 0, 1 }, { 0.8, 4, 0.9, 0.05, 1.2, 8, 1 } };
+	struct sampler_opt all[] = { open_all, { 0, 0, 1, 0, 1, 0, 1 },
+		{ 0.8, 4, 0.9, 0.05, 1.2, 8, 1 } };
 
 	(void)state;
 	for (int i = 0; i < 10; i++) {

@@ -43,8 +43,8 @@ static void word(FILE *f, const char *want)
 	assert_string_equal(got, want);
 }
 
-static void check_drops(FILE *f, const uint16_t *ids, const float *w, uint32_t T, unsigned E, unsigned k,
-	uint32_t batch, double cf, enum sim_drop policy)
+static void check_drops(FILE *f, const uint16_t *ids, const float *w, uint32_t T, unsigned E,
+	unsigned k, uint32_t batch, double cf, enum sim_drop policy)
 {
 	struct sim_room room;
 	uint8_t *fate = malloc(T * k);
@@ -130,8 +130,8 @@ static void vectors_cache(FILE *f)
 	free(keys);
 }
 
-/* One pass for all sizes gives the hits of simulating each cache by itself, however the accesses are
- * cut into pieces; long enough for last accesses to be numbered anew. */
+/* One pass for all sizes gives the hits of simulating each cache by itself, however the accesses
+ * are cut into pieces; long enough for last accesses to be numbered anew. */
 static void check_stack(size_t n_key, size_t n, double skew, uint64_t seed)
 {
 	static const unsigned slots[] = { 1, 2, 3, 7, 12, 40, 90, 2000 };
@@ -179,7 +179,8 @@ static void caches_of_all_sizes(void **state)
 	check_stack(16, (1 << 20) + 200000, 2, 7);
 }
 
-static double balance(const struct sim_cluster *c, const uint16_t *map, size_t n, const double *load)
+static double balance(const struct sim_cluster *c, const uint16_t *map, size_t n,
+	const double *load)
 {
 	unsigned replicas[MOE_MAX_EXPERT];
 	double rank[MOE_MAX_EXPERT], sum = 0, max = 0;

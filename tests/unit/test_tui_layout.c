@@ -48,7 +48,8 @@ static void frame_never_overlaps(void **state)
 
 static void overview_never_overlaps(void **state)
 {
-	static const int layers[] = { 0, 1, 4, 6, 16, 61, 512 }, experts[] = { 1, 8, 16, 64, 256, 1024 };
+	static const int layers[] = { 0, 1, 4, 6, 16, 61, 512 },
+		experts[] = { 1, 8, 16, 64, 256, 1024 };
 
 	(void)state;
 	for (int w = 1; w <= 260; w += w < 100 ? 1 : 17)
@@ -74,8 +75,8 @@ static void card_never_overlaps(void **state)
 			struct tui_rect body = tui_layout(w, h, h % 2).body;
 
 			k = tui_layout_card(body);
-			check_rects((struct tui_rect[]){ k.head, k.domains, k.tokens, k.peers, k.next, k.history }, 6,
-				body);
+			check_rects((struct tui_rect[]){ k.head, k.domains, k.tokens, k.peers, k.next,
+				k.history }, 6, body);
 		}
 	k = tui_layout_card(tui_layout(80, 24, 0).body); /* everything is there */
 	assert_true(k.domains.h >= 6 && k.tokens.h >= 6 && k.peers.h >= 6 && k.next.h >= 6 &&
@@ -205,7 +206,8 @@ static void windows_cover_what_they_say(void **state)
 
 static void capacity_counts_the_overflow(void **state)
 {
-	/* 4 experts, top-1, 100 tokens: capacity ceil(25 * 1.25) = 32; 60 and 34 are over by 28 and 2 */
+	/* 4 experts, top-1, 100 tokens: capacity ceil(25 * 1.25) = 32;
+	 * 60 and 34 are over by 28 and 2 */
 	uint64_t counts[] = { 60, 34, 6, 0 };
 	struct view_layer l = { .n_expert = 4, .k = 1, .tokens = 100, .counts = counts };
 

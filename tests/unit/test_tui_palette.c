@@ -1,9 +1,9 @@
 /*
- * test_tui_palette.c - can everybody tell the colours apart? Each palette is seen through a model of
- * eyes that lack a receptor: the matrices for full protanopia, deuteranopia and tritanopia of Machado,
- * Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", IEEE
- * TVCG 15 (2009), in linear RGB; distances are CIE 1976 dE in L*a*b* (2.3 is just noticeable side by
- * side; Sharma, Digital Color Imaging Handbook).
+ * test_tui_palette.c - can everybody tell the colours apart? Each palette is seen through a model
+ * of eyes that lack a receptor: the matrices for full protanopia, deuteranopia and tritanopia of
+ * Machado, Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision
+ * Deficiency", IEEE TVCG 15 (2009), in linear RGB; distances are CIE 1976 dE in L*a*b* (2.3 is just
+ * noticeable side by side; Sharma, Digital Color Imaging Handbook).
  */
 #include <math.h>
 
@@ -13,9 +13,12 @@
 enum { N_EYES = 4, TRITAN = 3 };
 static const double eyes[N_EYES][3][3] = {
 	{ { 1, 0, 0 }, { 0, 1, 0 }, { 0, 0, 1 } },
-	{ { .152286, 1.052583, -.204868 }, { .114503, .786281, .099216 }, { -.003882, -.048116, 1.051998 } },
-	{ { .367322, .860646, -.227968 }, { .280085, .672501, .047413 }, { -.011820, .042940, .968881 } },
-	{ { 1.255528, -.076749, -.178779 }, { -.078411, .930809, .147602 }, { .004733, .691367, .303900 } },
+	{ { .152286, 1.052583, -.204868 }, { .114503, .786281, .099216 },
+		{ -.003882, -.048116, 1.051998 } },
+	{ { .367322, .860646, -.227968 }, { .280085, .672501, .047413 },
+		{ -.011820, .042940, .968881 } },
+	{ { 1.255528, -.076749, -.178779 }, { -.078411, .930809, .147602 },
+		{ .004733, .691367, .303900 } },
 };
 
 static double linear(double c)
@@ -31,7 +34,8 @@ static double curve(double x)
 /* sRGB, white of D65. */
 static void lab(uint32_t rgb, int eye, double out[3])
 {
-	static const double xyz[3][3] = { { .4124564, .3575761, .1804375 }, { .2126729, .7151522, .0721750 },
+	static const double xyz[3][3] = { { .4124564, .3575761, .1804375 },
+		{ .2126729, .7151522, .0721750 },
 		{ .0193339, .1191920, .9503041 } }, white[3] = { .95047, 1, 1.08883 };
 	double in[3] = { linear((rgb >> 16) / 255.), linear((rgb >> 8 & 255) / 255.),
 		linear((rgb & 255) / 255.) }, seen[3], f[3];
@@ -66,7 +70,8 @@ static uint32_t front(enum tui_palette p, int light, int style)
 	return tui_rgb(tui_paint(p, light, 256, style).fg);
 }
 
-/* The known values of the model: L*a*b* of sRGB red, and that a protanope sees red darker than we do. */
+/* The known values of the model: L*a*b* of sRGB red, and that a protanope sees red darker than we
+ * do. */
 static void test_model(void **state)
 {
 	double x[3], y[3];
@@ -113,12 +118,13 @@ static void test_text_on_steps(void **state)
 				lab(back((enum tui_palette)p, i), eye, a);
 				lab(front((enum tui_palette)p, 0, TUI_HEAT + i), eye, b);
 				if (fabs(a[0] - b[0]) < 40)
-					fail_msg("palette %d, eye %d, step %d: text %.0f on %.0f", p, eye, i, b[0], a[0]);
+					fail_msg("palette %d, eye %d, step %d: text %.0f on %.0f", p, eye, i, b[0],
+						a[0]);
 			}
 }
 
-/* Experts of the stream in the safe palette, on dark and on light: any two, also for those without red
- * or green; the default one fails that, which is why there are two. */
+/* Experts of the stream in the safe palette, on dark and on light: any two, also for those without
+ * red or green; the default one fails that, which is why there are two. */
 static void test_experts(void **state)
 {
 	double least = 1e9;
@@ -132,7 +138,8 @@ static void test_experts(void **state)
 						front(TUI_SAFE, light, TUI_EXPERT_COLOUR + j), eye);
 
 					if (d < 28)
-						fail_msg("light %d, eye %d: experts %d and %d are %.1f apart", light, eye, j, i, d);
+						fail_msg("light %d, eye %d: experts %d and %d are %.1f apart", light, eye,
+							j, i, d);
 					d = apart(front(TUI_BLUE_RED, light, TUI_EXPERT_COLOUR + i),
 						front(TUI_BLUE_RED, light, TUI_EXPERT_COLOUR + j), eye);
 					least = d < least ? d : least;
@@ -140,7 +147,8 @@ static void test_experts(void **state)
 	assert_true(least < 10);
 }
 
-/* Above, below, good, warning, alarm are told apart, and every style has a look with few colours. */
+/* Above, below, good, warning, alarm are told apart, and every style has a look with few
+ * colours. */
 static void test_meanings(void **state)
 {
 	static const int style[] = { TUI_ABOVE, TUI_BELOW, TUI_GOOD, TUI_WARN };

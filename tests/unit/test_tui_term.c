@@ -71,8 +71,9 @@ static void put_sequence(struct moe_hook *h, uint64_t seq, struct rng *r)
 static void make_db(const char *path)
 {
 	struct moe_layer_desc layers[4];
-	struct moe_run_desc d = { .command = "test", .model_name = "ev\033]0;pwn\007il", .arch = "a\x9b" "b",
-		.layers = layers, .n_moe_layer = 4, .n_layer = 4, .router = "r", .score = "softmax" };
+	struct moe_run_desc d = { .command = "test", .model_name = "ev\033]0;pwn\007il",
+		.arch = "a\x9b" "b", .layers = layers, .n_moe_layer = 4, .n_layer = 4, .router = "r",
+		.score = "softmax" };
 	struct moe_trace_opt o = { .detail = MOE_DETAIL_ROUTES };
 	struct moe_trace *t;
 	struct moe_err e = { 0 };
@@ -205,7 +206,8 @@ static void check_restored(struct term *t)
 	if (leave)
 		assert_true(strstr(leave, "\033[?25h") || strstr(leave, "\033[?12l\033[?25h"));
 	assert_int_equal(tcgetattr(t->fd, &now), 0);
-	assert_int_equal(now.c_lflag & (ECHO | ICANON | ISIG), t->before.c_lflag & (ECHO | ICANON | ISIG));
+	assert_int_equal(now.c_lflag & (ECHO | ICANON | ISIG),
+		t->before.c_lflag & (ECHO | ICANON | ISIG));
 	assert_int_equal(now.c_iflag, t->before.c_iflag);
 	assert_int_equal(now.c_oflag, t->before.c_oflag);
 }

@@ -385,7 +385,8 @@ static void test_damaged(void **state)
 		"UPDATE load SET bucket = bucket + 9223372036854775000",
 		"UPDATE chunk SET tokens = randomblob(length(tokens)), flags = NULL",
 		"UPDATE sequence SET nll = 9e999, n_bytes = -1, n_prompt = 9223372036854775807",
-		"UPDATE chunk SET experts = randomblob(length(experts))", /* 3 bits each: all are ids of 8 */
+		"UPDATE chunk SET experts = randomblob(length(experts))", /* 3 bits each: all are ids of
+		                                                             8 */
 		"UPDATE model SET n_vocab = -1, name = CAST(randomblob(500) AS TEXT)",
 		"INSERT INTO event(run, time, kind, value) VALUES (1, -9223372036854775807, 'gap', -9e999)",
 	}, *const fatal[] = {
@@ -470,7 +471,8 @@ static void test_hostile_names(void **state)
 static void test_print_numbers(void **state)
 {
 	static const struct view_col cols[] = { { "n", "number", VIEW_INT, 0 },
-		{ "hidden", NULL, VIEW_INT, 0 }, { "x", "x", VIEW_REAL, 2 }, { "s", "text", VIEW_TEXT, 0 } };
+		{ "hidden", NULL, VIEW_INT, 0 }, { "x", "x", VIEW_REAL, 2 },
+		{ "s", "text", VIEW_TEXT, 0 } };
 	struct view_cell cells[8] = { { 1, -5, 0, NULL }, { 1, 7, 0, NULL }, { 1, 0, 1.0 / 3, NULL },
 		{ 1, 0, 0, (char[]){ "\xc3\xa9t\xc3\xa9" } }, { 0 }, { 1, 8, 0, NULL }, { 0 },
 		{ 1, 0, 0, (char[]){ "b" } } };
@@ -480,7 +482,8 @@ static void test_print_numbers(void **state)
 
 	(void)state;
 	s = print(&t, VIEW_PRETTY);
-	assert_string_equal(s, "number     x  text\n    -5  0.33  \xc3\xa9t\xc3\xa9\n              b\n");
+	assert_string_equal(s, "number     x  text\n    -5  0.33  \xc3\xa9t\xc3\xa9\n              "
+		"b\n");
 	free(s);
 	s = print(&t, VIEW_JSON);
 	assert_string_equal(s, "[\n {\"n\": -5, \"hidden\": 7, \"x\": 0.3333333333, "

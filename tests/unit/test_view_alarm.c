@@ -136,7 +136,8 @@ static void load_of(const unsigned n[E])
 	edit(sql);
 }
 
-/* One expert at 3.2 times its fair share: a collapse only where few (two of these eight) take half. */
+/* One expert at 3.2 times its fair share: a collapse only where few
+ * (two of these eight) take half. */
 static void test_uneven_is_no_collapse(void **state)
 {
 	static const unsigned uneven[E] = { 69, 69, 320, 69, 69, 68, 68, 68 }; /* 389 of 800 */
@@ -150,8 +151,8 @@ static void test_uneven_is_no_collapse(void **state)
 	near(x->value, 3.2, 1e-12);
 	near(x->threshold, 2, 0);
 	assert_int_equal(x->severity, VIEW_WARNING);
-	assert_non_null(strstr(x->text, "E2 takes 40 % of picks (fair share 12.5 %), the busiest 2 of 8 "
-		"experts 49 %"));
+	assert_non_null(strstr(x->text, "E2 takes 40 % of picks (fair share 12.5 %), the busiest 2 of "
+		"8 experts 49 %"));
 	load_of(half);
 	x = alarm_of(&all, "collapse", 3);
 	assert_non_null(x);
@@ -194,12 +195,13 @@ static void test_since(void **state)
 	doc("bad", 500, 0, collapsed);
 	end();
 	/* 40 buckets: good up to 16, then bad, with a pause in 20..24. */
-	edit("INSERT OR IGNORE INTO load WITH n(b) AS (VALUES(1) UNION ALL SELECT b+1 FROM n WHERE b<39) "
-		"SELECT run, domain, phase, b, layer, tokens, counts, weights, probs, lse2, entropy, "
+	edit("INSERT OR IGNORE INTO load WITH n(b) AS (VALUES(1) UNION ALL SELECT b+1 FROM n WHERE "
+		"b<39) SELECT run, domain, phase, b, layer, tokens, counts, weights, probs, lse2, entropy, "
 		"confidence, margin, n_margin, n_nan, n_edited FROM load, n WHERE bucket = 0 AND "
 		"domain = (SELECT id FROM domain WHERE name = iif(b <= 16, 'good', 'bad')) "
 		"AND b NOT BETWEEN 20 AND 24;"
-		"DELETE FROM load WHERE bucket = 0 AND domain = (SELECT id FROM domain WHERE name = 'bad')");
+		"DELETE FROM load WHERE bucket = 0 AND domain = (SELECT id FROM domain WHERE name = "
+		"'bad')");
 	r = open_db();
 	OK(reader_run(r, 1, &u, &err));
 	reader_close(r);
@@ -214,8 +216,8 @@ static void test_since(void **state)
 	f.domain = 2, f.phase = MOE_PREFILL;
 	assert_non_null(alarm_of(&f, "dead", 3)); /* runs the longest SQL there is */
 	/* recovered in the last bucket: there is no present spell, the figure is of the whole */
-	edit("INSERT INTO load SELECT run, domain, phase, 40, layer, tokens, counts, weights, probs, lse2,"
-		"entropy, confidence, margin, n_margin, n_nan, n_edited FROM load WHERE bucket = 0");
+	edit("INSERT INTO load SELECT run, domain, phase, 40, layer, tokens, counts, weights, probs, "
+		"lse2,entropy, confidence, margin, n_margin, n_nan, n_edited FROM load WHERE bucket = 0");
 	x = alarm_of(&all, "collapse", 3);
 	assert_non_null(x);
 	assert_int_equal(x->since, started);
@@ -232,8 +234,8 @@ static void test_run_alarms(void **state)
 	for (int i = 0; i < 8; i++)
 		doc("a", 200, 0, even);
 	end();
-	edit("UPDATE run SET state = 'live', ended = NULL, heartbeat = %" PRId64 ", lag_ns = 3000000000",
-		now);
+	edit("UPDATE run SET state = 'live', ended = NULL, heartbeat = %" PRId64
+		", lag_ns = 3000000000", now);
 	x = alarm_of(&all, "lag", -1);
 	assert_non_null(x);
 	assert_int_equal(x->severity, VIEW_WARNING);

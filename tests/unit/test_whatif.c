@@ -22,12 +22,12 @@ static struct reader *db;
 #define OK(call) ok_or_fail((call) == 0, &err)
 
 /* Forty tokens in four sequences of ten. Even tokens pick experts 0 (weight .75) and 1 (.25), odd
- * ones 0 and 2; every tenth token has a NaN instead. Logits 3, 2 for the picks, 1 and 0 for the rest
- * in order of id. */
+ * ones 0 and 2; every tenth token has a NaN instead. Logits 3, 2 for the picks, 1 and 0 for the
+ * rest in order of id. */
 static void make(enum moe_detail detail, enum moe_weights weights, int n_tok)
 {
-	struct moe_run_desc d = { .command = "test", .model_name = "toy", .layers = shape, .n_moe_layer = 1,
-		.n_layer = 1, .n_vocab = 10, .score = "softmax" };
+	struct moe_run_desc d = { .command = "test", .model_name = "toy", .layers = shape,
+		.n_moe_layer = 1, .n_layer = 1, .n_vocab = 10, .score = "softmax" };
 	struct moe_trace_opt o = { .detail = detail, .weights = weights, .commit_ms = 10 };
 	struct moe_trace *t;
 	struct moe_hook *h;
@@ -103,9 +103,9 @@ static void no_nan(const struct whatif_opt *o)
 	}
 }
 
-/* One batch of 36 choices, 20 at even places and 16 at odd ones: C = ceil(36 * 2 / 4) = 18. Expert 0
- * has 36 picks and drops 18 of weight .75; expert 1 has 20 and drops the last two, of weight .25. The
- * last tenth are the tokens 33 to 35: three picks of expert 0 and those two, of six. */
+/* One batch of 36 choices, 20 at even places and 16 at odd ones: C = ceil(36 * 2 / 4) = 18. Expert
+ * 0 has 36 picks and drops 18 of weight .75; expert 1 has 20 and drops the last two, of weight .25.
+ * The last tenth are the tokens 33 to 35: three picks of expert 0 and those two, of six. */
 static void capacity_and_k(void **state)
 {
 	struct whatif_opt o;
@@ -175,8 +175,8 @@ static void caches(void **state)
 	near(h.row[SIM_LRU].bytes_per_token, 300.0 / TOKENS);
 	near(h.row[SIM_LRU].budget_bytes, 300);
 	whatif_hits_free(&h);
-	/* two slots, always 0 and another: 0 stays, 1 and 2 take turns, so only repeats of the second hit.
-	 * Within rank 3 the other is there: after the first token nothing is loaded any more */
+	/* two slots, always 0 and another: 0 stays, 1 and 2 take turns, so only repeats of the second
+	 * hit. Within rank 3 the other is there: after the first token nothing is loaded any more */
 	o.slots[0] = 2;
 	o.rank[0] = 2, o.rank[1] = 3, o.n_rank = 2;
 	o.keep = 1;

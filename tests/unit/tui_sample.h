@@ -76,7 +76,8 @@ static void sample_alarms(struct view_alarms *a)
 	a->alarm = calloc(3, sizeof *a->alarm);
 	a->alarm[0] = (struct view_alarm){ VIEW_ALARM, "collapse", 2, SAMPLE_NOW - 754000000000,
 		.488, .25, "layer 2: E3+E11 take 48.8 % of picks (fair share 12.5 %)",
-		"SELECT expert, count(*) FROM routing WHERE run=14 AND layer=2 GROUP BY 1 ORDER BY 2 DESC" };
+		"SELECT expert, count(*) FROM routing WHERE run=14 AND layer=2 GROUP BY 1 ORDER BY 2 "
+		"DESC" };
 	a->alarm[1] = (struct view_alarm){ VIEW_WARNING, "dead", 2, SAMPLE_NOW - 93754000000000, 2, 0,
 		"layer 2: 2 of 16 experts were never picked in 184,220 tokens", "SELECT 1" };
 	a->alarm[2] = (struct view_alarm){ VIEW_NOTE, "gap", -1, SAMPLE_NOW - 1000000000, NAN, NAN,
@@ -173,7 +174,8 @@ static void sample_stream(struct view_stream *v, int n_expert)
 	sample_copy(v->domain, sizeof v->domain, "medical");
 	v->token = calloc(v->n, sizeof *v->token);
 	for (size_t i = 0; i < v->n; i++) {
-		static const char *const part[] = { " The", " cell", "\033[", "2J", ".\n", "\xe2\x82", "\xac" };
+		static const char *const part[] = { " The", " cell", "\033[", "2J", ".\n", "\xe2\x82",
+			"\xac" };
 		struct view_stream_token *t = &v->token[i];
 
 		*t = (struct view_stream_token){ (int32_t)i, (uint32_t)i, i > 100, (uint16_t)(n_expert ?
@@ -192,14 +194,14 @@ static void sample_whatif(struct tui_whatif *w)
 	w->drops.n = 9, w->drops.batch = 512;
 	w->drops.row = calloc(9, sizeof *w->drops.row);
 	for (size_t i = 0; i < 9; i++)
-		w->drops.row[i] = (struct whatif_drop){ -1, factor[i / 3], (enum sim_drop)(i % 3), 500, 1000,
-			300 - 100 * (i / 3) - 10 * (i % 3), 0, 3, .2, { 0 }, 2, .38 };
+		w->drops.row[i] = (struct whatif_drop){ -1, factor[i / 3], (enum sim_drop)(i % 3), 500,
+			1000, 300 - 100 * (i / 3) - 10 * (i % 3), 0, 3, .2, { 0 }, 2, .38 };
 	w->hits.n = 3 * SIM_N_CACHE, w->hits.expert_bytes = 1e6;
 	w->hits.row = calloc(w->hits.n, sizeof *w->hits.row);
 	for (size_t i = 0; i < w->hits.n; i++)
 		w->hits.row[i] = (struct whatif_hit){ -1, (enum sim_cache_policy)(i % SIM_N_CACHE),
-			(i / SIM_N_CACHE + 1) * 12, 96, 500, 1000, 200 * (i / SIM_N_CACHE + 1) + 10 * (i % SIM_N_CACHE),
-			2e6, 12e6 };
+			(i / SIM_N_CACHE + 1) * 12, 96, 500, 1000,
+			200 * (i / SIM_N_CACHE + 1) + 10 * (i % SIM_N_CACHE), 2e6, 12e6 };
 	w->n_degree = 2;
 	for (size_t d = 0; d < 2; d++) {
 		w->ranks[d] = d ? 4 : 2;
@@ -207,7 +209,8 @@ static void sample_whatif(struct tui_whatif *w)
 		w->places[d].row = calloc(SIM_N_PLACE, sizeof *w->places[d].row);
 		for (int p = 0; p < SIM_N_PLACE; p++)
 			w->places[d].row[p] = (struct whatif_place){ .layer = -1, .policy = (enum sim_place)p,
-				.max_mean = p == SIM_EPLB ? NAN : 1.05 + .1 * p + .5 * (double)d, .ranks_per_token = 3 };
+				.max_mean = p == SIM_EPLB ? NAN : 1.05 + .1 * p + .5 * (double)d,
+				.ranks_per_token = 3 };
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
- * view_made.h - databases made through the public writer, with a second count of the same decisions,
- * for the tests of the views: `made` remembers what went in.
+ * view_made.h - databases made through the public writer, with a second count of the same
+ * decisions, for the tests of the views: `made` remembers what went in.
  */
 #ifndef VIEW_MADE_H
 #define VIEW_MADE_H
@@ -34,7 +34,8 @@ struct made {
 	struct rng r;
 	uint64_t seq;
 	int nan_layer;         /* index of a layer whose every 10th token is NaN; -1 = none */
-	int by_token;          /* 1: domains differ in their token ids only, and ids decide the expert */
+	int by_token;          /* 1: domains differ in their token ids only, and ids decide the
+	                          expert */
 	/* what was written, in order */
 	size_t n;
 	struct {
@@ -191,7 +192,8 @@ static inline struct reader *open_db(void)
 	return r;
 }
 
-static const struct load_filter all __attribute__((unused)) = { .run = 1, .domain = -1, .phase = -1 };
+static const struct load_filter all __attribute__((unused)) = { .run = 1, .domain = -1,
+	.phase = -1 };
 
 /* Change the closed database behind the program's back. */
 static inline void edit(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
