@@ -82,7 +82,8 @@ static void ours_open(struct ours *o, const char *path, const char *db)
 	struct moe_run_desc d = { .command = "bench", .engine = "moescope" };
 	struct moe_err e;
 
-	if (!(o->g = gguf_open(path, &e)) || (!mapped && gguf_to_memory(o->g, read_whole, &e)) || !(o->m = model_open(o->g, &e)) ||
+	if (!(o->g = gguf_open(path, &e)) ||
+	    (!mapped && gguf_to_memory(o->g, gguf_read_whole, &e)) || !(o->m = model_open(o->g, &e)) ||
 	    !(o->s = session_new(o->m, &so, &e)))
 		die("moescope", &e);
 	if (!start)

@@ -104,7 +104,7 @@ int load_model(const char *name, const struct load_opts *o, struct loaded *l, st
 	memset(l, 0, sizeof *l);
 	if (load_gguf(name, &l->gguf, e))
 		return -1;
-	if (copies(o, l->gguf) && gguf_to_memory(l->gguf, read_whole, e)) {
+	if (copies(o, l->gguf) && gguf_to_memory(l->gguf, gguf_read_whole, e)) {
 		load_free(l);
 		return -1;
 	}

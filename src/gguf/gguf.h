@@ -67,6 +67,9 @@ void gguf_close(struct gguf *g);
  * for it; gguf_close gives up what is left. gguf_copy_wait returns when the copy has ended, with the number
  * of stretches that were moved. */
 typedef int gguf_wanted(const struct gguf *g, const struct gguf_tensor *t);
+/* For `wanted`: all that a run reads whole; of an embedding that is not the output too,
+ * it reads rows. */
+int gguf_read_whole(const struct gguf *g, const struct gguf_tensor *t);
 int gguf_to_memory(struct gguf *g, gguf_wanted *wanted, struct moe_err *e);
 void gguf_copy_begin(const struct gguf *g);
 size_t gguf_copy_wait(const struct gguf *g);

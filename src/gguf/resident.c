@@ -151,6 +151,11 @@ static int find_windows(const struct gguf *g, struct resident *r, gguf_wanted *w
 
 /* ---- the copy as a whole ---- */
 
+int gguf_read_whole(const struct gguf *g, const struct gguf_tensor *t)
+{
+	return strcmp(t->name, "token_embd.weight") || !gguf_tensor_find(g, "output.weight");
+}
+
 int gguf_to_memory(struct gguf *g, gguf_wanted *wanted, struct moe_err *e)
 {
 	struct resident *r;
