@@ -2,12 +2,12 @@
  * make_model.c - a model file with random weights and the dimensions of a published one, to measure
  * speed with: few layers, everything else in its real size, the vocabulary too.
  *
- *	make_model olmoe|qwen3moe LAYERS OUTPUT.gguf
+ *	make_model olmoe|qwen3moe|deepseek2 LAYERS OUTPUT.gguf
  *
  * Matrices are F16, normally distributed with a deviation of 1 / sqrt(row), norms and routers F32;
- * `moescope quantize` makes the other types. Tokens are the strings of one to four small letters
- * beside the 256 bytes, so that a text has a byte-pair encoding. Run again it writes the same
- * bytes.
+ * `moescope quantize` makes the other types. Of DeepSeek-V2's 160 experts there are 16, and no dense layer
+ * before them: it is for latent attention, 128 heads of it. Tokens are the strings of one to four small letters beside
+ * the 256 bytes, so that a text has a byte-pair encoding. Run again it writes the same bytes.
  */
 #include <math.h>
 #include <stdio.h>
@@ -27,11 +27,13 @@ static const struct dims {
 	uint32_t d, heads, kv, head, ff, experts, k, vocab, ctx;
 	int head_norm;             /* norms of q and k: of each head, or of all together */
 	float base, eps;
+	/* latent attention: ranks, and what of a head is not rotated, is rotated, is a value; shared experts */
+	uint32_t q_rank, kv_rank, nope, rot, value, shared;
 } models[] = {
-	{ "olmoe", "OLMoE-1B-7B", "olmo", 2048, 16, 16, 128, 1024, 64, 8, 50304, 32768, 0, 10000,
-		1e-5f },
-	{ "qwen3moe", "Qwen3-30B-A3B", "qwen2", 2048, 32, 4, 128, 768, 128, 8, 151936, 32768, 1,
-		1000000, 1e-6f },
+	{ "olmoe", "OLMoE-1B-7B", "olmo", 2048, 16, 16, 128, 1024, 64, 8, 50304, 32768, 0, 10000, 1e-5f, 0, 0, 0, 0, 0, 0 },
+	{ "qwen3moe", "Qwen3-30B-A3B", "qwen2", 2048, 32, 4, 128, 768, 128, 8, 151936, 32768, 1, 1000000, 1e-6f, 0, 0, 0, 0, 0, 0 },
+	{ "deepseek2", "DeepSeek-V2", "deepseek-llm", 5120, 128, 1, 576, 1536, 16, 6, 102400, 163840, 0, 10000, 1e-6f,
+	  1536, 512, 128, 64, 128, 2 },
 };
 
 static struct gguf_out *out;
@@ -93,10 +95,14 @@ static void hyperparameters(const struct dims *m, uint32_t layers)
 	const struct { const char *key; uint32_t v; } numbers[] = { { "context_length", m->ctx },
 		{ "embedding_length", m->d }, { "block_count", layers }, { "feed_forward_length", m->ff },
 		{ "attention.head_count", m->heads }, { "attention.head_count_kv", m->kv },
-		{ "attention.key_length", m->head }, { "attention.value_length", m->head },
-		{ "rope.dimension_count", m->head }, { "vocab_size", m->vocab },
-		{ "expert_count", m->experts },
+		{ "attention.key_length", m->head },
+		{ "attention.value_length", m->kv_rank ? m->kv_rank : m->head },
+		{ "rope.dimension_count", m->rot ? m->rot : m->head }, { "vocab_size", m->vocab }, { "expert_count", m->experts },
 		{ "expert_used_count", m->k }, { "expert_feed_forward_length", m->ff } };
+	const struct { const char *key; uint32_t v; } latent[] = { { "attention.q_lora_rank", m->q_rank },
+		{ "attention.kv_lora_rank", m->kv_rank }, { "attention.key_length_mla", m->nope + m->rot },
+		{ "attention.value_length_mla", m->value }, { "leading_dense_block_count", 0 },
+		{ "expert_shared_count", m->shared }, { "expert_group_count", 1 }, { "expert_group_used_count", 1 } };
 	char name[96];
 
 	snprintf(name, sizeof name, "random weights, %s's dimensions, %u layers", m->name, layers);
@@ -106,6 +112,10 @@ static void hyperparameters(const struct dims *m, uint32_t layers)
 		gguf_out_u32(out, "general.quantization_version", 2, &e));
 	for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
 		need(gguf_out_u32(out, key_of(m, numbers[i].key), numbers[i].v, &e));
+	for (size_t i = 0; m->kv_rank && i < sizeof latent / sizeof latent[0]; i++)
+		need(gguf_out_u32(out, key_of(m, latent[i].key), latent[i].v, &e));
+	if (m->kv_rank)
+		put_f32(key_of(m, "expert_weights_scale"), 1);
 	put_f32(key_of(m, "attention.layer_norm_rms_epsilon"), m->eps);
 	put_f32(key_of(m, "rope.freq_base"), m->base);
 }
@@ -190,15 +200,39 @@ static void vocabulary(const struct dims *m)
 
 typedef void tensor_fn(const char *name, uint32_t type, uint64_t n0, uint64_t n1, uint64_t n2);
 
+struct row { const char *name; uint32_t type; uint64_t ne[3]; };
+
+static void layer_rows(uint32_t layer, const struct row *rows, size_t n, tensor_fn *fn)
+{
+	char name[64];
+
+	for (size_t i = 0; i < n; i++) {
+		snprintf(name, sizeof name, "blk.%u.%s.weight", layer, rows[i].name);
+		fn(name, rows[i].type, rows[i].ne[0], rows[i].ne[1], rows[i].ne[2]);
+	}
+}
+
 /* All tensors in the order of the file. */
 static void all_tensors(const struct dims *m, uint32_t layers, tensor_fn *fn)
 {
 	uint32_t q = m->heads * m->head, kv = m->kv * m->head;
-	char name[64];
 
 	fn("token_embd.weight", QT_F16, m->d, m->vocab, 1);
 	for (uint32_t l = 0; l < layers; l++) {
-		const struct { const char *name; uint32_t type; uint64_t ne[3]; } rows[] = {
+		const struct row latent[] = {
+			{ "attn_norm", QT_F32, { m->d, 1, 1 } },
+			{ "attn_q_a", QT_F16, { m->d, m->q_rank, 1 } },
+			{ "attn_q_a_norm", QT_F32, { m->q_rank, 1, 1 } },
+			{ "attn_q_b", QT_F16, { m->q_rank, m->heads * (m->nope + m->rot), 1 } },
+			{ "attn_kv_a_mqa", QT_F16, { m->d, m->kv_rank + m->rot, 1 } },
+			{ "attn_kv_a_norm", QT_F32, { m->kv_rank, 1, 1 } },
+			{ "attn_k_b", QT_F16, { m->nope, m->kv_rank, m->heads } },
+			{ "attn_v_b", QT_F16, { m->kv_rank, m->value, m->heads } },
+			{ "attn_output", QT_F16, { m->heads * m->value, m->d, 1 } },
+			{ "ffn_gate_shexp", QT_F16, { m->d, m->shared * m->ff, 1 } },
+			{ "ffn_up_shexp", QT_F16, { m->d, m->shared * m->ff, 1 } },
+			{ "ffn_down_shexp", QT_F16, { m->shared * m->ff, m->d, 1 } },
+		}, plain[] = {
 			{ "attn_norm", QT_F32, { m->d, 1, 1 } },
 			{ "attn_q", QT_F16, { m->d, q, 1 } },
 			{ "attn_k", QT_F16, { m->d, kv, 1 } },
@@ -206,6 +240,7 @@ static void all_tensors(const struct dims *m, uint32_t layers, tensor_fn *fn)
 			{ "attn_output", QT_F16, { q, m->d, 1 } },
 			{ "attn_q_norm", QT_F32, { m->head_norm ? m->head : q, 1, 1 } },
 			{ "attn_k_norm", QT_F32, { m->head_norm ? m->head : kv, 1, 1 } },
+		}, experts[] = {
 			{ "ffn_norm", QT_F32, { m->d, 1, 1 } },
 			{ "ffn_gate_inp", QT_F32, { m->d, m->experts, 1 } },
 			{ "ffn_gate_exps", QT_F16, { m->d, m->ff, m->experts } },
@@ -213,10 +248,11 @@ static void all_tensors(const struct dims *m, uint32_t layers, tensor_fn *fn)
 			{ "ffn_down_exps", QT_F16, { m->ff, m->d, m->experts } },
 		};
 
-		for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-			snprintf(name, sizeof name, "blk.%u.%s.weight", l, rows[i].name);
-			fn(name, rows[i].type, rows[i].ne[0], rows[i].ne[1], rows[i].ne[2]);
-		}
+		if (m->kv_rank)
+			layer_rows(l, latent, sizeof latent / sizeof latent[0], fn);
+		else
+			layer_rows(l, plain, sizeof plain / sizeof plain[0], fn);
+		layer_rows(l, experts, sizeof experts / sizeof experts[0], fn);
 	}
 	fn("output_norm.weight", QT_F32, m->d, 1, 1);
 	fn("output.weight", QT_F16, m->d, m->vocab, 1);
@@ -277,7 +313,7 @@ int main(int argc, char **argv)
 		if (!strcmp(models[i].arch, argv[1]))
 			m = &models[i];
 	if (!m || layers < 1 || layers > 512) {
-		fprintf(stderr, "usage: make_model olmoe|qwen3moe LAYERS OUTPUT.gguf\n");
+		fprintf(stderr, "usage: make_model olmoe|qwen3moe|deepseek2 LAYERS OUTPUT.gguf\n");
 		return 2;
 	}
 	rng_seed(&rng, 1);

@@ -83,9 +83,11 @@ static void ours_open(struct ours *o, const char *path, const char *db)
 	struct moe_err e;
 
 	if (!(o->g = gguf_open(path, &e)) ||
-	    (!mapped && gguf_to_memory(o->g, gguf_read_whole, threads, &e)) ||
-	    !(o->m = model_open(o->g, &e)) || !(o->s = session_new(o->m, &so, &e)))
+	    (!mapped && gguf_to_memory(o->g, gguf_read_whole, &e)) || !(o->m = model_open(o->g, &e)) ||
+	    !(o->s = session_new(o->m, &so, &e)))
 		die("moescope", &e);
+	if (!start)
+		gguf_copy_wait(o->g);
 	if (quiet || !model_info(o->m)->n_moe_layer)
 		return;
 	d.model_name = model_info(o->m)->name;

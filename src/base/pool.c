@@ -6,7 +6,8 @@
  * A worker joins a run by counting itself into the open gate. When the owner finds no more units
  * it closes the gate and waits only for those inside: a worker that the scheduler has not let run
  * yet finds the gate closed and has missed nothing, so a busy machine does not stall the owner.
- * While the gate is closed and empty only the owner touches fn, ctx and units.
+ * While the gate is closed and empty only the owner touches fn, ctx and units. Who waits uses the time to
+ * ask memory for what it was told will be read next.
  */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "base/pool.h"
@@ -39,6 +40,7 @@ struct pool {
 	atomic_int sleepers;
 	atomic_size_t next;      /* next unit to hand out */
 	atomic_int stop;
+	_Atomic(const char *) ahead[POOL_HINTS]; /* by worker: asked for while it waits, or NULL */
 	pool_fn *fn;             /* written before the gate opens */
 	void *ctx;
 	size_t units;
@@ -51,6 +53,29 @@ static inline void relax(void)
 #elif defined(__aarch64__)
 	__asm__ volatile("isb"); /* a short pause; most of these CPUs ignore "yield" */
 #endif
+}
+
+/* One of the things to do while waiting: a piece of what is needed next, or, where all of it is on its
+ * way, a pause. */
+struct waiting { const char *at; size_t left; };
+
+static struct waiting wait_begin(struct pool *p, int id)
+{
+	const char *at = id < POOL_HINTS ? atomic_load_explicit(&p->ahead[id], memory_order_relaxed) : NULL;
+
+	return (struct waiting){ at, at ? POOL_AHEAD : 0 };
+}
+
+static inline void wait_step(struct waiting *w)
+{
+	if (!w->left) {
+		relax();
+		return;
+	}
+	for (int i = 0; i < 4; i++)
+		__builtin_prefetch(w->at + 64 * i, 0, 2);
+	w->at += 256;
+	w->left -= 256;
 }
 
 static void take_units(struct pool *p, int id)
@@ -75,12 +100,14 @@ static int join(struct pool *p, unsigned long long *seen)
 	return 0;
 }
 
-static void wait_and_join(struct pool *p, unsigned long long *seen)
+static void wait_and_join(struct pool *p, int id, unsigned long long *seen)
 {
+	struct waiting w = wait_begin(p, id);
+
 	for (int i = 0; i < SPIN; i++) {
 		if (join(p, seen))
 			return;
-		relax();
+		wait_step(&w);
 	}
 	pthread_mutex_lock(&p->lock);
 	atomic_fetch_add(&p->sleepers, 1);
@@ -109,7 +136,7 @@ static void *work(void *arg)
 	unsigned long long seen = 0;
 
 	for (;;) {
-		wait_and_join(p, &seen);
+		wait_and_join(p, w->id, &seen);
 		if (atomic_load(&p->stop))
 			return NULL;
 		take_units(p, w->id);
@@ -167,8 +194,16 @@ int pool_threads(const struct pool *p)
 	return p->n;
 }
 
+void pool_ahead(struct pool *p, int worker, const void *at)
+{
+	if (worker < POOL_HINTS)
+		atomic_store_explicit(&p->ahead[worker], at, memory_order_relaxed);
+}
+
 void pool_run(struct pool *p, pool_fn *fn, void *ctx, size_t n)
 {
+	struct waiting w;
+
 	if (p->n == 1 || n < 2) {
 		for (size_t u = 0; u < n; u++)
 			fn(ctx, u, 0);
@@ -181,8 +216,9 @@ void pool_run(struct pool *p, pool_fn *fn, void *ctx, size_t n)
 	announce(p);
 	take_units(p, 0);
 	atomic_fetch_or_explicit(&p->gate, CLOSED, memory_order_acq_rel);
+	w = wait_begin(p, 0);
 	for (int i = 0; atomic_load_explicit(&p->gate, memory_order_acquire) & INSIDE; i++) {
-		relax();
+		wait_step(&w);
 		if (i > SPIN)
 			sched_yield();
 	}

@@ -21,6 +21,13 @@ void pool_free(struct pool *p);
 int pool_threads(const struct pool *p);
 void pool_run(struct pool *p, pool_fn *fn, void *ctx, size_t n);
 
+/* What a thread with nothing to do asks memory for meanwhile: POOL_AHEAD bytes from `at` on, where the
+ * next run will find them in its cache; NULL for nothing. It need not be right, nor mapped. Holds for the
+ * waiting after the runs that follow; workers beyond the first POOL_HINTS have none. The owner's only. */
+#define POOL_AHEAD 65536
+#define POOL_HINTS 16
+void pool_ahead(struct pool *p, int worker, const void *at);
+
 /* Processors that this process may run on. */
 int pool_default_threads(void);
 

@@ -3,15 +3,17 @@
  * the cost of logging as a paired ratio.
  *
  * Sessions of one model, one without and the others with the trace hook, take turns over the same
- * random tokens; who goes first changes from round to round. Each round gives a ratio for each that
- * logs; medians are printed with the quartiles, since single runs on a shared machine say little. With
- * --audit every session logs; at each level one keeps an audit log as well and is compared with one
- * that does not.
+ * random tokens, in decoding every few tokens, so that what else the machine does meets all of them; who
+ * goes first changes each time. Each round gives a ratio for each that logs; medians are printed with the
+ * quartiles, since single runs on a shared machine say little. With --audit every session logs; at each
+ * level one keeps an audit log as well and is compared with one that does not.
  *
- * Time on the clock is what the engine's thread waits; processor time is that of all threads, until
- * everything that the run gave to the writer is committed. The second is what a busy machine pays,
- * and it hardly depends on what else the machine does.
+ * Time on the clock is what the engine's thread waits. Processor time is that of this thread in a side's
+ * turns and of the side's own threads at any time, its writer's too, until everything that the round gave
+ * to the writer is committed. It is what a busy machine pays, and it hardly depends on what else the machine
+ * does; its median stands with an interval that holds it in 95 of 100 cases (bootstrap over the rounds).
  */
+#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -37,6 +39,11 @@
 #define MAX_PAIRS 1001
 #define FIRST_TOKENS 8 /* of the prompt whose first token is waited for */
 #define PART_RUNS 3
+#define TURN 8     /* tokens that a side decodes before it is the next one's turn */
+#define ROUND_S 0.2 /* seconds that a side's prefills in a round should take, in at most so many turns: */
+#define MOST_TURNS 16
+#define MAX_TASKS 520
+#define RESAMPLES 1000
 
 enum { PREFILL, DECODE, N_PHASE };
 static const char *const phase_name[] = { "prefill", "decode" };
@@ -56,6 +63,8 @@ struct side { /* one of the sessions */
 	size_t n_vocab;
 	uint64_t seq, fed;   /* sequence, tokens given to the trace */
 	int timed;           /* by part */
+	pid_t task[MAX_TASKS]; /* its own threads */
+	size_t n_task;
 };
 
 struct bench {
@@ -64,6 +73,7 @@ struct bench {
 	size_t n_side;
 	int32_t *ids;
 	size_t n_pre, n_dec, n_depth;
+	size_t turns;          /* prefills of a side in a round */
 	double t[N_PHASE][LOAD_SESSIONS][MAX_PAIRS];   /* seconds */
 	double cpu[N_PHASE][LOAD_SESSIONS][MAX_PAIRS]; /* the same of processors */
 	double start;          /* seconds from this command's begin to the first token */
@@ -95,12 +105,59 @@ static void take_parts(struct session *s, double all, double part[SESSION_N_PART
 	part[SESSION_N_PART] += all / PART_RUNS;
 }
 
-static double cpu_seconds(void)
+static double clock_seconds(clockid_t id)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+	return clock_gettime(id, &t) ? 0 : (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Of the engine's thread. */
+static double own_cpu(void)
+{
+	return clock_seconds(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* Of a side's own threads. The clock of a thread has a number that follows from the thread's, as in
+ * pthread_getcpuclockid(). */
+static double task_cpu(const struct side *side)
+{
+	double sum = 0;
+
+	for (size_t i = 0; i < side->n_task; i++)
+		sum += clock_seconds((clockid_t)(~(unsigned)side->task[i] << 3 | 6));
+	return sum;
+}
+
+/* The process's threads; what /proc does not show is not counted. */
+static size_t list_tasks(pid_t task[MAX_TASKS])
+{
+	DIR *d = opendir("/proc/self/task");
+	struct dirent *f;
+	size_t n = 0;
+
+	while (d && n < MAX_TASKS && (f = readdir(d)))
+		if (f->d_name[0] != '.')
+			task[n++] = (pid_t)atoi(f->d_name);
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* Threads that came since `before` was listed are the side's. */
+static void take_tasks(struct side *side, const pid_t *before, size_t n_before)
+{
+	pid_t now[MAX_TASKS];
+	size_t n = list_tasks(now);
+
+	for (size_t i = 0; i < n && side->n_task < MAX_TASKS; i++) {
+		size_t k = 0;
+
+		while (k < n_before && before[k] != now[i])
+			k++;
+		if (k == n_before)
+			side->task[side->n_task++] = now[i];
+	}
 }
 
 /* Wait until all that was fed is committed, so that its cost is not the next run's. */
@@ -127,7 +184,7 @@ static int prefill_run(struct bench *b, struct side *side, struct took *took, st
 
 	energy_skip(&b->energy);
 	side->fed += b->n_pre;
-	took->cpu = -cpu_seconds();
+	took->cpu = -own_cpu() - task_cpu(side);
 	t0 = clock_mono();
 	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_pre, MOE_PREFILL, &want, e))
 		return -1;
@@ -136,7 +193,7 @@ static int prefill_run(struct bench *b, struct side *side, struct took *took, st
 		energy_take(&b->energy, MOE_PREFILL, b->n_pre);
 	if (session_end(side->s, &res, e) || settle(side, e))
 		return -1;
-	took->cpu += cpu_seconds();
+	took->cpu += own_cpu() + task_cpu(side);
 	return 0;
 }
 
@@ -154,7 +211,7 @@ static int decode_run(struct bench *b, struct side *side, struct took *took, str
 	if (side->timed)
 		session_time_parts(side->s, 1);
 	energy_skip(&b->energy);
-	took->cpu = -cpu_seconds();
+	took->cpu = -own_cpu() - task_cpu(side);
 	t0 = clock_mono();
 	for (size_t i = 0; i < b->n_dec; i++)
 		if (session_eval(side->s, b->ids + i, 1, MOE_DECODE, &want, e))
@@ -164,7 +221,134 @@ static int decode_run(struct bench *b, struct side *side, struct took *took, str
 		energy_take(&b->energy, MOE_DECODE, b->n_dec);
 	if (session_end(side->s, &res, e) || settle(side, e))
 		return -1;
-	took->cpu += cpu_seconds();
+	took->cpu += own_cpu() + task_cpu(side);
+	return 0;
+}
+
+/* A phase of a round begins for a side: nothing that it did before is at work any more. */
+static int begin_phase(struct side *side, struct took *took, struct moe_err *e)
+{
+	if (settle(side, e))
+		return -1;
+	*took = (struct took){ 0, -task_cpu(side) };
+	return 0;
+}
+
+/* And ends: its writer's work is done. Waiting for that is ours, not the engine's. */
+static int end_phase(struct side *side, struct took *took, struct moe_err *e)
+{
+	if (settle(side, e))
+		return -1;
+	took->cpu += task_cpu(side);
+	return 0;
+}
+
+static int prefill_turn(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
+{
+	struct moe_seq_info info = { .seq = ++side->seq, .domain = "bench" };
+	struct moe_seq_result res = { .seq = side->seq, .n_prompt = (uint32_t)b->n_pre };
+	struct session_want want = { 0, on_logits, side };
+	double cpu = own_cpu();
+	int64_t t0 = clock_mono();
+
+	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_pre, MOE_PREFILL, &want, e))
+		return -1;
+	took->clock += (double)(clock_mono() - t0) * 1e-9;
+	side->fed += b->n_pre;
+	if (session_end(side->s, &res, e))
+		return -1;
+	took->cpu += own_cpu() - cpu;
+	return 0;
+}
+
+static int begin_decode(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
+{
+	struct moe_seq_info info = { .seq = ++side->seq, .domain = "bench" };
+
+	side->fed += b->n_depth;
+	if (session_begin(side->s, &info, e) || session_eval(side->s, b->ids, b->n_depth, MOE_PREFILL, NULL, e))
+		return -1;
+	return begin_phase(side, took, e);
+}
+
+/* Tokens from .. to - 1. */
+static int decode_turn(struct bench *b, struct side *side, size_t from, size_t to, struct took *took,
+	struct moe_err *e)
+{
+	struct session_want want = { 0, on_logits, side };
+	double cpu = own_cpu();
+	int64_t t0 = clock_mono();
+
+	for (size_t i = from; i < to; i++)
+		if (session_eval(side->s, b->ids + i, 1, MOE_DECODE, &want, e))
+			return -1;
+	took->clock += (double)(clock_mono() - t0) * 1e-9;
+	took->cpu += own_cpu() - cpu;
+	return 0;
+}
+
+static int end_decode(struct bench *b, struct side *side, struct took *took, struct moe_err *e)
+{
+	struct moe_seq_result res = { .seq = side->seq, .n_prompt = (uint32_t)b->n_depth,
+		.n_generated = (uint32_t)b->n_dec };
+	double cpu = own_cpu();
+
+	side->fed += b->n_dec;
+	if (session_end(side->s, &res, e))
+		return -1;
+	took->cpu += own_cpu() - cpu;
+	return end_phase(side, took, e);
+}
+
+/* Who of n is j-th: each is first as often, and before and behind each other one, whose writer may still be
+ * at work. */
+static size_t turn_of(size_t n, size_t turn, size_t j)
+{
+	return ((turn & 1 ? n - 1 - j : j) + turn / 2) % n;
+}
+
+/* All sides in turns, so many that a round takes long enough for the clock and for what a writer does
+ * once a commit. */
+static int prefill_round(struct bench *b, size_t round, struct took took[LOAD_SESSIONS], struct moe_err *e)
+{
+	size_t n = b->n_side;
+
+	for (size_t i = 0; i < n; i++)
+		if (begin_phase(&b->side[i], &took[i], e))
+			return -1;
+	for (size_t turn = 0; turn < b->turns && !load_interrupted(); turn++)
+		for (size_t j = 0; j < n; j++) {
+			size_t who = turn_of(n, round + turn, j);
+
+			if (prefill_turn(b, &b->side[who], &took[who], e))
+				return -1;
+		}
+	for (size_t i = 0; i < n; i++) {
+		if (end_phase(&b->side[i], &took[i], e))
+			return -1;
+		took[i].clock /= (double)b->turns;
+		took[i].cpu /= (double)b->turns;
+	}
+	return 0;
+}
+
+static int decode_round(struct bench *b, size_t round, struct took took[LOAD_SESSIONS], struct moe_err *e)
+{
+	size_t n = b->n_side;
+
+	for (size_t i = 0; i < n; i++)
+		if (begin_decode(b, &b->side[i], &took[i], e))
+			return -1;
+	for (size_t at = 0, turn = round; at < b->n_dec && !load_interrupted(); at += TURN, turn++)
+		for (size_t j = 0; j < n; j++) {
+			size_t who = turn_of(n, turn, j), end = at + TURN < b->n_dec ? at + TURN : b->n_dec;
+
+			if (decode_turn(b, &b->side[who], at, end, &took[who], e))
+				return -1;
+		}
+	for (size_t i = 0; i < n; i++)
+		if (end_decode(b, &b->side[i], &took[i], e))
+			return -1;
 	return 0;
 }
 
@@ -179,6 +363,23 @@ static int one_run(struct bench *b, struct side *side, uint64_t seq, struct took
 	return decode_run(b, side, &took[DECODE], e);
 }
 
+static int one_round(struct bench *b, size_t round, struct moe_err *e)
+{
+	struct took took[N_PHASE][LOAD_SESSIONS], once;
+
+	if (prefill_round(b, round, took[PREFILL], e) || decode_round(b, round, took[DECODE], e))
+		return -1;
+	for (int p = 0; p < N_PHASE; p++)
+		for (size_t j = 0; j < b->n_side; j++) {
+			b->t[p][j][round] = took[p][j].clock;
+			b->cpu[p][j][round] = took[p][j].cpu;
+		}
+	if (b->energy.why[0])
+		return 0;
+	b->side[0].seq++; /* counters of energy see one side at a time */
+	return decode_run(b, &b->side[0], &once, e);
+}
+
 static int run_pairs(struct bench *b, struct moe_err *e)
 {
 	struct took took[N_PHASE];
@@ -187,16 +388,8 @@ static int run_pairs(struct bench *b, struct moe_err *e)
 		if (one_run(b, &b->side[i], 1, took, e))
 			return -1;
 	for (long long i = 0; i < pairs && !load_interrupted(); i++)
-		for (size_t j = 0; j < b->n_side; j++) {
-			size_t who = (j + (size_t)i) % b->n_side;
-
-			if (one_run(b, &b->side[who], 2 * (uint64_t)i + 3, took, e))
-				return -1;
-			for (int p = 0; p < N_PHASE; p++) {
-				b->t[p][who][i] = took[p].clock;
-				b->cpu[p][who][i] = took[p].cpu;
-			}
-		}
+		if (one_round(b, (size_t)i, e))
+			return -1;
 	return load_interrupted() ? err_set(e, MOE_ERR_USAGE, "interrupted") : 0;
 }
 
@@ -207,7 +400,7 @@ static int run_parts(struct bench *b, struct moe_err *e)
 	struct took took;
 
 	for (int i = 0; i < PART_RUNS; i++) {
-		side->seq = 2 * (uint64_t)(pairs + i) + 3;
+		side->seq++;
 		side->timed = 1;
 		session_time_parts(side->s, 1);
 		if (prefill_run(b, side, &took, e))
@@ -230,6 +423,36 @@ static int by_value(const void *a, const void *b)
 }
 
 struct stat3 { double q1, med, q3; };
+
+static double median_of(double *v, long long n)
+{
+	qsort(v, (size_t)n, sizeof *v, by_value);
+	return v[n / 2];
+}
+
+/* The interval between the 2.5 % and the 97.5 % points of the medians of samples, drawn with replacement, of
+ * x / divide_by (Efron 1979, the percentile method). */
+static struct stat3 interval(const double *x, const double *divide_by, long long n)
+{
+	static double medians[RESAMPLES];
+	double *v = malloc((size_t)n * sizeof *v);
+	struct rng r;
+
+	if (!v)
+		return (struct stat3){ NAN, NAN, NAN };
+	rng_seed(&r, 1);
+	for (int k = 0; k < RESAMPLES; k++) {
+		for (long long i = 0; i < n; i++) {
+			uint32_t at = (uint32_t)rng_below(&r, (uint32_t)n);
+
+			v[i] = x[at] / divide_by[at];
+		}
+		medians[k] = median_of(v, n);
+	}
+	free(v);
+	qsort(medians, RESAMPLES, sizeof *medians, by_value);
+	return (struct stat3){ medians[RESAMPLES / 40], medians[RESAMPLES / 2], medians[RESAMPLES - 1 - RESAMPLES / 40] };
+}
 
 static struct stat3 quartiles(const double *x, const double *divide_by, long long n)
 {
@@ -272,6 +495,8 @@ static int open_side(struct bench *b, struct side *side, int with_log, struct mo
 	struct moe_trace_opt to = { .detail = (enum moe_detail)side->detail };
 	struct record_about about = { .l = &b->l, .s = side->s, .logits = "last" };
 	struct moe_run_desc d;
+	pid_t before[MAX_TASKS];
+	size_t n_before = list_tasks(before);
 	char db[100];
 
 	snprintf(db, sizeof db, "%s/%zu.db", b->dir, (size_t)(side - b->side));
@@ -279,6 +504,7 @@ static int open_side(struct bench *b, struct side *side, int with_log, struct mo
 	if (with_log && (start_log(b->dir, db, side->detail, e) || record_start(&side->rec, db, &about, &to, &d, e)))
 		return -1;
 	side->t = moe_trace_open(db, &to, &d, e);
+	take_tasks(side, before, n_before);
 	side->fed = 0; /* the first side ran before it had a trace */
 	return side->t ? session_add_hook(side->s, moe_trace_hook(side->t), e) : -1;
 }
@@ -286,8 +512,11 @@ static int open_side(struct bench *b, struct side *side, int with_log, struct mo
 static int new_side(struct bench *b, int level, struct moe_err *e)
 {
 	struct side *side = &b->side[b->n_side];
+	pid_t before[MAX_TASKS];
+	size_t n_before = list_tasks(before);
 
 	side->s = engine_session(&b->l, &lo, e);
+	take_tasks(side, before, n_before);
 	if (!side->s)
 		return -1;
 	side->detail = level;
@@ -339,8 +568,11 @@ static int open_first(struct bench *b, const char *model, struct moe_err *e)
 	    session_end(s, &res, e))
 		return -1;
 	b->start = (double)(clock_mono() - t0) * 1e-9;
+	gguf_copy_wait(b->l.gguf);
 	if (one_run(b, &b->side[0], 1, took, e))
 		return -1;
+	b->turns = took[PREFILL].clock > ROUND_S ? 1 : took[PREFILL].clock * MOST_TURNS < ROUND_S ? MOST_TURNS :
+		(size_t)(ROUND_S / took[PREFILL].clock);
 	b->peak = getrusage(RUSAGE_SELF, &use) ? 0 : (uint64_t)use.ru_maxrss << 10;
 	return 0;
 }
@@ -472,12 +704,14 @@ static void json_phase(const struct bench *b, int p)
 		size_t than = b->side[i].than;
 		struct stat3 c = quartiles(b->t[p][i], b->t[p][than], pairs);
 		struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][than], pairs);
+		struct stat3 v = interval(b->cpu[p][i], b->cpu[p][than], pairs);
 
 		if (than == i)
 			continue;
 		printf("%s{\"detail\": \"%s\", \"audit\": %s, \"ratio\": %.5f, \"q1\": %.5f, \"q3\": %.5f, "
-			"\"cpu_ratio\": %.5f, \"cpu_q1\": %.5f, \"cpu_q3\": %.5f}", n_out++ ? ", " : "",
-			level_name[b->side[i].detail], audit ? "true" : "false", c.med, c.q1, c.q3, u.med, u.q1, u.q3);
+			"\"cpu_ratio\": %.5f, \"cpu_q1\": %.5f, \"cpu_q3\": %.5f, \"cpu_low\": %.5f, \"cpu_high\": %.5f}",
+			n_out++ ? ", " : "", level_name[b->side[i].detail], audit ? "true" : "false", c.med, c.q1, c.q3,
+			u.med, u.q1, u.q3, v.q1, v.q3);
 	}
 	printf("], \"joule_per_token\": ");
 	if (isnan(joule_per_token(&b->energy, p)))
@@ -499,10 +733,10 @@ static void report_json(const struct bench *b)
 	text_escape(&name, in->name, strlen(in->name), TEXT_JSON);
 	printf("{\"model\": \"%.*s\", \"quant\": \"%s\", \"threads\": %d, \"arithmetic\": \"%s\", \"pairs\": %lld, "
 		"\"start_s\": %.4f, \"peak_bytes\": %llu, \"file_bytes\": %llu, \"read_bytes_per_s\": %.4g, "
-		"\"int8_macs_per_s\": %.4g, \"float_macs_per_s\": %.4g, \"phases\": [", (int)name.len, name.len ? (const char *)name.data : "",
+		"\"int8_macs_per_s\": %.4g, \"bf16_macs_per_s\": %.4g, \"float_macs_per_s\": %.4g, \"phases\": [", (int)name.len, name.len ? (const char *)name.data : "",
 		in->quant, session_threads(b->side[0].s), session_arithmetic(b->side[0].s), pairs, b->start,
 		(unsigned long long)b->peak, (unsigned long long)gguf_file_bytes(b->l.gguf), b->limit.read,
-		b->limit.macs[PEAK_INT8], b->limit.macs[PEAK_FLOAT]);
+		b->limit.macs[PEAK_INT8], b->limit.macs[PEAK_BF16], b->limit.macs[PEAK_FLOAT]);
 	json_phase(b, PREFILL);
 	printf(", ");
 	json_phase(b, DECODE);
@@ -512,6 +746,8 @@ static void report_json(const struct bench *b)
 
 static void print_speed(const struct bench *b)
 {
+	static const char *const arithmetic[PEAK_N] = { [PEAK_INT8] = "in 8-bit arithmetic",
+		[PEAK_BF16] = "of BF16", [PEAK_FLOAT] = "in single precision" };
 	const struct model_info *in = model_info(b->l.model);
 	uint64_t kv = session_kv_bytes(b->side[0].s, (uint32_t)(b->n_depth + b->n_dec / 2));
 
@@ -525,13 +761,13 @@ static void print_speed(const struct bench *b)
 		printf("%-8s %7zu %10.1f  (%8.1f - %8.1f) %11.1f %6.0f %%\n", phase_name[p], tokens_of(b, p), n / t.med,
 			n / t.q3, n / t.q1, limit, 100 * n / t.med / limit);
 	}
-	printf("\nlimits of all threads together:\n"
-		"  prefill  %.1f M multiply-adds a token in 8-bit arithmetic at %.0f G/s (%s),\n"
-		"           %.1f M in single precision at %.0f G/s (%s)\n"
-		"  decode   %.1f MB of weights and %.1f MB of keys and values a token at %.1f GB/s read%s\n",
-		1e-6 * b->limit.int8, 1e-9 * b->limit.macs[PEAK_INT8], peak_name(PEAK_INT8), 1e-6 * b->limit.single,
-		1e-9 * b->limit.macs[PEAK_FLOAT], peak_name(PEAK_FLOAT), 1e-6 * (double)in->bytes_per_token,
-		1e-6 * (double)kv, 1e-9 * b->limit.read,
+	printf("\nlimits of all threads together:\n");
+	for (int i = 0; i < PEAK_N; i++)
+		if (b->limit.need[i] > 0)
+			printf("  prefill  %.1f M multiply-adds a token %s at %.0f G/s (%s)\n", 1e-6 * b->limit.need[i],
+				arithmetic[i], 1e-9 * b->limit.macs[i], peak_name((enum peak)i));
+	printf("  decode   %.1f MB of weights and %.1f MB of keys and values a token at %.1f GB/s read%s\n",
+		1e-6 * (double)in->bytes_per_token, 1e-6 * (double)kv, 1e-9 * b->limit.read,
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
 	printf("\nstart to first token %.1f ms, peak memory %.1f MB, model file %.1f MB\n", 1e3 * b->start,
 		1e-6 * (double)b->peak, 1e-6 * (double)gguf_file_bytes(b->l.gguf));
@@ -539,16 +775,18 @@ static void print_speed(const struct bench *b)
 
 static void print_logging(const struct bench *b)
 {
-	printf("\ncost of %s, with / without, round by round, median (quartiles):\n%-18s %-26s %s\n",
-		audit ? "an audit log beside logging" : "logging", "", "time", "processor time of all threads");
+	printf("\ncost of %s, with / without, round by round, median:\n%-18s %-26s %s\n",
+		audit ? "an audit log beside logging" : "logging", "", "time (quartiles)",
+		"processor time of all threads (95 % interval)");
 	for (size_t i = 0; i < b->n_side; i++)
 		for (int p = 0; p < N_PHASE && b->side[i].than != i; p++) {
 			size_t than = b->side[i].than;
 			struct stat3 c = quartiles(b->t[p][i], b->t[p][than], pairs);
 			struct stat3 u = quartiles(b->cpu[p][i], b->cpu[p][than], pairs);
+			struct stat3 v = interval(b->cpu[p][i], b->cpu[p][than], pairs);
 
 			printf("  %-6s  %-8s %.4f (%.4f - %.4f)   %.4f (%.4f - %.4f)\n", level_name[b->side[i].detail],
-				phase_name[p], c.med, c.q1, c.q3, u.med, u.q1, u.q3);
+				phase_name[p], c.med, c.q1, c.q3, u.med, v.q1, v.q3);
 		}
 }
 

@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "kern/int8.h"
-#include "kern/peak.h"
 
 #define READ_BYTES ((size_t)512 << 20) /* beyond any cache */
 #define TRIES 5
@@ -99,7 +98,8 @@ static void count_tensor(void *ctx, enum model_class c, const struct gguf_tensor
 		return;
 	if (c == MODEL_EXPERTS)
 		macs *= (double)n->route->k / n->route->n_expert;
-	*(n->int8 && int8_type_ok(t->type, t->ne[0]) ? &n->l->int8 : &n->l->single) += macs;
+	n->l->need[!n->int8 ? PEAK_FLOAT : t->type == QT_BF16 ? PEAK_BF16 :
+		int8_type_ok(t->type, t->ne[0]) ? PEAK_INT8 : PEAK_FLOAT] += macs;
 }
 
 void bench_limits(const struct model *m, const struct session *s, struct limits *out)
@@ -112,15 +112,19 @@ void bench_limits(const struct model *m, const struct session *s, struct limits 
 	model_each_tensor(m, count_tensor, &n);
 	if (!p)
 		return;
-	out->macs[PEAK_INT8] = peak_rate(p, PEAK_INT8, parts);
-	out->macs[PEAK_FLOAT] = peak_rate(p, PEAK_FLOAT, parts);
+	for (int i = 0; i < PEAK_N; i++)
+		out->macs[i] = peak_rate(p, (enum peak)i, parts);
 	out->read = read_rate(p, parts);
 	pool_free(p);
 }
 
 double limit_prefill(const struct limits *l)
 {
-	return l->int8 / l->macs[PEAK_INT8] + l->single / l->macs[PEAK_FLOAT];
+	double sum = 0;
+
+	for (int i = 0; i < PEAK_N; i++)
+		sum += l->need[i] / l->macs[i];
+	return sum;
 }
 
 double limit_decode(const struct limits *l, const struct model *m, const struct session *s, uint32_t n)

@@ -4,12 +4,13 @@
 
 #include <stdint.h>
 
+#include "kern/peak.h"
 #include "model/model.h"
 
 struct limits {
 	double read;          /* bytes a second that all threads read together */
-	double macs[2];       /* by enum peak: multiply-adds a second of all threads, out of registers */
-	double int8, single;  /* multiply-adds of a token in prefill: with weights in 8-bit arithmetic, others;
+	double macs[PEAK_N];  /* multiply-adds a second of all threads, out of registers */
+	double need[PEAK_N];  /* multiply-adds of a token in prefill by the arithmetic that its weights meet;
 	                         without the output head, which one token of a prefill needs */
 };
 

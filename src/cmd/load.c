@@ -10,7 +10,6 @@
 #include "audit/sha.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/pool.h"
 #include "cmd/show.h"
 #include "model/aware.h"
 #include "version.h"
@@ -106,9 +105,7 @@ int load_model(const char *name, const struct load_opts *o, struct loaded *l, st
 	memset(l, 0, sizeof *l);
 	if (load_gguf(name, &l->gguf, e))
 		return -1;
-	if (copies(o, l->gguf) &&
-	    gguf_to_memory(l->gguf, gguf_read_whole,
-	    o->threads ? (int)o->threads : pool_default_threads(), e)) {
+	if (copies(o, l->gguf) && gguf_to_memory(l->gguf, gguf_read_whole, e)) {
 		load_free(l);
 		return -1;
 	}

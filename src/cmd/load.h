@@ -64,9 +64,9 @@ struct load_opts {
 
 enum { LOAD_AUTO, LOAD_MAP, LOAD_COPY }; /* where */
 
-/* Model and tokenizer. Weights are copied into memory of large pages if o wants that: by default where
- * the system has such pages and half of its free memory holds the weights, and not with an expert
- * cache, whose experts stay in the file. o NULL: they stay mapped. */
+/* Model and tokenizer. Weights are copied into memory of large pages, behind the first results, if o wants
+ * that: by default where the system has such pages and half of its free memory holds the weights, and not
+ * with an expert cache, whose experts stay in the file. o NULL: they stay mapped. */
 int load_model(const char *name, const struct load_opts *o, struct loaded *l, struct moe_err *e);
 struct session_opt load_session_opt(const struct load_opts *o);
 

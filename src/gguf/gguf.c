@@ -731,6 +731,7 @@ void gguf_close(struct gguf *g)
 
 	if (!g)
 		return;
+	gguf_copy_end(g);
 	for (i = 0; g->kv && i < g->n_kv; i++)
 		free(g->kv[i].str_at);
 	for (b = g->names; b; b = next) {
@@ -746,8 +747,6 @@ void gguf_close(struct gguf *g)
 			munmap(g->file[i].map, g->file[i].size);
 		free(g->file[i].path);
 	}
-	if (g->own)
-		munmap(g->own, g->own_bytes);
 	free(g->file);
 	free(g);
 }

@@ -59,15 +59,20 @@ struct gguf_part { const char *path; const void *data; uint64_t bytes; };
 struct gguf *gguf_open_parts(const struct gguf_part *part, size_t n, struct moe_err *e);
 void gguf_close(struct gguf *g);
 
+/* Asks for a copy of the tensors that `wanted` names in memory of large pages, where the system has them: a
+ * processor reads those a good deal faster (fewer misses of its address cache), but other processes do not
+ * share them. It stands where the mapped file stood: no address changes, and whoever reads meanwhile reads
+ * the same bytes. Nothing of a file that was given as memory is copied. A thread begins the copy with
+ * gguf_copy_begin, which costs next to nothing when called again, so that the first results need not wait
+ * for it; gguf_close gives up what is left. gguf_copy_wait returns when the copy has ended, with the number
+ * of stretches that were moved. */
+typedef int gguf_wanted(const struct gguf *g, const struct gguf_tensor *t);
 /* For `wanted`: all that a run reads whole; of an embedding that is not the output too,
  * it reads rows. */
 int gguf_read_whole(const struct gguf *g, const struct gguf_tensor *t);
-/* Copies the tensors that `wanted` names out of the mapped files into memory of large pages, where
- * the system has them: a processor reads those a good deal faster (fewer misses of its address
- * cache), but other processes do not share them. Before anybody has taken a tensor's data. Nothing
- * of a file that was given as memory is copied. */
-int gguf_to_memory(struct gguf *g, int (*wanted)(const struct gguf *, const struct gguf_tensor *),
-	int n_threads, struct moe_err *e);
+int gguf_to_memory(struct gguf *g, gguf_wanted *wanted, struct moe_err *e);
+void gguf_copy_begin(const struct gguf *g);
+size_t gguf_copy_wait(const struct gguf *g);
 int gguf_large_pages(void); /* 1 if the system gives them to who asks */
 
 const char *gguf_path(const struct gguf *g); /* of the first part */

@@ -41,8 +41,7 @@ struct gguf {
 	struct gguf_tensor *tensor; /* [n_tensors], file order */
 	uint32_t *tensor_sorted;  /* [n_tensors], by name */
 	struct gguf_block *names; /* the keys and the tensors' names, NUL-terminated */
-	void *own;                /* copies of tensors, own_bytes in all; gguf_to_memory */
-	size_t own_bytes;
+	struct resident *resident; /* resident.c; NULL unless gguf_to_memory was called */
 	uint64_t mem, max_mem;    /* bytes allocated for all of the above, and their limit */
 };
 
@@ -62,6 +61,9 @@ void *gguf_get_mem(struct gguf *g, uint64_t n, size_t size, const char *what, st
 const char *gguf_keep_name(struct gguf *g, const char *s, size_t n, struct moe_err *e);
 /* Fill in tensor_sorted; a name that is there twice is an error. */
 int gguf_sort_tensors(struct gguf *g, struct moe_err *e);
+
+/* resident.c: the copy is given up where it stands. */
+void gguf_copy_end(struct gguf *g);
 
 /* meta.c: NULL if there is none. */
 const struct gguf_kv *gguf_find_kv(const struct gguf *g, const char *key);

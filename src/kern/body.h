@@ -11,7 +11,7 @@
  *	TILE_R, TILE_T: rows (at most 4) and tokens of the register tile
  * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Where it can do better than the portable code below, it
  * defines HAVE_VBF16 and vbf16(const void *), HAVE_VSUM8 and vsum8(v, out) = the trees of eight vectors
- * in memory, what tile.h and dot16.h name, and KERN_GEMM_BF16, the whole of dot16.h. Block layouts are those of GGUF: offsets below.
+ * in memory, what tile.h and dot16.h name, and KERN_BF16, the whole of dot16.h. Block layouts are those of GGUF: offsets below.
  */
 #include <string.h>
 
@@ -275,13 +275,20 @@ static void body_to_float(uint32_t type, const void *row, float *out, size_t n)
 /* ---- products ---- */
 
 #include "kern/tile.h"
-#ifndef KERN_GEMM_BF16
+#ifndef KERN_BF16
 #ifndef DOT_R
 #define DOT_R TILE_R
 #define DOT_T TILE_T
 #endif
 #include "kern/dot16.h"
-#define KERN_GEMM_BF16 dot_gemm
+#define KERN_BF16 dot_row
+
+static const struct kern_bf16 *dot_row(void)
+{
+	static const struct kern_bf16 row = { dot_bytes, dot_lay, dot_gemm };
+
+	return &row;
+}
 #endif
 
 /* ---- vectors ---- */
@@ -341,6 +348,6 @@ static void body_exp_shift(float *x, float shift, size_t n)
 #include "kern/attn.h"
 
 const struct kern KERN_TABLE = {
-	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, KERN_GEMM_BF16, body_dot, body_axpy, body_silu_mul,
+	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, KERN_BF16, body_dot, body_axpy, body_silu_mul,
 	body_exp_shift, body_sum, body_att_dot, body_att_mix, body_max, body_to_f16, body_to_q8_0,
 };

@@ -1,18 +1,21 @@
 /*
- * dot16.h - weights of BF16 times activations rounded to BF16: gemm_bf16 of kern.h, which defines it.
+ * dot16.h - weights of BF16 times activations rounded to BF16: kern_bf16 of kern.h, which defines it.
  *
  * The definition is what one instruction of the CPUs that have it computes, so that they can use it;
- * the others do two fused multiply-adds for it, with subnormal numbers switched off. A block of tokens
- * is rounded once and laid down for the tiles, in groups of 32 elements.
+ * the others do two fused multiply-adds for it, with subnormal numbers switched off. Activations are
+ * rounded once for all rows and laid down for the tiles, in groups of 32 elements.
  *
  * The including file defines DOT_R, DOT_T, PART_16BIT, vsum8() as for body.h, L and its functions as
  * for tile.h, and may define
  *	HAVE_FTZ: unsigned ftz_on(void), void ftz_off(unsigned): subnormal operands and results of
  *		floating-point instructions become zeros of their sign
  *	HAVE_DOT: W, DOT_X and dot_x(), dot_w(), dot_add() as below, with the instruction
+ *	HAVE_DOT_OUT: void dot_out(const L *acc, size_t nr, size_t nt, float *y, size_t ys): as dot_trees(), where
+ *		LANES is 16
  */
-#define DOT_BLOCK 64     /* tokens that are rounded at a time */
-#define DOT_AHEAD 16384  /* bytes between what is used and what is asked for */
+#include "kern/ahead.h"
+
+#define DOT_BLOCK 64     /* tokens that share rows while they are in the cache */
 #ifndef ALWAYS
 #define ALWAYS static inline __attribute__((always_inline))
 #endif
@@ -118,9 +121,22 @@ static inline L dot_add(W w, const uint8_t *x, L acc)
 }
 #endif
 
-/* nr rows times nt tokens over n groups; the rest as tile() of tile.h. */
+/* y[t][r] = the trees of sums[t * nr + r]. */
+ALWAYS void dot_trees(float (*sums)[16], size_t nr, size_t n_tok, float *y, size_t ys)
+{
+	float out[DOT_BLOCK * DOT_R + 7];
+
+	memset(sums[nr * n_tok], 0, sizeof sums[0] * 7);
+	for (size_t k = 0; k < nr * n_tok; k += 8)
+		dot_sum8((const float (*)[16])sums + k, out + k);
+	for (size_t t = 0; t < n_tok; t++)
+		memcpy(y + t * ys, out + t * nr, nr * 4);
+}
+
+/* nr rows times nt tokens over n groups; the rest as tile() of tile.h. Where there is dot_out() and these
+ * groups are the last, y takes the trees of the sums; else y is NULL. */
 ALWAYS void dot_tile(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_t xs, size_t n, size_t nr,
-	size_t nt, float (*sums)[16], int first, size_t far)
+	size_t nt, float (*sums)[16], int first, struct ahead ahead, float *y, size_t ys)
 {
 	for (size_t lane = 0; lane < 16; lane += LANES) {
 		L acc[DOT_R * DOT_T];
@@ -131,32 +147,41 @@ ALWAYS void dot_tile(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_
 			const uint8_t *wg = w + 64 * g, *xg = x + 32 * DOT_X * g + DOT_X * lane;
 			W wv[DOT_R];
 
-			for (size_t r = 0; far && !lane && r < nr; r++)
-				__builtin_prefetch(wg + r * row_bytes + far, 0, 2);
+			if (!lane)
+				ahead_ask(ahead, g, nr);
 			for (size_t r = 0; r < nr; r++)
 				wv[r] = dot_w(wg + r * row_bytes + 4 * lane);
 			for (size_t t = 0; t < nt; t++)
 				for (size_t r = 0; r < nr; r++)
 					acc[t * nr + r] = dot_add(wv[r], xg + t * xs, acc[t * nr + r]);
 		}
+#ifdef HAVE_DOT_OUT
+		if (y) {
+			dot_out(acc, nr, nt, y, ys);
+			return;
+		}
+#endif
+		(void)y, (void)ys;
 		for (size_t k = 0; k < nr * nt; k++)
 			lstore(sums[k] + lane, acc[k]);
 	}
 }
 
-/* nr rows times the tokens of a block. */
+/* nr rows times the tokens of a block. `ahead` is the first tile's. */
 ALWAYS void dot_tiles(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_t xs, size_t n, size_t nr,
-	size_t n_tok, float (*sums)[16], int first, size_t far)
+	size_t n_tok, float (*sums)[16], int first, struct ahead ahead, float *y, size_t ys)
 {
 	size_t t = 0;
 
-	for (; t + DOT_T <= n_tok; t += DOT_T, far = 0)
-		dot_tile(w, row_bytes, x + t * xs, xs, n, nr, DOT_T, sums + t * nr, first, far);
+	for (; t + DOT_T <= n_tok; t += DOT_T, ahead = ahead_next(ahead))
+		dot_tile(w, row_bytes, x + t * xs, xs, n, nr, DOT_T, sums + t * nr, first, ahead, y ? y + t * ys : NULL,
+			ys);
 	x += t * xs;
 	sums += t * nr;
+	y = y ? y + t * ys : NULL;
 	switch (n_tok - t) {
 #define REST(k) case k: \
-		dot_tile(w, row_bytes, x, xs, n, nr, k < DOT_T ? k : 1, sums, first, far); \
+		dot_tile(w, row_bytes, x, xs, n, nr, k < DOT_T ? k : 1, sums, first, ahead, y, ys); \
 		break;
 	REST(1) REST(2) REST(3) REST(4) REST(5)
 #undef REST
@@ -164,25 +189,35 @@ ALWAYS void dot_tiles(const uint8_t *w, size_t row_bytes, const uint8_t *x, size
 }
 
 ALWAYS void dot_group(const uint8_t *rows, size_t row_bytes, size_t n, size_t nr, const uint8_t *x,
-	size_t xs, size_t n_tok, float *y, size_t ys, size_t far)
+	size_t xs, size_t n_tok, float *y, size_t ys, size_t left)
 {
-	float sums[DOT_BLOCK * DOT_R + 7][16] __attribute__((aligned(64))), out[DOT_BLOCK * DOT_R + 7];
+	float sums[DOT_BLOCK * DOT_R + 7][16] __attribute__((aligned(64)));
 	const size_t most = PART_16BIT / 32, groups = n / 32;
+	struct ahead ahead = ahead_of(rows, nr * row_bytes, nr, groups, n_tok / DOT_T, left);
 	uint8_t last[DOT_R][64] = { { 0 } };
+	float *out = NULL;
 
-	for (size_t g = 0; g < groups; g += most)
-		dot_tiles(rows + 64 * g, row_bytes, x + 32 * DOT_X * g, xs, groups - g < most ? groups - g : most,
-			nr, n_tok, sums, g == 0, far);
+	for (size_t g = 0; g < groups; g += most) {
+		size_t len = groups - g < most ? groups - g : most;
+
+#ifdef HAVE_DOT_OUT
+		out = g + len == groups && n % 32 == 0 ? y : NULL;
+#endif
+		dot_tiles(rows + 64 * g, row_bytes, x + 32 * DOT_X * g, xs, len, nr, n_tok, sums, g == 0, ahead,
+			out, ys);
+		ahead.at += len * ahead.step;
+	}
 	if (n % 32) {
 		for (size_t r = 0; r < nr; r++)
 			memcpy(last[r], rows + r * row_bytes + 64 * groups, n % 32 * 2);
-		dot_tiles(last[0], 64, x + 32 * DOT_X * groups, xs, 1, nr, n_tok, sums, groups == 0, 0);
+#ifdef HAVE_DOT_OUT
+		out = y;
+#endif
+		dot_tiles(last[0], 64, x + 32 * DOT_X * groups, xs, 1, nr, n_tok, sums, groups == 0,
+			(struct ahead){ 0 }, out, ys);
 	}
-	memset(sums[nr * n_tok], 0, sizeof sums[0] * 7);
-	for (size_t k = 0; k < nr * n_tok; k += 8)
-		dot_sum8(sums + k, out + k);
-	for (size_t t = 0; t < n_tok; t++)
-		memcpy(y + t * ys, out + t * nr, nr * 4);
+	if (!out)
+		dot_trees(sums, nr, n_tok, y, ys);
 }
 
 static __attribute__((noinline)) void dot_rows(const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
@@ -190,40 +225,45 @@ static __attribute__((noinline)) void dot_rows(const uint8_t *rows, size_t row_b
 {
 	size_t r = r0;
 
+	for (; n_tok == 1 && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
+		dot_group(rows + r * row_bytes, row_bytes, n, AHEAD_ROWS, x, xs, 1, y + r, ys,
+			(r1 - r - AHEAD_ROWS) * row_bytes);
 	for (; r + DOT_R <= r1; r += DOT_R)
 		dot_group(rows + r * row_bytes, row_bytes, n, DOT_R, x, xs, n_tok, y + r, ys,
-			(r1 - r - DOT_R) * row_bytes >= DOT_AHEAD ? DOT_AHEAD : 0);
+			(r1 - r - DOT_R) * row_bytes);
 	for (; r < r1; r++)
 		dot_group(rows + r * row_bytes, row_bytes, n, 1, x, xs, n_tok, y + r, ys, 0);
 }
 
 /* Rows are laid 64 bytes further apart than they are long: lines of one place in every row would meet
  * in one set of the cache. */
-static void dot_gemm(const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1, const float *x,
-	size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
+static size_t dot_bytes(size_t n)
 {
-	uint8_t *laid = (uint8_t *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
-	size_t ls = (n + 31) / 32 * 32 * DOT_X + 64;
+	return (n + 31) / 32 * 32 * DOT_X + 64;
+}
 
-	for (size_t t0 = 0; t0 < n_tok; t0 += DOT_BLOCK) {
-		size_t nt = n_tok - t0 < DOT_BLOCK ? n_tok - t0 : DOT_BLOCK;
-		unsigned was;
+static void dot_lay(const float *x, size_t n, void *laid)
+{
+	float rest[32] = { 0 };
+	uint8_t *out = laid;
+	size_t i = 0;
 
-		for (size_t t = 0; t < nt; t++) {
-			const float *row = x + (t0 + t) * xs;
-			uint8_t *out = laid + t * ls;
-			float rest[32] = { 0 };
-			size_t i = 0;
-
-			for (; i + 32 <= n; i += 32, out += 32 * DOT_X)
-				dot_x(row + i, out);
-			if (i < n) {
-				memcpy(rest, row + i, (n - i) * 4);
-				dot_x(rest, out);
-			}
-		}
-		was = ftz_on();
-		dot_rows(rows, row_bytes, n, r0, r1, laid, ls, nt, y + t0 * ys, ys);
-		ftz_off(was);
+	for (; i + 32 <= n; i += 32, out += 32 * DOT_X)
+		dot_x(x + i, out);
+	if (i < n) {
+		memcpy(rest, x + i, (n - i) * 4);
+		dot_x(rest, out);
 	}
+}
+
+static void dot_gemm(const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1, const void *laid,
+	size_t n_tok, float *y, size_t ys)
+{
+	size_t xs = dot_bytes(n);
+	unsigned was = ftz_on();
+
+	for (size_t t = 0; t < n_tok; t += DOT_BLOCK)
+		dot_rows(rows, row_bytes, n, r0, r1, (const uint8_t *)laid + t * xs, xs,
+			n_tok - t < DOT_BLOCK ? n_tok - t : DOT_BLOCK, y + t * ys, ys);
+	ftz_off(was);
 }

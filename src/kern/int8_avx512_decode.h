@@ -279,7 +279,7 @@ ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size
 		v = _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p + 32), 2 * (unsigned)j), two);
 		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)), _mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62,
 			62));
-		return and_or(_mm512_ror_epi64(h, (int)j), four, v);
+		return and_or(_mm512_rorv_epi64(h, _mm512_set1_epi64((long long)j)), four, v);
 	default:
 		return _mm512_loadu_si512(code + 64 * j);
 	}

@@ -25,7 +25,7 @@ static const struct kern *const table[] = {
 
 size_t kern_scratch(size_t n)
 {
-	return 64 * (n + 48) + 16; /* DOT_BLOCK rows of activations as dot16.h lays them down */
+	return n > KERN_UNPACKED ? n : KERN_UNPACKED;
 }
 
 int kern_type_ok(uint32_t type, size_t n)

@@ -10,7 +10,7 @@
  *
  * A last group of fewer than 16 elements is padded with zeros.
  *
- * gemm_bf16 is for who allows rounded activations: weights of BF16 meet activations rounded to BF16 (to
+ * kern_bf16 is for who allows rounded activations: weights of BF16 meet activations rounded to BF16 (to
  * nearest, ties to even). Elements 2 l and 2 l + 1 of each 32 go to lane l, the odd one first, each a
  * fused multiply-add; lanes are added as above. Subnormal weights, activations and results count as
  * zeros of their sign. That is the arithmetic of the CPUs that have such products, twice as fast as
@@ -26,6 +26,16 @@
 
 #include "base/qtype.h"
 
+struct kern_bf16 {
+	/* Bytes of a row of n activations laid down for the products, and how one is. */
+	size_t (*bytes)(size_t n);
+	void (*lay)(const float *x, size_t n, void *laid);
+
+	/* As gemm of struct kern; laid: n_tok rows, one behind the other, at a multiple of 64 bytes. */
+	void (*gemm)(const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1, const void *laid,
+		size_t n_tok, float *y, size_t ys);
+};
+
 struct kern {
 	const char *name; /* "plain"; "avx2", "avx512"; "neon", "dotprod" */
 	int (*supported)(void);
@@ -39,8 +49,7 @@ struct kern {
 	void (*gemm)(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
 		const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch);
 
-	void (*gemm_bf16)(const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
-		const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch);
+	const struct kern_bf16 *(*bf16)(void);
 
 	float (*dot)(const float *a, const float *b, size_t n);          /* any n */
 	void (*axpy)(float a, const float *x, float *y, size_t n);       /* y = fma(a, x, y) */
@@ -61,7 +70,7 @@ struct kern {
 	void (*to_q8_0)(const float *x, void *out, size_t n);            /* n: a multiple of 32 */
 };
 
-/* Floats of scratch that gemm and gemm_bf16 need for rows of n elements. */
+/* Floats of scratch that gemm needs for rows of n elements, at least n. */
 size_t kern_scratch(size_t n);
 
 /* 1 if rows of n elements of this type can be multiplied. */

@@ -123,16 +123,12 @@ static int supported(void)
 
 #include "kern/table.h"
 
-static void gemm_bf16(const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1, const float *x,
-	size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
+static const struct kern_bf16 *best_bf16(void)
 {
-	void (*best)(const void *, size_t, size_t, size_t, size_t, const float *, size_t, size_t, float *, size_t,
-		float *) = __builtin_cpu_supports("avx512bf16") ? bf16_avx512 : kern_avx2.gemm_bf16;
-
-	best(rows, row_bytes, n, r0, r1, x, xs, n_tok, y, ys, scratch);
+	return __builtin_cpu_supports("avx512bf16") ? &bf16_avx512 : kern_avx2.bf16();
 }
 
-#define KERN_GEMM_BF16 gemm_bf16
+#define KERN_BF16 best_bf16
 #define HAVE_VBF16
 #define HAVE_VSUM8
 #define ATT_ACC 16

@@ -27,6 +27,8 @@
 #define DOT512(x) x = _mm512_dpbusd_epi32(x, one, one)
 #define DOT256(x) x = _mm256_add_epi32(x, _mm256_madd_epi16(_mm256_maddubs_epi16(x, one), two))
 
+#define BF512(x) x = _mm512_dpbf16_ps(x, one, one)
+
 __attribute__((target("avx512f"))) static void fma512(uint64_t n)
 {
 	const __m512 one = _mm512_set1_ps(0.5f);
@@ -55,11 +57,23 @@ __attribute__((target("avx2"))) static void dot256(uint64_t n)
 	CHAINS(__m256i, _mm256_setzero_si256(), DOT256, n)
 }
 
+__attribute__((target("avx512f,avx512bf16"))) static void bf512(uint64_t n)
+{
+	const __m512bh one = (__m512bh)_mm512_set1_epi16(0x3f80);
+
+	CHAINS(__m512, _mm512_setzero_ps(), BF512, n)
+}
+
 static int has_fma512(void) { return __builtin_cpu_supports("avx512f"); }
 static int has_fma256(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static int has_dot512(void)
 {
 	return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
+}
+
+static int has_bf512(void)
+{
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16");
 }
 #endif
 
@@ -93,10 +107,14 @@ static const struct row {
 #if defined(__x86_64__)
 	{ PEAK_INT8, "vpdpbusd of 512 bits", has_dot512, dot512, 10 * 64 },
 	{ PEAK_INT8, "vpmaddubsw, vpmaddwd, vpaddd of 256 bits", has_fma256, dot256, 10 * 32 },
+	{ PEAK_BF16, "vdpbf16ps of 512 bits", has_bf512, bf512, 10 * 32 },
+	{ PEAK_BF16, "vfmadd of 512 bits", has_fma512, fma512, 10 * 16 },
+	{ PEAK_BF16, "vfmadd of 256 bits", has_fma256, fma256, 10 * 8 },
 	{ PEAK_FLOAT, "vfmadd of 512 bits", has_fma512, fma512, 10 * 16 },
 	{ PEAK_FLOAT, "vfmadd of 256 bits", has_fma256, fma256, 10 * 8 },
 #endif
 	{ PEAK_FLOAT, "products and sums of 128 bits", always, four_at_once, 8 * 4 },
+	{ PEAK_BF16, "products and sums of 128 bits, single precision", always, four_at_once, 8 * 4 },
 	{ PEAK_INT8, "products and sums of 128 bits, single precision", always, four_at_once, 8 * 4 },
 };
 

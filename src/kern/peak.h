@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum peak { PEAK_INT8, PEAK_FLOAT, PEAK_N };
+enum peak { PEAK_INT8, PEAK_BF16, PEAK_FLOAT, PEAK_N };
 
 /* The instruction that is counted: "vpdpbusd, 512 bits". */
 const char *peak_name(enum peak p);

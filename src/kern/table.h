@@ -4,13 +4,13 @@
 
 #include "kern/int8.h"
 
+#define KERN_UNPACKED 4096 /* floats: rows of a tile times the elements that are unpacked at a time */
+
 extern const struct kern kern_plain;
 extern const struct int8_kern int8_plain;
 #if defined(__x86_64__)
 extern const struct kern kern_avx2, kern_avx512;
-/* gemm_bf16 where the CPU has AVX-512 BF16 */
-void bf16_avx512(const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1, const float *x,
-	size_t xs, size_t n_tok, float *y, size_t ys, float *scratch);
+extern const struct kern_bf16 bf16_avx512; /* where the CPU has AVX-512 BF16 */
 extern const struct int8_kern int8_avx2, int8_avx512;
 #elif defined(__aarch64__)
 extern const struct kern kern_neon, kern_dotprod;

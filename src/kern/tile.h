@@ -4,14 +4,15 @@
  * Rows are taken a few at a time and a part of their length at a time, so that they stay in the L1
  * cache while the tokens pass by; between parts the lanes of every sum wait in memory, and their trees
  * are added eight at a time at the end. Weights of 16 and 32 bits are converted in registers; others
- * are unpacked a part at a time. Memory far ahead of what is used is asked for early: rows of a few
- * kilobytes, some of them side by side, do not teach the hardware to be.
+ * are unpacked a part at a time. Memory ahead of what is used is asked for early: see ahead.h.
  *
  * Where V is several registers, the including file may define HAVE_LANES and how to work on one of them
  * at a time, which leaves room for more rows and tokens:
  *	L, LANES: a vector of that many floats, a divisor of 16
  *	lzero() lload(const float *) lstore(float *, L) lfma(a, b, c) lf16(p) lbf16(p)
  */
+#include "kern/ahead.h"
+
 #ifndef HAVE_LANES
 #define L V
 #define LANES 16
@@ -27,7 +28,6 @@
 #define PART_16BIT 2048  /* the same of weights that are 16 bits long in the cache */
 #endif
 #define TOK_BLOCK 64     /* tokens that share an unpacked part: their activations stay in the L2 cache */
-#define AHEAD 16384      /* bytes between what is used and what is asked for */
 #define ALWAYS static inline __attribute__((always_inline))
 
 /* Bytes of an element of the types that are read as they lie, else 0. */
@@ -83,10 +83,10 @@ ALWAYS void step(uint32_t type, const uint8_t *w, size_t row_bytes, const float 
 }
 
 /* nr rows times nt tokens over n elements, a multiple of 16. sums[t * nr + r] goes on, or starts if
- * `first`. Every line of weights asks for the one `far` bytes on. The numbers of rows and tokens are
- * constants at every call, so the loops unroll into registers. */
+ * `first`. The numbers of rows and tokens are constants at every call, so the loops unroll into
+ * registers. */
 ALWAYS void tile(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs, size_t n,
-	size_t nr, size_t nt, float (*sums)[16], int first, size_t far)
+	size_t nr, size_t nt, float (*sums)[16], int first, struct ahead ahead)
 {
 	const size_t size = direct(type), line = 64 / size;
 
@@ -98,8 +98,8 @@ ALWAYS void tile(uint32_t type, const uint8_t *w, size_t row_bytes, const float 
 		for (size_t k = 0; k < nr * nt; k++)
 			acc[k] = first ? lzero() : lload(sums[k] + lane);
 		for (; i + line <= n; i += line) {
-			for (size_t r = 0; far && !lane && r < nr; r++)
-				__builtin_prefetch(w + r * row_bytes + size * i + far, 0, 2);
+			if (!lane)
+				ahead_ask(ahead, i / line, nr);
 			for (size_t j = i + lane; j < i + line; j += 16)
 				step(type, w + size * j, row_bytes, x + j, xs, nr, nt, acc);
 		}
@@ -113,23 +113,24 @@ ALWAYS void tile(uint32_t type, const uint8_t *w, size_t row_bytes, const float 
 
 /* nr rows times the tokens of a block; the first tokens find the rows in memory. */
 ALWAYS void tiles(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs, size_t n,
-	size_t nr, size_t n_tok, float (*sums)[16], int first, size_t far)
+	size_t nr, size_t n_tok, float (*sums)[16], int first, struct ahead ahead)
 {
 	size_t t = 0;
 
-	for (; t + TILE_T <= n_tok; t += TILE_T, far = 0)
-		tile(type, w, row_bytes, x + t * xs, xs, n, nr, TILE_T, sums + t * nr, first, far);
+	for (; t + TILE_T <= n_tok; t += TILE_T, ahead = ahead_next(ahead))
+		tile(type, w, row_bytes, x + t * xs, xs, n, nr, TILE_T, sums + t * nr, first, ahead);
 	x += t * xs;
 	sums += t * nr;
 	switch (n_tok - t) {
 #define REST(k) case k: \
-		tile(type, w, row_bytes, x, xs, n, nr, k < TILE_T ? k : 1, sums, first, far); \
+		tile(type, w, row_bytes, x, xs, n, nr, k < TILE_T ? k : 1, sums, first, ahead); \
 		break;
 	REST(1) REST(2) REST(3) REST(4) REST(5)
 #undef REST
 	}
 }
 _Static_assert(TILE_T <= 6, "a case for every rest");
+_Static_assert(TILE_R * PART <= KERN_UNPACKED, "kern_scratch() is enough");
 
 /* The last n < 16 elements, padded with zeros: a fused 0*0 changes no lane. */
 static void last(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs, size_t n,
@@ -142,7 +143,7 @@ static void last(uint32_t type, const uint8_t *w, size_t row_bytes, const float 
 	for (size_t t = 0; t < n_tok; t++) {
 		memcpy(xt, x + t * xs, n * 4);
 		for (size_t r = 0; r < nr; r++)
-			tile(QT_F32, (const uint8_t *)wt[r], 0, xt, 0, 16, 1, 1, sums + t * nr + r, first, 0);
+			tile(QT_F32, (const uint8_t *)wt[r], 0, xt, 0, 16, 1, 1, sums + t * nr + r, first, (struct ahead){ 0 });
 	}
 }
 
@@ -163,18 +164,21 @@ ALWAYS void add_lanes(const float (*sums)[16], size_t nr, size_t n_tok, float *y
 /* nr rows of a type against the tokens of a block. A constant `as` says that they are read as they lie;
  * else they are unpacked. */
 ALWAYS void row_group(uint32_t type, uint32_t as, const uint8_t *rows, size_t row_bytes, size_t n,
-	size_t nr, const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch, size_t far)
+	size_t nr, const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch, size_t left)
 {
 	float sums[TOK_BLOCK * TILE_R][16] __attribute__((aligned(64)));
 	const size_t most = direct(as) == 2 ? PART_16BIT : PART;
+	const size_t far = left >= AHEAD_LEAST ? AHEAD_LEAST : 0;
 	size_t whole = n & ~(size_t)15, part_bytes = qtype_row_bytes(type, most);
+	struct ahead ahead = ahead_of(rows, nr * row_bytes, nr, n * direct(as) / 64, n_tok / TILE_T, left);
 
 	for (size_t i = 0; i < whole; i += most) {
 		size_t len = whole - i < most ? whole - i : most;
 		const uint8_t *part = rows + i / most * part_bytes;
 
 		if (direct(as)) {
-			tiles(as, part, row_bytes, x + i, xs, len, nr, n_tok, sums, i == 0, far);
+			tiles(as, part, row_bytes, x + i, xs, len, nr, n_tok, sums, i == 0, ahead);
+			ahead.at += len * direct(as) / 64 * ahead.step;
 			continue;
 		}
 		for (size_t r = 0; r < nr; r++) {
@@ -182,7 +186,7 @@ ALWAYS void row_group(uint32_t type, uint32_t as, const uint8_t *rows, size_t ro
 				ask_for(part + r * row_bytes + far, part_bytes);
 			unpack[type](part + r * row_bytes, scratch + r * len, len);
 		}
-		tiles(QT_F32, (const uint8_t *)scratch, len * 4, x + i, xs, len, nr, n_tok, sums, i == 0, 0);
+		tiles(QT_F32, (const uint8_t *)scratch, len * 4, x + i, xs, len, nr, n_tok, sums, i == 0, (struct ahead){ 0 });
 	}
 	if (whole < n)
 		last(type, rows + whole * direct(type), row_bytes, x + whole, xs, n - whole, nr, n_tok, sums,
@@ -195,9 +199,12 @@ ALWAYS void row_groups(uint32_t type, uint32_t as, const uint8_t *rows, size_t r
 {
 	size_t r = r0;
 
+	for (; n_tok == 1 && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
+		row_group(type, as, rows + r * row_bytes, row_bytes, n, AHEAD_ROWS, x, xs, 1, y + r, ys, scratch,
+			(r1 - r - AHEAD_ROWS) * row_bytes);
 	for (; r + TILE_R <= r1; r += TILE_R)
 		row_group(type, as, rows + r * row_bytes, row_bytes, n, TILE_R, x, xs, n_tok, y + r, ys, scratch,
-			(r1 - r - TILE_R) * row_bytes >= AHEAD ? AHEAD : 0);
+			(r1 - r - TILE_R) * row_bytes);
 	for (; r < r1; r++)
 		row_group(type, as, rows + r * row_bytes, row_bytes, n, 1, x, xs, n_tok, y + r, ys, scratch, 0);
 }

@@ -197,6 +197,7 @@ struct model {
 	struct norm_weight output_norm;          /* [n_embd] */
 	const float *output_b;                   /* [n_vocab] or NULL */
 	struct layer *layer;                     /* [n_layer] */
+	int has_bf16;                            /* some matrix is of BF16 */
 	uint32_t lora_rank;                      /* largest of all adapters, 0 = there are none */
 	struct model_info info;
 	struct { enum model_class cls; const struct gguf_tensor *t; } *used;

@@ -323,12 +323,21 @@ static void clamp_rows(float *x, float to, size_t n)
 }
 
 /* s->q, s->k, s->v of n tokens. */
-static void project(struct session *s, const struct layer *l, size_t n, size_t qw, size_t kw)
+static void projections(struct session *s, const struct layer *l, size_t n, struct job j[3])
 {
-	struct job j[3] = { product_job(&l->wq, s->h, n, s->q, qw), product_job(&l->wk, s->h, n, s->k, kw),
-		product_job(&l->wv, s->h, n, s->v, kw) };
+	size_t hd = s->m->hp.head_dim, qw = l->n_head * hd, kw = l->n_head_kv * hd;
 
-	product_run(s, j, 3);
+	j[0] = product_job(&l->wq, s->h, n, s->q, qw);
+	j[1] = product_job(&l->wk, s->h, n, s->k, kw);
+	j[2] = product_job(&l->wv, s->h, n, s->v, kw);
+}
+
+void attention_ahead(struct session *s, size_t il, size_t n)
+{
+	struct job j[3];
+
+	projections(s, &s->m->layer[il], n, j);
+	product_ahead(s, j, 3);
 }
 
 struct ready_run { struct session *s; size_t il; };
@@ -378,11 +387,15 @@ void attention(struct session *s, size_t il, size_t n)
 {
 	const struct layer *l = &s->m->layer[il];
 	size_t hd = s->m->hp.head_dim, qw = l->n_head * hd, kw = l->n_head_kv * hd;
+	struct job qkv[3], out = product_job(&l->wo, s->att, n, s->out, s->m->hp.n_embd);
 	struct ready_run ready = { s, il };
 
-	project(s, l, n, qw, kw);
+	projections(s, l, n, qkv);
+	product_ahead(s, &out, 1);
+	product_run(s, qkv, 3);
 	over_rows(s, make_ready, &ready, n, 4 * (qw + 2 * kw));
 	attend_all(s, il, n, (struct attend){ s->q, s->att, l->n_head, l->n_head_kv, hd, hd });
-	product(s, &l->wo, s->att, n, s->out);
+	product_ahead(s, NULL, 0);
+	product_run(s, &out, 1);
 	add_bias(s->out, l->bo, s->m->hp.n_embd, n);
 }

@@ -114,9 +114,11 @@ void gated_ffn(struct session *s, const struct weight *gate, const struct weight
 	const struct weight *down, const float *const bias[3], size_t n, float *out)
 {
 	struct job j[2] = { product_job(gate, s->h, n, s->g, gate->n_out),
-		product_job(up, s->h, n, s->u, up->n_out) };
+		product_job(up, s->h, n, s->u, up->n_out) }, next = product_job(down, s->g, n, out, down->n_out);
 
+	product_ahead(s, &next, 1);
 	product_run(s, j, 2);
+	product_ahead(s, NULL, 0);
 	add_bias(s->g, bias[0], gate->n_out, n);
 	add_bias(s->u, bias[1], up->n_out, n);
 	activate(s, s->g, s->u, n * gate->n_out);
@@ -219,6 +221,18 @@ static void reach(struct session *s, uint32_t n)
 	s->n_turned = to;
 }
 
+void layer_ahead(struct session *s, size_t il, size_t n)
+{
+	struct job head = product_job(&s->m->output, s->h, n, s->logits, s->m->n_vocab);
+
+	if (il == s->m->hp.n_layer)
+		product_ahead(s, &head, 1);
+	else if (s->m->layer[il].features & F_MLA)
+		latent_ahead(s, il, n);
+	else
+		attention_ahead(s, il, n);
+}
+
 int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
 	struct moe_err *e)
 {
@@ -251,6 +265,7 @@ void forward_head(struct session *s, size_t t0, size_t n)
 	size_t d = hp->n_embd, v = s->m->n_vocab;
 
 	norm_rows(s, s->x + t0 * d, s->m->output_norm, s->h, d, n);
+	layer_ahead(s, 0, n);
 	product(s, &s->m->output, s->h, n, s->logits);
 	add_bias(s->logits, s->m->output_b, v, n);
 	if (hp->logit_scale != 0)

@@ -22,6 +22,9 @@
 #define ATT_KEPT 64     /* tiles of a token whose results are kept until they are put together */
 #define HEAD_ROWS 16 /* logits rows computed together */
 
+/* How activations enter a product: as they are, rounded to 8 bits, or to BF16. */
+enum input_kind { INPUT_EXACT, INPUT_INT8, INPUT_BF16 };
+
 /* One product to do: rows of a matrix against some activation rows. */
 struct job {
 	const struct weight *w;
@@ -33,8 +36,9 @@ struct job {
 	float *y;         /* [n_tok], ys floats apart */
 	size_t ys;
 	size_t unit0;     /* first pool unit of this job, filled in by product_run */
-	size_t rows;      /* rows of a unit, likewise */
-	int eight;        /* activations are rounded to a8, likewise */
+	size_t rows, split, fine; /* rows of a unit, from row `split` on of a finer one; likewise */
+	enum input_kind inputs; /* likewise; rounded ones lie at `laid`, of 8 bits as a8 says */
+	unsigned char *laid;
 	struct act8 a8;
 };
 
@@ -42,6 +46,7 @@ struct session {
 	const struct model *m;
 	const struct kern *kern;
 	const struct int8_kern *int8; /* NULL = activations stay single precision */
+	const struct kern_bf16 *bf16; /* of kern */
 	char arithmetic[32]; /* in words */
 	struct pool *pool;
 	uint32_t n_ctx, n_batch;
@@ -84,8 +89,8 @@ struct session {
 	float *scratch;   /* [worker][kern_scratch(longest row)] */
 	size_t scratch_n;
 	unsigned char *scratch8; /* [worker][INT8_SCRATCH] */
-	unsigned char *act8;     /* [act8_n] rounded activations of one product_run */
-	size_t act8_n;
+	unsigned char *rounded;  /* [rounded_n] activations of one product_run */
+	size_t rounded_n;
 	float *lora;      /* [worker][lora_n], see lora.c */
 	size_t lora_n;
 	float *logits;    /* [HEAD_ROWS][n_vocab] */
@@ -137,11 +142,14 @@ static inline size_t min_size(size_t a, size_t b)
 }
 
 /* product.c: bytes for the rounded activations of one round of products. */
-uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch);
+uint64_t product_rounded_bytes(const struct session *s, uint32_t n_batch);
 /* y = W x for n_tok rows of x, n_in floats each. product_run does all jobs in one run of
  * the pool; their outputs must not overlap. */
 /* 1 if products with w take rounded inputs: then a job may say `from`. */
 int product_rounds(const struct session *s, const struct weight *w);
+/* These jobs, or none, will be the next to be run: threads that wait meanwhile ask memory for their weights.
+ * Of one token; more have work enough for what they read. */
+void product_ahead(struct session *s, struct job *jobs, size_t n);
 struct job product_job(const struct weight *w, const float *x, size_t n_tok, float *y, size_t ys);
 void product_run(struct session *s, struct job *jobs, size_t n);
 void product(struct session *s, const struct weight *w, const float *x, size_t n_tok, float *y);
@@ -170,6 +178,7 @@ struct attend {
 
 /* attention.c: s->h -> s->out, writing the cache of layer il at s->pos. */
 void attention(struct session *s, size_t il, size_t n);
+void attention_ahead(struct session *s, size_t il, size_t n); /* its first products are next */
 void attend_sizes(struct session *s); /* fills in att_q, att_n, att_parts_n, att_parts_size */
 void attend_all(struct session *s, size_t il, size_t n, struct attend a);
 /* Of n rows from position pos on. */
@@ -179,6 +188,7 @@ void warm_queries(const struct session *s, float *q, uint32_t pos, size_t n, siz
 
 /* mla.c: the same through a latent key and value. */
 void latent_attention(struct session *s, size_t il, size_t n);
+void latent_ahead(struct session *s, size_t il, size_t n);
 
 /* moe.c: s->h -> s->out; -1 if a hook refused. */
 int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e);
@@ -186,6 +196,9 @@ int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe
 /* forward.c: run the model over n tokens at s->pos, writing the cache; s->x holds the last hidden states. */
 int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
 	struct moe_err *e);
+
+/* The first products of layer il are next, or those of the output head. */
+void layer_ahead(struct session *s, size_t il, size_t n);
 
 /* Logits of rows t0..t0+n-1 (n <= HEAD_ROWS) of the batch, into s->logits. */
 void forward_head(struct session *s, size_t t0, size_t n);

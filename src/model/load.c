@@ -199,6 +199,7 @@ static int take(struct model *m, const struct layer *l, const char *name, enum k
 			(unsigned long long)t->ne[0], q->name);
 	w->data = t->data;
 	w->type = t->type;
+	m->has_bf16 |= t->type == QT_BF16;
 	w->n_in = (uint32_t)t->ne[0];
 	w->n_out = (uint32_t)t->ne[1];
 	w->n_mat = (uint32_t)t->ne[2];

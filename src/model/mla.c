@@ -81,12 +81,22 @@ static void project(struct session *s, const struct layer *l, size_t n)
 		norm_rows(s, s->k + t * kd, l->kv_a_norm, s->k + t * kd, hp->kv_rank, 1);
 }
 
+void latent_ahead(struct session *s, size_t il, size_t n)
+{
+	const struct layer *l = &s->m->layer[il];
+	struct job j = l->features & F_Q_RANK ? product_job(&l->wq_a, s->h, n, s->qa, l->wq_a.n_out) :
+		product_job(&l->wq, s->h, n, s->q, l->wq.n_out);
+
+	product_ahead(s, &j, 1);
+}
+
 void latent_attention(struct session *s, size_t il, size_t n)
 {
 	const struct layer *l = &s->m->layer[il];
 	const struct hparams *hp = &s->m->hp;
 	size_t hd = hp->head_dim, nope = hd - hp->n_rot, rank = hp->kv_rank, kd = rank + hp->n_rot;
 
+	product_ahead(s, NULL, 0);
 	project(s, l, n);
 	turn(s, l->rope, s->q + nope, s->pos, n, l->n_head * hd, l->n_head, hd);
 	turn(s, l->rope, s->k + rank, s->pos, n, kd, 1, kd);

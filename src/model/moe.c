@@ -158,14 +158,30 @@ static int gathers(const struct session *s, const struct layer *l)
 		!product_rounds(s, &l->up_exps);
 }
 
+/* The last products of the n experts in s->group. */
+static size_t down_jobs(struct session *s, const struct layer *l, size_t n)
+{
+	size_t d = s->m->hp.n_embd, ff = s->m->hp.n_ff_expert;
+
+	for (size_t i = 0; i < n; i++) {
+		uint32_t x = s->group[i];
+		size_t r = s->first[x], rows = s->first[x + 1] - r;
+
+		s->jobs[i] = expert_job(s, &l->down_exps, XCACHE_DOWN, x, s->gg + r * ff, rows, s->yg + r * d, d);
+	}
+	return n;
+}
+
 /* The gated FFN of the n experts in s->group, ascending: one product per expert over the tokens that
  * chose it. */
-static void run_group(struct session *s, const struct layer *l, size_t n)
+static void run_group(struct session *s, const struct layer *l, size_t n, size_t n_tok)
 {
 	const struct hparams *hp = &s->m->hp;
 	const uint32_t *from = gathers(s, l) ? NULL : s->taken;
 	size_t d = hp->n_embd, ff = hp->n_ff_expert, n_job = 0;
 
+	if (n_tok == 1)
+		product_ahead(s, s->jobs, down_jobs(s, l, n));
 	for (size_t i = 0; i < n; i++) {
 		uint32_t x = s->group[i];
 		size_t r = s->first[x], rows = s->first[x + 1] - r;
@@ -189,15 +205,8 @@ static void run_group(struct session *s, const struct layer *l, size_t n)
 		}
 		activate(s, s->gg + r * ff, s->ug + r * ff, (end - r) * ff);
 	}
-	n_job = 0;
-	for (size_t i = 0; i < n; i++) {
-		uint32_t x = s->group[i];
-		size_t r = s->first[x], rows = s->first[x + 1] - r;
-
-		s->jobs[n_job++] = expert_job(s, &l->down_exps, XCACHE_DOWN, x, s->gg + r * ff, rows,
-			s->yg + r * d, d);
-	}
-	product_run(s, s->jobs, n_job);
+	layer_ahead(s, (size_t)(l - s->m->layer) + 1, n_tok);
+	product_run(s, s->jobs, down_jobs(s, l, n));
 	for (size_t i = 0; i < n; i++) {
 		size_t r = s->first[s->group[i]];
 
@@ -219,14 +228,14 @@ static int run_experts(struct session *s, size_t il, size_t n, struct moe_err *e
 		for (uint32_t x = 0; x < s->m->hp.n_expert; x++)
 			if (s->first[x + 1] > s->first[x])
 				s->group[n_group++] = x;
-		run_group(s, l, n_group);
+		run_group(s, l, n_group, n);
 		return 0;
 	}
 	for (uint32_t x = 0; x < s->m->hp.n_expert; x++)
 		s->group[x] = s->first[x + 1] - s->first[x];
 	xcache_begin(s->xcache, il, s->group);
 	while ((more = xcache_next(s->xcache, s->group, &n_group, e)) == 1)
-		run_group(s, l, n_group);
+		run_group(s, l, n_group, n);
 	return more;
 }
 

@@ -3,8 +3,9 @@
  *
  * A unit is some rows of one matrix against all the tokens of its job; a sum is never cut, so the
  * number of threads cannot change a bit. Quantised weights meet activations rounded to 8 bits
- * (kern/int8.h) unless the session was told not to; these are rounded once, before the units. Whether
- * a job is of that kind depends on its matrix alone. Nothing here allocates.
+ * (kern/int8.h), weights of BF16 such rounded to BF16 (kern/kern.h), unless the session was told not to;
+ * these are rounded once, before the units. Whether a job is of such a kind depends on its matrix alone.
+ * Nothing here allocates.
  */
 #include <assert.h>
 
@@ -14,49 +15,60 @@
 #define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
 #define UNIT_MAX (1 << 18)
 #define UNIT_STREAM (1 << 21) /* and for one token, where a unit is a stream from memory */
+#define STREAM_ROWS 16        /* there, rows of a unit are a multiple */
 
 #define SHORT_ROW 256 /* activations of rows below it, as of a head, stay single precision */
 
 struct job_run { struct session *s; struct job *jobs; size_t n; };
 
-/* Weights of BF16 meet activations rounded to it: products that some CPUs do twice as fast. */
-static int rounded_bf16(const struct session *s, const struct weight *w)
-{
-	return s->int8 && w->type == QT_BF16 && w->n_in >= SHORT_ROW;
-}
-
 static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r1, int worker)
 {
 	const struct weight *w = j->w;
 
-	if (j->eight)
+	if (j->inputs == INPUT_INT8)
 		s->int8->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->a8, j->n_tok, j->y, j->ys,
 			s->scratch8 + (size_t)worker * INT8_SCRATCH);
-	else if (rounded_bf16(s, w))
-		s->kern->gemm_bf16(j->data, w->row_bytes, w->n_in, r0, r1, j->x, j->xs, j->n_tok, j->y, j->ys,
-			s->scratch + (size_t)worker * s->scratch_n);
+	else if (j->inputs == INPUT_BF16)
+		s->bf16->gemm(j->data, w->row_bytes, w->n_in, r0, r1, j->laid, j->n_tok, j->y, j->ys);
 	else
 		s->kern->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->x, j->xs, j->n_tok,
 			j->y, j->ys, s->scratch + (size_t)worker * s->scratch_n);
 }
 
-static void job_unit(void *ctx, size_t unit, int worker)
+/* The job of a unit and its rows *r0 .. *r1 - 1. */
+static const struct job *unit_job(const struct job *jobs, size_t n, size_t unit, size_t *r0, size_t *r1)
 {
-	struct job_run *run = ctx;
-	size_t lo = 0, hi = run->n;
-	struct job *j;
+	size_t lo = 0, hi = n, coarse;
+	const struct job *j;
 
 	while (hi - lo > 1) { /* last job whose unit0 <= unit */
 		size_t mid = (lo + hi) / 2;
 
-		if (run->jobs[mid].unit0 <= unit)
+		if (jobs[mid].unit0 <= unit)
 			lo = mid;
 		else
 			hi = mid;
 	}
-	j = &run->jobs[lo];
-	unit = (unit - j->unit0) * j->rows;
-	job_rows(run->s, j, unit, min_size(unit + j->rows, j->w->n_out), worker);
+	j = &jobs[lo];
+	unit -= j->unit0;
+	coarse = (j->split + j->rows - 1) / j->rows;
+	if (unit < coarse) {
+		*r0 = unit * j->rows;
+		*r1 = min_size(*r0 + j->rows, j->split);
+	} else {
+		*r0 = j->split + (unit - coarse) * j->fine;
+		*r1 = min_size(*r0 + j->fine, j->w->n_out);
+	}
+	return j;
+}
+
+static void job_unit(void *ctx, size_t unit, int worker)
+{
+	const struct job_run *run = ctx;
+	size_t r0, r1;
+	const struct job *j = unit_job(run->jobs, run->n, unit, &r0, &r1);
+
+	job_rows(run->s, j, r0, r1, worker);
 }
 
 /* Rows of a unit: about `unit` multiply-adds, whole register tiles; in prefill enough rows to use a
@@ -65,24 +77,24 @@ static size_t unit_rows(const struct job *j, size_t unit)
 {
 	size_t row = j->n_tok * j->w->n_in, rows = unit / (row ? row : 1);
 
-	if (j->eight)
+	if (j->inputs == INPUT_INT8)
 		return rows < INT8_ROWS ? INT8_ROWS : rows - rows % INT8_ROWS;
 	rows = rows < 4 ? 4 : (rows + 3) & ~(size_t)3;
-	if (j->w->type == QT_BF16 && j->n_tok > 8) /* each unit rounds the activations */
-		return rows < 128 ? 128 : rows;
 	return j->n_tok > 8 && rows < 32 ? 32 : rows;
 }
 
-/* ---- activations of 8 bits ---- */
+/* ---- rounded activations ---- */
 
-static size_t act8_room(uint64_t n, uint64_t rows)
+/* Bytes of rows of n activations, rounded as `in` says. */
+static size_t room(const struct session *s, enum input_kind in, size_t n, size_t rows)
 {
-	return (act8_bytes((size_t)n, (size_t)rows) + 63) & ~(size_t)63;
+	return in == INPUT_BF16 ? s->bf16->bytes(n) * rows : (act8_bytes(n, rows) + 63) & ~(size_t)63;
 }
 
 /* Enough for one job of each of these shapes, and for all experts of a batch at once. */
-uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch)
+uint64_t product_rounded_bytes(const struct session *s, uint32_t n_batch)
 {
+	const struct model *m = s->m;
 	const struct hparams *hp = &m->hp;
 	uint64_t t = n_batch, tk = t * (hp->k ? hp->k : 1);
 	const struct { uint64_t n, rows; } shape[] = { { hp->n_embd, tk }, { hp->n_ff_expert, tk },
@@ -91,11 +103,31 @@ uint64_t product_act8_bytes(const struct model *m, uint32_t n_batch)
 	uint64_t most = 0;
 
 	for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) {
-		uint64_t b = act8_room(shape[i].n, shape[i].rows);
+		for (int in = INPUT_INT8; in <= (m->has_bf16 ? INPUT_BF16 : INPUT_INT8); in++) {
+			uint64_t b = room(s, (enum input_kind)in, (size_t)shape[i].n, (size_t)shape[i].rows);
 
-		most = b > most ? b : most;
+			most = b > most ? b : most;
+		}
 	}
 	return most + 64 * ((uint64_t)hp->n_expert + hp->n_head);
+}
+
+static void round_rows(const struct session *s, const struct job *j, size_t lo, size_t hi)
+{
+	size_t n = j->w->n_in;
+
+	if (j->inputs == INPUT_INT8 && !j->from) {
+		s->int8->round(j->x, j->xs, n, lo, hi, j->a8);
+		return;
+	}
+	for (; lo < hi; lo++) {
+		const float *x = j->x + (j->from ? j->from[lo] : lo) * j->xs;
+
+		if (j->inputs == INPUT_INT8)
+			s->int8->round(x, j->xs, n, 0, 1, act8_at(j->a8, n, lo));
+		else
+			s->bf16->lay(x, n, j->laid + lo * s->bf16->bytes(n));
+	}
 }
 
 struct round_run { struct session *s; struct job *jobs; size_t n, rows; };
@@ -111,22 +143,26 @@ static void round_unit(void *ctx, size_t unit, int worker)
 		const struct job *j = &run->jobs[i];
 		size_t lo, hi;
 
-		if (!j->eight || (i && j->a8.q == run->jobs[i - 1].a8.q))
+		if (j->inputs == INPUT_EXACT || (i && j->laid == run->jobs[i - 1].laid))
 			continue;
 		lo = at > first ? at - first : 0;
 		hi = min_size(end - first, j->n_tok);
-		if (lo < hi && !j->from)
-			run->s->int8->round(j->x, j->xs, j->w->n_in, lo, hi, j->a8);
-		for (; j->from && lo < hi; lo++)
-			run->s->int8->round(j->x + j->from[lo] * j->xs, j->xs, j->w->n_in, 0, 1,
-				act8_at(j->a8, j->w->n_in, lo));
+		if (lo < hi)
+			round_rows(run->s, j, lo, hi);
 		first += j->n_tok;
 	}
 }
 
+static enum input_kind inputs_of(const struct session *s, const struct weight *w)
+{
+	if (!s->int8 || w->n_in < SHORT_ROW)
+		return INPUT_EXACT;
+	return w->type == QT_BF16 ? INPUT_BF16 : int8_type_ok(w->type, w->n_in) ? INPUT_INT8 : INPUT_EXACT;
+}
+
 int product_rounds(const struct session *s, const struct weight *w)
 {
-	return s->int8 && w->n_in >= SHORT_ROW && int8_type_ok(w->type, w->n_in);
+	return inputs_of(s, w) != INPUT_EXACT;
 }
 
 static size_t first_row(const struct job *j)
@@ -152,24 +188,27 @@ static size_t round_inputs(struct session *s, struct job *jobs, size_t n)
 		struct job *j = &jobs[i];
 		const struct job *last = i ? j - 1 : NULL;
 
-		j->eight = product_rounds(s, j->w);
-		j->a8 = (struct act8){ 0 };
-		if (!j->eight)
+		j->inputs = inputs_of(s, j->w);
+		j->laid = NULL;
+		if (j->inputs == INPUT_EXACT)
 			continue;
-		if (last && last->eight && same_input(last, j)) {
+		if (last && last->inputs == j->inputs && same_input(last, j)) {
+			j->laid = last->laid;
 			j->a8 = last->a8;
 			continue;
 		}
-		if (i && used + act8_room(j->w->n_in, j->n_tok) > s->act8_n) {
+		if (i && used + room(s, j->inputs, j->w->n_in, j->n_tok) > s->rounded_n) {
 			run.n = n = i;
 			break;
 		}
-		j->a8 = act8_lay(s->act8 + used, j->w->n_in, j->n_tok);
-		used += act8_room(j->w->n_in, j->n_tok);
+		j->laid = s->rounded + used;
+		if (j->inputs == INPUT_INT8)
+			j->a8 = act8_lay(j->laid, j->w->n_in, j->n_tok);
+		used += room(s, j->inputs, j->w->n_in, j->n_tok);
 		rows += j->n_tok;
 		cost += j->n_tok * j->w->n_in;
 	}
-	assert(used <= s->act8_n);
+	assert(used <= s->rounded_n);
 	if (!rows)
 		return n;
 	run.rows = cost < INLINE_COST ? rows : (rows + 4 * (size_t)pool_threads(s->pool) - 1) /
@@ -180,30 +219,90 @@ static size_t round_inputs(struct session *s, struct job *jobs, size_t n)
 
 /* ---- all together ---- */
 
+static size_t all_cost(const struct job *jobs, size_t n)
+{
+	size_t cost = 0;
+
+	for (size_t i = 0; i < n; i++)
+		cost += jobs[i].n_tok * jobs[i].w->n_in * jobs[i].w->n_out;
+	return cost;
+}
+
+static size_t up_to(size_t n, size_t step)
+{
+	return (n + step - 1) / step * step;
+}
+
+/* One token's: rows before `most` multiply-adds in units of one size, the others in fine ones, so that all
+ * threads end at about the same time. */
+static void split_stream(struct job *j, size_t unit, size_t most)
+{
+	size_t row = j->w->n_in, n;
+
+	j->split = min_size(up_to(most / row, STREAM_ROWS), j->w->n_out);
+	n = (j->split * row + unit / 2) / unit;
+	n = n ? n : 1;
+	j->rows = up_to(j->split / n + 1, STREAM_ROWS);
+	j->fine = up_to(unit / 4 / row + 1, STREAM_ROWS);
+}
+
+/* Cuts jobs of `cost` multiply-adds into units; returns how many. */
+static size_t lay_units(const struct session *s, struct job *jobs, size_t n, size_t cost)
+{
+	size_t threads = (size_t)pool_threads(s->pool), unit = cost / (4 * threads), units = 0, at = 0, tail;
+	size_t most = jobs[0].n_tok == 1 ? UNIT_STREAM : UNIT_MAX;
+
+	unit = unit < UNIT_MIN ? UNIT_MIN : unit > most ? most : unit;
+	tail = min_size(threads * unit, cost);
+	for (size_t i = 0; i < n; i++) {
+		struct job *j = &jobs[i];
+
+		if (jobs[0].n_tok == 1) {
+			split_stream(j, unit, at < cost - tail ? cost - tail - at : 0);
+		} else {
+			j->rows = j->fine = unit_rows(j, unit);
+			j->split = j->w->n_out;
+		}
+		j->unit0 = units;
+		units += up_to(j->split, j->rows) / j->rows + up_to(j->w->n_out - j->split, j->fine) / j->fine;
+		at += j->n_tok * j->w->n_in * j->w->n_out;
+	}
+	return units;
+}
+
 /* As many of the jobs as have room for their activations; returns their number. */
 static size_t run_some(struct session *s, struct job *jobs, size_t n)
 {
 	struct job_run run = { s, jobs, n };
-	size_t units = 0, cost = 0, unit, most;
+	size_t cost;
 
 	run.n = n = round_inputs(s, jobs, n);
-	for (size_t i = 0; i < n; i++)
-		cost += jobs[i].n_tok * jobs[i].w->n_in * jobs[i].w->n_out;
-	if (cost < INLINE_COST) {
-		for (size_t i = 0; i < n; i++)
-			job_rows(s, &jobs[i], 0, jobs[i].w->n_out, 0);
+	cost = all_cost(jobs, n);
+	if (cost >= INLINE_COST) {
+		pool_run(s->pool, job_unit, &run, lay_units(s, jobs, n, cost));
 		return n;
 	}
-	unit = cost / (4 * (size_t)pool_threads(s->pool));
-	most = jobs[0].n_tok == 1 ? UNIT_STREAM : UNIT_MAX;
-	unit = unit < UNIT_MIN ? UNIT_MIN : unit > most ? most : unit;
-	for (size_t i = 0; i < n; i++) {
-		jobs[i].rows = unit_rows(&jobs[i], unit);
-		jobs[i].unit0 = units;
-		units += (jobs[i].w->n_out + jobs[i].rows - 1) / jobs[i].rows;
-	}
-	pool_run(s->pool, job_unit, &run, units);
+	for (size_t i = 0; i < n; i++)
+		job_rows(s, &jobs[i], 0, jobs[i].w->n_out, 0);
 	return n;
+}
+
+void product_ahead(struct session *s, struct job *jobs, size_t n)
+{
+	int threads = pool_threads(s->pool);
+	size_t cost = n ? all_cost(jobs, n) : 0, units = cost < INLINE_COST ? 0 : lay_units(s, jobs, n, cost);
+
+	for (int i = 0; i < threads && i < POOL_HINTS; i++) {
+		const struct job *j;
+		size_t r0, r1;
+
+		if ((size_t)i >= units || jobs[0].n_tok > 1) {
+			pool_ahead(s->pool, i, NULL);
+			continue;
+		}
+		j = unit_job(jobs, n, (size_t)i, &r0, &r1);
+		pool_ahead(s->pool, i, j->data + r0 * j->w->row_bytes);
+	}
 }
 
 void product_run(struct session *s, struct job *jobs, size_t n)

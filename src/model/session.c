@@ -54,7 +54,7 @@ static int get_activations(struct session *s, struct moe_err *e)
 
 	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);
-	s->act8_n = (size_t)product_act8_bytes(s->m, s->n_batch);
+	s->rounded_n = (size_t)product_rounded_bytes(s, s->n_batch);
 	attend_sizes(s);
 	s->lora_n = lora_scratch(s->m);
 	return get(s, &s->x, t * d, 4, "activations", e) || get(s, &s->h, t * d, 4, "activations", e) ||
@@ -66,7 +66,7 @@ static int get_activations(struct session *s, struct moe_err *e)
 		get(s, &s->att_buf, w * s->att_n, 4, "attention scratch", e) ||
 		get(s, &s->scratch, w * s->scratch_n, 4, "kernel scratch", e) ||
 		get(s, &s->scratch8, s->int8 ? w * INT8_SCRATCH : 0, 1, "kernel scratch", e) ||
-		get(s, &s->act8, s->int8 ? s->act8_n : 0, 1, "rounded activations", e) ||
+		get(s, &s->rounded, s->int8 ? s->rounded_n : 0, 1, "rounded activations", e) ||
 		get(s, &s->lora, w * s->lora_n, 4, "adapter scratch", e) ||
 		get(s, &s->logits, (uint64_t)HEAD_ROWS * s->m->n_vocab, 4, "logits", e) ||
 		get(s, &s->vseq, t, 8, "batch", e) || get(s, &s->vpos, t, 4, "batch", e) ||
@@ -167,6 +167,7 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 	s->kern = kern_pick(opt->isa, e);
 	if (!s->kern)
 		goto fail;
+	s->bf16 = s->kern->bf16();
 	if (opt->activations == SESSION_ACT_INT8)
 		s->int8 = int8_for(s->kern);
 	snprintf(s->arithmetic, sizeof s->arithmetic, "%s %s kv:%s", s->kern->name, session_act_name(s),
@@ -303,6 +304,7 @@ int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase
 		s->pos += (uint32_t)len;
 		at += len;
 	}
+	gguf_copy_begin(s->m->g); /* not before the first results */
 	s->broken = 0;
 	return 0;
 }

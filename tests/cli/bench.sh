@@ -11,7 +11,7 @@ import json, sys
 d = json.load(open(sys.argv[1]))
 assert d["threads"] == 2 and d["start_s"] > 0 and d["file_bytes"] > 0, d
 assert d["peak_bytes"] > 1 << 20, d
-for key in ("read_bytes_per_s", "int8_macs_per_s", "float_macs_per_s"):
+for key in ("read_bytes_per_s", "int8_macs_per_s", "bf16_macs_per_s", "float_macs_per_s"):
     assert d[key] > 1e8, (key, d[key])
 pre, dec = d["phases"]
 assert (pre["phase"], pre["tokens"]) == ("prefill", 40), pre
@@ -21,6 +21,7 @@ for p in d["phases"]:
     assert abs(p["of_limit"] - p["tokens_per_s"] / p["limit"]) < 1e-3 * (1 + p["of_limit"]), p
     assert [l["detail"] for l in p["logging"]] == ["routes", "full"], p
     assert all(0 < l["q1"] <= l["ratio"] <= l["q3"] for l in p["logging"]), p
+    assert all(0 < l["cpu_low"] <= l["cpu_ratio"] <= l["cpu_high"] for l in p["logging"]), p
     assert abs(sum(p["parts"].values()) - 1) < 1e-3, p
     assert p["parts"]["attention"] > 0 and p["parts"]["experts"] > 0 and p["parts"]["output head"] > 0, p
     assert p["parts"]["dense FFN"] == 0, p

@@ -619,7 +619,7 @@ static void test_pool_runs_every_unit_once(void **state)
 }
 
 /* What units wrote without atomics is there when pool_run returns; sleeping between runs, as decode
- * does, wakes everybody again. */
+ * does, wakes everybody again; memory asked for ahead may be anything. */
 static void square(void *ctx, size_t unit, int worker)
 {
 	(void)worker;
@@ -631,11 +631,15 @@ static void test_pool_hands_results_over(void **state)
 	struct moe_err e = { 0 };
 	struct pool *p = pool_new(4, &e);
 	struct timespec nap = { 0, 2000000 };
+	static const char some[3 * POOL_AHEAD];
 	size_t out[97];
 
 	(void)state;
 	ok_or_fail(p != NULL, &e);
 	for (int run = 0; run < 300; run++) {
+		/* what waiting threads ask for: something, nothing, what is not there; of no worker, too */
+		for (int w = 0; w < 300; w++)
+			pool_ahead(p, w, (run + w) % 3 == 0 ? NULL : (run + w) % 3 == 1 ? some + 64 * run : (const char *)64);
 		memset(out, 0xff, sizeof out);
 		pool_run(p, square, out, 97);
 		for (size_t i = 0; i < 97; i++)
