@@ -36,7 +36,6 @@ static inline VI vf_zero(void) { return _mm256_setzero_si256(); }
 
 static inline VI vi_pair(VI a, VI b) { return _mm256_blend_epi16(a, b, 0xaa); }
 
-/* Twice in a lane, as 16 bits: a scale is multiplied with two sums. */
 static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
 {
 	__m256i v = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)p));
@@ -45,6 +44,7 @@ static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
 		_mm256_setzero_si256();
 }
 
+/* Twice in a lane, as 16 bits: a scale is multiplied with two sums. */
 static inline VI vi_int(VI v)
 {
 	v = _mm256_cvtps_epi32(_mm256_castsi256_ps(v));
@@ -74,7 +74,6 @@ static inline VI vf_halves(VI v, int by, float unit)
 	v = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08);
 	return BITS(_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(v)), _mm256_set1_ps(unit)));
 }
-#define VF_HALVES
 
 static inline VI vf_chain(VI t, VI s, VI sc)
 {
@@ -130,7 +129,6 @@ static inline void transpose(__m256i v[8])
 #include "kern/int8_kinds.h"
 #include "kern/int8_avx2_decode.h"
 #include "kern/int8_avx2_fill.h"
-#define FILL_RAW
 
 #include "kern/int8_body.h"
 

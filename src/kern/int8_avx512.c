@@ -114,12 +114,10 @@ static inline VI vf_halves(VI v, unsigned by, float unit)
 
 	return BITS(_mm512_mul_ps(f, _mm512_set1_ps(unit)));
 }
-#define VF_HALVES
 
 #include "kern/int8_kinds.h"
 #include "kern/int8_avx512_decode.h"
 #include "kern/int8_avx512_fill.h"
-#define FILL_RAW
 
 #include "kern/int8_body.h"
 

@@ -18,6 +18,8 @@
  *	vf_exact_min(acc, s, d, m, dm, dx)                 acc + fma(-float(m), dm * dx, the product above)
  *	vf_chain(t, s, sc)                                 fma(float(s), sc, t)
  *	vf_chain_min(v, mn, x)                             fma(mn, x, v)
+ *	vf_halves(v, by, unit)                             float(the half float in the 16 bits of each lane
+ *	                                                   from bit `by` on) * unit
  *	vf_group(acc, t, dx), vf_group_min(acc, t, v, dx)  acc + t * dx, acc + (t - v) * dx
  *	prepare(kind, c, row, len, part)                   codes, scales and minima, if sums_of_row needs
  *	                                                   them
@@ -27,17 +29,15 @@
  *	                                                   blocks up to act8_pad(len), and the scales and
  *	                                                   minima to part, zeros behind len; with integer
  *	                                                   scales: S and M of each group of 256
+ *	fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) and
+ *	scales(kind, c, row, len, sc, mn)                  tiles without unpacking rows one by one; tells by
+ *	                                                   flags what it filled
  *	OFF_LOG2(c)                                        log2 of the off that tiles must be freed from
  * A kind is a constant that says how a row is read: KINDS lists X(kind), kind_of(type, len) picks one,
  * an unpacked one for len 0; exact_of(kind), min_of(kind) and blk_of(kind) tell about it. It may define
  * besides
- *	VF_HALVES: vf_halves(v, by, unit)                  float(the half float in the 16 bits of each lane
- *	                                                   from bit `by` on) * unit
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
  *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
- *	FILL_RAW: fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) and
- *	scales(kind, c, row, len, sc, mn)                  tiles without unpacking rows one by one; tells by
- *	                                                   flags what it filled
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
 /* ---- one token, or a few ---- */
@@ -142,18 +142,11 @@ ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_
 /* Those of R rows as floats. */
 ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R], float *d, float *dmin)
 {
-#ifdef VF_HALVES
 	VI v = vi_load(halves);
 
 	vi_store(d, vf_halves(v, 0, c->d_unit));
 	if (min)
 		vi_store(dmin, vf_halves(v, 16, 1));
-#else
-	for (size_t r = 0; r < R; r++) {
-		d[r] = half((uint16_t)halves[r]) * c->d_unit;
-		dmin[r] = min ? half((uint16_t)(halves[r] >> 16)) : 0;
-	}
-#endif
 }
 
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
@@ -288,11 +281,6 @@ ALWAYS void flip(const float in[R][GM_BLOCKS], float (*out)[R], size_t n_block, 
 			vi_store(out[(b + i) * GM_GROUPS], to_int ? vi_int(v[i]) : v[i]);
 	}
 }
-
-#ifndef FILL_RAW
-#define fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) 0
-#define scales(kind, c, row, len, sc, mn) ((void)0)
-#endif
 
 /* R rows of len elements as group `to`; rows from nr on repeat the last, and nobody looks at them. */
 ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, const uint8_t *rows,

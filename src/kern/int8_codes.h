@@ -38,7 +38,7 @@ ALWAYS void ahead(const uint8_t *p, size_t n, const uint8_t *end)
 }
 
 /* n elements (a multiple of the type's block): code [n], sc and mn [n / blk] floats, which are integers
- * where there are d and dmin besides (super_of). */
+ * where there are d and dmin besides (d_at). */
 typedef void codes_fn(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn);
 
@@ -300,15 +300,16 @@ static inline float mxfp4_scale(uint8_t e)
 	return f;
 }
 
+/* 0 0.5 1 1.5 2 3 4 6 and the same negative, twice, plus 16 */
+static const uint8_t mxfp4_codes[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
+
 static void codes_mxfp4(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn)
 {
-	static const uint8_t table[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
-
 	(void)mn;
 	for (size_t i = 0; i < n; i += 32, p += 17) {
 		*sc++ = mxfp4_scale(p[0]);
-		looked_up(p + 1, table, code + i);
+		looked_up(p + 1, mxfp4_codes, code + i);
 	}
 }
 
@@ -378,21 +379,10 @@ ALWAYS int exact(const struct codes *c)
 	return c->d_at != NO_SUPER;
 }
 
-/* d and dmin of the 256 elements at p, of a type with integer scales. */
-struct super { float d, dmin; };
-
+/* The half float d of the 256 elements at p where it is SPREAD. */
 static inline uint16_t spread_half(const uint8_t *p)
 {
 	const uint8_t *w = p + 48;
 
 	return (uint16_t)(w[1] >> 4 | (w[3] & 0xf0) | (w[5] & 0xf0) << 4 | (w[7] & 0xf0) << 8);
-}
-
-ALWAYS struct super super_of(const struct codes *c, const uint8_t *p)
-{
-	struct super s = { half(c->d_at == SPREAD ? spread_half(p) : rd16(p + c->d_at)) * c->d_unit, 0 };
-
-	if (c->has_min)
-		s.dmin = half(rd16(p + c->d_at + 2));
-	return s;
 }

@@ -71,8 +71,6 @@ ALWAYS size_t bytes256(enum kind kind)
 	}
 }
 
-static const uint8_t mxfp4_codes[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
-
 /* What fill_raw (int8_body.h) did of a tile: codes, scales and minima, d and dmin as they lie. */
 #define FILLED_CODES 1
 #define FILLED_SCALES 2

@@ -485,13 +485,11 @@ static void codes_q2_0(const uint8_t *restrict p, size_t n, uint8_t *restrict co
 static void codes_nvfp4(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn)
 {
-	static const uint8_t table[16] = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 };
-
 	(void)mn;
 	for (size_t i = 0; i < n; i += 64, p += 36, sc += 4) {
 #ifdef __AVX2__
 		/* Half of an E4M3 number, as a half float with its exponent and mantissa, times 2^7 */
-		const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+		const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)mxfp4_codes));
 		__m128i e = _mm_cvtepu8_epi16(_mm_cvtsi32_si128((int)rd32(p)));
 		__m128i h = _mm_and_si128(_mm_slli_epi16(e, 7), _mm_set1_epi16(0x3f80));
 		__m256i v = _mm256_loadu_si256((const __m256i *)(p + 4)), lo, hi;
@@ -508,7 +506,7 @@ static void codes_nvfp4(const uint8_t *restrict p, size_t n, uint8_t *restrict c
 		for (size_t j = 0; j < 64; j++) {
 			uint8_t q = p[4 + j / 16 * 8 + j % 8];
 
-			code[i + j] = table[j % 16 < 8 ? q & 15 : q >> 4];
+			code[i + j] = mxfp4_codes[j % 16 < 8 ? q & 15 : q >> 4];
 			sc[j / 16] = ue4m3_half(p[j / 16]);
 		}
 #endif

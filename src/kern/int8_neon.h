@@ -82,7 +82,6 @@ static inline VI vf_group_min(VI acc, VI t, VI v, float dx)
 	return vf_group(acc, BITS(vsubq_f32(PS(t), PS(v))), dx);
 }
 
-#define VF_HALVES
 static inline VI vf_halves(VI v, int by, float unit)
 {
 	uint16x4_t h = vmovn_u32(vreinterpretq_u32_s32(v) >> by);
@@ -445,7 +444,6 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 
 /* ---- prefill ---- */
 
-#define FILL_RAW
 
 /* Integer scales and minima of 256 elements at `at` of four rows, turned to a lane per row. */
 ALWAYS void fill_ints(enum kind kind, const uint8_t *const row[R], size_t at, float (*sct)[R],

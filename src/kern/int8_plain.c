@@ -55,6 +55,19 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 	}
 }
 
+/* d and dmin of the 256 elements at p, of a type with integer scales. */
+struct super { float d, dmin; };
+
+static struct super super_of(const struct codes *c, const uint8_t *p)
+{
+	uint16_t d = c->d_at == SPREAD ? spread_half(p) : rd16(p + c->d_at);
+	struct super s = { half(d) * c->d_unit, 0 };
+
+	if (c->has_min)
+		s.dmin = half(rd16(p + c->d_at + 2));
+	return s;
+}
+
 /* A part of a row, taken apart. */
 struct row { uint8_t code[2048]; float sc[128], mn[128]; struct super super[8]; };
 
