@@ -37,6 +37,8 @@
  * an unpacked one for len 0; exact_of(kind), min_of(kind) and blk_of(kind) tell about it. It may define
  * besides
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
+ *	PART_OF(c)                                         fewer elements of some types
+ *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
  *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
@@ -241,6 +243,12 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 #endif
 #define GM_BLOCKS (GM_PART / 16)
 #define GM_SUPER (GM_PART / 256)
+#ifndef PART_OF
+#define PART_OF(c) GM_PART
+#endif
+#ifndef FINISH
+#define FINISH(c, g, n_group, len) ((void)0)
+#endif
 
 /* Groups of R rows, GM_PART elements of each. Scales are floats or integers, as the type's are. */
 struct gm {
@@ -410,11 +418,11 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 		while ((tiles->n_group - 1) * R >= r1 - r)
 			tiles++;
 		n_row = r1 - r < tiles->n_group * R ? r1 - r : tiles->n_group * R;
-		for (size_t i = 0; i < n; i += GM_PART) {
-			size_t len = n - i < GM_PART ? n - i : GM_PART;
+		for (size_t i = 0; i < n; i += PART_OF(c)) {
+			size_t len = n - i < PART_OF(c) ? n - i : PART_OF(c);
 			const uint8_t *p = rows + r * row_bytes + qtype_row_bytes(type, i);
 			fill_fn *fill = fill_kinds[kind_of(type, len)];
-			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, GM_PART) };
+			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, PART_OF(c)) };
 
 			if (i + len < n) { /* the rest of these rows, then the rows after them */
 				next.p += next.bytes;
@@ -424,6 +432,7 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 			}
 			for (size_t k = 0; k * R < n_row; k++)
 				fill(c, g, k, p + k * R * row_bytes, row_bytes, n_row - k * R < R ? n_row - k * R : R, len);
+			FINISH(c, g, tiles->n_group, len);
 			against_tokens(tiles, c, g, n, i, len, &a, n_tok, y + r, ys, n_row - (tiles->n_group - 1) * R,
 				&next);
 		}
