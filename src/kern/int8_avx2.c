@@ -267,32 +267,28 @@ ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add, const
 	}
 }
 
-/* v: M or V of group b of 256, where there are minima. */
-ALWAYS void minima_of(const size_t ng, const size_t nt, const size_t blk, const enum by by, const struct gm *g,
-	size_t k0, const struct gm_in *in, size_t b, VI v[GM_TOK][2])
+/* v: M or V of group b of 256 and token t, where there are minima. */
+ALWAYS void minima_of(const size_t ng, const size_t blk, const enum by by, const struct gm *g, size_t k0,
+	const int16_t *sum, size_t t, size_t b, VI v[2])
 {
-	const size_t per = 256 / blk, ns = in->np / blk;
-	const int16_t *sum = in->sum + b * per;
+	const size_t per = 256 / blk;
+	const int16_t (*m)[GM_GROUPS][R][2] = g->mpt + b * (per / 2);
 
-	for (size_t t = 0; t < nt; t++)
-		for (size_t k = 0; k < ng; k++)
-			v[t][k] = vf_zero();
+	for (size_t k = 0; k < ng; k++)
+		v[k] = vf_zero();
 #pragma GCC unroll 8
-	for (size_t i = 0; i < per && by == INTS_MIN; i += 2) {
-		const int16_t (*m)[R][2] = g->mpt[(b * per + i) / 2] + k0;
+	for (size_t i = 0; i < per / 2 && by == INTS_MIN; i++) {
+		int32_t two;
 
-		for (size_t t = 0; t < nt; t++) {
-			int32_t two;
-
-			memcpy(&two, sum + t * ns + i, 4);
-			for (size_t k = 0; k < ng; k++)
-				v[t][k] = _mm256_add_epi32(v[t][k], _mm256_madd_epi16(vi_load(m[k]), _mm256_set1_epi32(two)));
+		memcpy(&two, sum + 2 * i, 4);
+		for (size_t k = 0; k < ng; k++) {
+			v[k] = _mm256_add_epi32(v[k], _mm256_madd_epi16(vi_load(m[i][k0 + k]), _mm256_set1_epi32(two)));
+			IN_ORDER(v[k]);
 		}
 	}
 	for (size_t i = b * per; i < (b + 1) * per && by == FLOATS_MIN; i++)
-		for (size_t t = 0; t < nt; t++)
-			for (size_t k = 0; k < ng; k++)
-				v[t][k] = vf_chain_min(v[t][k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
+		for (size_t k = 0; k < ng; k++)
+			v[k] = vf_chain_min(v[k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
 }
 
 /* nt tokens against the ng groups from k on: y[t][0..8 ng - 1] continues its sum (from 0 if first). A
@@ -305,7 +301,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 	const size_t np = in->np, xs = add == WIDE ? sizeof *wide : np, per = 256 / blk, all = add == WIDE ? 16 : blk / 4, steps = add == FOUR ? 4 : all;
 	const int8_t *x = add == WIDE ? (const int8_t *)wide : in->q;
 	const __m256i ones = _mm256_set1_epi16(1), mask = first_lanes(nr);
-	VI acc[GM_TOK][2], u[GM_TOK][2], v[GM_TOK][2];
+	VI acc[GM_TOK][2], u[GM_TOK][2];
 
 #pragma GCC unroll 4
 	for (size_t t = 0; t < nt; t++)
@@ -348,14 +344,16 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 					IN_MEMORY(u[t][k]);
 				}
 		}
-		minima_of(ng, nt, blk, by, g, k0, in, b, v);
 #pragma GCC unroll 4
-		for (size_t t = 0; t < nt; t++)
+		for (size_t t = 0; t < nt; t++) {
+			VI v[2];
+
+			minima_of(ng, blk, by, g, k0, in->sum + t * (np / blk) + b * per, t, b, v);
 			for (size_t k = 0; k < ng; k++) {
-				acc[t][k] = add_group(by, g, k0 + k, b, acc[t][k], u[t][k], v[t][k],
-					in->d[t * (np / 256) + b]);
+				acc[t][k] = add_group(by, g, k0 + k, b, acc[t][k], u[t][k], v[k], in->d[t * (np / 256) + b]);
 				IN_MEMORY(acc[t][k]);
 			}
+		}
 	}
 #pragma GCC unroll 4
 	for (size_t t = 0; t < nt; t++)
