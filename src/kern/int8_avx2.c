@@ -29,6 +29,9 @@ static inline float half(uint16_t h)
 #define BIG(c) ((c)->off_log2 == BIG_LOG2) /* they are signed here, so there is nothing to take off */
 #define OFF_LOG2(c) (BIG(c) ? 0 : (c)->off_log2)
 #define PART_OF(c) (BIG(c) ? GM_PART / 2 : GM_PART)
+/* 1 if sums of a block fit into 16 bits without -off * sum(x). */
+#define STARTS_LATE(c) (!(c)->has_min && !exact(c) && (c)->blk == 32 && (c)->bits <= 4)
+#define TOKEN_TERMS(c) (STARTS_LATE(c) || ((c)->has_min && !exact(c)))
 #define FINISH(c, g, n_group, len) widen(c, g, n_group, len)
 typedef __m256i VI;
 
@@ -151,18 +154,12 @@ enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
  * whether a token's -off * sum(x) is there from the start (OFF) or once they are 32 bits wide (LATE). */
 enum add { ALL_OFF, ALL_LATE, ALL, FOUR, WIDE };
 
-/* 1 if sums of a block fit into 16 bits without it. */
-#define STARTS_LATE(c) (!(c)->has_min && !exact(c) && (c)->blk == 32 && (c)->bits <= 4)
-
-/* Bytes 0 and 2, and 1 and 3, of each lane as 16 bits. */
-static inline VI wide_even(VI v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
-static inline VI wide_odd(VI v) { return _mm256_srai_epi16(v, 8); }
-
 /* A filled tile's codes to 16 bits, the even ones of a vector before the odd ones; those with integer scales
- * as multiples of them (|code * scale| <= 128 * 255). What is behind len meets zeros. */
+ * as multiples of them (|code * scale| <= 128 * 255). What is behind len meets zeros. Whole groups of 256
+ * with scales in floating point were filled so. */
 static void widen(const struct codes *c, struct gm *g, size_t n_group, size_t len)
 {
-	for (size_t i = BIG(c) ? len / 4 : 0; i-- > 0;)
+	for (size_t i = BIG(c) && (exact(c) || len < 256) ? len / 4 : 0; i-- > 0;)
 		for (size_t k = 0; k < n_group; k++) {
 			VI v = vi_load(g->tile[i][k]), even, odd;
 
@@ -267,28 +264,24 @@ ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add, const
 	}
 }
 
-/* v: M or V of group b of 256 and token t, where there are minima. */
-ALWAYS void minima_of(const size_t ng, const size_t blk, const enum by by, const struct gm *g, size_t k0,
-	const int16_t *sum, size_t t, size_t b, VI v[2])
+/* v: M of group b of 256, out of a token's sums. */
+ALWAYS void minima_of(const size_t ng, const size_t per, const struct gm *g, size_t k0, const int16_t *sum,
+	size_t b, VI v[2])
 {
-	const size_t per = 256 / blk;
 	const int16_t (*m)[GM_GROUPS][R][2] = g->mpt + b * (per / 2);
 
-	for (size_t k = 0; k < ng; k++)
-		v[k] = vf_zero();
 #pragma GCC unroll 8
-	for (size_t i = 0; i < per / 2 && by == INTS_MIN; i++) {
+	for (size_t i = 0; i < per / 2; i++) {
 		int32_t two;
 
 		memcpy(&two, sum + 2 * i, 4);
 		for (size_t k = 0; k < ng; k++) {
-			v[k] = _mm256_add_epi32(v[k], _mm256_madd_epi16(vi_load(m[i][k0 + k]), _mm256_set1_epi32(two)));
+			VI p = _mm256_madd_epi16(vi_load(m[i][k0 + k]), _mm256_set1_epi32(two));
+
+			v[k] = i ? _mm256_add_epi32(v[k], p) : p;
 			IN_ORDER(v[k]);
 		}
 	}
-	for (size_t i = b * per; i < (b + 1) * per && by == FLOATS_MIN; i++)
-		for (size_t k = 0; k < ng; k++)
-			v[k] = vf_chain_min(v[k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
 }
 
 /* nt tokens against the ng groups from k on: y[t][0..8 ng - 1] continues its sum (from 0 if first). A
@@ -346,9 +339,13 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 		}
 #pragma GCC unroll 4
 		for (size_t t = 0; t < nt; t++) {
-			VI v[2];
+			VI v[2] = { vf_zero(), vf_zero() };
 
-			minima_of(ng, blk, by, g, k0, in->sum + t * (np / blk) + b * per, t, b, v);
+			if (by == INTS_MIN)
+				minima_of(ng, per, g, k0, in->sum + t * (np / blk) + b * per, b, v);
+			for (size_t i = b * per; by == FLOATS_MIN && i < (b + 1) * per; i++)
+				for (size_t k = 0; k < ng; k++)
+					v[k] = vf_chain_min(v[k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
 			for (size_t k = 0; k < ng; k++) {
 				acc[t][k] = add_group(by, g, k0 + k, b, acc[t][k], u[t][k], v[k], in->d[t * (np / 256) + b]);
 				IN_MEMORY(acc[t][k]);
