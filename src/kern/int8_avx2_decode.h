@@ -11,8 +11,8 @@
  * The others take 32 codes in their order.
  */
 
-#define HALVES(kind) ((kind) >= Q4_0)
-#define ARRANGED(kind) HALVES(kind)
+#define HALVES(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
+#define ARRANGED(kind) (HALVES(kind) ? 256u : 0u)
 
 /* log2 of the off that sums are to be freed from */
 ALWAYS int off_of(enum kind kind, const struct codes *c)
@@ -321,10 +321,11 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 }
 
 /* The order of activations that goes with it. */
-static void arrange(const int8_t *q, size_t n, int8_t *out)
+static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	const uint8_t *p = (const uint8_t *)q;
 
+	(void)kind;
 	for (size_t i = 0; i < n; i += 256, p += 256, out += 256)
 		for (size_t k = 0; k < 8; k++)
 			vi_store(out + 32 * k, two16(p + 16 * k, p + 16 * k + 128));

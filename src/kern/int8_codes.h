@@ -18,9 +18,11 @@
  * `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
 
+#define GV_PART 4096 /* elements of a row at a time */
+
 /* Some of a call's activations: token t's are np, np / 256, np / blk of them behind token 0's. x: as
- * arrange (int8_body.h) made them of q. */
-struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t np; };
+ * arrange (int8_body.h) made them of q, xp bytes a token. */
+struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t np, xp; };
 
 #define AHEAD 16384
 

@@ -1,0 +1,425 @@
+/*
+ * int8_avx512_wide.h - rows of types with integer scales, read as they lie against one token or a few:
+ * the sums of 256 products are left in sixteen lanes, which are added up for sixteen rows at once.
+ *
+ * Four dot products of 64 codes each leave 64 sums of four, which fit into 16 bits: packed in pairs of
+ * vectors, two products of words weigh them. A type's off is either 0 (what lies there are magnitudes;
+ * the signs go to the activations) or taken off by the activations' sums.
+ */
+
+#define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
+#define SIGNED(kind) ((kind) >= IQ2_XXS && (kind) <= IQ3_S)
+#define WIDE(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || (kind) >= TQ1_0)
+#define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
+
+/* The orders of activations: 16 each of four blocks; 32 each of two halves, as 64 bytes hold two bits
+ * each; what the digits of TQ1_0's 52 bytes belong to, then twelve zeros. */
+static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
+{
+	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
+		for (size_t h = 0; h < 2 && FOURS(kind); h++)
+			for (size_t j = 0; j < 2; j++)
+				_mm512_storeu_si512(out + 128 * h + 64 * j,
+					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
+		for (size_t t = 0; t < 4 && QUARTERS(kind); t++) {
+			memcpy(out + 64 * t, q + 32 * t, 32);
+			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
+		}
+		for (size_t t = 0; t < 5 && kind == TQ1_0; t++) {
+			memset(out + 64 * t + 48, 0, 16);
+			memcpy(out + 64 * t, q + 32 * t, 32);
+			memcpy(out + 64 * t + 32, q + 160 + 16 * t, 16);
+			if (t < 4)
+				memcpy(out + 64 * t + 48, q + 240 + 4 * t, 4);
+		}
+	}
+}
+
+/* ---- sums of lanes of sixteen rows ---- */
+
+/* Keeps the compiler from loading it once for each use. */
+#define LOADED(v) __asm__("" : "+v"(v))
+
+/* Lane r: the lanes of s[r] added up; or the first eight of them, and to m the others. */
+static inline void four_lanes(const int32_t s[16][16], __m512i c[2])
+{
+	__m512i v[16], b[4];
+
+	for (int i = 0; i < 16; i++) {
+		v[i] = vi_load(s[i]);
+		LOADED(v[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		b[i] = sums_of_four(v + 4 * i);
+	for (int i = 0; i < 2; i++)
+		c[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0x88),
+			_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0xdd));
+}
+
+static inline VI vi_sums(const int32_t s[16][16])
+{
+	__m512i c[2];
+
+	four_lanes(s, c);
+	return _mm512_add_epi32(_mm512_shuffle_i32x4(c[0], c[1], 0x88), _mm512_shuffle_i32x4(c[0], c[1], 0xdd));
+}
+
+static inline void vi_two_sums(const int32_t v[16][16], VI *s, VI *m)
+{
+	__m512i c[2];
+
+	four_lanes(v, c);
+	*s = _mm512_shuffle_i32x4(c[0], c[1], 0x88);
+	*m = _mm512_shuffle_i32x4(c[0], c[1], 0xdd);
+}
+
+/* ---- codes ---- */
+
+/* 256 elements: their codes, or magnitudes and signs; the scales of the words that two pairs of vectors
+ * are packed to; scales and minima in order. */
+struct wide { __m512i w[4], k[2]; __mmask64 minus[4]; __m256i sc, mn; };
+
+/* Of 256 elements: numbers of points, if they do not lie there as bytes, and signs or, of IQ1_M, where the
+ * shift is down; a row is done before its points are looked up, so that nobody waits for them. */
+struct numbers { uint16_t at[64]; uint64_t minus[4]; };
+
+/* What numbers of points consist of besides 32 bytes at q. */
+ALWAYS void with_high(const uint8_t *q, __m512i high, __m512i mask, struct numbers *o)
+{
+	_mm512_storeu_si512(o->at, and_or(high, mask, _mm512_cvtepu8_epi16(load256(q))));
+}
+
+/* Words 0, 0, 0, 0, 1, 1, ... of eight, times by[0], by[1], by[2], by[3]. */
+ALWAYS __m512i each_by(__m128i v, uint64_t by)
+{
+	const __m512i i = _mm512_setr_epi64(0, 0x0001000100010001, 0x0002000200020002, 0x0003000300030003,
+		0x0004000400040004, 0x0005000500050005, 0x0006000600060006, 0x0007000700070007);
+
+	return _mm512_mullo_epi16(_mm512_permutexvar_epi16(i, _mm512_castsi128_si512(v)),
+		_mm512_set1_epi64((long long)by));
+}
+
+#define POINTS8(grid, n) _mm512_setr_epi64((long long)(grid)[n(0)], (long long)(grid)[n(1)], \
+	(long long)(grid)[n(2)], (long long)(grid)[n(3)], (long long)(grid)[n(4)], (long long)(grid)[n(5)], \
+	(long long)(grid)[n(6)], (long long)(grid)[n(7)])
+#define POINTS16(grid, n) _mm512_setr_epi32((int)(grid)[n(0)], (int)(grid)[n(1)], (int)(grid)[n(2)], \
+	(int)(grid)[n(3)], (int)(grid)[n(4)], (int)(grid)[n(5)], (int)(grid)[n(6)], (int)(grid)[n(7)], \
+	(int)(grid)[n(8)], (int)(grid)[n(9)], (int)(grid)[n(10)], (int)(grid)[n(11)], (int)(grid)[n(12)], \
+	(int)(grid)[n(13)], (int)(grid)[n(14)], (int)(grid)[n(15)])
+
+/* Bytes of eight signs, of which the last makes the number of seven even. */
+ALWAYS __m256i with_eighth(__m256i s)
+{
+	const __m256i odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -128, -128, 0, -128, 0, 0, -128, -128, 0,
+		0, -128, 0, -128, -128, 0)), low4 = _mm256_set1_epi8(15);
+	__m256i a = _mm256_shuffle_epi8(odd, _mm256_and_si256(s, low4));
+	__m256i b = _mm256_shuffle_epi8(odd, _mm256_and_si256(_mm256_srli_epi16(s, 4), low4));
+
+	return _mm256_ternarylogic_epi32(s, a, b, 0x96);
+}
+
+/* Eight words of four groups of seven bits -> bytes. */
+ALWAYS __m256i sevens(__m256i v)
+{
+	const __m256i m0 = _mm256_set1_epi32(0x7f), m1 = _mm256_set1_epi32(0x7f00);
+	const __m256i m2 = _mm256_set1_epi32(0x7f0000), m3 = _mm256_set1_epi32(0x7f000000);
+	__m256i s = _mm256_and_si256(v, m0);
+
+	s = _mm256_ternarylogic_epi32(_mm256_slli_epi32(v, 1), m1, s, 0xea);
+	s = _mm256_ternarylogic_epi32(_mm256_slli_epi32(v, 2), m2, s, 0xea);
+	return _mm256_ternarylogic_epi32(_mm256_slli_epi32(v, 3), m3, s, 0xea);
+}
+
+/* 2 v + 1 of words */
+ALWAYS __m256i odd_words(__m256i v)
+{
+	return _mm256_add_epi16(_mm256_add_epi16(v, v), _mm256_set1_epi16(1));
+}
+
+/* The same of the nibbles of eight bytes at p, or of four. */
+ALWAYS __m256i odd_nibbles(const uint8_t *p, int n)
+{
+	__m128i v = _mm_cvtepu8_epi16(n == 8 ? _mm_loadl_epi64((const void *)p) : _mm_cvtsi32_si128((int)rd32(p)));
+
+	v = _mm_and_si128(_mm_or_si128(v, _mm_slli_epi16(v, 4)), _mm_set1_epi8(15));
+	return odd_words(_mm256_cvtepu8_epi16(v));
+}
+
+/* Eight words of numbers and signs in turn, or of signs. */
+ALWAYS __m256i sign_words(enum kind kind, const uint8_t *p)
+{
+	if (kind == IQ3_XXS)
+		return load256(p + 66);
+	return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(_mm256_loadu_ps((const void *)(p + 2)),
+		_mm256_loadu_ps((const void *)(p + 34)), 0xdd)), 0xd8);
+}
+
+ALWAYS void number(enum kind kind, const uint8_t *p, struct numbers *o)
+{
+	const __m512i three = _mm512_set1_epi16(0x700);
+	__m512i a;
+
+	switch (kind) {
+	case IQ2_XXS: case IQ3_XXS:
+		_mm256_storeu_si256((__m256i *)o->minus, with_eighth(sevens(sign_words(kind, p))));
+		break;
+	case IQ2_XS: /* words of nine bits and seven signs */
+		a = _mm512_loadu_si512(p + 2);
+		LOADED(a);
+		_mm512_storeu_si512(o->at, _mm512_and_si512(a, _mm512_set1_epi16(511)));
+		_mm256_storeu_si256((__m256i *)o->minus, with_eighth(_mm512_cvtepi16_epi8(_mm512_srli_epi16(a, 9))));
+		break;
+	case IQ2_S: /* two more bits each */
+		a = each_by(_mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)(p + 66))),
+			256 | 64 << 16 | 16ull << 32 | 4ull << 48);
+		with_high(p + 2, a, _mm512_set1_epi16(0x300), o);
+		break;
+	case IQ3_S: /* a bit each */
+		for (size_t i = 0; i < 2; i++) {
+			a = _mm512_cvtepu8_epi16(load256(p + 2 + 32 * i));
+			_mm512_storeu_si512(o->at + 32 * i, _mm512_mask_add_epi16(a, rd32(p + 66 + 4 * i), a,
+				_mm512_set1_epi16(256)));
+		}
+		break;
+	case IQ1_S: /* three more bits each, a scale and a shift of four */
+		a = each_by(load128(p + 34), 512 | 64 << 16 | 8ull << 32 | 1ull << 48);
+		with_high(p + 2, _mm512_srli_epi16(a, 1), three, o);
+		break;
+	default: /* IQ1_M: nibbles of three more bits and a shift */
+		a = _mm512_cvtepu8_epi32(load128(p + 32));
+		a = _mm512_or_si512(_mm512_slli_epi32(a, 8), _mm512_slli_epi32(a, 20));
+		o->minus[0] = _mm512_test_epi16_mask(a, _mm512_set1_epi16(0x800));
+		with_high(p, a, three, o);
+	}
+}
+
+/* Codes of IQ types: points, signs, scales. */
+ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *n, struct wide *o)
+{
+	const struct grid_bytes *g = &kern_grid_bytes;
+	const __m512i nine = _mm512_set1_epi8(9), seven = _mm512_set1_epi8(7);
+	__m256i v;
+	__m128i h;
+
+	if (SIGNED(kind))
+		memcpy(o->minus, kind == IQ2_S ? (const void *)(p + 34) : kind == IQ3_S ? (const void *)(p + 74) :
+			n->minus, 32);
+	switch (kind) {
+	case IQ2_XXS: case IQ3_XXS:
+		v = _mm256_srli_epi32(sign_words(kind, p), 28);
+		o->sc = odd_words(_mm256_castsi128_si256(_mm256_cvtepi32_epi16(v)));
+		break;
+	case IQ2_XS: case IQ2_S:
+		o->sc = odd_nibbles(p + (kind == IQ2_XS ? 66 : 74), 8);
+		break;
+	case IQ3_S:
+		o->sc = odd_nibbles(p + 106, 4);
+		break;
+	case IQ1_S:
+		h = load128(p + 34);
+		o->sc = odd_words(_mm256_castsi128_si256(_mm_and_si128(_mm_srli_epi16(h, 12), _mm_set1_epi16(7))));
+		o->mn = _mm256_castsi128_si256(_mm_srai_epi16(h, 15));
+		break;
+	default: /* IQ1_M: four of three bits in four words */
+		v = _mm512_castsi512_si256(each_by(_mm_loadl_epi64((const void *)(p + 48)),
+			512 | 64 << 16 | 8ull << 32 | 1ull << 48));
+		o->sc = odd_words(_mm256_and_si256(_mm256_srli_epi16(v, 9), _mm256_set1_epi16(7)));
+	}
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+#define N(i) p[2 + 16 * j + (i) % 4 + (i) / 4 * 8]
+		if (kind == IQ2_XXS)
+			o->w[j] = POINTS8(g->iq2_xxs, N);
+#undef N
+#define N(i) p[2 + 16 * j + (i)]
+		if (kind == IQ3_XXS)
+			o->w[j] = POINTS16(g->iq3_xxs, N);
+#undef N
+#define N(i) n->at[16 * j + (i)]
+		if (kind == IQ3_S)
+			o->w[j] = POINTS16(g->iq3_s, N);
+#undef N
+#define N(i) n->at[8 * j + (i)]
+		if (kind == IQ2_XS || kind == IQ2_S || kind >= IQ1_S)
+			o->w[j] = kind == IQ2_XS ? POINTS8(g->iq2_xs, N) : kind == IQ2_S ? POINTS8(g->iq2_s, N) :
+				POINTS8(g->iq1, N);
+#undef N
+		if (kind == IQ1_M)
+			o->w[j] = _mm512_add_epi8(o->w[j], _mm512_mask_mov_epi64(nine, ((const __mmask8 *)n->minus)[j],
+				seven));
+	}
+}
+
+/* Those of the others. */
+ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3), four = _mm512_set1_epi8(4);
+	__m512i v, h;
+	__m128i b;
+
+	if (kind == Q6_K) {
+#pragma GCC unroll 4
+		for (size_t j = 0; j < 4; j++) {
+			v = _mm512_loadu_si512(p + 64 * (j / 2));
+			h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p + 128 + 32 * (j / 2))),
+				j % 2 ? _mm512_setr_epi64(0, 0, 0, 0, 62, 62, 62, 62) :
+				_mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2));
+			v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
+			o->w[j] = and_or(h, _mm512_set1_epi8(0x30), v);
+		}
+		o->sc = _mm256_cvtepi8_epi16(load128(p + 192));
+		return;
+	}
+	v = _mm512_loadu_si512(p + (kind == TQ2_0 ? 0 : kind == Q2_K ? 16 : 32));
+	LOADED(v);
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++)
+		o->w[j] = _mm512_and_si512(_mm512_srli_epi16(v, 2 * j), two);
+	if (kind == Q2_K) {
+		b = load128(p);
+		o->sc = _mm256_cvtepi8_epi16(_mm_and_si128(b, _mm_set1_epi8(15)));
+		o->mn = _mm256_cvtepi8_epi16(_mm_and_si128(_mm_srli_epi16(b, 4), _mm_set1_epi8(15)));
+	}
+	if (kind == Q3_K) {
+		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)), _mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62,
+			62));
+		o->w[0] = and_or(h, four, o->w[0]);
+		o->w[1] = and_or(_mm512_ror_epi64(h, 1), four, o->w[1]);
+		o->w[2] = and_or(_mm512_ror_epi64(h, 2), four, o->w[2]);
+		o->w[3] = and_or(_mm512_ror_epi64(h, 3), four, o->w[3]);
+		o->sc = _mm256_cvtepi8_epi16(q3_k_bytes(p + 96));
+	}
+}
+
+#define W(i) ((i) * 0x0001000100010001)
+
+ALWAYS void read_wide(enum kind kind, const uint8_t *p, const struct numbers *n, struct wide *o)
+{
+	__m512i i0, step, sc;
+
+	if (kind >= IQ2_XXS)
+		read_points(kind, p, n, o);
+	else
+		read_bits(kind, p, o);
+	if (kind == TQ2_0)
+		return;
+	i0 = blk_of(kind) == 32 ? _mm512_setr_epi64(W(0), W(2), W(0), W(2), W(1), W(3), W(1), W(3)) :
+		QUARTERS(kind) ? _mm512_setr_epi64(W(0), W(2), W(1), W(3), W(8), W(10), W(9), W(11)) :
+		_mm512_setr_epi64(W(0), W(4), W(1), W(5), W(2), W(6), W(3), W(7));
+	step = _mm512_set1_epi16(blk_of(kind) == 32 || QUARTERS(kind) ? 4 : 8);
+	sc = _mm512_castsi256_si512(o->sc);
+	o->k[0] = _mm512_permutexvar_epi16(i0, sc);
+	o->k[1] = _mm512_permutexvar_epi16(_mm512_add_epi16(i0, step), sc);
+}
+
+/* ---- sums ---- */
+
+/* Where the sums start that are lanes of S: minus off times those of the activations. */
+ALWAYS __m512i first_of(enum kind kind, const struct wide *o, const int16_t *xsum)
+{
+	const __m256i none = _mm256_setzero_si256();
+	__m256i x;
+	__m128i k, m;
+
+	switch (kind) {
+	case Q6_K: case Q3_K: case IQ1_M:
+		x = _mm256_slli_epi16(load256(xsum), kind == Q3_K ? 2 : 4);
+		x = _mm256_sub_epi16(none, x);
+		x = kind == Q6_K ? _mm256_dpwssd_epi32(_mm256_dpwssd_epi32(none, x, o->sc), x, o->sc) :
+			_mm256_dpwssd_epi32(none, x, o->sc);
+		return _mm512_zextsi256_si512(x);
+	case TQ2_0:
+		return _mm512_zextsi128_si512(_mm_madd_epi16(load128(xsum), _mm_set1_epi16(-1)));
+	case IQ1_S: /* points of 8 c + 1 or, where mn is -1, 8 c - 1 with c from -1 on, read as 8 (c + 1) */
+		k = _mm256_castsi256_si128(o->sc);
+		m = _mm256_castsi256_si128(o->mn);
+		m = _mm_sub_epi16(_mm_sub_epi16(_mm_xor_si128(k, m), m), _mm_slli_epi16(k, 3));
+		return _mm512_zextsi128_si512(_mm_madd_epi16(m, load128(xsum)));
+	default:
+		return _mm512_setzero_si512();
+	}
+}
+
+ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, const int16_t *xsum)
+{
+	const __m512i zero = _mm512_setzero_si512();
+	__m512i s = first_of(kind, o, xsum), v[4];
+	__m256i t;
+
+	if (kind == TQ2_0) { /* twice, because d_unit is a half */
+		__m512i u = dot(dot(zero, o->w[2], x + 128), o->w[3], x + 192);
+
+		s = _mm512_add_epi32(dot(dot(s, o->w[0], x), o->w[1], x + 64), u);
+		return _mm512_add_epi32(s, s);
+	}
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		__m512i q = _mm512_loadu_si512(x + 64 * j);
+
+		if (SIGNED(kind))
+			q = _mm512_mask_sub_epi8(q, o->minus[j], zero, q);
+		v[j] = _mm512_dpbusd_epi32(zero, o->w[j], q);
+	}
+	s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[0], v[1]), o->k[0]);
+	s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[2], v[3]), o->k[1]);
+	if (!min_of(kind))
+		return s;
+	t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+	return _mm512_inserti64x4(_mm512_castsi256_si512(t), _mm256_madd_epi16(o->mn, load256(xsum)), 1);
+}
+
+/* TQ1_0: five digits to base 3 in a byte b as a fraction of 256, which the first comes out of as the whole
+ * part of 3 b, and the others likewise of what is left: a digit is (3 b - left) / 256. */
+ALWAYS __m512i digits_sum(const uint8_t *p, const int8_t *x, const int16_t *xsum)
+{
+	__m512i b = _mm512_maskz_loadu_epi8(0xfffffffffffff, p), a = _mm512_setzero_si512(), left = a;
+	__m128i first = _mm_madd_epi16(load128(xsum), _mm_set1_epi16(-1));
+
+#pragma GCC unroll 5
+	for (size_t t = 0; t < 5; t++) {
+		a = dot(a, b, x + 64 * t);
+		b = _mm512_add_epi8(b, _mm512_add_epi8(b, b));
+		left = dot(left, b, x + 64 * t);
+	}
+	a = _mm512_sub_epi32(_mm512_add_epi32(a, _mm512_add_epi32(a, a)), left);
+	a = _mm512_add_epi32(_mm512_srai_epi32(a, 8), _mm512_zextsi128_si512(first));
+	return _mm512_add_epi32(a, a);
+}
+
+ALWAYS void wide_tokens(enum kind kind, const uint8_t *row, size_t len, const uint8_t *end,
+	const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	const size_t blk = blk_of(kind), np = in->np, wide = ARRANGED(kind) ? ARRANGED(kind) : 256;
+
+	struct numbers n[GV_PART / 256];
+
+	if (kind >= TQ1_0) /* a line or so for each 256 */
+		ahead(row, len / 256 * bytes256(kind), end);
+	for (size_t i = 0; i < len / 256 && kind >= IQ2_XXS; i++)
+		number(kind, row + i * bytes256(kind), &n[i]);
+	for (size_t i = 0; i < len / 256; i++, row += bytes256(kind)) {
+		struct wide o;
+
+		if (kind < TQ1_0)
+			ahead(row, bytes256(kind), end);
+		if (kind != TQ1_0)
+			read_wide(kind, row, &n[i], &o);
+		for (size_t t = 0; t < n_tok; t++) {
+			const int8_t *x = in->x + t * in->xp + wide * i;
+			const int16_t *xsum = in->sum + (t * np + 256 * i) / blk;
+
+			vi_store(out + t * os + R * R * i, kind == TQ1_0 ? digits_sum(row, x, xsum) :
+				wide_sum(kind, &o, x, xsum));
+		}
+	}
+}
+
+/* Of a row of a kind that is WIDE: R lanes for each 256 elements, R * R apart. */
+ALWAYS void wide_sums(enum kind kind, const uint8_t *row, size_t len, const uint8_t *end,
+	const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	if (n_tok == 1) /* the commonest: codes need not be kept */
+		wide_tokens(kind, row, len, end, in, 1, out, os);
+	else
+		wide_tokens(kind, row, len, end, in, n_tok, out, os);
+}
