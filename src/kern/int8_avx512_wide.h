@@ -7,8 +7,9 @@
  * the signs go to the activations) or taken off by the activations' sums.
  */
 
+#include "kern/int8_points.h"
+
 #define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
-#define SIGNED(kind) ((kind) >= IQ2_XXS && (kind) <= IQ3_S)
 #define WIDE(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || (kind) >= TQ1_0)
 #define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
 
@@ -36,9 +37,6 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 }
 
 /* ---- sums of lanes of sixteen rows ---- */
-
-/* Keeps the compiler from loading it once for each use. */
-#define LOADED(v) __asm__("" : "+v"(v))
 
 /* Lane r: the lanes of s[r] added up; or the first eight of them, and to m the others. */
 static inline void four_lanes(const int32_t s[16][16], __m512i c[2])
@@ -79,26 +77,6 @@ static inline void vi_two_sums(const int32_t v[16][16], VI *s, VI *m)
  * are packed to; scales and minima in order. */
 struct wide { __m512i w[4], k[2]; __mmask64 minus[4]; __m256i sc, mn; };
 
-/* Of 256 elements: numbers of points, if they do not lie there as bytes, and signs or, of IQ1_M, where the
- * shift is down; a row is done before its points are looked up, so that nobody waits for them. */
-struct numbers { uint16_t at[64]; uint64_t minus[4]; };
-
-/* What numbers of points consist of besides 32 bytes at q. */
-ALWAYS void with_high(const uint8_t *q, __m512i high, __m512i mask, struct numbers *o)
-{
-	_mm512_storeu_si512(o->at, and_or(high, mask, _mm512_cvtepu8_epi16(load256(q))));
-}
-
-/* Words 0, 0, 0, 0, 1, 1, ... of eight, times by[0], by[1], by[2], by[3]. */
-ALWAYS __m512i each_by(__m128i v, uint64_t by)
-{
-	const __m512i i = _mm512_setr_epi64(0, 0x0001000100010001, 0x0002000200020002, 0x0003000300030003,
-		0x0004000400040004, 0x0005000500050005, 0x0006000600060006, 0x0007000700070007);
-
-	return _mm512_mullo_epi16(_mm512_permutexvar_epi16(i, _mm512_castsi128_si512(v)),
-		_mm512_set1_epi64((long long)by));
-}
-
 #define POINTS8(grid, n) _mm512_setr_epi64((long long)(grid)[n(0)], (long long)(grid)[n(1)], \
 	(long long)(grid)[n(2)], (long long)(grid)[n(3)], (long long)(grid)[n(4)], (long long)(grid)[n(5)], \
 	(long long)(grid)[n(6)], (long long)(grid)[n(7)])
@@ -107,124 +85,19 @@ ALWAYS __m512i each_by(__m128i v, uint64_t by)
 	(int)(grid)[n(8)], (int)(grid)[n(9)], (int)(grid)[n(10)], (int)(grid)[n(11)], (int)(grid)[n(12)], \
 	(int)(grid)[n(13)], (int)(grid)[n(14)], (int)(grid)[n(15)])
 
-/* Bytes of eight signs, of which the last makes the number of seven even. */
-ALWAYS __m256i with_eighth(__m256i s)
-{
-	const __m256i odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -128, -128, 0, -128, 0, 0, -128, -128, 0,
-		0, -128, 0, -128, -128, 0)), low4 = _mm256_set1_epi8(15);
-	__m256i a = _mm256_shuffle_epi8(odd, _mm256_and_si256(s, low4));
-	__m256i b = _mm256_shuffle_epi8(odd, _mm256_and_si256(_mm256_srli_epi16(s, 4), low4));
-
-	return _mm256_ternarylogic_epi32(s, a, b, 0x96);
-}
-
-/* Eight words of four groups of seven bits -> bytes. */
-ALWAYS __m256i sevens(__m256i v)
-{
-	const __m256i m0 = _mm256_set1_epi32(0x7f), m1 = _mm256_set1_epi32(0x7f00);
-	const __m256i m2 = _mm256_set1_epi32(0x7f0000), m3 = _mm256_set1_epi32(0x7f000000);
-	__m256i s = _mm256_and_si256(v, m0);
-
-	s = _mm256_ternarylogic_epi32(_mm256_slli_epi32(v, 1), m1, s, 0xea);
-	s = _mm256_ternarylogic_epi32(_mm256_slli_epi32(v, 2), m2, s, 0xea);
-	return _mm256_ternarylogic_epi32(_mm256_slli_epi32(v, 3), m3, s, 0xea);
-}
-
-/* 2 v + 1 of words */
-ALWAYS __m256i odd_words(__m256i v)
-{
-	return _mm256_add_epi16(_mm256_add_epi16(v, v), _mm256_set1_epi16(1));
-}
-
-/* The same of the nibbles of eight bytes at p, or of four. */
-ALWAYS __m256i odd_nibbles(const uint8_t *p, int n)
-{
-	__m128i v = _mm_cvtepu8_epi16(n == 8 ? _mm_loadl_epi64((const void *)p) : _mm_cvtsi32_si128((int)rd32(p)));
-
-	v = _mm_and_si128(_mm_or_si128(v, _mm_slli_epi16(v, 4)), _mm_set1_epi8(15));
-	return odd_words(_mm256_cvtepu8_epi16(v));
-}
-
-/* Eight words of numbers and signs in turn, or of signs. */
-ALWAYS __m256i sign_words(enum kind kind, const uint8_t *p)
-{
-	if (kind == IQ3_XXS)
-		return load256(p + 66);
-	return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(_mm256_loadu_ps((const void *)(p + 2)),
-		_mm256_loadu_ps((const void *)(p + 34)), 0xdd)), 0xd8);
-}
-
-ALWAYS void number(enum kind kind, const uint8_t *p, struct numbers *o)
-{
-	const __m512i three = _mm512_set1_epi16(0x700);
-	__m512i a;
-
-	switch (kind) {
-	case IQ2_XXS: case IQ3_XXS:
-		_mm256_storeu_si256((__m256i *)o->minus, with_eighth(sevens(sign_words(kind, p))));
-		break;
-	case IQ2_XS: /* words of nine bits and seven signs */
-		a = _mm512_loadu_si512(p + 2);
-		LOADED(a);
-		_mm512_storeu_si512(o->at, _mm512_and_si512(a, _mm512_set1_epi16(511)));
-		_mm256_storeu_si256((__m256i *)o->minus, with_eighth(_mm512_cvtepi16_epi8(_mm512_srli_epi16(a, 9))));
-		break;
-	case IQ2_S: /* two more bits each */
-		a = each_by(_mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)(p + 66))),
-			256 | 64 << 16 | 16ull << 32 | 4ull << 48);
-		with_high(p + 2, a, _mm512_set1_epi16(0x300), o);
-		break;
-	case IQ3_S: /* a bit each */
-		for (size_t i = 0; i < 2; i++) {
-			a = _mm512_cvtepu8_epi16(load256(p + 2 + 32 * i));
-			_mm512_storeu_si512(o->at + 32 * i, _mm512_mask_add_epi16(a, rd32(p + 66 + 4 * i), a,
-				_mm512_set1_epi16(256)));
-		}
-		break;
-	case IQ1_S: /* three more bits each, a scale and a shift of four */
-		a = each_by(load128(p + 34), 512 | 64 << 16 | 8ull << 32 | 1ull << 48);
-		with_high(p + 2, _mm512_srli_epi16(a, 1), three, o);
-		break;
-	default: /* IQ1_M: nibbles of three more bits and a shift */
-		a = _mm512_cvtepu8_epi32(load128(p + 32));
-		a = _mm512_or_si512(_mm512_slli_epi32(a, 8), _mm512_slli_epi32(a, 20));
-		o->minus[0] = _mm512_test_epi16_mask(a, _mm512_set1_epi16(0x800));
-		with_high(p, a, three, o);
-	}
-}
-
 /* Codes of IQ types: points, signs, scales. */
 ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *n, struct wide *o)
 {
 	const struct grid_bytes *g = &kern_grid_bytes;
-	const __m512i nine = _mm512_set1_epi8(9), seven = _mm512_set1_epi8(7);
-	__m256i v;
-	__m128i h;
+	const __m512i spread = _mm512_setr_epi64(0, 0x0101010101010101, 0x0202020202020202,
+		0x0303030303030303, 0x0404040404040404, 0x0505050505050505, 0x0606060606060606,
+		0x0707070707070707);
 
 	if (SIGNED(kind))
-		memcpy(o->minus, kind == IQ2_S ? (const void *)(p + 34) : kind == IQ3_S ? (const void *)(p + 74) :
-			n->minus, 32);
-	switch (kind) {
-	case IQ2_XXS: case IQ3_XXS:
-		v = _mm256_srli_epi32(sign_words(kind, p), 28);
-		o->sc = odd_words(_mm256_castsi128_si256(_mm256_cvtepi32_epi16(v)));
-		break;
-	case IQ2_XS: case IQ2_S:
-		o->sc = odd_nibbles(p + (kind == IQ2_XS ? 66 : 74), 8);
-		break;
-	case IQ3_S:
-		o->sc = odd_nibbles(p + 106, 4);
-		break;
-	case IQ1_S:
-		h = load128(p + 34);
-		o->sc = odd_words(_mm256_castsi128_si256(_mm_and_si128(_mm_srli_epi16(h, 12), _mm_set1_epi16(7))));
-		o->mn = _mm256_castsi128_si256(_mm_srai_epi16(h, 15));
-		break;
-	default: /* IQ1_M: four of three bits in four words */
-		v = _mm512_castsi512_si256(each_by(_mm_loadl_epi64((const void *)(p + 48)),
-			512 | 64 << 16 | 8ull << 32 | 1ull << 48));
-		o->sc = odd_words(_mm256_and_si256(_mm256_srli_epi16(v, 9), _mm256_set1_epi16(7)));
-	}
+		memcpy(o->minus, signs_at(kind, p, n), 32);
+	o->sc = point_scales(kind, p);
+	if (kind == IQ1_S)
+		o->mn = _mm256_castsi128_si256(shift_words(p, o->sc));
 #pragma GCC unroll 4
 	for (size_t j = 0; j < 4; j++) {
 #define N(i) p[2 + 16 * j + (i) % 4 + (i) / 4 * 8]
@@ -245,8 +118,8 @@ ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *
 				POINTS8(g->iq1, N);
 #undef N
 		if (kind == IQ1_M)
-			o->w[j] = _mm512_add_epi8(o->w[j], _mm512_mask_mov_epi64(nine, ((const __mmask8 *)n->minus)[j],
-				seven));
+			o->w[j] = _mm512_add_epi8(o->w[j],
+				_mm512_shuffle_epi8(_mm512_set1_epi64((long long)rd64(n->minus + 8 * j)), spread));
 	}
 }
 
@@ -297,7 +170,7 @@ ALWAYS void read_wide(enum kind kind, const uint8_t *p, const struct numbers *n,
 {
 	__m512i i0, step, sc;
 
-	if (kind >= IQ2_XXS)
+	if (POINTS(kind))
 		read_points(kind, p, n, o);
 	else
 		read_bits(kind, p, o);
@@ -319,7 +192,6 @@ ALWAYS __m512i first_of(enum kind kind, const struct wide *o, const int16_t *xsu
 {
 	const __m256i none = _mm256_setzero_si256();
 	__m256i x;
-	__m128i k, m;
 
 	switch (kind) {
 	case Q6_K: case Q3_K: case IQ1_M:
@@ -330,11 +202,8 @@ ALWAYS __m512i first_of(enum kind kind, const struct wide *o, const int16_t *xsu
 		return _mm512_zextsi256_si512(x);
 	case TQ2_0:
 		return _mm512_zextsi128_si512(_mm_madd_epi16(load128(xsum), _mm_set1_epi16(-1)));
-	case IQ1_S: /* points of 8 c + 1 or, where mn is -1, 8 c - 1 with c from -1 on, read as 8 (c + 1) */
-		k = _mm256_castsi256_si128(o->sc);
-		m = _mm256_castsi256_si128(o->mn);
-		m = _mm_sub_epi16(_mm_sub_epi16(_mm_xor_si128(k, m), m), _mm_slli_epi16(k, 3));
-		return _mm512_zextsi128_si512(_mm_madd_epi16(m, load128(xsum)));
+	case IQ1_S:
+		return _mm512_zextsi128_si512(_mm_madd_epi16(_mm256_castsi256_si128(o->mn), load128(xsum)));
 	default:
 		return _mm512_setzero_si512();
 	}
@@ -395,7 +264,7 @@ ALWAYS void wide_tokens(enum kind kind, const uint8_t *row, size_t len, const ui
 
 	if (kind >= TQ1_0) /* a line or so for each 256 */
 		ahead(row, len / 256 * bytes256(kind), end);
-	for (size_t i = 0; i < len / 256 && kind >= IQ2_XXS; i++)
+	for (size_t i = 0; i < len / 256 && POINTS(kind); i++)
 		number(kind, row + i * bytes256(kind), &n[i]);
 	for (size_t i = 0; i < len / 256; i++, row += bytes256(kind)) {
 		struct wide o;
