@@ -14,7 +14,7 @@
 #define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
 
 /* The orders of activations: 16 each of four blocks; 32 each of two halves, as 64 bytes hold two bits
- * each; what the digits of TQ1_0's 52 bytes belong to, then twelve zeros. */
+ * each; the digits of TQ1_0. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
@@ -26,13 +26,8 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 			memcpy(out + 64 * t, q + 32 * t, 32);
 			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
 		}
-		for (size_t t = 0; t < 5 && kind == TQ1_0; t++) {
-			memset(out + 64 * t + 48, 0, 16);
-			memcpy(out + 64 * t, q + 32 * t, 32);
-			memcpy(out + 64 * t + 32, q + 160 + 16 * t, 16);
-			if (t < 4)
-				memcpy(out + 64 * t + 48, q + 240 + 4 * t, 4);
-		}
+		if (kind == TQ1_0)
+			arrange_digits(q, out);
 	}
 }
 

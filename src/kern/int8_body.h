@@ -48,7 +48,6 @@
 /* ---- one token, or a few ---- */
 
 
-#define GV_TOK 4                    /* tokens that share the unpacked codes */
 #define GV_BLOCKS (GV_PART / 16)    /* sums of a row's part, at most */
 #define GV_SUPER (GV_PART / 256)
 #define GV_X ((size_t)96 << 10)     /* bytes of arranged activations; longer rows are unpacked */

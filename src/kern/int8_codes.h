@@ -19,6 +19,7 @@
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
 
 #define GV_PART 4096 /* elements of a row at a time */
+#define GV_TOK 4     /* tokens that share the unpacked codes */
 
 /* Some of a call's activations: token t's are np, np / 256, np / blk of them behind token 0's. x: as
  * arrange (int8_body.h) made them of q, xp bytes a token. */

@@ -13,7 +13,7 @@ enum kind { B32, B32_MIN, B16, B16_MIN, I32, I32_MIN, I16, I16_MIN, Q8_0, Q6_K, 
 	X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) X(IQ4_XS) X(MXFP4) \
 	X(Q4_K) X(Q5_K)
 /* Those that are read as they lie only where there is one token, or a few. */
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #define GEMV_KINDS KINDS X(TQ1_0) X(TQ2_0) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(IQ1_S) X(IQ1_M)
 #else
 #define GEMV_KINDS KINDS
@@ -61,7 +61,7 @@ static enum kind kind_of(uint32_t type, size_t len)
 /* The same for a token or a few. */
 static enum kind gemv_kind_of(uint32_t type, size_t len)
 {
-#ifdef __AVX512F__
+#ifdef __AVX2__
 	static const enum kind more[QT_MAX] = { [QT_TQ1_0] = TQ1_0, [QT_TQ2_0] = TQ2_0, [QT_IQ2_XXS] = IQ2_XXS,
 		[QT_IQ2_XS] = IQ2_XS, [QT_IQ2_S] = IQ2_S, [QT_IQ3_XXS] = IQ3_XXS, [QT_IQ3_S] = IQ3_S,
 		[QT_IQ1_S] = IQ1_S, [QT_IQ1_M] = IQ1_M };
