@@ -541,10 +541,6 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	const size_t whole = UNPACKED(kind) ? 0 : len / 256, all = exact_of(kind) ? len / 256 : act8_pad(len) / 256;
 	__m256i w[8];
 
-	if (WIDE(kind)) {
-		wide_sums(kind, c, row, len / 256, part.end, in, n_tok, out, os);
-		return;
-	}
 	if (n_tok == 1) /* the commonest: codes need not be kept */
 		whole_sums(kind, c, row, whole, part, in, 1, out, os);
 	else

@@ -189,43 +189,59 @@ ALWAYS __m256i weighed_lanes(enum kind kind, const struct codes *c, const __m256
 	return _mm256_sub_epi32(s, _mm256_slli_epi32(m, off));
 }
 
-ALWAYS void wide_tokens(enum kind kind, const struct codes *c, const uint8_t *row, size_t n256,
-	const uint8_t *end, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+/* Row r of them, and the next as well if n_row is 2. */
+ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_rows *rows, size_t r,
+	const size_t n_row, const struct gv_in *in, size_t n_tok)
 {
-	const size_t blk = blk_of(kind), step = kind == TQ1_0 ? 320 : 256;
+	const size_t blk = blk_of(kind), xb = ARRANGED(kind) ? ARRANGED(kind) : 256, bytes = bytes256(kind);
+	const uint8_t *p = rows->p + r * rows->bytes;
 	struct numbers n[GV_PART / 256];
 
 	if (kind >= TQ1_0) /* a line or so for each 256 */
-		ahead(row, n256 * bytes256(kind), end);
-	for (size_t i = 0; i < n256 && POINTS(kind); i++)
-		number(kind, row + i * bytes256(kind), &n[i]);
-	for (size_t i = 0; i < n256; i++, row += bytes256(kind), out += R * R) {
-		const int8_t *x = in->x + step * i;
+		ahead(p, n_row * rows->n256 * bytes, rows->end);
+	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
+		number(kind, p + i * bytes, &n[i]);
+	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
+		int32_t *out = rows->out + R * (R * i + r);
+		const int8_t *x = in->x + xb * i;
 		const int16_t *xsum = in->sum + 256 * i / blk;
 		struct scales f;
 		__m256i w[8];
 
+		for (size_t k = 0; k < n_row; k++)
+			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
 		if (POINTS(kind)) {
-			point_lanes(kind, row, &n[i], x, in->xp, xsum, n_tok, out, os);
+			point_lanes(kind, p, &n[i], x, in->xp, xsum, n_tok, out, rows->os);
 			continue;
 		}
 		if (kind < TQ1_0) {
-			ahead(row, bytes256(kind), end);
-			read_codes(kind, row, NULL, w);
-			f = scales_at(kind, row);
+			ahead(p, bytes, rows->end);
+			read_codes(kind, p, NULL, w);
+			f = scales_at(kind, p);
 		}
-		for (size_t t = 0; t < n_tok; t++, x += in->xp, xsum += in->np / blk)
-			vi_store(out + t * os, kind == TQ1_0 ? tq1_0_lanes(row, x, xsum) :
-				kind == TQ2_0 ? tq2_0_lanes(row, x, xsum) : weighed_lanes(kind, c, w, &f, x, xsum));
+		for (size_t t = 0; t < n_tok; t++, x += in->xp, xsum += in->np / blk, out += rows->os) {
+			__m256i s[2];
+
+			for (size_t k = 0; k < n_row; k++)
+				s[k] = kind == TQ1_0 ? tq1_0_lanes(p + k * rows->bytes, x, xsum) :
+					kind == TQ2_0 ? tq2_0_lanes(p + k * rows->bytes, x, xsum) :
+					weighed_lanes(kind, c, w, &f, x, xsum);
+			for (size_t k = 0; k < n_row; k++)
+				vi_store(out + R * k, s[k]);
+		}
 	}
 }
 
-/* Of a row of a kind that is WIDE: R lanes for each 256 elements, R * R apart. */
-ALWAYS void wide_sums(enum kind kind, const struct codes *c, const uint8_t *row, size_t n256,
-	const uint8_t *end, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+/* See int8_body.h. */
+ALWAYS void wide_rows(enum kind kind, const struct codes *c, const struct part_rows *rows,
+	const struct gv_in *in, size_t n_tok)
 {
-	if (n_tok == 1) /* the commonest: codes need not be kept */
-		wide_tokens(kind, c, row, n256, end, in, 1, out, os);
-	else
-		wide_tokens(kind, c, row, n256, end, in, n_tok, out, os);
+	size_t r = 0;
+
+	for (; n_tok == 1 && (kind == TQ1_0 || kind == TQ2_0) && r + 1 < rows->nr; r += 2)
+		wide_row(kind, c, rows, r, 2, in, 1); /* activations are loaded once */
+	for (; n_tok == 1 && r < rows->nr; r++) /* the commonest: codes need not be kept */
+		wide_row(kind, c, rows, r, 1, in, 1);
+	for (; r < rows->nr; r++)
+		wide_row(kind, c, rows, r, 1, in, n_tok);
 }

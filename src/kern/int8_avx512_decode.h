@@ -396,10 +396,6 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	size_t whole = UNPACKED(kind) ? 0 : len / 256 * 256, i = 0, b = 0;
 	struct sixteen o, u;
 
-	if (WIDE(kind)) {
-		wide_sums(kind, row, len, part.end, in, n_tok, out, os);
-		return;
-	}
 	for (; i + step <= whole; i += step, b += 16) {
 		const uint8_t *p = row + i / 256 * bytes256(kind);
 

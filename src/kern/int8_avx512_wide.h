@@ -250,40 +250,53 @@ ALWAYS __m512i digits_sum(const uint8_t *p, const int8_t *x, const int16_t *xsum
 	return _mm512_add_epi32(a, a);
 }
 
-ALWAYS void wide_tokens(enum kind kind, const uint8_t *row, size_t len, const uint8_t *end,
-	const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+/* Row r of them, and the next as well if n_row is 2. */
+ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_rows *rows, size_t r,
+	const size_t n_row, const struct gv_in *in, size_t n_tok)
 {
-	const size_t blk = blk_of(kind), np = in->np, wide = ARRANGED(kind) ? ARRANGED(kind) : 256;
-
+	const size_t blk = blk_of(kind), xb = ARRANGED(kind) ? ARRANGED(kind) : 256, bytes = bytes256(kind);
+	const uint8_t *p = rows->p + r * rows->bytes;
 	struct numbers n[GV_PART / 256];
 
 	if (kind >= TQ1_0) /* a line or so for each 256 */
-		ahead(row, len / 256 * bytes256(kind), end);
-	for (size_t i = 0; i < len / 256 && POINTS(kind); i++)
-		number(kind, row + i * bytes256(kind), &n[i]);
-	for (size_t i = 0; i < len / 256; i++, row += bytes256(kind)) {
-		struct wide o;
+		ahead(p, n_row * rows->n256 * bytes, rows->end);
+	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
+		number(kind, p + i * bytes, &n[i]);
+	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
+		int32_t *out = rows->out + R * (R * i + r);
+		struct wide o[2];
 
-		if (kind < TQ1_0)
-			ahead(row, bytes256(kind), end);
-		if (kind != TQ1_0)
-			read_wide(kind, row, &n[i], &o);
-		for (size_t t = 0; t < n_tok; t++) {
-			const int8_t *x = in->x + t * in->xp + wide * i;
-			const int16_t *xsum = in->sum + (t * np + 256 * i) / blk;
+		for (size_t k = 0; k < n_row; k++) {
+			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
+			if (kind < TQ1_0)
+				ahead(p, bytes, rows->end);
+			if (kind != TQ1_0)
+				read_wide(kind, p + k * rows->bytes, &n[i], &o[k]);
+		}
+		for (size_t t = 0; t < n_tok; t++, out += rows->os) {
+			const int8_t *x = in->x + t * in->xp + xb * i;
+			const int16_t *xsum = in->sum + (t * in->np + 256 * i) / blk;
+			__m512i s[2];
 
-			vi_store(out + t * os + R * R * i, kind == TQ1_0 ? digits_sum(row, x, xsum) :
-				wide_sum(kind, &o, x, xsum));
+			for (size_t k = 0; k < n_row; k++)
+				s[k] = kind == TQ1_0 ? digits_sum(p + k * rows->bytes, x, xsum) :
+					wide_sum(kind, &o[k], x, xsum);
+			for (size_t k = 0; k < n_row; k++)
+				vi_store(out + R * k, s[k]);
 		}
 	}
 }
 
-/* Of a row of a kind that is WIDE: R lanes for each 256 elements, R * R apart. */
-ALWAYS void wide_sums(enum kind kind, const uint8_t *row, size_t len, const uint8_t *end,
-	const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+/* See int8_body.h. */
+ALWAYS void wide_rows(enum kind kind, const struct codes *c, const struct part_rows *rows,
+	const struct gv_in *in, size_t n_tok)
 {
-	if (n_tok == 1) /* the commonest: codes need not be kept */
-		wide_tokens(kind, row, len, end, in, 1, out, os);
-	else
-		wide_tokens(kind, row, len, end, in, n_tok, out, os);
+	size_t r = 0;
+
+	for (; n_tok == 1 && (kind == TQ1_0 || kind == TQ2_0) && r + 1 < rows->nr; r += 2)
+		wide_row(kind, c, rows, r, 2, in, 1); /* activations are loaded once */
+	for (; n_tok == 1 && r < rows->nr; r++) /* the commonest: codes need not be kept */
+		wide_row(kind, c, rows, r, 1, in, 1);
+	for (; r < rows->nr; r++)
+		wide_row(kind, c, rows, r, 1, in, n_tok);
 }

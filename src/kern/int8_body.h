@@ -39,10 +39,10 @@
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
  *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and how
  *	                                                   many bytes 256 of them take (0: none)
- *	WIDE(kind), vi_sums(v), vi_two_sums(v, s, m)       kinds with integer scales of which sums_of_row
- *	                                                   leaves R lanes for each 256, R * R apart, to be added:
- *	                                                   to S, or half of them to S and half to M; and
- *	                                                   how that is done for R rows, a lane each
+ *	WIDE(kind), wide_rows(kind, c, rows, in, n_tok)    kinds with integer scales, and what leaves R lanes
+ *	                                                   of each 256 of their rows, to be added up: to S,
+ *	                                                   or half of them to S and half to M
+ *	vi_sums(v), vi_two_sums(v, s, m)                   how that is done for R rows, a lane each
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
 /* ---- one token, or a few ---- */
@@ -118,6 +118,7 @@ ALWAYS VI add_wide(int min, const struct gv *g, int32_t s[][R], size_t n_group, 
 #else
 #define WIDE(kind) 0
 #define add_wide(min, g, s, n_group, dx, acc) (acc)
+#define wide_rows(kind, c, rows, in, n_tok) ((void)(rows), (void)(in))
 #endif
 
 /* The same of sums of blocks, per of which make a group. xsum: of the token's blocks. */
@@ -154,20 +155,7 @@ ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BL
 	return acc;
 }
 
-/* d and dmin of the 256 elements at p as they lie, in the low and the high half. */
-ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_t *p)
-{
-	uint32_t both;
-
-	if ((UNPACKED(kind) || kind == IQ1_M) && c->d_at == SPREAD)
-		return spread_half(p);
-	if (!min_of(kind))
-		return rd16(p + c->d_at);
-	memcpy(&both, p + c->d_at, 4);
-	return both;
-}
-
-/* Those of R rows as floats. */
+/* d and dmin of R rows, as they lie, as floats. */
 ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R], float *d, float *dmin)
 {
 	VI v = vi_load(halves);
@@ -178,13 +166,10 @@ ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R
 }
 
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
-ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
-	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI acc[GV_TOK])
+ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, const uint8_t *rows,
+	size_t row_bytes, size_t nr, size_t len, const struct gv_in *in, size_t n_tok)
 {
 	const size_t blk = blk_of(kind), pad = act8_pad(len), n256 = exact_of(kind) ? super_bytes(c) : 0;
-	const struct gv_in in = { a.q + i, 
-		ARRANGED(kind) ? g->x + i / 256 * ARRANGED(kind) : a.q + i, a.d + i / 256,
-		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np, ARRANGED(kind) ? np / 256 * ARRANGED(kind) : np };
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++) {
@@ -202,17 +187,36 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 			g->halves[k][r] = super_halves(kind, c, row + k * n256);
-		sums_of_row(kind, c, row, len, part[r], &in, n_tok, WIDE(kind) ? g->wide[0][r] : g->s[0][r],
-			WIDE(kind) ? R * GV_SUPER * R : R * GV_BLOCKS);
+		sums_of_row(kind, c, row, len, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);
 	}
+}
+
+ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
+	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI acc[GV_TOK])
+{
+	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
+	const struct gv_in in = { a.q + i, xb ? g->x + i / 256 * xb : a.q + i, a.d + i / 256,
+		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np, xb ? np / 256 * xb : np };
+	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->end, g->halves[0], g->wide[0][0],
+		R * GV_SUPER * R };
+
+	if (WIDE(kind))
+		wide_rows(kind, c, &part, &in, n_tok);
+	else
+		sums_of_rows(kind, c, g, rows, row_bytes, nr, len, &in, n_tok);
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 		super_floats(c, min_of(kind), g->halves[k], g->d[k], g->dmin[k]);
-	for (size_t t = 0; t < n_tok; t++)
-		acc[t] = WIDE(kind) ?
-			add_wide(min_of(kind), g, g->wide[t], len / 256, in.d + t * np / 256, acc[t]) : exact_of(kind) ?
-			add_exact(min_of(kind), g, g->s[t], len / 256, in.d + t * np / 256, acc[t]) :
-			add_chains(min_of(kind), 256 / blk, g, g->s[t], pad / blk, in.d + t * np / 256,
+	for (size_t t = 0; t < n_tok; t++) {
+		const float *dx = in.d + t * np / 256;
+
+		if (WIDE(kind))
+			acc[t] = add_wide(min_of(kind), g, g->wide[t], len / 256, dx, acc[t]);
+		else if (exact_of(kind))
+			acc[t] = add_exact(min_of(kind), g, g->s[t], len / 256, dx, acc[t]);
+		else
+			acc[t] = add_chains(min_of(kind), 256 / blk, g, g->s[t], act8_pad(len) / blk, dx,
 				in.sum + t * np / blk, acc[t]);
+	}
 }
 
 #define X(kind) \

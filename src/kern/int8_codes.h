@@ -18,6 +18,11 @@
  * `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
 
+/* A part of nr rows, and what becomes of them in this call: of 256 elements k of row r, what lies as their d
+ * and dmin to halves[R * k + r], and R lanes for token t to out[t * os + R * (R * k + r)]. */
+struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const uint8_t *end; uint32_t *halves;
+	int32_t *out; size_t os; };
+
 #define GV_PART 4096 /* elements of a row at a time */
 #define GV_TOK 4     /* tokens that share the unpacked codes */
 

@@ -99,6 +99,19 @@ ALWAYS size_t bytes256(enum kind kind)
 	}
 }
 
+/* d and dmin of the 256 elements at p as they lie, in the low and the high half. */
+ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_t *p)
+{
+	uint32_t both;
+
+	if ((UNPACKED(kind) || kind == IQ1_M) && c->d_at == SPREAD)
+		return spread_half(p);
+	if (!min_of(kind))
+		return rd16(p + c->d_at);
+	memcpy(&both, p + c->d_at, 4);
+	return both;
+}
+
 /* What fill_raw (int8_body.h) did of a tile: codes, scales and minima, d and dmin as they lie. */
 #define FILLED_CODES 1
 #define FILLED_SCALES 2
