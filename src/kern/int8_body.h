@@ -283,13 +283,14 @@ struct gm {
 	uint8_t code[R][GM_PART];      /* of rows that are unpacked, and scales not yet turned */
 	float sc[R][GM_BLOCKS], mn[R][GM_BLOCKS];
 	/* what lies together is used together, and does not fall on the same lines of the L1 cache */
-	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];
+	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];           /* or half as many, if packed */
 	float sct[GM_BLOCKS][GM_GROUPS][R], mnt[GM_BLOCKS][GM_GROUPS][R];
 	int16_t mpt[GM_BLOCKS / 2][GM_GROUPS][R][2];          /* integer minima, in pairs of blocks */
 	uint32_t halves[GM_SUPER][R];                         /* of one group: d and dmin as they lie */
 	float dt[GM_SUPER][GM_GROUPS][R], dmt[GM_SUPER][GM_GROUPS][R]; /* d and dmin, if integers */
 	int32_t start[GM_TOK][GM_BLOCKS]; /* what a block's integer sum starts from: -off * sum(x) */
 	float sx[GM_TOK][GM_BLOCKS];      /* float(sum(x)), for minima in floating point */
+	int packed;                       /* codes of four bits, two a byte (FILLED_PACKED) */
 };
 
 _Static_assert(sizeof(struct gm) <= INT8_SCRATCH && sizeof(struct gv) <= INT8_SCRATCH, "scratch");
@@ -331,6 +332,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
 	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to], &g->mpt[0][to],
 		g->halves);
+	g->packed = (filled & FILLED_PACKED) != 0;
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++) {
 		for (size_t r = 0; r < R && !(filled & FILLED_SUPER); r++)
 			g->halves[k][r] = super_halves(kind, c, row[r] + k * n256);
