@@ -528,8 +528,8 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 		if (!exact_of(kind) && min_of(kind))
 			_mm256_storeu_ps(part.mn + 8 * i, f.mn);
 		for (size_t t = 0; t < n_tok; t++)
-			put_sums(kind, c, w, &f, in->x + t * in->xp + 256 * i, in->sum + (t * np + 256 * i) / blk,
-				out + t * os + i * per);
+			put_sums(kind, c, w, &f, in->x + t * in->xp + 256 * i,
+				in->sum + (t * np + 256 * i) / blk, out + t * os + i * per);
 	}
 }
 

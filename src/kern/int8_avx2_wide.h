@@ -1,6 +1,6 @@
 /*
- * int8_avx2_wide.h - rows of types with integer scales, read as they lie against one token or a few:
- * the sums of 256 products are left in eight lanes, which are added up for eight rows at once.
+ * int8_avx2_wide.h - rows of types with integer scales, read as they lie against one token or a
+ * few: the sums of 256 products are left in eight lanes, which are added up for eight rows at once.
  */
 
 #define WIDE(kind) (exact_of(kind) && !UNPACKED(kind))
@@ -83,8 +83,8 @@ ALWAYS __m256i point_codes(enum kind kind, const uint8_t *p, const struct number
 ALWAYS void point_lanes(enum kind kind, const uint8_t *p, const struct numbers *n, const int8_t *x,
 	size_t xp, const int16_t *xsum, size_t n_tok, int32_t *out, size_t os)
 {
-	const __m256i even = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7,
-		10, 11, 14, 15));
+	const __m256i even = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13,
+		2, 3, 6, 7, 10, 11, 14, 15));
 	const size_t sp = xp / blk_of(kind);
 	const uint8_t *signs = signs_at(kind, p, n);
 	__m256i sc = point_scales(kind, p), k, s[GV_TOK];
@@ -148,9 +148,9 @@ ALWAYS __m256i tq2_0_lanes(const uint8_t *p, const int8_t *x, const int16_t *xsu
 	return twice_less(_mm256_add_epi16(s, u), xsum);
 }
 
-/* Digits to base 3 of a byte b as a fraction of 256: the first is the whole part of 3 b, 1 from 86 on and
- * 2 from 171 on, and the others come likewise out of what is left. b - 128 is kept, so that it compares:
- * tripled it is again what is left, less 128. */
+/* Digits to base 3 of a byte b as a fraction of 256: the first is the whole part of 3 b, 1 from 86
+ * on and 2 from 171 on, and the others come likewise out of what is left. b - 128 is kept, so that it
+ * compares: tripled it is again what is left, less 128. */
 ALWAYS __m256i tq1_0_lanes(const uint8_t *p, const int8_t *x, const int16_t *xsum)
 {
 	const __m256i top = _mm256_set1_epi8(-128), one = _mm256_set1_epi8(85 - 128);
@@ -193,7 +193,8 @@ ALWAYS __m256i weighed_lanes(enum kind kind, const struct codes *c, const __m256
 ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_rows *rows, size_t r,
 	const size_t n_row, const struct gv_in *in, size_t n_tok)
 {
-	const size_t blk = blk_of(kind), xb = ARRANGED(kind) ? ARRANGED(kind) : 256, bytes = bytes256(kind);
+	const size_t blk = blk_of(kind), bytes = bytes256(kind);
+	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
 	const uint8_t *p = rows->p + r * rows->bytes;
 	struct numbers n[GV_PART / 256];
 

@@ -1,10 +1,11 @@
 /*
- * int8_avx512_wide.h - rows of types with integer scales, read as they lie against one token or a few:
- * the sums of 256 products are left in sixteen lanes, which are added up for sixteen rows at once.
+ * int8_avx512_wide.h - rows of types with integer scales, read as they lie against one token or a
+ * few: the sums of 256 products are left in sixteen lanes, which are added up for sixteen rows at
+ * once.
  *
- * Four dot products of 64 codes each leave 64 sums of four, which fit into 16 bits: packed in pairs of
- * vectors, two products of words weigh them. A type's off is either 0 (what lies there are magnitudes;
- * the signs go to the activations) or taken off by the activations' sums.
+ * Four dot products of 64 codes each leave 64 sums of four, which fit into 16 bits: packed in pairs
+ * of vectors, two products of words weigh them. A type's off is either 0 (what lies there are
+ * magnitudes; the signs go to the activations) or taken off by the activations' sums.
  */
 
 #include "kern/int8_points.h"
@@ -13,8 +14,8 @@
 #define WIDE(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || (kind) >= TQ1_0)
 #define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
 
-/* The orders of activations: 16 each of four blocks; 32 each of two halves, as 64 bytes hold two bits
- * each; the digits of TQ1_0. */
+/* The orders of activations: 16 each of four blocks; 32 each of two halves, as 64 bytes hold two
+ * bits each; the digits of TQ1_0. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
@@ -54,7 +55,8 @@ static inline VI vi_sums(const int32_t s[16][16])
 	__m512i c[2];
 
 	four_lanes(s, c);
-	return _mm512_add_epi32(_mm512_shuffle_i32x4(c[0], c[1], 0x88), _mm512_shuffle_i32x4(c[0], c[1], 0xdd));
+	return _mm512_add_epi32(_mm512_shuffle_i32x4(c[0], c[1], 0x88),
+		_mm512_shuffle_i32x4(c[0], c[1], 0xdd));
 }
 
 static inline void vi_two_sums(const int32_t v[16][16], VI *s, VI *m)
@@ -68,17 +70,20 @@ static inline void vi_two_sums(const int32_t v[16][16], VI *s, VI *m)
 
 /* ---- codes ---- */
 
-/* 256 elements: their codes, or magnitudes and signs; the scales of the words that two pairs of vectors
- * are packed to; scales and minima in order. */
+/* 256 elements: their codes, or magnitudes and signs; the scales of the words that two pairs of
+ * vectors are packed to; scales and minima in order. */
 struct wide { __m512i w[4], k[2]; __mmask64 minus[4]; __m256i sc, mn; };
 
-#define POINTS8(grid, n) _mm512_setr_epi64((long long)(grid)[n(0)], (long long)(grid)[n(1)], \
-	(long long)(grid)[n(2)], (long long)(grid)[n(3)], (long long)(grid)[n(4)], (long long)(grid)[n(5)], \
-	(long long)(grid)[n(6)], (long long)(grid)[n(7)])
-#define POINTS16(grid, n) _mm512_setr_epi32((int)(grid)[n(0)], (int)(grid)[n(1)], (int)(grid)[n(2)], \
-	(int)(grid)[n(3)], (int)(grid)[n(4)], (int)(grid)[n(5)], (int)(grid)[n(6)], (int)(grid)[n(7)], \
-	(int)(grid)[n(8)], (int)(grid)[n(9)], (int)(grid)[n(10)], (int)(grid)[n(11)], (int)(grid)[n(12)], \
-	(int)(grid)[n(13)], (int)(grid)[n(14)], (int)(grid)[n(15)])
+#define POINT8(grid, n, i) (long long)(grid)[n(i)]
+#define POINTS8(grid, n) _mm512_setr_epi64(POINT8(grid, n, 0), POINT8(grid, n, 1), \
+	POINT8(grid, n, 2), POINT8(grid, n, 3), POINT8(grid, n, 4), POINT8(grid, n, 5), \
+	POINT8(grid, n, 6), POINT8(grid, n, 7))
+#define POINT4(grid, n, i) (int)(grid)[n(i)]
+#define POINTS16(grid, n) _mm512_setr_epi32(POINT4(grid, n, 0), POINT4(grid, n, 1), \
+	POINT4(grid, n, 2), POINT4(grid, n, 3), POINT4(grid, n, 4), POINT4(grid, n, 5), \
+	POINT4(grid, n, 6), POINT4(grid, n, 7), POINT4(grid, n, 8), POINT4(grid, n, 9), \
+	POINT4(grid, n, 10), POINT4(grid, n, 11), POINT4(grid, n, 12), POINT4(grid, n, 13), \
+	POINT4(grid, n, 14), POINT4(grid, n, 15))
 
 /* Codes of IQ types: points, signs, scales. */
 ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *n, struct wide *o)
@@ -108,9 +113,12 @@ ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *
 			o->w[j] = POINTS16(g->iq3_s, N);
 #undef N
 #define N(i) n->at[8 * j + (i)]
-		if (kind == IQ2_XS || kind == IQ2_S || kind >= IQ1_S)
-			o->w[j] = kind == IQ2_XS ? POINTS8(g->iq2_xs, N) : kind == IQ2_S ? POINTS8(g->iq2_s, N) :
-				POINTS8(g->iq1, N);
+		if (kind == IQ2_XS)
+			o->w[j] = POINTS8(g->iq2_xs, N);
+		if (kind == IQ2_S)
+			o->w[j] = POINTS8(g->iq2_s, N);
+		if (kind >= IQ1_S)
+			o->w[j] = POINTS8(g->iq1, N);
 #undef N
 		if (kind == IQ1_M)
 			o->w[j] = _mm512_add_epi8(o->w[j],
@@ -121,7 +129,8 @@ ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *
 /* Those of the others. */
 ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
 {
-	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3), four = _mm512_set1_epi8(4);
+	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3);
+	const __m512i four = _mm512_set1_epi8(4);
 	__m512i v, h;
 	__m128i b;
 
@@ -149,8 +158,8 @@ ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
 		o->mn = _mm256_cvtepi8_epi16(_mm_and_si128(_mm_srli_epi16(b, 4), _mm_set1_epi8(15)));
 	}
 	if (kind == Q3_K) {
-		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)), _mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62,
-			62));
+		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)),
+			_mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62, 62));
 		o->w[0] = and_or(h, four, o->w[0]);
 		o->w[1] = and_or(_mm512_ror_epi64(h, 1), four, o->w[1]);
 		o->w[2] = and_or(_mm512_ror_epi64(h, 2), four, o->w[2]);
@@ -229,11 +238,12 @@ ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, c
 	if (!min_of(kind))
 		return s;
 	t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
-	return _mm512_inserti64x4(_mm512_castsi256_si512(t), _mm256_madd_epi16(o->mn, load256(xsum)), 1);
+	return _mm512_inserti64x4(_mm512_castsi256_si512(t),
+		_mm256_madd_epi16(o->mn, load256(xsum)), 1);
 }
 
-/* TQ1_0: five digits to base 3 in a byte b as a fraction of 256, which the first comes out of as the whole
- * part of 3 b, and the others likewise of what is left: a digit is (3 b - left) / 256. */
+/* TQ1_0: five digits to base 3 in a byte b as a fraction of 256, which the first comes out of as
+ * the whole part of 3 b, and the others likewise of what is left: a digit is (3 b - left) / 256. */
 ALWAYS __m512i digits_sum(const uint8_t *p, const int8_t *x, const int16_t *xsum)
 {
 	__m512i b = _mm512_maskz_loadu_epi8(0xfffffffffffff, p), a = _mm512_setzero_si512(), left = a;
@@ -254,7 +264,8 @@ ALWAYS __m512i digits_sum(const uint8_t *p, const int8_t *x, const int16_t *xsum
 ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_rows *rows, size_t r,
 	const size_t n_row, const struct gv_in *in, size_t n_tok)
 {
-	const size_t blk = blk_of(kind), xb = ARRANGED(kind) ? ARRANGED(kind) : 256, bytes = bytes256(kind);
+	const size_t blk = blk_of(kind), bytes = bytes256(kind);
+	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
 	const uint8_t *p = rows->p + r * rows->bytes;
 	struct numbers n[GV_PART / 256];
 

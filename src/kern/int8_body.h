@@ -37,11 +37,11 @@
  * an unpacked one for len 0; exact_of(kind), min_of(kind) and blk_of(kind) tell about it. It may define
  * besides
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
- *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and how
- *	                                                   many bytes 256 of them take (0: none)
- *	WIDE(kind), wide_rows(kind, c, rows, in, n_tok)    kinds with integer scales, and what leaves R lanes
- *	                                                   of each 256 of their rows, to be added up: to S,
- *	                                                   or half of them to S and half to M
+ *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and
+ *	                                                   bytes that 256 of them take (0: none)
+ *	WIDE(kind), wide_rows(kind, c, rows, in, n_tok)    kinds with integer scales, and what leaves
+ *	                                                   R lanes of each 256 of their rows, to be
+ *	                                                   added up: to S, or half to S and half to M
  *	vi_sums(v), vi_two_sums(v, s, m)                   how that is done for R rows, a lane each
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
@@ -73,7 +73,7 @@ struct gv {
 	float d[GV_SUPER][R], dmin[GV_SUPER][R];
 	union {
 		int32_t s[GV_TOK][R][GV_BLOCKS]; /* sums of blocks; or S, M of groups */
-		int32_t wide[GV_TOK][R * GV_SUPER][R]; /* of groups, with rows in turn: lanes that add up to S, M */
+		int32_t wide[GV_TOK][R * GV_SUPER][R]; /* of groups, rows in turn: lanes of S, M */
 	};
 	int8_t x[GV_X];
 	const uint8_t *end;              /* of the rows to do */
@@ -101,7 +101,8 @@ ALWAYS VI add_exact(int min, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t
 
 #ifdef WIDE
 /* The same of S, or halves of S and M, still in R lanes: s[R * k + r] of group k and row r. */
-ALWAYS VI add_wide(int min, const struct gv *g, int32_t s[][R], size_t n_group, const float *dx, VI acc)
+ALWAYS VI add_wide(int min, const struct gv *g, int32_t s[][R], size_t n_group, const float *dx,
+	VI acc)
 {
 	for (size_t k = 0; k < n_group; k++) {
 		VI sum, m;
@@ -192,13 +193,14 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 }
 
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
-	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI acc[GV_TOK])
+	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok,
+	VI acc[GV_TOK])
 {
 	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
 	const struct gv_in in = { a.q + i, xb ? g->x + i / 256 * xb : a.q + i, a.d + i / 256,
 		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np, xb ? np / 256 * xb : np };
-	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->end, g->halves[0], g->wide[0][0],
-		R * GV_SUPER * R };
+	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->end, g->halves[0],
+		g->wide[0][0], R * GV_SUPER * R };
 
 	if (WIDE(kind))
 		wide_rows(kind, c, &part, &in, n_tok);

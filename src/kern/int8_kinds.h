@@ -14,7 +14,8 @@ enum kind { B32, B32_MIN, B16, B16_MIN, I32, I32_MIN, I16, I16_MIN, Q8_0, Q6_K, 
 	X(Q4_K) X(Q5_K)
 /* Those that are read as they lie only where there is one token, or a few. */
 #ifdef __AVX2__
-#define GEMV_KINDS KINDS X(TQ1_0) X(TQ2_0) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(IQ1_S) X(IQ1_M)
+#define GEMV_KINDS KINDS X(TQ1_0) X(TQ2_0) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) \
+	X(IQ1_S) X(IQ1_M)
 #else
 #define GEMV_KINDS KINDS
 #endif
@@ -62,9 +63,10 @@ static enum kind kind_of(uint32_t type, size_t len)
 static enum kind gemv_kind_of(uint32_t type, size_t len)
 {
 #ifdef __AVX2__
-	static const enum kind more[QT_MAX] = { [QT_TQ1_0] = TQ1_0, [QT_TQ2_0] = TQ2_0, [QT_IQ2_XXS] = IQ2_XXS,
-		[QT_IQ2_XS] = IQ2_XS, [QT_IQ2_S] = IQ2_S, [QT_IQ3_XXS] = IQ3_XXS, [QT_IQ3_S] = IQ3_S,
-		[QT_IQ1_S] = IQ1_S, [QT_IQ1_M] = IQ1_M };
+	static const enum kind more[QT_MAX] = { [QT_TQ1_0] = TQ1_0, [QT_TQ2_0] = TQ2_0,
+		[QT_IQ2_XXS] = IQ2_XXS, [QT_IQ2_XS] = IQ2_XS, [QT_IQ2_S] = IQ2_S,
+		[QT_IQ3_XXS] = IQ3_XXS, [QT_IQ3_S] = IQ3_S, [QT_IQ1_S] = IQ1_S,
+		[QT_IQ1_M] = IQ1_M };
 
 	if (more[type] && len)
 		return more[type];

@@ -1,6 +1,6 @@
 /*
- * int8_points.h - the IQ types as x86 kernels read them in place: numbers of points, signs and scales of
- * 256 elements. What they are multiplied with, and how, is the including file's.
+ * int8_points.h - the IQ types as x86 kernels read them in place: numbers of points, signs and
+ * scales of 256 elements. What they are multiplied with, and how, is the including file's.
  */
 
 /* Keeps the compiler from loading it once for each use. */
@@ -28,9 +28,9 @@ static void arrange_digits(const int8_t *q, int8_t *out)
 #define SIGNED(kind) ((kind) >= IQ2_XXS && (kind) <= IQ3_S)
 #define POINTS(kind) ((kind) >= IQ2_XXS)
 
-/* Of 256 elements: numbers of points, if they do not lie there as bytes, and bytes of eight signs, or the
- * 9 or 7 that is added to a point of IQ1_M. A row is done before its points are looked up, so that
- * nobody waits for them. */
+/* Of 256 elements: numbers of points, if they do not lie there as bytes, and bytes of eight signs,
+ * or the 9 or 7 that is added to a point of IQ1_M. A row is done before its points are looked up,
+ * so that nobody waits for them. */
 struct numbers { uint16_t at[64]; uint8_t minus[32]; };
 
 /* Bytes of eight signs, of which the last makes the number of seven even. */
@@ -171,8 +171,8 @@ ALWAYS __m256i point_scales(enum kind kind, const uint8_t *p)
 	return _mm256_add_epi16(_mm256_add_epi16(v, v), _mm256_set1_epi16(1));
 }
 
-/* What IQ1_S's sums of activations are weighed with: its points of 8 c + 1, or of 8 c - 1 if its shift is
- * down, with c from -1 on, are read as 8 (c + 1). */
+/* What IQ1_S's sums of activations are weighed with: its points of 8 c + 1, or of 8 c - 1 if its
+ * shift is down, with c from -1 on, are read as 8 (c + 1). */
 ALWAYS __m128i shift_words(const uint8_t *p, __m256i sc)
 {
 	__m128i k = _mm256_castsi256_si128(sc), m = _mm_srai_epi16(load128(p + 34), 15);
