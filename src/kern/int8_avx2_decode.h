@@ -11,8 +11,8 @@
  * The others take 32 codes in their order.
  */
 
-#define HALVES(kind) ((kind) >= Q4_0)
-#define ARRANGED(kind) HALVES(kind)
+#define HALVES(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
+#define ARRANGED(kind) (HALVES(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
 
 /* log2 of the off that sums are to be freed from */
 ALWAYS int off_of(enum kind kind, const struct codes *c)
@@ -36,6 +36,8 @@ ALWAYS size_t codes_at(enum kind kind)
 
 static inline __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
 static inline __m128i load128(const void *p) { return _mm_loadu_si128(p); }
+
+#include "kern/int8_points.h"
 
 static inline int four_bytes(const uint8_t *p)
 {
@@ -320,14 +322,17 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 	}
 }
 
-/* The order of activations that goes with it. */
-static void arrange(const int8_t *q, size_t n, int8_t *out)
+/* The order of activations that goes with it; or that of digits. */
+static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	const uint8_t *p = (const uint8_t *)q;
 
-	for (size_t i = 0; i < n; i += 256, p += 256, out += 256)
-		for (size_t k = 0; k < 8; k++)
+	for (size_t i = 0; i < n; i += 256, p += 256, out += ARRANGED(kind)) {
+		for (size_t k = 0; k < 8 && HALVES(kind); k++)
 			vi_store(out + 32 * k, two16(p + 16 * k, p + 16 * k + 128));
+		if (kind == TQ1_0)
+			arrange_digits(q + i, out);
+	}
 }
 
 /* 256 codes in their order, w[j] those from 32 j on: unpacked at code, or at p. Those of Q8_0 are signed,
@@ -503,7 +508,9 @@ ALWAYS void put_sums(enum kind kind, const struct codes *c, const __m256i w[8], 
 	_mm_storel_epi64((__m128i *)out, _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e)));
 }
 
-/* The whole 256s of a row of a kind that is read as it lies. */
+#include "kern/int8_avx2_wide.h"
+
+/* The whole 256s of a row of a kind that is read as it lies, with scales in floating point. */
 ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row, size_t n256,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
@@ -521,8 +528,8 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 		if (!exact_of(kind) && min_of(kind))
 			_mm256_storeu_ps(part.mn + 8 * i, f.mn);
 		for (size_t t = 0; t < n_tok; t++)
-			put_sums(kind, c, w, &f, in->x + t * np + 256 * i, in->sum + (t * np + 256 * i) / blk,
-				out + t * os + i * per);
+			put_sums(kind, c, w, &f, in->x + t * in->xp + 256 * i,
+				in->sum + (t * np + 256 * i) / blk, out + t * os + i * per);
 	}
 }
 

@@ -6,8 +6,7 @@
  * their activations are arranged likewise, once a call. The others take 64 codes in their order.
  */
 
-#define FOURS(kind) ((kind) >= Q4_0)
-#define ARRANGED(kind) FOURS(kind)
+#define FOURS(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
 
 /* ---- scales ---- */
 
@@ -244,53 +243,15 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 	}
 }
 
-/* The order of activations that goes with it: 256 of them, in groups of 16. */
-static void arrange(const int8_t *q, size_t n, int8_t *out)
-{
-	for (size_t i = 0; i < n; i += 256, q += 256, out += 256)
-		for (size_t h = 0; h < 2; h++)
-			for (size_t j = 0; j < 2; j++)
-				_mm512_storeu_si512(out + 128 * h + 64 * j,
-					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
-}
-
-/* 64 codes, j < 4 of 256 at p or unpacked at code: those from 64 j on, but of Q2_K and Q3_K those from
- * 32 j and from 128 + 32 j on. */
+/* 64 codes, j < 4 of 256 at p or unpacked at code. */
 ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
 {
-	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3), four = _mm512_set1_epi8(4);
-	__m512i v, h;
+	__m512i v;
 
-	switch (kind) {
-	case Q8_0:
-		p += 68 * j;
-		v = _mm512_inserti64x4(_mm512_castsi256_si512(load256(p + 2)), load256(p + 36), 1);
-		return _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80));
-	case Q6_K:
-		v = _mm512_loadu_si512(p + 64 * (j / 2));
-		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p + 128 + 32 * (j / 2))),
-			j % 2 ? _mm512_setr_epi64(0, 0, 0, 0, 62, 62, 62, 62) :
-			_mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2));
-		v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
-		return and_or(h, _mm512_set1_epi8(0x30), v);
-	case Q2_K:
-		return _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p + 16), 2 * (unsigned)j), two);
-	case Q3_K:
-		v = _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p + 32), 2 * (unsigned)j), two);
-		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)), _mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62,
-			62));
-		return and_or(_mm512_rorv_epi64(h, _mm512_set1_epi64((long long)j)), four, v);
-	default:
+	if (kind != Q8_0)
 		return _mm512_loadu_si512(code + 64 * j);
-	}
-}
-
-/* Activations in the order of fetch. */
-ALWAYS __m512i fetch_x(enum kind kind, const int8_t *q, size_t j)
-{
-	if (kind != Q2_K && kind != Q3_K)
-		return _mm512_loadu_si512(q + 64 * j);
-	return _mm512_inserti64x4(_mm512_castsi256_si512(load256(q + 32 * j)), load256(q + 128 + 32 * j), 1);
+	v = _mm512_inserti64x4(_mm512_castsi256_si512(load256(p + 68 * j + 2)), load256(p + 68 * j + 36), 1);
+	return _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80));
 }
 
 /* ---- sums ---- */
@@ -364,12 +325,11 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 	}
 #pragma GCC unroll 8
 	for (size_t j = 0; j < blk_of(kind) / 4; j++)
-		v[j] = j / 4 >= n256 ? zero : _mm512_dpbusd_epi32(zero, o->w[j], fetch_x(kind, x + j / 4 * 256, j % 4));
+		v[j] = j / 4 >= n256 ? zero : _mm512_dpbusd_epi32(zero, o->w[j], _mm512_loadu_si512(x + 64 * j));
 	if (blk_of(kind) == 32)
 		return sums32(v);
-	return _mm512_permutexvar_epi32(kind == Q2_K || kind == Q3_K ?
-		_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15) :
-		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), sums_of_four(v));
+	return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+		sums_of_four(v));
 }
 
 /* What becomes of the sums s of 16 blocks with activations whose sums are at xsum. Blocks with integer
@@ -426,64 +386,7 @@ ALWAYS void keep_scales(enum kind kind, const struct scales *f, struct part part
 		vi_store(part.mn + b, f->mn);
 }
 
-/* ---- blocks of 16 with integer scales, as they lie ---- */
-
-#define SIXTEENS(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K)
-
-/* 256 elements: their codes, the scales that belong to each vector's lanes in the low halves, and scales
- * and minima as words in order. */
-struct weighed { __m512i w[4], k[4]; __m256i sc, mn; };
-
-ALWAYS void read_weighed(enum kind kind, const uint8_t *p, struct weighed *o)
-{
-	const __m128i low4 = _mm_set1_epi8(15);
-	__m128i b = load128(kind == Q6_K ? p + 192 : p), sc = b;
-	__m512i k;
-
-	if (kind == Q2_K)
-		sc = _mm_and_si128(b, low4);
-	if (kind == Q3_K)
-		sc = q3_k_bytes(p + 96);
-	o->sc = _mm256_cvtepi8_epi16(sc);
-	o->mn = _mm256_cvtepi8_epi16(_mm_and_si128(_mm_srli_epi16(b, 4), low4));
-	k = _mm512_cvtepu16_epi32(o->sc); /* nothing above, whatever the sign */
-#pragma GCC unroll 4
-	for (int j = 0; j < 4; j++) {
-		const int b0 = kind == Q6_K ? 4 * j : 2 * j, b2 = kind == Q6_K ? 4 * j + 2 : 8 + 2 * j;
-
-		o->w[j] = fetch(kind, p, NULL, (size_t)j);
-		o->k[j] = _mm512_permutexvar_epi32(_mm512_setr_epi32(b0, b0, b0, b0, b0 + 1, b0 + 1, b0 + 1, b0 + 1,
-			b2, b2, b2, b2, b2 + 1, b2 + 1, b2 + 1, b2 + 1), k);
-	}
-}
-
-/* S and M of them with the activations x. Sums of four products fit into 16 bits, so that the product of
- * words weighs them before they are added up. */
-ALWAYS void put_weighed(enum kind kind, const struct weighed *o, const int8_t *x, const int16_t *xsum,
-	int32_t *out)
-{
-	const int off_log2 = kind == Q6_K ? 5 : kind == Q3_K ? 2 : 0;
-	const __m512i zero = _mm512_setzero_si512();
-	const __m256i none = _mm256_setzero_si256(), xs = load256(xsum);
-	__m512i s = zero;
-	__m256i t, m;
-	__m128i u;
-
-#pragma GCC unroll 4
-	for (size_t j = 0; j < 4; j++)
-		s = _mm512_dpwssd_epi32(s, _mm512_dpbusd_epi32(zero, o->w[j], fetch_x(kind, x, j)), o->k[j]);
-	t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
-	if (off_log2)
-		t = _mm256_sub_epi32(t, _mm256_slli_epi32(_mm256_dpwssd_epi32(none, o->sc, xs), off_log2));
-	if (kind == Q2_K) { /* then S and M in turn */
-		m = _mm256_dpwssd_epi32(none, o->mn, xs);
-		t = _mm256_add_epi32(_mm256_unpacklo_epi32(t, m), _mm256_unpackhi_epi32(t, m));
-	} else {
-		t = _mm256_add_epi32(t, _mm256_shuffle_epi32(t, 0xb1));
-	}
-	u = _mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
-	_mm_storel_epi64((__m128i *)out, _mm_add_epi32(u, _mm_shuffle_epi32(u, 0x4e)));
-}
+#include "kern/int8_avx512_wide.h"
 
 ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
@@ -497,20 +400,11 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		const uint8_t *p = row + i / 256 * bytes256(kind);
 
 		ahead(p, step / 256 * bytes256(kind), part.end);
-		if (SIXTEENS(kind)) {
-			struct weighed o16;
-
-			read_weighed(kind, p, &o16);
-			for (size_t t = 0; t < n_tok; t++)
-				put_weighed(kind, &o16, in->x + t * np + i, in->sum + t * np / blk + b,
-					out + t * os + out_at(kind, b));
-			continue;
-		}
 		read_sixteen(kind, p, NULL, step / 256, &o);
 		o.f = scales_at(kind, p, step / 256);
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++)
-			put_sixteen(kind, c, sums_of(kind, &o, step / 256, in->x + t * np + i), &o.f,
+			put_sixteen(kind, c, sums_of(kind, &o, step / 256, in->x + t * in->xp + i), &o.f,
 				in->sum + t * np / blk + b, out + t * os + out_at(kind, b));
 	}
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
@@ -526,7 +420,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		}
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
-			__m512i s = sums_of(kind, &o, 1, in->x + t * np + i);
+			__m512i s = sums_of(kind, &o, 1, in->x + t * in->xp + i);
 
 			if (whole < len)
 				s = _mm512_mask_permutexvar_epi32(s, 0xff00, _mm512_setr_epi32(8, 9, 10, 11, 12, 13, 14,

@@ -40,22 +40,26 @@
  *	PART_OF(c)                                         fewer elements of some types
  *	TOKEN_TERMS(c)                                     0 if tiles need neither start nor sx
  *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
- *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
+ *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and
+ *	                                                   bytes that 256 of them take (0: none)
+ *	WIDE(kind), wide_rows(kind, c, rows, in, n_tok)    kinds with integer scales, and what leaves
+ *	                                                   R lanes of each 256 of their rows, to be
+ *	                                                   added up: to S, or half to S and half to M
+ *	vi_sums(v), vi_two_sums(v, s, m)                   how that is done for R rows, a lane each
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
 /* ---- one token, or a few ---- */
 
-#define GV_PART 4096                /* elements of a row at a time */
-#define GV_TOK 4                    /* tokens that share the unpacked codes */
+
 #define GV_BLOCKS (GV_PART / 16)    /* sums of a row's part, at most */
 #define GV_SUPER (GV_PART / 256)
 #define GV_X ((size_t)96 << 10)     /* bytes of arranged activations; longer rows are unpacked */
 
 #ifndef ARRANGED
 #define ARRANGED(kind) 0
-static inline void arrange(const int8_t *q, size_t n, int8_t *out)
+static inline void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
-	(void)q, (void)n, (void)out;
+	(void)kind, (void)q, (void)n, (void)out;
 }
 #endif
 
@@ -70,7 +74,10 @@ struct gv {
 	float sc[R][GV_BLOCKS], mn[R][GV_BLOCKS];
 	uint32_t halves[GV_SUPER][R];    /* d and dmin as they lie */
 	float d[GV_SUPER][R], dmin[GV_SUPER][R];
-	int32_t s[GV_TOK][R][GV_BLOCKS]; /* sums of blocks; or S, M of groups */
+	union {
+		int32_t s[GV_TOK][R][GV_BLOCKS]; /* sums of blocks; or S, M of groups */
+		int32_t wide[GV_TOK][R * GV_SUPER][R]; /* of groups, rows in turn: lanes of S, M */
+	};
 	int8_t x[GV_X];
 	const uint8_t *end;              /* of the rows to do */
 };
@@ -94,6 +101,29 @@ ALWAYS VI add_exact(int min, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t
 	}
 	return acc;
 }
+
+#ifdef WIDE
+/* The same of S, or halves of S and M, still in R lanes: s[R * k + r] of group k and row r. */
+ALWAYS VI add_wide(int min, const struct gv *g, int32_t s[][R], size_t n_group, const float *dx,
+	VI acc)
+{
+	for (size_t k = 0; k < n_group; k++) {
+		VI sum, m;
+
+		if (min) {
+			vi_two_sums(s + R * k, &sum, &m);
+			acc = vf_exact_min(acc, sum, vi_load(g->d[k]), m, vi_load(g->dmin[k]), dx[k]);
+		} else {
+			acc = vf_exact(acc, vi_sums(s + R * k), vi_load(g->d[k]), dx[k]);
+		}
+	}
+	return acc;
+}
+#else
+#define WIDE(kind) 0
+#define add_wide(min, g, s, n_group, dx, acc) (acc)
+#define wide_rows(kind, c, rows, in, n_tok) ((void)(rows), (void)(in))
+#endif
 
 /* The same of sums of blocks, per of which make a group. xsum: of the token's blocks. */
 ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_block,
@@ -129,20 +159,7 @@ ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BL
 	return acc;
 }
 
-/* d and dmin of the 256 elements at p as they lie, in the low and the high half. */
-ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_t *p)
-{
-	uint32_t both;
-
-	if (UNPACKED(kind) && c->d_at == SPREAD)
-		return spread_half(p);
-	if (!min_of(kind))
-		return rd16(p + c->d_at);
-	memcpy(&both, p + c->d_at, 4);
-	return both;
-}
-
-/* Those of R rows as floats. */
+/* d and dmin of R rows, as they lie, as floats. */
 ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R], float *d, float *dmin)
 {
 	VI v = vi_load(halves);
@@ -153,12 +170,10 @@ ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R
 }
 
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
-ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
-	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI acc[GV_TOK])
+ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, const uint8_t *rows,
+	size_t row_bytes, size_t nr, size_t len, const struct gv_in *in, size_t n_tok)
 {
 	const size_t blk = blk_of(kind), pad = act8_pad(len), n256 = exact_of(kind) ? super_bytes(c) : 0;
-	const struct gv_in in = { a.q + i, ARRANGED(kind) ? g->x + i : a.q + i, a.d + i / 256,
-		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np };
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++) {
@@ -176,15 +191,37 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 			g->halves[k][r] = super_halves(kind, c, row + k * n256);
-		sums_of_row(kind, c, row, len, part[r], &in, n_tok, g->s[0][r], sizeof g->s[0] / sizeof(int32_t));
+		sums_of_row(kind, c, row, len, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);
 	}
+}
+
+ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
+	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok,
+	VI acc[GV_TOK])
+{
+	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
+	const struct gv_in in = { a.q + i, xb ? g->x + i / 256 * xb : a.q + i, a.d + i / 256,
+		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np, xb ? np / 256 * xb : np };
+	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->end, g->halves[0],
+		g->wide[0][0], R * GV_SUPER * R };
+
+	if (WIDE(kind))
+		wide_rows(kind, c, &part, &in, n_tok);
+	else
+		sums_of_rows(kind, c, g, rows, row_bytes, nr, len, &in, n_tok);
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 		super_floats(c, min_of(kind), g->halves[k], g->d[k], g->dmin[k]);
-	for (size_t t = 0; t < n_tok; t++)
-		acc[t] = exact_of(kind) ?
-			add_exact(min_of(kind), g, g->s[t], len / 256, in.d + t * np / 256, acc[t]) :
-			add_chains(min_of(kind), 256 / blk, g, g->s[t], pad / blk, in.d + t * np / 256,
+	for (size_t t = 0; t < n_tok; t++) {
+		const float *dx = in.d + t * np / 256;
+
+		if (WIDE(kind))
+			acc[t] = add_wide(min_of(kind), g, g->wide[t], len / 256, dx, acc[t]);
+		else if (exact_of(kind))
+			acc[t] = add_exact(min_of(kind), g, g->s[t], len / 256, dx, acc[t]);
+		else
+			acc[t] = add_chains(min_of(kind), 256 / blk, g, g->s[t], act8_pad(len) / blk, dx,
 				in.sum + t * np / blk, acc[t]);
+	}
 }
 
 #define X(kind) \
@@ -193,14 +230,14 @@ static void gemv_##kind(const struct codes *c, struct gv *g, const uint8_t *rows
 { \
 	gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok, acc); \
 }
-KINDS
+GEMV_KINDS
 #undef X
 
 typedef void gemv_fn(const struct codes *, struct gv *, const uint8_t *, size_t, size_t, size_t, size_t,
 	struct act8, size_t, size_t, VI *);
 static gemv_fn *const gemv_kinds[] = {
 #define X(kind) [kind] = gemv_##kind,
-KINDS
+GEMV_KINDS
 #undef X
 };
 
@@ -208,12 +245,13 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 	size_t r1, struct act8 a, size_t n_tok, float *y, size_t ys, struct gv *g)
 {
 	const struct codes *c = &codes[type];
+	const enum kind most = gemv_kind_of(type, n);
 	size_t np = act8_pad(n);
-	int fits = np * n_tok <= GV_X;
+	int fits = np / 256 * ARRANGED(most) * n_tok <= GV_X;
 
 	g->end = rows + r1 * row_bytes;
-	if (ARRANGED(kind_of(type, n)) && fits)
-		arrange(a.q, np * n_tok, g->x);
+	if (ARRANGED(most) && fits)
+		arrange(most, a.q, np * n_tok, g->x);
 	for (size_t r = r0; r < r1; r += R) {
 		size_t nr = r1 - r < R ? r1 - r : R;
 		VI acc[GV_TOK];
@@ -222,7 +260,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 			acc[t] = vf_zero();
 		for (size_t i = 0; i < n; i += GV_PART) {
 			size_t len = n - i < GV_PART ? n - i : GV_PART;
-			enum kind kind = kind_of(type, len);
+			enum kind kind = gemv_kind_of(type, len);
 
 			if (ARRANGED(kind) && !fits)
 				kind = kind_of(type, 0);

@@ -18,9 +18,18 @@
  * `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
 
-/* Some of a call's activations: token t's are np, np / 256, np / blk of them behind token 0's. x: as
- * arrange (int8_body.h) made them of q. */
-struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t np; };
+/* A part of nr rows, n256 times 256 elements of each, and where results go: what lies as d and dmin
+ * of the k-th of row r to halves[R * k + r], and its R lanes for token t to
+ * out[t * os + R * (R * k + r)]. */
+struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const uint8_t *end; uint32_t *halves;
+	int32_t *out; size_t os; };
+
+#define GV_PART 4096 /* elements of a row at a time */
+#define GV_TOK 4     /* tokens that share the unpacked codes */
+
+/* Some of a call's activations: token t's are np, np / 256, np / blk behind token 0's. x: as
+ * arrange (int8_body.h) made them of q, xp bytes a token. */
+struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t np, xp; };
 
 #define AHEAD 16384
 

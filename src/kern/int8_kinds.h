@@ -5,18 +5,26 @@
  */
 
 /* Unpacked ones: elements that share a scale, in floating point (B) or an integer (I), with minimum or
- * without. FOURS of four 16-byte pieces follow from Q4_0 on (the decoders say of what). */
+ * without. FOURS of four 16-byte pieces follow from Q4_0 on (the decoders say of what), to Q5_K. */
 enum kind { B32, B32_MIN, B16, B16_MIN, I32, I32_MIN, I16, I16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
-	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K };
+	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K,
+	TQ1_0, TQ2_0, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, IQ1_M };
 #define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(I32) X(I32_MIN) X(I16) X(I16_MIN) \
 	X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) X(IQ4_XS) X(MXFP4) \
 	X(Q4_K) X(Q5_K)
+/* Those that are read as they lie only where there is one token, or a few. */
+#ifdef __AVX2__
+#define GEMV_KINDS KINDS X(TQ1_0) X(TQ2_0) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) \
+	X(IQ1_S) X(IQ1_M)
+#else
+#define GEMV_KINDS KINDS
+#endif
 #define UNPACKED(kind) ((kind) <= I16_MIN)
 
 ALWAYS size_t blk_of(enum kind kind)
 {
 	return kind == B16 || kind == B16_MIN || kind == I16 || kind == I16_MIN || kind == Q6_K ||
-		kind == Q2_K || kind == Q3_K ? 16 : 32;
+		kind == Q2_K || kind == Q3_K || kind == IQ2_XS || kind == IQ2_S || kind == IQ1_M ? 16 : 32;
 }
 
 ALWAYS int min_of(enum kind kind)
@@ -29,7 +37,7 @@ ALWAYS int min_of(enum kind kind)
 ALWAYS int exact_of(enum kind kind)
 {
 	return (kind >= I32 && kind <= I16_MIN) || kind == Q6_K || kind == Q2_K || kind == Q3_K ||
-		kind == IQ4_XS || kind == Q4_K || kind == Q5_K;
+		kind == IQ4_XS || kind >= Q4_K;
 }
 
 /* The kind of the same rows once they are unpacked. */
@@ -51,6 +59,21 @@ static enum kind kind_of(uint32_t type, size_t len)
 	return (exact(c) ? I32 : B32) + (c->blk == 16 ? 2u : 0u) + (c->has_min ? 1u : 0u);
 }
 
+/* The same for a token or a few. */
+static enum kind gemv_kind_of(uint32_t type, size_t len)
+{
+#ifdef __AVX2__
+	static const enum kind more[QT_MAX] = { [QT_TQ1_0] = TQ1_0, [QT_TQ2_0] = TQ2_0,
+		[QT_IQ2_XXS] = IQ2_XXS, [QT_IQ2_XS] = IQ2_XS, [QT_IQ2_S] = IQ2_S,
+		[QT_IQ3_XXS] = IQ3_XXS, [QT_IQ3_S] = IQ3_S, [QT_IQ1_S] = IQ1_S,
+		[QT_IQ1_M] = IQ1_M };
+
+	if (more[type] && len)
+		return more[type];
+#endif
+	return kind_of(type, len);
+}
+
 /* Bytes of 256 elements of the kinds that are read as they lie. */
 ALWAYS size_t bytes256(enum kind kind)
 {
@@ -66,9 +89,29 @@ ALWAYS size_t bytes256(enum kind kind)
 	case Q5_K: return 176;
 	case Q6_K: return 210;
 	case Q2_K: return 84;
-	case Q3_K: return 110;
+	case Q3_K: case IQ3_S: return 110;
+	case TQ1_0: return 54;
+	case TQ2_0: case IQ2_XXS: return 66;
+	case IQ2_XS: return 74;
+	case IQ2_S: return 82;
+	case IQ3_XXS: return 98;
+	case IQ1_S: return 50;
+	case IQ1_M: return 56;
 	default: return 0;
 	}
+}
+
+/* d and dmin of the 256 elements at p as they lie, in the low and the high half. */
+ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_t *p)
+{
+	uint32_t both;
+
+	if ((UNPACKED(kind) || kind == IQ1_M) && c->d_at == SPREAD)
+		return spread_half(p);
+	if (!min_of(kind))
+		return rd16(p + c->d_at);
+	memcpy(&both, p + c->d_at, 4);
+	return both;
 }
 
 /* What fill_raw (int8_body.h) did of a tile: codes, scales and minima, d and dmin as they lie. */

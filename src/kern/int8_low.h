@@ -13,6 +13,14 @@ static inline uint32_t rd32(const uint8_t *p)
 	return v;
 }
 
+static inline uint64_t rd64(const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, 8);
+	return v;
+}
+
 /* Four groups of seven signs -> of eight, the last of which makes their number even. */
 static inline uint32_t even_signs(uint32_t seven)
 {

@@ -1,0 +1,313 @@
+/*
+ * int8_avx512_wide.h - rows of types with integer scales, read as they lie against one token or a
+ * few: the sums of 256 products are left in sixteen lanes, which are added up for sixteen rows at
+ * once.
+ *
+ * Four dot products of 64 codes each leave 64 sums of four, which fit into 16 bits: packed in pairs
+ * of vectors, two products of words weigh them. A type's off is either 0 (what lies there are
+ * magnitudes; the signs go to the activations) or taken off by the activations' sums.
+ */
+
+#include "kern/int8_points.h"
+
+#define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
+#define WIDE(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || (kind) >= TQ1_0)
+#define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
+
+/* The orders of activations: 16 each of four blocks; 32 each of two halves, as 64 bytes hold two
+ * bits each; the digits of TQ1_0. */
+static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
+{
+	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
+		for (size_t h = 0; h < 2 && FOURS(kind); h++)
+			for (size_t j = 0; j < 2; j++)
+				_mm512_storeu_si512(out + 128 * h + 64 * j,
+					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
+		for (size_t t = 0; t < 4 && QUARTERS(kind); t++) {
+			memcpy(out + 64 * t, q + 32 * t, 32);
+			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
+		}
+		if (kind == TQ1_0)
+			arrange_digits(q, out);
+	}
+}
+
+/* ---- sums of lanes of sixteen rows ---- */
+
+/* Lane r: the lanes of s[r] added up; or the first eight of them, and to m the others. */
+static inline void four_lanes(const int32_t s[16][16], __m512i c[2])
+{
+	__m512i v[16], b[4];
+
+	for (int i = 0; i < 16; i++) {
+		v[i] = vi_load(s[i]);
+		LOADED(v[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		b[i] = sums_of_four(v + 4 * i);
+	for (int i = 0; i < 2; i++)
+		c[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0x88),
+			_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0xdd));
+}
+
+static inline VI vi_sums(const int32_t s[16][16])
+{
+	__m512i c[2];
+
+	four_lanes(s, c);
+	return _mm512_add_epi32(_mm512_shuffle_i32x4(c[0], c[1], 0x88),
+		_mm512_shuffle_i32x4(c[0], c[1], 0xdd));
+}
+
+static inline void vi_two_sums(const int32_t v[16][16], VI *s, VI *m)
+{
+	__m512i c[2];
+
+	four_lanes(v, c);
+	*s = _mm512_shuffle_i32x4(c[0], c[1], 0x88);
+	*m = _mm512_shuffle_i32x4(c[0], c[1], 0xdd);
+}
+
+/* ---- codes ---- */
+
+/* 256 elements: their codes, or magnitudes and signs; the scales of the words that two pairs of
+ * vectors are packed to; scales and minima in order. */
+struct wide { __m512i w[4], k[2]; __mmask64 minus[4]; __m256i sc, mn; };
+
+#define POINT8(grid, n, i) (long long)(grid)[n(i)]
+#define POINTS8(grid, n) _mm512_setr_epi64(POINT8(grid, n, 0), POINT8(grid, n, 1), \
+	POINT8(grid, n, 2), POINT8(grid, n, 3), POINT8(grid, n, 4), POINT8(grid, n, 5), \
+	POINT8(grid, n, 6), POINT8(grid, n, 7))
+#define POINT4(grid, n, i) (int)(grid)[n(i)]
+#define POINTS16(grid, n) _mm512_setr_epi32(POINT4(grid, n, 0), POINT4(grid, n, 1), \
+	POINT4(grid, n, 2), POINT4(grid, n, 3), POINT4(grid, n, 4), POINT4(grid, n, 5), \
+	POINT4(grid, n, 6), POINT4(grid, n, 7), POINT4(grid, n, 8), POINT4(grid, n, 9), \
+	POINT4(grid, n, 10), POINT4(grid, n, 11), POINT4(grid, n, 12), POINT4(grid, n, 13), \
+	POINT4(grid, n, 14), POINT4(grid, n, 15))
+
+/* Codes of IQ types: points, signs, scales. */
+ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *n, struct wide *o)
+{
+	const struct grid_bytes *g = &kern_grid_bytes;
+	const __m512i spread = _mm512_setr_epi64(0, 0x0101010101010101, 0x0202020202020202,
+		0x0303030303030303, 0x0404040404040404, 0x0505050505050505, 0x0606060606060606,
+		0x0707070707070707);
+
+	if (SIGNED(kind))
+		memcpy(o->minus, signs_at(kind, p, n), 32);
+	o->sc = point_scales(kind, p);
+	if (kind == IQ1_S)
+		o->mn = _mm256_castsi128_si256(shift_words(p, o->sc));
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+#define N(i) p[2 + 16 * j + (i) % 4 + (i) / 4 * 8]
+		if (kind == IQ2_XXS)
+			o->w[j] = POINTS8(g->iq2_xxs, N);
+#undef N
+#define N(i) p[2 + 16 * j + (i)]
+		if (kind == IQ3_XXS)
+			o->w[j] = POINTS16(g->iq3_xxs, N);
+#undef N
+#define N(i) n->at[16 * j + (i)]
+		if (kind == IQ3_S)
+			o->w[j] = POINTS16(g->iq3_s, N);
+#undef N
+#define N(i) n->at[8 * j + (i)]
+		if (kind == IQ2_XS)
+			o->w[j] = POINTS8(g->iq2_xs, N);
+		if (kind == IQ2_S)
+			o->w[j] = POINTS8(g->iq2_s, N);
+		if (kind >= IQ1_S)
+			o->w[j] = POINTS8(g->iq1, N);
+#undef N
+		if (kind == IQ1_M)
+			o->w[j] = _mm512_add_epi8(o->w[j],
+				_mm512_shuffle_epi8(_mm512_set1_epi64((long long)rd64(n->minus + 8 * j)), spread));
+	}
+}
+
+/* Those of the others. */
+ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3);
+	const __m512i four = _mm512_set1_epi8(4);
+	__m512i v, h;
+	__m128i b;
+
+	if (kind == Q6_K) {
+#pragma GCC unroll 4
+		for (size_t j = 0; j < 4; j++) {
+			v = _mm512_loadu_si512(p + 64 * (j / 2));
+			h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p + 128 + 32 * (j / 2))),
+				j % 2 ? _mm512_setr_epi64(0, 0, 0, 0, 62, 62, 62, 62) :
+				_mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2));
+			v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
+			o->w[j] = and_or(h, _mm512_set1_epi8(0x30), v);
+		}
+		o->sc = _mm256_cvtepi8_epi16(load128(p + 192));
+		return;
+	}
+	v = _mm512_loadu_si512(p + (kind == TQ2_0 ? 0 : kind == Q2_K ? 16 : 32));
+	LOADED(v);
+#pragma GCC unroll 4
+	for (unsigned j = 0; j < 4; j++)
+		o->w[j] = _mm512_and_si512(_mm512_srli_epi16(v, 2 * j), two);
+	if (kind == Q2_K) {
+		b = load128(p);
+		o->sc = _mm256_cvtepi8_epi16(_mm_and_si128(b, _mm_set1_epi8(15)));
+		o->mn = _mm256_cvtepi8_epi16(_mm_and_si128(_mm_srli_epi16(b, 4), _mm_set1_epi8(15)));
+	}
+	if (kind == Q3_K) {
+		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)),
+			_mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62, 62));
+		o->w[0] = and_or(h, four, o->w[0]);
+		o->w[1] = and_or(_mm512_ror_epi64(h, 1), four, o->w[1]);
+		o->w[2] = and_or(_mm512_ror_epi64(h, 2), four, o->w[2]);
+		o->w[3] = and_or(_mm512_ror_epi64(h, 3), four, o->w[3]);
+		o->sc = _mm256_cvtepi8_epi16(q3_k_bytes(p + 96));
+	}
+}
+
+#define W(i) ((i) * 0x0001000100010001)
+
+ALWAYS void read_wide(enum kind kind, const uint8_t *p, const struct numbers *n, struct wide *o)
+{
+	__m512i i0, step, sc;
+
+	if (POINTS(kind))
+		read_points(kind, p, n, o);
+	else
+		read_bits(kind, p, o);
+	if (kind == TQ2_0)
+		return;
+	i0 = blk_of(kind) == 32 ? _mm512_setr_epi64(W(0), W(2), W(0), W(2), W(1), W(3), W(1), W(3)) :
+		QUARTERS(kind) ? _mm512_setr_epi64(W(0), W(2), W(1), W(3), W(8), W(10), W(9), W(11)) :
+		_mm512_setr_epi64(W(0), W(4), W(1), W(5), W(2), W(6), W(3), W(7));
+	step = _mm512_set1_epi16(blk_of(kind) == 32 || QUARTERS(kind) ? 4 : 8);
+	sc = _mm512_castsi256_si512(o->sc);
+	o->k[0] = _mm512_permutexvar_epi16(i0, sc);
+	o->k[1] = _mm512_permutexvar_epi16(_mm512_add_epi16(i0, step), sc);
+}
+
+/* ---- sums ---- */
+
+/* Where the sums start that are lanes of S: minus off times those of the activations. */
+ALWAYS __m512i first_of(enum kind kind, const struct wide *o, const int16_t *xsum)
+{
+	const __m256i none = _mm256_setzero_si256();
+	__m256i x;
+
+	switch (kind) {
+	case Q6_K: case Q3_K: case IQ1_M:
+		x = _mm256_slli_epi16(load256(xsum), kind == Q3_K ? 2 : 4);
+		x = _mm256_sub_epi16(none, x);
+		x = kind == Q6_K ? _mm256_dpwssd_epi32(_mm256_dpwssd_epi32(none, x, o->sc), x, o->sc) :
+			_mm256_dpwssd_epi32(none, x, o->sc);
+		return _mm512_zextsi256_si512(x);
+	case TQ2_0:
+		return _mm512_zextsi128_si512(_mm_madd_epi16(load128(xsum), _mm_set1_epi16(-1)));
+	case IQ1_S:
+		return _mm512_zextsi128_si512(_mm_madd_epi16(_mm256_castsi256_si128(o->mn), load128(xsum)));
+	default:
+		return _mm512_setzero_si512();
+	}
+}
+
+ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, const int16_t *xsum)
+{
+	const __m512i zero = _mm512_setzero_si512();
+	__m512i s = first_of(kind, o, xsum), v[4];
+	__m256i t;
+
+	if (kind == TQ2_0) { /* twice, because d_unit is a half */
+		__m512i u = dot(dot(zero, o->w[2], x + 128), o->w[3], x + 192);
+
+		s = _mm512_add_epi32(dot(dot(s, o->w[0], x), o->w[1], x + 64), u);
+		return _mm512_add_epi32(s, s);
+	}
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		__m512i q = _mm512_loadu_si512(x + 64 * j);
+
+		if (SIGNED(kind))
+			q = _mm512_mask_sub_epi8(q, o->minus[j], zero, q);
+		v[j] = _mm512_dpbusd_epi32(zero, o->w[j], q);
+	}
+	s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[0], v[1]), o->k[0]);
+	s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[2], v[3]), o->k[1]);
+	if (!min_of(kind))
+		return s;
+	t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+	return _mm512_inserti64x4(_mm512_castsi256_si512(t),
+		_mm256_madd_epi16(o->mn, load256(xsum)), 1);
+}
+
+/* TQ1_0: five digits to base 3 in a byte b as a fraction of 256, which the first comes out of as
+ * the whole part of 3 b, and the others likewise of what is left: a digit is (3 b - left) / 256. */
+ALWAYS __m512i digits_sum(const uint8_t *p, const int8_t *x, const int16_t *xsum)
+{
+	__m512i b = _mm512_maskz_loadu_epi8(0xfffffffffffff, p), a = _mm512_setzero_si512(), left = a;
+	__m128i first = _mm_madd_epi16(load128(xsum), _mm_set1_epi16(-1));
+
+#pragma GCC unroll 5
+	for (size_t t = 0; t < 5; t++) {
+		a = dot(a, b, x + 64 * t);
+		b = _mm512_add_epi8(b, _mm512_add_epi8(b, b));
+		left = dot(left, b, x + 64 * t);
+	}
+	a = _mm512_sub_epi32(_mm512_add_epi32(a, _mm512_add_epi32(a, a)), left);
+	a = _mm512_add_epi32(_mm512_srai_epi32(a, 8), _mm512_zextsi128_si512(first));
+	return _mm512_add_epi32(a, a);
+}
+
+/* Row r of them, and the next as well if n_row is 2. */
+ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_rows *rows, size_t r,
+	const size_t n_row, const struct gv_in *in, size_t n_tok)
+{
+	const size_t blk = blk_of(kind), bytes = bytes256(kind);
+	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
+	const uint8_t *p = rows->p + r * rows->bytes;
+	struct numbers n[GV_PART / 256];
+
+	if (kind >= TQ1_0) /* a line or so for each 256 */
+		ahead(p, n_row * rows->n256 * bytes, rows->end);
+	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
+		number(kind, p + i * bytes, &n[i]);
+	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
+		int32_t *out = rows->out + R * (R * i + r);
+		struct wide o[2];
+
+		for (size_t k = 0; k < n_row; k++) {
+			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
+			if (kind < TQ1_0)
+				ahead(p, bytes, rows->end);
+			if (kind != TQ1_0)
+				read_wide(kind, p + k * rows->bytes, &n[i], &o[k]);
+		}
+		for (size_t t = 0; t < n_tok; t++, out += rows->os) {
+			const int8_t *x = in->x + t * in->xp + xb * i;
+			const int16_t *xsum = in->sum + (t * in->np + 256 * i) / blk;
+			__m512i s[2];
+
+			for (size_t k = 0; k < n_row; k++)
+				s[k] = kind == TQ1_0 ? digits_sum(p + k * rows->bytes, x, xsum) :
+					wide_sum(kind, &o[k], x, xsum);
+			for (size_t k = 0; k < n_row; k++)
+				vi_store(out + R * k, s[k]);
+		}
+	}
+}
+
+/* See int8_body.h. */
+ALWAYS void wide_rows(enum kind kind, const struct codes *c, const struct part_rows *rows,
+	const struct gv_in *in, size_t n_tok)
+{
+	size_t r = 0;
+
+	for (; n_tok == 1 && (kind == TQ1_0 || kind == TQ2_0) && r + 1 < rows->nr; r += 2)
+		wide_row(kind, c, rows, r, 2, in, 1); /* activations are loaded once */
+	for (; n_tok == 1 && r < rows->nr; r++) /* the commonest: codes need not be kept */
+		wide_row(kind, c, rows, r, 1, in, 1);
+	for (; r < rows->nr; r++)
+		wide_row(kind, c, rows, r, 1, in, n_tok);
+}
