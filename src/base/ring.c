@@ -17,7 +17,7 @@
 struct ring {
 	pthread_mutex_t lock;
 	pthread_cond_t freed, filled; /* on CLOCK_MONOTONIC */
-	uint64_t head, tail;
+	uint64_t head, tail, first; /* first: the block in the first slot; moves when all are free */
 	int closed, stopped;
 	int waits, held;  /* the consumer is in ring_wait(); it is to stay there */
 	int asked;        /* the producer waits for it to come there */
@@ -64,7 +64,7 @@ void ring_free(struct ring *r)
 
 static void *slot(const struct ring *r, uint64_t i)
 {
-	return r->mem + (size_t)(i % r->n_block) * r->block_bytes;
+	return r->mem + (size_t)((i - r->first) % r->n_block) * r->block_bytes;
 }
 
 void *ring_reserve(struct ring *r, size_t keep, int wait)
@@ -74,6 +74,8 @@ void *ring_reserve(struct ring *r, size_t keep, int wait)
 	pthread_mutex_lock(&r->lock);
 	while (!r->stopped && r->head - r->tail + keep >= r->n_block && wait)
 		pthread_cond_wait(&r->freed, &r->lock);
+	if (r->head == r->tail) /* as few slots as are needed: they stay in the processor's cache */
+		r->first = r->head;
 	if (!r->stopped && r->head - r->tail + keep < r->n_block)
 		p = slot(r, r->head);
 	pthread_mutex_unlock(&r->lock);
