@@ -4,6 +4,10 @@
  * head counts blocks published, tail blocks released, both for ever: head - tail blocks are full.
  * Only the producer moves head, only the consumer moves tail, both under the lock. The lock is
  * also what orders a block's bytes between the threads.
+ *
+ * A ring that was emptied begins again at its first slot. Only the producer decides that, when it
+ * reserves a block while none is full; the consumer looks at none then and learns of it by the
+ * lock.
  */
 #include "base/ring.h"
 

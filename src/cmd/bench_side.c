@@ -1,10 +1,10 @@
 /*
  * bench_side.c - see bench_side.h.
  *
- * A run is a prefill, or a decode behind a prompt. A turn is a prefill, or as much of a decode as takes
- * TURN_S; in a round every side has so many turns that they take ROUND_S, a few of the writer's commits.
- * A writer commits once in a while: commit_ms times the number of sides, so that it does so as often in
- * its side's own time as it would without the others.
+ * A run is a prefill, or a decode behind a prompt. A turn is a prefill, or as much of a decode as
+ * takes TURN_S; in a round every side has so many turns that they take ROUND_S, a few of the
+ * writer's commits. Its commit_ms is multiplied by the number of sides, so that it commits as often
+ * in its side's own time as it would without the others.
  */
 #include "cmd/bench_side.h"
 
@@ -39,7 +39,8 @@ static int on_logits(void *ctx, uint32_t pos, const float *row, struct moe_err *
 {
 	struct side *side = ctx;
 
-	return record_logits(&side->rec, side->seq, pos, row, model_info(side->bench->l.model)->n_vocab, e);
+	return record_logits(&side->rec, side->seq, pos, row,
+		model_info(side->bench->l.model)->n_vocab, e);
 }
 
 static double clock_seconds(clockid_t id)
@@ -65,8 +66,8 @@ static int turn_begins(struct side *side, struct took *took, struct moe_err *e)
 	return 0;
 }
 
-/* What the writer owes it does now. It counts as if it had worked in the engine's place, as it does where
- * all processors are busy; time in which it sleeps, for the disk, does not. */
+/* What the writer owes it does now. It counts as if it had worked in the engine's place, as it does
+ * where all processors are busy; time in which it sleeps, for the disk, does not. */
 static void turn_ends(struct side *side, enum moe_phase phase, size_t n_tok, struct took *took)
 {
 	struct bench *b = side->bench;
@@ -131,17 +132,19 @@ static int decode(struct side *side, size_t from, size_t to, struct moe_err *e)
 	return 0;
 }
 
-/* The turn'th of a side in a round. Sides are at different places of the decode, so that none finds the
- * other's experts in the processor's cache. */
+/* The turn'th of a side in a round. Sides are at different places of the decode, so that none finds
+ * the other's experts in the processor's cache. */
 static int take_turn(struct side *side, int phase, size_t turn, size_t turns, struct took *took,
 	struct moe_err *e)
 {
 	struct bench *b = side->bench;
-	size_t n = phase == PREFILL ? b->n_pre : b->n_dec, part = b->plan[phase].part, parts = (n + part - 1) / part;
+	size_t n = phase == PREFILL ? b->n_pre : b->n_dec, part = b->plan[phase].part;
+	size_t parts = (n + part - 1) / part;
 	size_t from = (turn + (size_t)(side - b->side) * parts / b->n_side) % parts * part;
 	size_t to = from + part < n ? from + part : n;
 
-	if (turn_begins(side, took, e) || (phase == PREFILL ? prefill(side, e) : decode(side, from, to, e)) ||
+	if (turn_begins(side, took, e) ||
+		(phase == PREFILL ? prefill(side, e) : decode(side, from, to, e)) ||
 		(turn + 1 == turns && end(side, b->n_depth, b->n_dec, e)))
 		return -1;
 	turn_ends(side, phase == PREFILL ? MOE_PREFILL : MOE_DECODE, to - from, took);
@@ -170,7 +173,8 @@ static int fill_cache(struct bench *b, struct moe_err *e)
 {
 	struct moe_seq_info info = { .domain = "bench" };
 
-	if (session_begin(b->s, &info, e) || session_eval(b->s, b->ids, b->n_depth, MOE_PREFILL, NULL, e))
+	if (session_begin(b->s, &info, e) ||
+		session_eval(b->s, b->ids, b->n_depth, MOE_PREFILL, NULL, e))
 		return -1;
 	for (size_t i = 0; i < b->n_dec; i++)
 		if (session_eval(b->s, b->ids + b->n_depth + i, 1, MOE_DECODE, NULL, e))
@@ -186,10 +190,11 @@ static size_t turn_of(size_t n, size_t turn, size_t j)
 	return ((turn & 1 ? n - 1 - j : j) + turn / 2) % n;
 }
 
-static int one_round(struct bench *b, int phase, size_t round, struct took took[BENCH_SIDES], struct moe_err *e)
+static int one_round(struct bench *b, int phase, size_t round, struct took took[BENCH_SIDES],
+	struct moe_err *e)
 {
 	size_t n = b->n_side, turns = b->plan[phase].turns;
-	size_t parts = phase == PREFILL ? 1 : (b->n_dec + b->plan[phase].part - 1) / b->plan[phase].part;
+	size_t part = b->plan[phase].part, parts = phase == PREFILL ? 1 : (b->n_dec + part - 1) / part;
 	double runs = (double)turns / (double)parts;
 
 	memset(took, 0, BENCH_SIDES * sizeof *took);
@@ -227,8 +232,8 @@ static void plan_turns(struct bench *b, const double seconds[N_PHASE])
 	}
 }
 
-/* A first round of each phase is not counted: code and databases are warm then, and the writers have as
- * much left over from it as they leave to the next. */
+/* A first round of each phase is not counted: code and databases are warm then, and the writers
+ * have as much left over from it as they leave to the next. */
 int bench_run(struct bench *b, struct moe_err *e)
 {
 	struct took took[BENCH_SIDES];
@@ -278,7 +283,8 @@ int bench_parts(struct bench *b, struct moe_err *e)
 			struct took took = { 0, 0 };
 
 			session_time_parts(b->s, 1);
-			if (turn_begins(side, &took, e) || (p == PREFILL ? prefill(side, e) : decode(side, 0, b->n_dec, e)) ||
+			if (turn_begins(side, &took, e) ||
+				(p == PREFILL ? prefill(side, e) : decode(side, 0, b->n_dec, e)) ||
 				end(side, b->n_depth, b->n_dec, e))
 				return -1;
 			turn_ends(side, MOE_PREFILL, 0, &took);
@@ -318,11 +324,13 @@ static int start_log(const char *dir, const char *db, int level, struct moe_err 
 	snprintf(p.key_path, sizeof p.key_path, "%s/%s", keys, bench_level[level]);
 	if (admin_open_bare(&a, db, e))
 		return -1;
-	bad = note_secret_create(&key, p.origin, p.key_path, e) || log_create(a.db, &p, &key, NULL, "bench", e);
+	bad = note_secret_create(&key, p.origin, p.key_path, e) ||
+		log_create(a.db, &p, &key, NULL, "bench", e);
 	return admin_close(&a, bad, e) || bad ? -1 : 0;
 }
 
-static int open_trace(struct bench *b, struct side *side, int with_log, unsigned commit_ms, struct moe_err *e)
+static int open_trace(struct bench *b, struct side *side, int with_log, unsigned commit_ms,
+	struct moe_err *e)
 {
 	struct moe_trace_opt to = { .detail = (enum moe_detail)side->detail, .commit_ms = commit_ms };
 	struct record_about about = { .l = &b->l, .s = b->s, .logits = "last" };
@@ -331,7 +339,8 @@ static int open_trace(struct bench *b, struct side *side, int with_log, unsigned
 
 	snprintf(db, sizeof db, "%s/%zu.db", b->dir, (size_t)(side - b->side));
 	engine_describe(&b->l, b->s, b->lo, "bench", &d);
-	if (with_log && (start_log(b->dir, db, side->detail, e) || record_start(&side->rec, db, &about, &to, &d, e)))
+	if (with_log && (start_log(b->dir, db, side->detail, e) ||
+		record_start(&side->rec, db, &about, &to, &d, e)))
 		return -1;
 	side->t = moe_trace_open(db, &to, &d, e);
 	if (!side->t)
@@ -375,8 +384,8 @@ static int make_ids(struct bench *b, size_t n_pre, size_t n_dec, size_t depth, s
 
 	b->n_pre = n_pre < ctx ? n_pre : ctx;
 	if (depth >= ctx)
-		return err_set(e, MOE_ERR_USAGE, "decoding behind %zu tokens does not fit in a context of %zu (--ctx)",
-			depth, ctx);
+		return err_set(e, MOE_ERR_USAGE, "decoding behind %zu tokens does not fit in a context of "
+			"%zu (--ctx)", depth, ctx);
 	b->n_depth = depth;
 	most = ctx - depth;
 	if (in->n_window_layer && most > session_batch(b->s)) /* how far session_seek() goes back */
@@ -393,7 +402,8 @@ static int make_ids(struct bench *b, size_t n_pre, size_t n_dec, size_t depth, s
 }
 
 /* The side that does not log, alone: what a user of the engine sees of its start and its memory. */
-int bench_open(struct bench *b, const char *model, size_t n_pre, size_t n_dec, size_t n_depth, struct moe_err *e)
+int bench_open(struct bench *b, const char *model, size_t n_pre, size_t n_dec, size_t n_depth,
+	struct moe_err *e)
 {
 	int64_t t0 = clock_mono(), t1;
 	double seconds[N_PHASE];

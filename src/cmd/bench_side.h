@@ -1,10 +1,11 @@
 /*
  * bench_side.h - the sides that `moescope bench` compares, and their turns.
  *
- * All sides share one session and its buffers: two sessions differ by a few per cent because their memory
- * lies elsewhere. A side is what is hooked to the session in its turns: nothing, a trace, a trace with an
- * audit log. It is fed what the others are, at the same positions; each has a database of its own, whose
- * writer works in the turns of its side only. So all that happens in a turn is that side's cost.
+ * All sides share one session and its buffers: two sessions differ by a few per cent because their
+ * memory lies elsewhere. A side is what is hooked to the session in its turns: nothing, a trace, a
+ * trace with an audit log. It is fed what the others are, at the same positions; each has a
+ * database of its own, whose writer works in the turns of its side only. So all that happens in a
+ * turn is that side's cost.
  */
 #ifndef CMD_BENCH_SIDE_H
 #define CMD_BENCH_SIDE_H
@@ -56,9 +57,11 @@ struct bench {
 extern const char *const bench_level[];
 
 /* The session, and its first run without a log; tokens as asked for, at most what fits. */
-int bench_open(struct bench *b, const char *model, size_t n_pre, size_t n_dec, size_t n_depth, struct moe_err *e);
-/* The sides: one that does not log and one for each of the levels first .. last, or, with audit, one that
- * logs and one that keeps an audit log as well for each level. With a second one of the first kind. */
+int bench_open(struct bench *b, const char *model, size_t n_pre, size_t n_dec, size_t n_depth,
+	struct moe_err *e);
+/* The sides: one that does not log and one for each of the levels first .. last, or, with audit,
+ * one that logs and one that keeps an audit log as well for each level. With a second one of the
+ * first kind. */
 int bench_add_sides(struct bench *b, int first, int last, int audit, struct moe_err *e);
 /* All rounds; t and cpu. */
 int bench_run(struct bench *b, struct moe_err *e);

@@ -237,11 +237,13 @@ int session_begin(struct session *s, const struct moe_seq_info *info, struct moe
 
 int session_seek(struct session *s, uint64_t seq, uint32_t pos, struct moe_err *e)
 {
-	uint32_t first = s->m->info.n_window_layer && s->reach > s->n_batch ? s->reach - s->n_batch : 0;
+	uint32_t first = 0;
 
+	if (s->m->info.n_window_layer && s->reach > s->n_batch)
+		first = s->reach - s->n_batch;
 	if (pos > s->reach || pos < first)
-		return err_set(e, MOE_ERR_USAGE, "position %u: the cache holds what positions %u to %u need", pos, first,
-			s->reach);
+		return err_set(e, MOE_ERR_USAGE, "position %u: the cache holds what positions %u to %u "
+			"need", pos, first, s->reach);
 	s->seq = seq;
 	s->pos = pos;
 	s->open = 1;

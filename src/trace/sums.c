@@ -95,8 +95,9 @@ static inline float exp_below(float x)
 	return p * s1 * s2;
 }
 
-/* n <= LANES experts: what the softmax is made of. An expert that is barred, at -inf, has no part. */
-static inline void lane_scores(const float *logit, float max, size_t n, float *prob, struct lanes *s)
+/* n <= LANES experts: what the softmax is made of. A barred expert, at -inf, has no part. */
+static inline void lane_scores(const float *logit, float max, size_t n, float *prob,
+	struct lanes *s)
 {
 	float d[LANES];
 

@@ -66,7 +66,8 @@ static void *count(void *arg)
 	return (void *)wakes;
 }
 
-/* A consumer that is held does what it owes first and nothing after; it is woken for what it asked for. */
+/* A consumer that is held does what it owes first and nothing after; it is woken for what it asked
+ * for. */
 static void test_hold(void **state)
 {
 	struct moe_err e;
