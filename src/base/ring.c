@@ -4,21 +4,29 @@
  * head counts blocks published, tail blocks released, both for ever: head - tail blocks are full.
  * Only the producer moves head, only the consumer moves tail, both under the lock. The lock is
  * also what orders a block's bytes between the threads.
+ *
+ * A ring that was emptied begins again at its first slot. Only the producer decides that, when it
+ * reserves a block while none is full; the consumer looks at none then and learns of it by the
+ * lock.
  */
 #include "base/ring.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 
 struct ring {
 	pthread_mutex_t lock;
 	pthread_cond_t freed, filled; /* on CLOCK_MONOTONIC */
-	uint64_t head, tail;
+	uint64_t head, tail, first; /* first: the block in the first slot; moves when all are free */
 	int closed, stopped;
+	int waits, held;  /* the consumer is in ring_wait(); it is to stay there */
+	int asked;        /* the producer waits for it to come there */
+	size_t want;      /* blocks that it waits for */
+	int64_t until;    /* or for this time; ns */
 	size_t block_bytes, n_block;
 	unsigned char *mem; /* [n_block][block_bytes] */
 };
@@ -60,7 +68,7 @@ void ring_free(struct ring *r)
 
 static void *slot(const struct ring *r, uint64_t i)
 {
-	return r->mem + (size_t)(i % r->n_block) * r->block_bytes;
+	return r->mem + (size_t)((i - r->first) % r->n_block) * r->block_bytes;
 }
 
 void *ring_reserve(struct ring *r, size_t keep, int wait)
@@ -70,6 +78,8 @@ void *ring_reserve(struct ring *r, size_t keep, int wait)
 	pthread_mutex_lock(&r->lock);
 	while (!r->stopped && r->head - r->tail + keep >= r->n_block && wait)
 		pthread_cond_wait(&r->freed, &r->lock);
+	if (r->head == r->tail) /* as few slots as are needed: they stay in the processor's cache */
+		r->first = r->head;
 	if (!r->stopped && r->head - r->tail + keep < r->n_block)
 		p = slot(r, r->head);
 	pthread_mutex_unlock(&r->lock);
@@ -80,7 +90,8 @@ void ring_publish(struct ring *r)
 {
 	pthread_mutex_lock(&r->lock);
 	r->head++;
-	pthread_cond_signal(&r->filled);
+	if (r->waits && r->head - r->tail >= r->want)
+		pthread_cond_signal(&r->filled);
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -92,21 +103,44 @@ void ring_close(struct ring *r)
 	pthread_mutex_unlock(&r->lock);
 }
 
+/* The consumer has something to do. */
+static int is_due(const struct ring *r)
+{
+	return r->closed || r->head - r->tail >= r->want || clock_mono() >= r->until;
+}
+
+void ring_hold(struct ring *r, int on)
+{
+	pthread_mutex_lock(&r->lock);
+	r->asked = on;
+	while (on && !r->closed && !r->stopped && (!r->waits || is_due(r)))
+		pthread_cond_wait(&r->freed, &r->lock);
+	r->asked = 0;
+	r->held = on;
+	if (!on && r->waits && is_due(r))
+		pthread_cond_signal(&r->filled);
+	pthread_mutex_unlock(&r->lock);
+}
+
 size_t ring_wait(struct ring *r, size_t want, int64_t ns)
 {
-	struct timespec until;
 	size_t n;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	ns += until.tv_nsec;
-	if (ns < 0)
-		ns = 0;
-	until.tv_sec += (time_t)(ns / 1000000000);
-	until.tv_nsec = (long)(ns % 1000000000);
 	pthread_mutex_lock(&r->lock);
-	while (r->head - r->tail < want && !r->closed)
-		if (pthread_cond_timedwait(&r->filled, &r->lock, &until) == ETIMEDOUT)
-			break;
+	r->want = want;
+	r->until = clock_mono() + (ns > 0 ? ns : 0);
+	r->waits = 1;
+	if (r->asked)
+		pthread_cond_signal(&r->freed);
+	while (!r->closed && (r->held || !is_due(r))) {
+		struct timespec t = { (time_t)(r->until / 1000000000), (long)(r->until % 1000000000) };
+
+		if (r->held)
+			pthread_cond_wait(&r->filled, &r->lock);
+		else
+			pthread_cond_timedwait(&r->filled, &r->lock, &t);
+	}
+	r->waits = 0;
 	n = (size_t)(r->head - r->tail);
 	pthread_mutex_unlock(&r->lock);
 	return n;

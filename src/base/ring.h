@@ -5,8 +5,9 @@
  *	consumer: n = ring_wait(r, 1, ns); for i < n: ring_at(r, i); ring_release(r, n);
  *
  * Blocks arrive in the order they were published. A block belongs to the producer from reserve to
- * publish, to the ring and the consumer until release. Waiting sleeps on a condition variable; the
- * lock is held only while an index moves, never while a block is filled or read.
+ * publish, to the ring and the consumer until release. Waiting sleeps on a condition variable, and
+ * who sleeps is woken once what it waits for is there; the lock is held only while an index moves,
+ * never while a block is filled or read.
  */
 #ifndef BASE_RING_H
 #define BASE_RING_H
@@ -30,6 +31,10 @@ void ring_free(struct ring *r); /* no thread may use it any more; NULL is fine *
 void *ring_reserve(struct ring *r, size_t keep, int wait);
 void ring_publish(struct ring *r); /* hands over the block that was reserved last */
 void ring_close(struct ring *r);   /* nothing more will be published; wakes the consumer */
+/* on: waits until the consumer has done what it owes and is in ring_wait(), and keeps it there
+ * until ring_hold(r, 0) or ring_close(). Who publishes meanwhile may wait for ever, once it is
+ * full. */
+void ring_hold(struct ring *r, int on);
 
 /* ---- consumer ---- */
 

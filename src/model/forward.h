@@ -63,6 +63,7 @@ struct session {
 	/* the sequence */
 	uint64_t seq;
 	uint32_t pos;     /* next position */
+	uint32_t reach;   /* behind the last that was evaluated since position 0 was */
 	int open;         /* between begin and end */
 	int broken;       /* an error stopped an evaluation: begin again */
 

@@ -106,6 +106,8 @@ struct session *session_new(const struct model *m, const struct session_opt *opt
 void session_free(struct session *s);
 /* At most 8. The hook must outlive the session. */
 int session_add_hook(struct session *s, struct moe_hook *h, struct moe_err *e);
+/* It is told nothing from now on; nothing happens if it was never added. Not from within a hook. */
+void session_remove_hook(struct session *s, const struct moe_hook *h);
 uint32_t session_ctx(const struct session *s);
 uint32_t session_batch(const struct session *s);
 int session_threads(const struct session *s);
@@ -121,6 +123,12 @@ const char *session_kv_name(const struct session *s); /* "f16", "f32", "q8_0" */
 
 /* Start a sequence at position 0: the cache is empty. */
 int session_begin(struct session *s, const struct moe_seq_info *info, struct moe_err *e);
+
+/* Go on at position pos of a sequence whose tokens before it are those that the cache holds from
+ * earlier evaluations, since the last one at position 0. Hooks are told nothing: they know seq, or
+ * a session_begin() just told them. -1 where the cache holds less: behind what was evaluated, and
+ * in models with windows also more than a batch before its end. */
+int session_seek(struct session *s, uint64_t seq, uint32_t pos, struct moe_err *e);
 
 /* Who wants logits: called in position order with row [n_vocab], valid during the call. Returns
  * 0 or -1 with e filled in, which stops the evaluation. */

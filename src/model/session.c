@@ -204,6 +204,22 @@ int session_add_hook(struct session *s, struct moe_hook *h, struct moe_err *e)
 	return 0;
 }
 
+void session_remove_hook(struct session *s, const struct moe_hook *h)
+{
+	size_t n = 0;
+
+	s->editing = 0;
+	for (size_t i = 0; i < s->n_hook; i++) {
+		if (s->hook[i].h == h)
+			continue;
+		s->editing |= s->hook[i].h->edit || s->hook[i].h->prefer;
+		if (n != i)
+			s->hook[n] = s->hook[i];
+		n++;
+	}
+	s->n_hook = n;
+}
+
 int session_begin(struct session *s, const struct moe_seq_info *info, struct moe_err *e)
 {
 	s->seq = info->seq;
@@ -216,6 +232,22 @@ int session_begin(struct session *s, const struct moe_seq_info *info, struct moe
 		if (h->seq_begin && h->seq_begin(h->ctx, info, e))
 			return err_wrap(e, "hook %s", h->name);
 	}
+	return 0;
+}
+
+int session_seek(struct session *s, uint64_t seq, uint32_t pos, struct moe_err *e)
+{
+	uint32_t first = 0;
+
+	if (s->m->info.n_window_layer && s->reach > s->n_batch)
+		first = s->reach - s->n_batch;
+	if (pos > s->reach || pos < first)
+		return err_set(e, MOE_ERR_USAGE, "position %u: the cache holds what positions %u to %u "
+			"need", pos, first, s->reach);
+	s->seq = seq;
+	s->pos = pos;
+	s->open = 1;
+	s->broken = 0;
 	return 0;
 }
 
@@ -285,6 +317,7 @@ int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase
 	if (check_eval(s, ids, n, e))
 		return -1;
 	s->broken = 1;
+	s->reach = s->pos ? s->reach : 0;
 	for (size_t at = 0; at < n;) {
 		size_t len = n - at < s->n_batch ? n - at : s->n_batch;
 		int64_t start = clock_mono();
@@ -302,6 +335,7 @@ int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase
 		if (end_batch(s, len, phase, (uint64_t)(clock_mono() - start), e))
 			return -1;
 		s->pos += (uint32_t)len;
+		s->reach = s->pos > s->reach ? s->pos : s->reach;
 		at += len;
 	}
 	gguf_copy_begin(s->m->g); /* not before the first results */

@@ -66,7 +66,8 @@ struct pace_row {
 
 enum stmt {
 	ST_DOMAIN, ST_SEQ, ST_SEQ_UPDATE, ST_CHUNK, ST_LOAD, ST_LOAD_GET, ST_GROUP, ST_GROUP_GET,
-	ST_SUMMED, ST_PACE, ST_PACE_GET, ST_CACHE, ST_CACHE_GET, ST_NOTE, ST_TOKEN, ST_BEAT, ST_END, ST_COUNT
+	ST_SUMMED, ST_PACE, ST_PACE_GET, ST_CACHE, ST_CACHE_GET, ST_NOTE, ST_TOKEN, ST_BEAT, ST_END,
+	ST_BEGIN, ST_COMMIT, ST_COUNT
 };
 #define SUMS_COLS "tokens, counts, weights, probs, lse2, entropy, confidence, margin, n_margin, " \
 	"n_nan, n_edited"
@@ -101,6 +102,8 @@ static const char *const sql[ST_COUNT] = {
 		"VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
 	[ST_TOKEN] = "INSERT OR REPLACE INTO token(model, id, bytes) VALUES(?, ?, ?)",
 	[ST_BEAT] = "UPDATE run SET heartbeat = ?2, lag_ns = ?3 WHERE id = ?1",
+	[ST_BEGIN] = "BEGIN IMMEDIATE",
+	[ST_COMMIT] = "COMMIT",
 	[ST_END] = "UPDATE run SET state = ?2, ended = ?3, heartbeat = ?3 WHERE id = ?1",
 };
 
@@ -817,7 +820,7 @@ static int say_ended(struct commit *c, const struct seq_row *q)
 
 static int write_all(struct commit *c, size_t n)
 {
-	int rc = sqlite3_exec(c->o.db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+	int rc = run_stmt(c->st[ST_BEGIN]);
 	size_t i;
 
 	c->tell.err.msg[0] = 0;
@@ -863,7 +866,7 @@ static int write_all(struct commit *c, size_t n)
 		rc = run_stmt(c->st[ST_BEAT]);
 	}
 	rc = rc ? rc : tell_tick(&c->tell);
-	return rc ? rc : sqlite3_exec(c->o.db, "COMMIT", NULL, NULL, NULL);
+	return rc ? rc : run_stmt(c->st[ST_COMMIT]);
 }
 
 /* ---- settle: what is on disk can be forgotten ---- */

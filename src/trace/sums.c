@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/num.h"
 
 size_t sums_bytes(const struct layout *l)
 {
@@ -62,37 +63,115 @@ static int check_ids(const struct layout *l, const struct block_head *h,
 	return 0;
 }
 
+/* Experts i, i + LANES, ... share a partial sum; the lanes are added in ascending order. */
+#define LANES 8
+
+struct lanes { double z[LANES], dot[LANES]; };
+
+/* num_exp(x) for -110 <= x <= 0, and NaN for NaN, without a branch, so that lanes go together. */
+static inline float exp_below(float x)
+{
+	const float magic = 12582912.0f;
+	float t = x * 1.44269504f + magic, n = t - magic, r, p, s1, s2;
+	int32_t i, h;
+
+	r = x - n * 0.693359375f;
+	r = r + n * 2.12194440e-4f;
+	p = 1.98412698e-4f;
+	p = p * r + 1.38888889e-3f;
+	p = p * r + 8.33333333e-3f;
+	p = p * r + 4.16666667e-2f;
+	p = p * r + 1.66666667e-1f;
+	p = p * r + 0.5f;
+	p = p * r + 1.0f;
+	p = p * r + 1.0f;
+	memcpy(&i, &t, 4);
+	i -= 0x4b400000; /* the bits of magic: what was added to it */
+	h = i >> 1;
+	i = (i - h + 127) * (1 << 23);
+	h = (h + 127) * (1 << 23);
+	memcpy(&s1, &h, 4);
+	memcpy(&s2, &i, 4);
+	return p * s1 * s2;
+}
+
+/* n <= LANES experts: what the softmax is made of. A barred expert, at -inf, has no part. */
+static inline void lane_scores(const float *logit, float max, size_t n, float *prob,
+	struct lanes *s)
+{
+	float d[LANES];
+
+	for (size_t j = 0; j < n; j++)
+		d[j] = logit[j] - max;
+	for (size_t j = 0; j < n; j++)
+		d[j] = d[j] < -110.0f ? -110.0f : d[j]; /* e^-110 is 0 */
+	for (size_t j = 0; j < n; j++)
+		prob[j] = exp_below(d[j]);
+	for (size_t j = 0; j < n; j++)
+		s->z[j] += (double)prob[j];
+	for (size_t j = 0; j < n; j++)
+		s->dot[j] += (double)prob[j] * (double)d[j];
+}
+
+static inline void lane_max(const float *logit, size_t n, float *max)
+{
+	for (size_t j = 0; j < n; j++)
+		max[j] = logit[j] > max[j] ? logit[j] : max[j];
+}
+
+static inline void lane_probs(const float *prob, double inv, size_t n, double *probs)
+{
+	for (size_t j = 0; j < n; j++)
+		probs[j] += (double)prob[j] * inv;
+}
+
+static float max_of(const float *logit, size_t n)
+{
+	float lane[LANES], max = -INFINITY;
+	size_t i;
+
+	for (i = 0; i < LANES; i++)
+		lane[i] = -INFINITY;
+	for (i = 0; i + LANES <= n; i += LANES)
+		lane_max(logit + i, LANES, lane);
+	lane_max(logit + i, n - i, lane);
+	lane_max(lane + LANES / 2, LANES / 2, lane);
+	for (i = 0; i < LANES / 2; i++)
+		max = lane[i] > max ? lane[i] : max;
+	return max;
+}
+
 /* The softmax figures of one decision. */
 static void add_scores(struct sums *s, size_t li, const float *logit, size_t n, double *probs,
 	const uint16_t *pick, size_t k, float *prob)
 {
-	float max = -INFINITY;
-	double z = 0, dot = 0, inv, lse, mass = 0;
+	struct lanes lane;
+	float max = max_of(logit, n);
+	double z = 0, dot = 0, inv, log_z, mass = 0;
 	size_t i;
 
-	for (i = 0; i < n; i++)
-		max = logit[i] > max ? logit[i] : max;
 	if (!isfinite(max))
 		return;
-	for (i = 0; i < n; i++) {
-		prob[i] = expf(logit[i] - max);
-		z += prob[i];
+	for (i = 0; i < LANES; i++)
+		lane.z[i] = lane.dot[i] = 0;
+	for (i = 0; i + LANES <= n; i += LANES)
+		lane_scores(logit + i, max, LANES, prob + i, &lane);
+	lane_scores(logit + i, max, n - i, prob + i, &lane);
+	for (i = 0; i < LANES; i++) {
+		z += lane.z[i];
+		dot += lane.dot[i];
 	}
 	if (!isfinite(z)) /* a NaN that the router did not flag */
 		return;
 	inv = 1 / z;
-	for (i = 0; i < n; i++)
-		if (prob[i] > 0) {
-			double p = prob[i] * inv;
-
-			dot += p * (logit[i] - max);
-			probs[i] += p;
-		}
+	for (i = 0; i + LANES <= n; i += LANES)
+		lane_probs(prob + i, inv, LANES, probs + i);
+	lane_probs(prob + i, inv, n - i, probs + i);
 	for (i = 0; i < k; i++)
 		mass += prob[pick[i]] * inv;
-	lse = max + log(z);
-	s->lse2[li] += lse * lse;
-	s->entropy[li] += log(z) - dot;
+	log_z = log(z);
+	s->lse2[li] += (max + log_z) * (max + log_z);
+	s->entropy[li] += log_z - dot * inv;
 	s->confidence[li] += mass;
 }
 

@@ -825,6 +825,11 @@ int moe_trace_flush(struct moe_trace *t, struct moe_err *e)
 	return check(t, e) || drain(t, e) ? -1 : 0;
 }
 
+void writer_hold(struct moe_trace *t, int on)
+{
+	ring_hold(t->ring, on);
+}
+
 int moe_trace_close(struct moe_trace *t, enum moe_run_state state, struct moe_err *e)
 {
 	struct moe_err scratch;

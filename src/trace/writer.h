@@ -1,10 +1,18 @@
 /*
- * writer.h - how a run begins in a database; for writer.c and for runs that are written in one go.
+ * writer.h - how a run begins in a database, for writer.c and for runs that are written in one go;
+ * and a writer that is told to rest.
  */
 #ifndef TRACE_WRITER_H
 #define TRACE_WRITER_H
 
+#include <moescope/trace.h>
+
 #include "trace/commit.h"
+
+/* on: the thread behind t commits what is due now, and nothing more until writer_hold(t, 0) or the
+ * end; returns when it is at rest. For who measures something else meanwhile: nothing may be logged
+ * then. */
+void writer_hold(struct moe_trace *t, int on);
 
 /* In one transaction, the caller's if there is one: recovers what a dead writer left, finds or adds
  * the model and adds a live run. Uses o->detail, weights, started and bucket_ns; fills in o->model

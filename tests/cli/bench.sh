@@ -21,14 +21,17 @@ for p in d["phases"]:
     assert abs(p["of_limit"] - p["tokens_per_s"] / p["limit"]) < 1e-3 * (1 + p["of_limit"]), p
     assert [l["detail"] for l in p["logging"]] == ["routes", "full"], p
     assert all(0 < l["q1"] <= l["ratio"] <= l["q3"] for l in p["logging"]), p
+    assert all(0 < l["low"] <= l["ratio"] <= l["high"] for l in p["logging"]), p
     assert all(0 < l["cpu_low"] <= l["cpu_ratio"] <= l["cpu_high"] for l in p["logging"]), p
+    assert 0 < p["same"]["cpu_low"] <= p["same"]["cpu_ratio"] <= p["same"]["cpu_high"], p
+    assert 0 < p["same"]["q1"] <= p["same"]["ratio"] <= p["same"]["q3"], p
     assert abs(sum(p["parts"].values()) - 1) < 1e-3, p
     assert p["parts"]["attention"] > 0 and p["parts"]["experts"] > 0 and p["parts"]["output head"] > 0, p
     assert p["parts"]["dense FFN"] == 0, p
 EOF
 run_it bench "$tiny" --pairs 2 --prefill 8 --decode 3 --detail counts --threads 1
 same "bench: $(head -c 200 err)" $got 0
-has 'bench' 'counts  decode   |processor time of all threads|start to first token|peak memory|GB/s read' "$(cat out)"
+has 'bench' 'same    prefill  |counts  decode   |processor time of all threads|start to first token|peak memory|GB/s read' "$(cat out)"
 run_it bench "$tiny" --pairs 1 --prefill 4 --decode 2 --no-log
 same "bench --no-log: $(head -c 200 err)" $got 0
 grep -q 'cost of' out && no 'bench --no-log speaks of logging'

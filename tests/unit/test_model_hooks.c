@@ -113,6 +113,69 @@ static void a_failing_hook_stops_the_engine(void **state)
 	gguf_close(f);
 }
 
+/* ---- one session for several observers ---- */
+
+static int count_route(void *ctx, const struct moe_route_view *v, struct moe_err *e)
+{
+	(void)e;
+	assert_int_equal(v->seq[0], 7);
+	*(uint32_t *)ctx += v->n_tok;
+	return 0;
+}
+
+struct rows { float *row; size_t n_vocab; };
+
+static int keep_row(void *ctx, uint32_t pos, const float *row, struct moe_err *e)
+{
+	struct rows *r = ctx;
+
+	(void)e;
+	memcpy(r->row + pos * r->n_vocab, row, r->n_vocab * sizeof *row);
+	return 0;
+}
+
+/* Tokens decoded again give the reference's logits, and only who is hooked hears of them. */
+static void a_sequence_is_gone_back_in(void **state)
+{
+	struct model *m;
+	struct gguf *f = open_model("mixtral", &m);
+	uint32_t told = 0;
+	struct moe_hook watch = { .name = "watch", .ctx = &told, .route = count_route };
+	struct session_opt opt = { .n_threads = 1, .kv_type = SESSION_KV_F32,
+		.activations = SESSION_ACT_F32 };
+	struct moe_seq_info info = { 0 };
+	struct moe_err e = { 0 };
+	struct session *s = session_new(m, &opt, &e);
+	struct rows rows;
+	struct session_want want = { 1, keep_row, &rows };
+	struct vec v;
+
+	(void)state;
+	vec_load("mixtral", &v);
+	rows.n_vocab = v.n_vocab;
+	rows.row = calloc((size_t)v.n_tok * v.n_vocab, sizeof *rows.row);
+	ok_or_fail(s && !session_begin(s, &info, &e), &e);
+	assert_int_equal(session_seek(s, 0, 1, &e), -1); /* nothing was evaluated */
+	ok_or_fail(!session_eval(s, v.tokens, v.n_tok, MOE_PREFILL, NULL, &e), &e);
+	ok_or_fail(!session_add_hook(s, &watch, &e) && !session_seek(s, 7, 2, &e), &e);
+	ok_or_fail(!session_eval(s, v.tokens + 2, 2, MOE_DECODE, &want, &e), &e);
+	session_remove_hook(s, &watch);
+	assert_int_equal(told, 2 * v.n_moe);
+	ok_or_fail(!session_eval(s, v.tokens + 4, v.n_tok - 4, MOE_DECODE, &want, &e), &e);
+	assert_int_equal(told, 2 * v.n_moe);
+	for (size_t i = 2 * (size_t)v.n_vocab; i < (size_t)v.n_tok * v.n_vocab; i++)
+		assert_true(fabs(rows.row[i] - v.logits[i]) < 1e-4);
+	assert_int_equal(session_seek(s, 7, v.n_tok + 1, &e), -1);
+	ok_or_fail(!session_begin(s, &info, &e), &e);
+	ok_or_fail(!session_eval(s, v.tokens, 2, MOE_PREFILL, NULL, &e), &e);
+	assert_int_equal(session_seek(s, 7, 3, &e), -1); /* of the sequence before */
+	free(rows.row);
+	session_free(s);
+	vec_free(&v);
+	model_close(m);
+	gguf_close(f);
+}
+
 /* ---- cache-aware routing ---- */
 
 struct watch { const struct session *s; uint32_t keep, within; int seen, edited; };
@@ -221,6 +284,7 @@ int main(void)
 		cmocka_unit_test(aware_routing_follows_its_rule),
 		cmocka_unit_test(an_editing_hook_is_declared_and_seen),
 		cmocka_unit_test(a_failing_hook_stops_the_engine),
+		cmocka_unit_test(a_sequence_is_gone_back_in),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* test_ring.c - the ring between a producer and a consumer: the reserve, order, the end. */
 #include <pthread.h>
+#include <unistd.h>
 
 #include "test_util.h"
 
@@ -53,9 +54,51 @@ static void test_ring(void **state)
 	ring_free(r);
 }
 
+static void *count(void *arg)
+{
+	struct ring *r = arg;
+	uintptr_t wakes = 0;
+
+	while (!ring_closed(r)) {
+		ring_release(r, ring_wait(r, 3, 3600 * INT64_C(1000000000)));
+		wakes++;
+	}
+	return (void *)wakes;
+}
+
+/* A consumer that is held does what it owes first and nothing after; it is woken for what it asked
+ * for. */
+static void test_hold(void **state)
+{
+	struct moe_err e;
+	struct ring *r = ring_new(64, 7, &e);
+	pthread_t th;
+	void *wakes;
+
+	(void)state;
+	pthread_create(&th, NULL, count, r);
+	for (int i = 0; i < 3; i++)
+		ring_reserve(r, 0, 1), ring_publish(r);
+	ring_hold(r, 1); /* three: that is what it waits for */
+	assert_non_null(ring_reserve(r, 6, 0)); /* it has taken them */
+	for (int i = 0; i < 4; i++)
+		ring_reserve(r, 0, 1), ring_publish(r);
+	usleep(20000);
+	assert_null(ring_reserve(r, 3, 0)); /* four are still there */
+	ring_hold(r, 0);
+	assert_non_null(ring_reserve(r, 0, 1));
+	ring_hold(r, 1);
+	assert_non_null(ring_reserve(r, 6, 0));
+	ring_close(r); /* lets a held one go */
+	pthread_join(th, &wakes);
+	assert_int_equal((uintptr_t)wakes, 3);
+	ring_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_ring),
 	};
 
