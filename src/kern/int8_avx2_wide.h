@@ -149,8 +149,8 @@ ALWAYS __m256i tq2_0_lanes(const uint8_t *p, const int8_t *x, const int16_t *xsu
 }
 
 /* Digits to base 3 of a byte b as a fraction of 256: the first is the whole part of 3 b, 1 from 86
- * on and 2 from 171 on, and the others come likewise out of what is left. b - 128 is kept, so that it
- * compares: tripled it is again what is left, less 128. Here: sums with the first digits, in
+ * on and 2 from 171 on, and the others come likewise out of what is left. b - 128 is kept, so that
+ * it compares: tripled it is again what is left, less 128. Here: sums with the first digits, in
  * pairs. */
 ALWAYS __m256i digit_pairs(__m256i b, __m256i x)
 {
@@ -184,8 +184,8 @@ ALWAYS __m256i tq1_0_lanes(const uint8_t *p, const int8_t *x, const int16_t *xsu
 	return twice_less(s, xsum);
 }
 
-/* The same of two rows: what fills half a vector, 16 bytes and then 4 with all their digits, is taken
- * together. last: activations 240 to 255. */
+/* The same of two rows: what fills half a vector, 16 bytes and then 4 with all their digits, is
+ * taken together. last: activations 240 to 255. */
 ALWAYS void tq1_0_two(const uint8_t *p, const uint8_t *q, const int8_t *x, const int8_t *last,
 	const int16_t *xsum, __m256i out[2])
 {
