@@ -16,7 +16,7 @@ static inline float half(uint16_t h)
 #define R 16
 #define GM_TOK 12
 #define GM_GROUPS 3
-#define GM_PART 1024
+#define GM_PART 2048 /* a row of most models: what is added up is in memory once */
 #define OFF_LOG2(c) ((c)->off_log2)
 typedef __m512i VI;
 
