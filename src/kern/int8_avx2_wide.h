@@ -149,28 +149,70 @@ ALWAYS __m256i tq2_0_lanes(const uint8_t *p, const int8_t *x, const int16_t *xsu
 }
 
 /* Digits to base 3 of a byte b as a fraction of 256: the first is the whole part of 3 b, 1 from 86
- * on and 2 from 171 on, and the others come likewise out of what is left. b - 128 is kept, so that it
- * compares: tripled it is again what is left, less 128. */
+ * on and 2 from 171 on, and the others come likewise out of what is left. b - 128 is kept, so that
+ * it compares: tripled it is again what is left, less 128. Here: sums with the first digits, in
+ * pairs. */
+ALWAYS __m256i digit_pairs(__m256i b, __m256i x)
+{
+	__m256i d = _mm256_sub_epi8(_mm256_setzero_si256(),
+		_mm256_cmpgt_epi8(b, _mm256_set1_epi8(85 - 128)));
+
+	return _mm256_maddubs_epi16(_mm256_sub_epi8(d,
+		_mm256_cmpgt_epi8(b, _mm256_set1_epi8(170 - 128))), x);
+}
+
+ALWAYS __m256i tripled(__m256i b)
+{
+	return _mm256_add_epi8(b, _mm256_add_epi8(b, b));
+}
+
 ALWAYS __m256i tq1_0_lanes(const uint8_t *p, const int8_t *x, const int16_t *xsum)
 {
-	const __m256i top = _mm256_set1_epi8(-128), one = _mm256_set1_epi8(85 - 128);
-	const __m256i two = _mm256_set1_epi8(170 - 128), zero = _mm256_setzero_si256();
-	__m256i b[2] = { load256(p), _mm256_inserti128_si256(_mm256_castsi128_si256(load128(p + 32)),
-		_mm_cvtsi32_si128((int)rd32(p + 48)), 1) }, s[2] = { zero, zero };
+	const __m256i top = _mm256_set1_epi8(-128);
+	__m256i a = _mm256_xor_si256(load256(p), top), s = _mm256_setzero_si256(), b;
 
-	for (int h = 0; h < 2; h++)
-		b[h] = _mm256_xor_si256(b[h], top);
+	b = _mm256_inserti128_si256(_mm256_castsi128_si256(load128(p + 32)),
+		_mm_cvtsi32_si128((int)rd32(p + 48)), 1);
+	b = _mm256_xor_si256(b, top);
 #pragma GCC unroll 5
-	for (size_t t = 0; t < 5; t++)
-#pragma GCC unroll 2
-		for (size_t h = 0; h < 2; h++) {
-			__m256i d = _mm256_sub_epi8(zero, _mm256_cmpgt_epi8(b[h], one));
+	for (size_t t = 0; t < 5; t++) {
+		s = _mm256_add_epi16(s, digit_pairs(a, load256(x + 64 * t)));
+		s = _mm256_add_epi16(s, digit_pairs(b, load256(x + 64 * t + 32)));
+		a = tripled(a);
+		b = tripled(b);
+	}
+	return twice_less(s, xsum);
+}
 
-			d = _mm256_sub_epi8(d, _mm256_cmpgt_epi8(b[h], two));
-			s[h] = _mm256_add_epi16(s[h], _mm256_maddubs_epi16(d, load256(x + 64 * t + 32 * h)));
-			b[h] = _mm256_add_epi8(b[h], _mm256_add_epi8(b[h], b[h]));
-		}
-	return twice_less(_mm256_add_epi16(s[0], s[1]), xsum);
+/* The same of two rows: what fills half a vector, 16 bytes and then 4 with all their digits, is
+ * taken together. last: activations 240 to 255. */
+ALWAYS void tq1_0_two(const uint8_t *p, const uint8_t *q, const int8_t *x, const int8_t *last,
+	const int16_t *xsum, __m256i out[2])
+{
+	const __m256i top = _mm256_set1_epi8(-128), odd = _mm256_set1_epi16((short)0xff00);
+	const __m256i power = _mm256_broadcastsi128_si256(_mm_setr_epi32(0x00010001, 0x00030003,
+		0x00090009, 0x001b001b));
+	__m256i a = _mm256_xor_si256(load256(p), top), b = _mm256_xor_si256(load256(q), top);
+	__m256i both = _mm256_xor_si256(two16(p + 32, q + 32), top), s[3], h;
+
+	h = _mm256_set_m128i(_mm_set1_epi32((int)rd32(q + 48)), _mm_set1_epi32((int)rd32(p + 48)));
+	h = _mm256_or_si256(_mm256_and_si256(_mm256_mullo_epi16(_mm256_and_si256(h, odd), power), odd),
+		_mm256_andnot_si256(odd, _mm256_mullo_epi16(h, power)));
+	s[0] = s[1] = _mm256_setzero_si256();
+	s[2] = digit_pairs(_mm256_xor_si256(h, top), _mm256_broadcastsi128_si256(load128(last)));
+#pragma GCC unroll 5
+	for (size_t t = 0; t < 5; t++) {
+		__m256i v = load256(x + 64 * t), u = _mm256_broadcastsi128_si256(load128(x + 64 * t + 32));
+
+		s[0] = _mm256_add_epi16(s[0], digit_pairs(a, v));
+		s[1] = _mm256_add_epi16(s[1], digit_pairs(b, v));
+		s[2] = _mm256_add_epi16(s[2], digit_pairs(both, u));
+		a = tripled(a);
+		b = tripled(b);
+		both = tripled(both);
+	}
+	out[0] = twice_less(_mm256_add_epi16(s[0], wide128(_mm256_castsi256_si128(s[2]))), xsum);
+	out[1] = twice_less(_mm256_add_epi16(s[1], wide128(_mm256_extracti128_si256(s[2], 1))), xsum);
 }
 
 /* ---- the others ---- */
@@ -223,7 +265,9 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 		for (size_t t = 0; t < n_tok; t++, x += in->xp, xsum += in->np / blk, out += rows->os) {
 			__m256i s[2];
 
-			for (size_t k = 0; k < n_row; k++)
+			if (kind == TQ1_0 && n_row == 2)
+				tq1_0_two(p, p + rows->bytes, x, in->q + 256 * i + 240, xsum, s);
+			for (size_t k = 0; k < n_row && !(kind == TQ1_0 && n_row == 2); k++)
 				s[k] = kind == TQ1_0 ? tq1_0_lanes(p + k * rows->bytes, x, xsum) :
 					kind == TQ2_0 ? tq2_0_lanes(p + k * rows->bytes, x, xsum) :
 					weighed_lanes(kind, c, w, &f, x, xsum);
