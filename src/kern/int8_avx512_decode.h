@@ -496,7 +496,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	for (; i + step <= whole; i += step, b += 16) {
 		const uint8_t *p = row + i / 256 * bytes256(kind);
 
-		ahead(p, step / 256 * bytes256(kind), part.end);
+		ahead(p, step / 256 * bytes256(kind), &part);
 		if (SIXTEENS(kind)) {
 			struct weighed o16;
 

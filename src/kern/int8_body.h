@@ -42,9 +42,9 @@
  */
 /* ---- one token, or a few ---- */
 
-#define GV_PART 4096                /* elements of a row at a time */
+#define GV_PART 8192                /* elements of a row at a time: longer ones have equal parts */
 #define GV_TOK 4                    /* tokens that share the unpacked codes */
-#define GV_BLOCKS (GV_PART / 16)    /* sums of a row's part, at most */
+#define GV_BLOCKS (GV_PART / 16 + 16) /* sums of a row's part, and a line, so that rows' are spread */
 #define GV_SUPER (GV_PART / 256)
 #define GV_X ((size_t)96 << 10)     /* bytes of arranged activations; longer rows are unpacked */
 
@@ -149,6 +149,19 @@ ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R
 		vi_store(dmin, vf_halves(v, 16, 1));
 }
 
+/* Of parts of nr rows, `bytes` bytes at `at` of each, which are used one after the other before any
+ * other part of the rows: how far from each lies what is used about AHEAD bytes later. */
+static void set_far(struct part part[R], size_t bytes, size_t at, size_t row_bytes, size_t nr)
+{
+	size_t k = (AHEAD + bytes - 1) / bytes;
+	ptrdiff_t turn = at + bytes < row_bytes ? (ptrdiff_t)bytes - (ptrdiff_t)(nr * row_bytes) :
+		-(ptrdiff_t)at;
+
+	k = k < nr ? k : nr;
+	for (size_t r = 0; r < nr; r++)
+		part[r].far = (ptrdiff_t)(k * row_bytes) + (r + k < nr ? 0 : turn);
+}
+
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI acc[GV_TOK])
@@ -159,10 +172,13 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++) {
-		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end };
+		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, AHEAD };
 		for (size_t b = len / blk; b < pad / blk; b++)
 			g->sc[r][b] = g->mn[r][b] = 0;
 	}
+	if (np > GV_PART)
+		set_far(part, qtype_row_bytes((uint32_t)(c - codes), len),
+			qtype_row_bytes((uint32_t)(c - codes), i), row_bytes, nr);
 	for (int j = 0; j < 2 && len < pad; j++) /* a store of nothing to a page nobody has touched is slow */
 		memset(g->code[j] + len, 0, pad - len);
 	prepare(kind, c, rows, len, part[0]);
@@ -205,7 +221,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 	size_t r1, struct act8 a, size_t n_tok, float *y, size_t ys, struct gv *g)
 {
 	const struct codes *c = &codes[type];
-	size_t np = act8_pad(n);
+	size_t np = act8_pad(n), n_part = (n + GV_PART - 1) / GV_PART;
+	size_t step = act8_pad((n + n_part - 1) / n_part);
 	int fits = np * n_tok <= GV_X;
 
 	g->end = rows + r1 * row_bytes;
@@ -217,8 +234,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 
 		for (size_t t = 0; t < n_tok; t++)
 			acc[t] = vf_zero();
-		for (size_t i = 0; i < n; i += GV_PART) {
-			size_t len = n - i < GV_PART ? n - i : GV_PART;
+		for (size_t i = 0; i < n; i += step) {
+			size_t len = n - i < step ? n - i : step;
 			enum kind kind = kind_of(type, len);
 
 			if (ARRANGED(kind) && !fits)
@@ -305,7 +322,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 			if (filled & FILLED_CODES)
 				scales(kind, c, row[r], len, g->sc[r], g->mn[r]);
 			else
-				prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL });
+				prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL, 0 });
 			for (size_t b = n_block; b < n_all; b++)
 				g->sc[r][b] = g->mn[r][b] = 0;
 		}
