@@ -132,6 +132,8 @@ static const struct kern_bf16 *best_bf16(void)
 #define HAVE_VBF16
 #define HAVE_VSUM8
 #define ATT_ACC 16
+#define ATT_MANY 16
+#define VKEEP(v) __asm__("" : "+v"(v))
 #define TILE_R 4
 #define TILE_T 4
 #define KERN_NAME "avx512"
