@@ -7,10 +7,10 @@
  * Rows lie one behind another and are used once in a long context, so the bytes ATT_AHEAD further on
  * are asked for while these are worked on.
  *
- * The including file may define ATT_ACC, the vectors that sums are kept in (4 or 16), ATT_LOOPS, and
- * HAVE_VSUM16 with vsum16(const V a[16]): lane i is the tree sum of a[i]; VKEEP(v), that v stays in a
- * register rather than being read from memory wherever it is used; ATT_MANY, the queries from which on
- * values are turned to floats once for all of them.
+ * The including file may define ATT_ACC, the vectors that sums are kept in (4 or 16); ATT_LOOPS;
+ * HAVE_VSUM16 with vsum16(const V a[16]): lane i is the tree sum of a[i]; HAVE_VMAX with vmax(a, b):
+ * a > b ? a : b; VKEEP(v): v stays in a register, rather than being read again wherever it is used;
+ * ATT_MANY, the queries from which on values are turned to floats once for all of them.
  */
 #ifndef ATT_ACC
 #define ATT_ACC 4
@@ -23,7 +23,7 @@
 #define VKEEP(v) ((void)0)
 #endif
 
-#define ATT_BLOCK 32    /* rows that all queries use before the next: they stay in the first-level cache */
+#define ATT_BLOCK 32   /* rows that all queries use before the next: they stay in the L1 cache */
 #define ATT_AHEAD 16384
 #define ATT_STRIP 32   /* elements and rows that are turned to floats at a time */
 #define ATT_ROWS 64
@@ -234,7 +234,8 @@ FORCE void att_mix_rows(uint32_t type, const uint8_t *rows, size_t row_bytes, si
 }
 
 /* The elements of a strip, as floats. */
-FORCE void att_floats(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t d, float *out)
+FORCE void att_floats(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t d,
+	float *out)
 {
 	for (size_t r = 0; r < n; r++)
 		for (size_t k = 0; k < ATT_STRIP; k += 16)
@@ -247,7 +248,8 @@ FORCE void att_mix_block(uint32_t type, const uint8_t *rows, size_t row_bytes, s
 	size_t j = 0;
 
 	for (; ATT_ACC >= 8 && j + 8 <= n_q; j += 8)
-		att_mix_rows(type, rows, row_bytes, dim, n, p + j * ps, ps, ATT_ACC >= 8 ? 8 : 1, o + j * os, os);
+		att_mix_rows(type, rows, row_bytes, dim, n, p + j * ps, ps, ATT_ACC >= 8 ? 8 : 1, o + j * os,
+			os);
 	for (; j + 4 <= n_q; j += 4)
 		att_mix_rows(type, rows, row_bytes, dim, n, p + j * ps, ps, 4, o + j * os, os);
 	for (; j + 2 <= n_q; j += 2)
@@ -256,10 +258,11 @@ FORCE void att_mix_block(uint32_t type, const uint8_t *rows, size_t row_bytes, s
 		att_mix_rows(type, rows, row_bytes, dim, n, p + j * ps, ps, 1, o + j * os, os);
 }
 
-static void att_mix_floats(const float *rows, size_t n, const float *p, size_t ps, size_t n_q, float *o,
-	size_t os)
+static void att_mix_floats(const float *rows, size_t n, const float *p, size_t ps, size_t n_q,
+	float *o, size_t os)
 {
-	att_mix_block(QT_F32, (const uint8_t *)rows, ATT_STRIP * sizeof *rows, ATT_STRIP, n, p, ps, n_q, o, os);
+	att_mix_block(QT_F32, (const uint8_t *)rows, ATT_STRIP * sizeof *rows, ATT_STRIP, n, p, ps, n_q,
+		o, os);
 }
 
 FORCE void att_mix_type(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t dim, size_t n,
@@ -295,16 +298,30 @@ static void body_att_mix(uint32_t type, const void *rows, size_t row_bytes, size
 
 /* ---- softmax ---- */
 
-static float body_max(const float *x, size_t n, float least)
+/* lane[l] = the largest of least and elements l, l + 16, ... of n, a multiple of 16. */
+static inline void max_lanes(const float *x, size_t n, float least, float lane[16])
 {
-	float lane[16];
-	size_t i = 0;
+#ifdef HAVE_VMAX
+	V v = vset(least);
 
+	for (size_t i = 0; i < n; i += 16)
+		v = vmax(vload(x + i), v);
+	vstore(lane, v);
+#else
 	for (int l = 0; l < 16; l++)
 		lane[l] = least;
-	for (; i + 16 <= n; i += 16)
-		for (int l = 0; l < 16; l++)
-			lane[l] = x[i + (size_t)l] > lane[l] ? x[i + (size_t)l] : lane[l];
+	for (size_t i = 0; i < n; i += 16)
+		for (size_t l = 0; l < 16; l++)
+			lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+#endif
+}
+
+static float body_max(const float *x, size_t n, float least)
+{
+	size_t i = n & ~(size_t)15;
+	float lane[16];
+
+	max_lanes(x, i, least, lane);
 	for (; i < n; i++)
 		lane[0] = x[i] > lane[0] ? x[i] : lane[0];
 	for (int l = 0; l < 16; l++)

@@ -44,7 +44,7 @@
 
 #define GV_PART 8192                /* elements of a row at a time: longer ones have equal parts */
 #define GV_TOK 4                    /* tokens that share the unpacked codes */
-#define GV_BLOCKS (GV_PART / 16 + 16) /* sums of a row's part, and a line, so that rows' are spread */
+#define GV_BLOCKS (GV_PART / 16 + 16) /* sums of a row's part, and a line to spread rows */
 #define GV_SUPER (GV_PART / 256)
 #define GV_X ((size_t)96 << 10)     /* bytes of arranged activations; longer rows are unpacked */
 
@@ -322,7 +322,8 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 			if (filled & FILLED_CODES)
 				scales(kind, c, row[r], len, g->sc[r], g->mn[r]);
 			else
-				prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL, 0 });
+				prepare(kind, c, row[r], len,
+					(struct part){ g->code[r], g->sc[r], g->mn[r], NULL, 0 });
 			for (size_t b = n_block; b < n_all; b++)
 				g->sc[r][b] = g->mn[r][b] = 0;
 		}

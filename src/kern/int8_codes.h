@@ -14,8 +14,8 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-/* A part of one row, taken apart: places for its codes, scales and minima. What lies `far` bytes from
- * what is used is asked for, but nothing from `end` on. */
+/* A part of one row, taken apart: places for its codes, scales and minima. What lies `far` bytes
+ * from what is used is asked for, but nothing from `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; ptrdiff_t far; };
 
 /* Some of a call's activations: token t's are np, np / 256, np / blk of them behind token 0's. x: as
@@ -24,8 +24,9 @@ struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t n
 
 #define AHEAD 16384
 
-/* Asks the second-level cache for what lies part.far behind the n bytes at p, if that is before part.end:
- * rows of one or two kilobytes, used a row at a time, do not teach the hardware to be early enough. */
+/* Asks the second-level cache for what lies part.far behind the n bytes at p, if that is before
+ * part.end: rows of one or two kilobytes, used a row at a time, do not teach the hardware to be
+ * early enough. */
 ALWAYS void ahead(const uint8_t *p, size_t n, const struct part *part)
 {
 #ifdef __AVX2__

@@ -15,6 +15,9 @@ static inline V vfma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 static inline V vmul(V a, V b) { return _mm512_mul_ps(a, b); }
 static inline V vsub(V a, V b) { return _mm512_sub_ps(a, b); }
 
+#define HAVE_VMAX
+static inline V vmax(V a, V b) { return _mm512_max_ps(a, b); } /* b where one is a NaN */
+
 static inline V vbytes(__m128i q)
 {
 	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q));
