@@ -15,6 +15,12 @@ static inline V vfma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 static inline V vmul(V a, V b) { return _mm512_mul_ps(a, b); }
 static inline V vsub(V a, V b) { return _mm512_sub_ps(a, b); }
 
+#define HAVE_VSOME
+static inline V vsome(V v, uint32_t bits, float a)
+{
+	return _mm512_mask_add_ps(v, (__mmask16)bits, v, _mm512_set1_ps(a));
+}
+
 #define HAVE_VMAX
 static inline V vmax(V a, V b) { return _mm512_max_ps(a, b); } /* b where one is a NaN */
 
