@@ -14,6 +14,7 @@
  * machine, too. -s measures the start instead: each time a new process, from exec to the logits of
  * a short prompt, tokenizer loaded, and its peak memory. bench/peer.sh builds and runs it.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +108,8 @@ static void ours_eval(struct ours *o, const int32_t *tok, size_t n, enum moe_pha
 
 	if (session_eval(o->s, tok, n, phase, &want, &e))
 		die("moescope", &e);
+	if (!isfinite(first))
+		die("moescope computes no number", NULL);
 }
 
 static void ours_begin(struct ours *o)
@@ -191,7 +194,10 @@ static double theirs_first(struct theirs *p, int n)
 	llama_memory_clear(llama_get_memory(p->c), 1);
 	t0 = now();
 	theirs_eval(p, ids, n);
-	return (double)(now() - t0) * 1e-9;
+	t0 = now() - t0;
+	if (!isfinite(llama_get_logits_ith(p->c, -1)[0]))
+		die("llama.cpp computes no number", NULL);
+	return (double)t0 * 1e-9;
 }
 
 static double theirs_decode(struct theirs *p, int n)
@@ -378,7 +384,8 @@ int main(int argc, char **argv)
 	static const char *const suffix[] = { "", "-wal", "-shm", "-lock" };
 	struct ours o = { 0 };
 	struct theirs p = { 0 };
-	char db[] = "/tmp/moescope-peer-XXXXXX", path[64];
+	const char *tmp = getenv("TMPDIR");
+	char db[4096], path[4096 + 8];
 	struct rng r;
 	int fd, n_ids;
 	double filled[2];
@@ -390,6 +397,7 @@ int main(int argc, char **argv)
 		starts(argc, argv);
 		return 0;
 	}
+	snprintf(db, sizeof db, "%s/moescope-peer-XXXXXX", tmp ? tmp : "/tmp");
 	fd = mkstemp(db);
 	if (fd < 0)
 		die("no temporary file", NULL);

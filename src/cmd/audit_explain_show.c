@@ -119,6 +119,15 @@ static void add_mask(const struct explain *x, const struct explain_mask *m, enum
 	}
 }
 
+/* Are there chosen experts whose masking was not tried? */
+static int some_not_masked(const struct explain *x)
+{
+	for (size_t i = 0; i < x->info.n_moe_layer; i++)
+		if (x->f[i].n_mask && x->f[i].n_mask < x->f[i].k)
+			return 1;
+	return 0;
+}
+
 /* What a reader must know about the run again before believing it; 0 = nothing was run. */
 static int add_rerun(const struct explain *x, struct buf *b)
 {
@@ -137,6 +146,9 @@ static int add_rerun(const struct explain *x, struct buf *b)
 			x->rerun_differs);
 	else
 		buf_str(b, "at this position every layer chooses the recorded experts");
+	if (some_not_masked(x))
+		buf_str(b, "; of a layer's chosen experts only the first is masked (--layer L masks each "
+			"one of layer L)");
 	return 1;
 }
 

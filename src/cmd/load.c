@@ -15,6 +15,7 @@
 #include "version.h"
 
 #define HASH_MOST (64ull << 20) /* bytes; about 0.2 s */
+#define GRACE_S   2 /* behind a second signal, to close the run */
 
 static volatile sig_atomic_t interrupted;
 
@@ -196,10 +197,21 @@ void load_describe(const struct loaded *l, const struct session *s, const char *
 	d->n_batch = session_batch(s);
 }
 
+static void on_alarm(int sig)
+{
+	(void)sig;
+	signal(SIGINT, SIG_DFL);
+	raise(SIGINT);
+}
+
 static void on_signal(int sig)
 {
+	if (interrupted) {
+		signal(SIGALRM, on_alarm);
+		alarm(GRACE_S);
+		signal(sig, SIG_DFL); /* a third one ends the program at once */
+	}
 	interrupted = 1;
-	signal(sig, SIG_DFL); /* a second one ends the program at once */
 }
 
 void load_catch_interrupt(void)

@@ -74,7 +74,8 @@ struct session_opt load_session_opt(const struct load_opts *o);
 void load_describe(const struct loaded *l, const struct session *s, const char *command,
 	struct moe_run_desc *out);
 
-/* Ctrl-C and SIGTERM: after load_catch_interrupt the first one only sets this. */
+/* Ctrl-C and SIGTERM: after load_catch_interrupt the first one only sets this; a second one ends
+ * the program in two seconds, if it has not ended by then, and a third one at once. */
 void load_catch_interrupt(void);
 int load_interrupted(void);
 

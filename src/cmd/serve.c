@@ -144,9 +144,12 @@ static int serve(struct server *v, const char *name, struct moe_err *e)
 	load_catch_interrupt();
 	if (!open_log(v, e) && !start(v, e))
 		rc = loop(v, e);
+	if (v->queue)
+		queue_close(v->queue);
+	/* before the wait for clients that are slow, which a second signal cuts short */
+	id = gen_log_close(&v->r.g, rc, e);
 	http_close(v->http);
 	v->http = NULL;
-	id = gen_log_close(&v->r.g, rc, e);
 	if (id < 0 || rc)
 		return -1;
 	fprintf(stderr, "%llu requests answered\n", (unsigned long long)v->r.n);

@@ -4,9 +4,8 @@
  * Without VNNI a product of bytes is summed in pairs to 16 bits: one instruction for 32 products, and one
  * to add it to others, for as long as 16 bits hold the sum. Those of a block of 32 do where codes have up
  * to 4 bits. They do up to 6 bits in a block of 16, and 5 in one of 32, if codes have an off: the sum of
- * (w - off) x is small enough whatever wraps around on the way, so it starts from -off * sum(x). Codes of 8
- * bits are made signed, and their sign is moved to the activation (never -128); two pairs of theirs are
- * too many.
+ * (w - off) x is small enough whatever wraps around on the way, so it starts from -off * sum(x). Products of
+ * codes of 8 bits are too large for that: they become 16 bits wide, as do activations, and sums 32.
  */
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -23,11 +22,17 @@ static inline float half(uint16_t h)
 #include "kern/int8_codes.h"
 
 #define R 8
-#define GM_TOK 3
+#define GM_TOK 4
 #define GM_GROUPS 6
 #define GM_PART 512 /* of 48 rows: three quarters of the L1 cache */
-#define BIG_LOG2 7 /* this off means codes of 8 bits: signed here, so there is nothing to take off */
-#define OFF_LOG2(c) ((c)->off_log2 == BIG_LOG2 ? 0 : (c)->off_log2)
+#define BIG_LOG2 7 /* this off means codes of 8 bits */
+#define BIG(c) ((c)->off_log2 == BIG_LOG2) /* they are signed here, so there is nothing to take off */
+#define OFF_LOG2(c) (BIG(c) ? 0 : (c)->off_log2)
+#define PART_OF(c) (BIG(c) ? GM_PART / 2 : GM_PART)
+/* 1 if sums of a block fit into 16 bits without -off * sum(x). */
+#define STARTS_LATE(c) (!(c)->has_min && !exact(c) && (c)->blk == 32 && (c)->bits <= 4)
+#define TOKEN_TERMS(c) (STARTS_LATE(c) || ((c)->has_min && !exact(c)))
+#define FINISH(c, g, n_group, len) widen(c, g, n_group, len)
 typedef __m256i VI;
 
 static inline VI vi_load(const void *p) { return _mm256_loadu_si256(p); }
@@ -130,22 +135,58 @@ static inline void transpose(__m256i v[8])
 #include "kern/int8_avx2_decode.h"
 #include "kern/int8_avx2_fill.h"
 
+struct gm;
+static void widen(const struct codes *c, struct gm *g, size_t n_group, size_t len);
+
 #include "kern/int8_body.h"
 
 /* ---- prefill ---- */
 
 /* Keeps the compiler from adding up later, when it would have to keep all terms until then. */
 #define IN_ORDER(v) __asm__("" : "+x"(v))
+/* Keeps it from having more in registers than there are. */
+#define IN_MEMORY(v) __asm__("" : "+m"(v))
 
 /* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
 enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
 
-/* How many pair sums are added in 16 bits: all of a block, four, or one of signed codes; and whether a
- * token's -off * sum(x) is there from the start (OFF) or once they are 32 bits wide (LATE). */
-enum add { ALL_OFF, ALL_LATE, ALL, FOUR, SIGNED };
+/* How many pair sums are added in 16 bits: all of a block, four, or none of codes that are WIDE; and
+ * whether a token's -off * sum(x) is there from the start (OFF) or once they are 32 bits wide (LATE). */
+enum add { ALL_OFF, ALL_LATE, ALL, FOUR, WIDE };
 
-/* 1 if sums of a block fit into 16 bits without it. */
-#define STARTS_LATE(c) (!(c)->has_min && !exact(c) && (c)->blk == 32 && (c)->bits <= 4)
+/* A filled tile's codes to 16 bits, the even ones of a vector before the odd ones; those with integer scales
+ * as multiples of them (|code * scale| <= 128 * 255). What is behind len meets zeros. Whole groups of 256
+ * with scales in floating point were filled so. */
+static void widen(const struct codes *c, struct gm *g, size_t n_group, size_t len)
+{
+	for (size_t i = BIG(c) && (exact(c) || len < 256) ? len / 4 : 0; i-- > 0;)
+		for (size_t k = 0; k < n_group; k++) {
+			VI v = vi_load(g->tile[i][k]), even, odd;
+
+			even = wide_even(v);
+			odd = wide_odd(v);
+			if (exact(c)) {
+				VI by = vi_load(g->sct[4 * i / c->blk][k]);
+
+				even = _mm256_mullo_epi16(even, by);
+				odd = _mm256_mullo_epi16(odd, by);
+			}
+			vi_store(g->tile[2 * i][k], even);
+			vi_store(g->tile[2 * i + 1][k], odd);
+		}
+}
+
+/* The same of 256 activations each, even before odd by vectors. */
+static void widen_tokens(size_t n_tok, const struct gm_in *in, int16_t wide[GM_TOK][GM_PART / 2])
+{
+	for (size_t t = 0; t < n_tok; t++)
+		for (size_t i = 0; i < GM_PART / 2; i += 32) {
+			VI v = vi_load(in->q + t * in->np + i);
+
+			vi_store(wide[t] + i, wide_even(v));
+			vi_store(wide[t] + i + 16, wide_odd(v));
+		}
+}
 
 /* What pair sums start from: for each block two integers of 16 bits, as each of a lane has a half of the
  * block's elements. */
@@ -176,119 +217,159 @@ static void set_starts(const struct codes *c, size_t n256, const struct gm_in *i
 		}
 }
 
-/* What the sums of a group of 256, S or T in u and M or V in v, add to the n first of acc. */
-ALWAYS void add_group(const enum by by, const struct gm *g, size_t k, size_t b, __m256i u, __m256i v,
-	float dx, float *y, __m256i mask, int first)
+/* What the sums of a group of 256, S or T in u and M or V in v, add to acc. */
+ALWAYS VI add_group(const enum by by, const struct gm *g, size_t k, size_t b, VI acc, VI u, VI v, float dx)
 {
-	VI acc = first ? vf_zero() : BITS(_mm256_maskload_ps(y, mask));
-
 	if (by == INTS)
-		acc = vf_exact(acc, u, vi_load(g->dt[b][k]), dx);
-	else if (by == INTS_MIN)
-		acc = vf_exact_min(acc, u, vi_load(g->dt[b][k]), v, vi_load(g->dmt[b][k]), dx);
-	else if (by == FLOATS)
-		acc = vf_group(acc, u, dx);
-	else
-		acc = vf_group_min(acc, u, v, dx);
-	_mm256_maskstore_ps(y, mask, PS(acc));
+		return vf_exact(acc, u, vi_load(g->dt[b][k]), dx);
+	if (by == INTS_MIN)
+		return vf_exact_min(acc, u, vi_load(g->dt[b][k]), v, vi_load(g->dmt[b][k]), dx);
+	return by == FLOATS ? vf_group(acc, u, dx) : vf_group_min(acc, u, v, dx);
 }
 
-/* nt tokens against the ng groups from k on: y[t][0..8 ng - 1] continues its sum (from 0 if first). A
- * broadcast activation serves ng products, a vector of weights nt. */
-ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const enum add add,
-	const struct gm *g, size_t k0, size_t n256, const struct gm_in *in, const starts start, float *y,
-	size_t ys, size_t nr, int first)
+/* p continues with products of steps j .. j + n - 1 of nt tokens with ng groups, and begins with the first
+ * if `begin`. x: token 0's activations of step 0, np bytes before token 1's. Two tokens at a time: an
+ * addition right behind its product would wait for it. */
+ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add, const uint8_t (*w)[GM_GROUPS][R][4],
+	size_t k0, const int8_t *x, size_t np, size_t j, size_t n, VI p[GM_TOK][2], int begin)
 {
-	const size_t np = in->np, per = 256 / blk, steps = add == SIGNED ? 1 : add == FOUR ? 4 : blk / 4;
-	const __m256i ones = _mm256_set1_epi16(1), zero = _mm256_setzero_si256();
+#pragma GCC unroll 16
+	for (size_t l = j; l < j + n; l++) {
+		const int8_t *xl = x + 4 * (add == WIDE ? l / 2 + l % 2 * 8 : l);
+		VI wl[2], pair[2][2];
 
-	for (size_t b = 0; b < n256; b++) {
-		__m256i u[2][GM_TOK], v[2];
+		for (size_t k = 0; k < ng; k++)
+			wl[k] = vi_load(w[l][k0 + k]);
+		for (size_t t = 0; t < nt; t += 2) {
+			for (size_t i = 0; i < 2 && t + i < nt; i++) {
+				int32_t four;
 
-		for (size_t t = 0; t < nt; t++)
-			for (size_t k = 0; k < ng; k++)
-				u[k][t] = zero;
-#pragma GCC unroll 1 /* a copy a block would not fit where decoded instructions are kept */
-		for (size_t i = b * per; i < (b + 1) * per; i++) {
-			const uint8_t (*w)[GM_GROUPS][R][4] = g->tile + i * (blk / 4);
-			const int8_t *q = in->q + i * blk;
-			__m256i s[2][GM_TOK];
-
-#pragma GCC unroll 8
-			for (size_t j = 0; j < blk / 4; j += steps) {
-				__m256i p[2][GM_TOK];
-
-				for (size_t t = 0; t < nt && add == ALL_OFF; t++)
-					for (size_t k = 0; k < ng; k++)
-						p[k][t] = _mm256_set1_epi32(start[t][i]);
-#pragma GCC unroll 8
-				for (size_t l = j; l < j + steps; l++) {
-					__m256i wl[2];
-
-					for (size_t k = 0; k < ng; k++)
-						wl[k] = vi_load(w[l][k0 + k]);
-					for (size_t t = 0; t < nt; t++) {
-						int32_t four;
-						__m256i x, pair;
-
-						memcpy(&four, q + t * np + 4 * l, 4);
-						x = _mm256_set1_epi32(four);
-						for (size_t k = 0; k < ng; k++) {
-							pair = add == SIGNED ?
-								_mm256_maddubs_epi16(_mm256_abs_epi8(wl[k]), _mm256_sign_epi8(x, wl[k])) :
-								_mm256_maddubs_epi16(wl[k], x);
-							p[k][t] = l == j && add != ALL_OFF ? pair : _mm256_add_epi16(p[k][t], pair);
-							IN_ORDER(p[k][t]);
-						}
-					}
+				memcpy(&four, xl + (t + i) * np, 4);
+				for (size_t k = 0; k < ng; k++) {
+					pair[i][k] = add == WIDE ? _mm256_madd_epi16(wl[k], _mm256_set1_epi32(four)) :
+						_mm256_maddubs_epi16(wl[k], _mm256_set1_epi32(four));
+					IN_ORDER(pair[i][k]);
 				}
-				for (size_t t = 0; t < nt && add == ALL_LATE; t++)
-					for (size_t k = 0; k < ng; k++)
-						s[k][t] = _mm256_set1_epi32(g->start[t][i]);
-				for (size_t k = 0; k < ng; k++)
-					for (size_t t = 0; t < nt; t++) {
-						__m256i m = _mm256_madd_epi16(p[k][t], by >= FLOATS ? ones : vi_load(g->sct[i][k0 + k]));
-
-						if (by < FLOATS)
-							u[k][t] = _mm256_add_epi32(u[k][t], m);
-						else
-							s[k][t] = j || add == ALL_LATE ? _mm256_add_epi32(s[k][t], m) : m;
-					}
 			}
-			for (size_t k = 0; k < ng && by >= FLOATS; k++)
-				for (size_t t = 0; t < nt; t++)
-					u[k][t] = vf_chain(u[k][t], s[k][t], vi_load(g->sct[i][k0 + k]));
-		}
-		for (size_t t = 0; t < nt; t++) {
-			for (size_t k = 0; k < ng; k++)
-				v[k] = zero;
-			for (size_t i = b * per; i < (b + 1) * per && by == INTS_MIN; i += 2) {
-				int32_t two;
-
-				memcpy(&two, in->sum + t * (np / blk) + i, 4);
-				for (size_t k = 0; k < ng; k++)
-					v[k] = _mm256_add_epi32(v[k], _mm256_madd_epi16(vi_load(g->mpt[i / 2][k0 + k]),
-						_mm256_set1_epi32(two)));
-			}
-			for (size_t i = b * per; i < (b + 1) * per && by == FLOATS_MIN; i++)
-				for (size_t k = 0; k < ng; k++)
-					v[k] = vf_chain_min(v[k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
-			for (size_t k = 0; k < ng; k++)
-				add_group(by, g, k0 + k, b, u[k][t], v[k], in->d[t * (np / 256) + b], y + t * ys + R * k,
-					first_lanes(k + 1 < ng ? R : nr), first && !b);
+			for (size_t i = 0; i < 2 && t + i < nt; i++)
+				for (size_t k = 0; k < ng; k++) {
+					if (begin && l == j)
+						p[t + i][k] = pair[i][k];
+					else
+						p[t + i][k] = add == WIDE ? _mm256_add_epi32(p[t + i][k], pair[i][k]) :
+							_mm256_add_epi16(p[t + i][k], pair[i][k]);
+					IN_ORDER(p[t + i][k]);
+				}
 		}
 	}
 }
 
-#define T(blk, by, add) tile(ng, nt, blk, by, add, g, k, n256, in, start, y, ys, nr, first)
+/* v: M of group b of 256, out of a token's sums. */
+ALWAYS void minima_of(const size_t ng, const size_t per, const struct gm *g, size_t k0, const int16_t *sum,
+	size_t b, VI v[2])
+{
+	const int16_t (*m)[GM_GROUPS][R][2] = g->mpt + b * (per / 2);
+
+#pragma GCC unroll 8
+	for (size_t i = 0; i < per / 2; i++) {
+		int32_t two;
+
+		memcpy(&two, sum + 2 * i, 4);
+		for (size_t k = 0; k < ng; k++) {
+			VI p = _mm256_madd_epi16(vi_load(m[i][k0 + k]), _mm256_set1_epi32(two));
+
+			v[k] = i ? _mm256_add_epi32(v[k], p) : p;
+			IN_ORDER(v[k]);
+		}
+	}
+}
+
+/* nt tokens against the ng groups from k on: y[t][0..8 ng - 1] continues its sum (from 0 if first). A
+ * broadcast activation serves ng products, a vector of weights nt. Sums of a block are in registers, the
+ * others have to be in memory. wide: activations for WIDE, by widen_tokens. */
+ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const enum add add,
+	const struct gm *g, size_t k0, size_t n256, const struct gm_in *in, const int16_t (*wide)[GM_PART / 2],
+	const starts start, float *y, size_t ys, size_t nr, int first)
+{
+	const size_t np = in->np, xs = add == WIDE ? sizeof *wide : np, per = 256 / blk, all = add == WIDE ? 16 : blk / 4, steps = add == FOUR ? 4 : all;
+	const int8_t *x = add == WIDE ? (const int8_t *)wide : in->q;
+	const __m256i ones = _mm256_set1_epi16(1), mask = first_lanes(nr);
+	VI acc[GM_TOK][2], u[GM_TOK][2];
+
+#pragma GCC unroll 4
+	for (size_t t = 0; t < nt; t++)
+		for (size_t k = 0; k < ng; k++)
+			acc[t][k] = first ? vf_zero() : k + 1 < ng || nr == R ? vi_load(y + t * ys + R * k) :
+				BITS(_mm256_maskload_ps(y + t * ys + R * k, mask));
+	for (size_t b = 0; b < n256; b++) {
+		for (size_t t = 0; t < nt; t++)
+			for (size_t k = 0; k < ng; k++)
+				u[t][k] = vf_zero();
+#pragma GCC unroll 1 /* a copy a block would not fit where decoded instructions are kept */
+		for (size_t i = b * per; i < (b + 1) * per; i++) {
+			VI p[GM_TOK][2], s[GM_TOK][2];
+
+#pragma GCC unroll 8
+			for (size_t j = 0; j < all; j += steps) {
+				for (size_t t = 0; t < nt && add == ALL_OFF; t++)
+					for (size_t k = 0; k < ng; k++)
+						p[t][k] = _mm256_set1_epi32(start[t][i]);
+				steps_of(ng, nt, add, g->tile + i * all, k0, x + i * 4 * all, xs, j, steps, p, add != ALL_OFF);
+				for (size_t t = 0; t < nt; t++)
+					for (size_t k = 0; k < ng; k++) {
+						VI m = p[t][k];
+
+						if (add != WIDE)
+							m = _mm256_madd_epi16(m, by >= FLOATS ? ones : vi_load(g->sct[i][k0 + k]));
+						if (by < FLOATS) {
+							u[t][k] = _mm256_add_epi32(u[t][k], m);
+							IN_MEMORY(u[t][k]);
+						} else if (j || add == ALL_LATE) {
+							s[t][k] = _mm256_add_epi32(j ? s[t][k] : _mm256_set1_epi32(g->start[t][i]), m);
+						} else {
+							s[t][k] = m;
+						}
+					}
+			}
+			for (size_t t = 0; t < nt && by >= FLOATS; t++)
+				for (size_t k = 0; k < ng; k++) {
+					u[t][k] = vf_chain(u[t][k], s[t][k], vi_load(g->sct[i][k0 + k]));
+					IN_MEMORY(u[t][k]);
+				}
+		}
+#pragma GCC unroll 4
+		for (size_t t = 0; t < nt; t++) {
+			VI v[2] = { vf_zero(), vf_zero() };
+
+			if (by == INTS_MIN)
+				minima_of(ng, per, g, k0, in->sum + t * (np / blk) + b * per, b, v);
+			for (size_t i = b * per; by == FLOATS_MIN && i < (b + 1) * per; i++)
+				for (size_t k = 0; k < ng; k++)
+					v[k] = vf_chain_min(v[k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
+			for (size_t k = 0; k < ng; k++) {
+				acc[t][k] = add_group(by, g, k0 + k, b, acc[t][k], u[t][k], v[k], in->d[t * (np / 256) + b]);
+				IN_MEMORY(acc[t][k]);
+			}
+		}
+	}
+#pragma GCC unroll 4
+	for (size_t t = 0; t < nt; t++)
+		for (size_t k = 0; k < ng; k++) {
+			if (k + 1 < ng || nr == R) /* a masked store is slow */
+				vi_store(y + t * ys + R * k, acc[t][k]);
+			else
+				_mm256_maskstore_ps(y + t * ys + R * k, mask, PS(acc[t][k]));
+		}
+}
+
+#define T(blk, by, add) tile(ng, nt, blk, by, add, g, k, n256, in, wide, start, y, ys, nr, first)
 ALWAYS void any_tile(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g, size_t k,
-	size_t n256, const struct gm_in *in, const starts start, float *y, size_t ys, size_t nr, int first)
+	size_t n256, const struct gm_in *in, const int16_t (*wide)[GM_PART / 2], const starts start, float *y,
+	size_t ys, size_t nr, int first)
 {
 	if (exact(c)) {
-		if (c->off_log2 == BIG_LOG2 && c->blk == 32)
-			T(32, INTS, SIGNED);
-		else if (c->off_log2 == BIG_LOG2)
-			T(16, INTS, SIGNED);
+		if (BIG(c))
+			T(32, INTS, WIDE);
 		else if (!c->has_min && c->blk == 32)
 			T(32, INTS, ALL_OFF);
 		else if (!c->has_min)
@@ -300,8 +381,8 @@ ALWAYS void any_tile(const size_t ng, const size_t nt, const struct codes *c, co
 		else
 			T(32, INTS_MIN, FOUR);
 	} else {
-		if (c->off_log2 == BIG_LOG2)
-			T(32, FLOATS, SIGNED);
+		if (BIG(c))
+			T(32, FLOATS, WIDE);
 		else if (STARTS_LATE(c))
 			T(32, FLOATS, ALL_LATE);
 		else if (!c->has_min && c->blk == 32)
@@ -320,14 +401,17 @@ ALWAYS void groups(const size_t ng, const size_t nt, const struct codes *c, cons
 	const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
 	starts start;
+	int16_t wide[GM_TOK][GM_PART / 2];
 	size_t k = 0;
 
-	if (c->off_log2 && c->off_log2 != BIG_LOG2 && !STARTS_LATE(c))
+	if (BIG(c))
+		widen_tokens(nt, in, wide);
+	else if (c->off_log2 && !STARTS_LATE(c))
 		set_starts(c, n256, in, nt, start);
 	for (; k + 2 <= ng; k += 2)
-		any_tile(2, nt, c, g, k, n256, in, start, y + R * k, ys, k + 2 < ng ? R : nr, first);
+		any_tile(2, nt, c, g, k, n256, in, wide, start, y + R * k, ys, k + 2 < ng ? R : nr, first);
 	if (k < ng)
-		any_tile(1, nt, c, g, k, n256, in, start, y + R * k, ys, nr, first);
+		any_tile(1, nt, c, g, k, n256, in, wide, start, y + R * k, ys, nr, first);
 }
 
 #define TILE(ng, nt) \
@@ -336,21 +420,21 @@ static void tile##ng##_##nt(const struct codes *c, const struct gm *g, size_t n2
 { \
 	groups(ng, nt, c, g, n256, in, y, ys, nr, first); \
 }
-TILE(6, 3)
+TILE(6, 4)
 TILE(6, 2)
 TILE(6, 1)
-TILE(2, 3)
+TILE(2, 4)
 TILE(2, 2)
 TILE(2, 1)
-TILE(1, 3)
+TILE(1, 4)
 TILE(1, 2)
 TILE(1, 1)
 
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
 	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
-	static const struct tile tiles[] = { { 3, tile6_3, 6 }, { 2, tile6_2, 6 }, { 1, tile6_1, 6 },
-		{ 3, tile2_3, 2 }, { 2, tile2_2, 2 }, { 1, tile2_1, 2 }, { 3, tile1_3, 1 }, { 2, tile1_2, 1 },
+	static const struct tile tiles[] = { { 4, tile6_4, 6 }, { 2, tile6_2, 6 }, { 1, tile6_1, 6 },
+		{ 4, tile2_4, 2 }, { 2, tile2_2, 2 }, { 1, tile2_1, 2 }, { 4, tile1_4, 1 }, { 2, tile1_2, 1 },
 		{ 1, tile1_1, 1 } };
 
 	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);

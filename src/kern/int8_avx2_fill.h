@@ -44,6 +44,23 @@ ALWAYS __m256i fifth(__m256i h, size_t i)
 	return _mm256_and_si256(h, _mm256_set1_epi8(16));
 }
 
+/* Bytes 0 and 2, and 1 and 3, of each lane as 16 bits. */
+static inline __m256i wide_even(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+static inline __m256i wide_odd(__m256i v) { return _mm256_srai_epi16(v, 8); }
+
+/* Kinds whose codes are made 16 bits wide here, even ones before odd ones. */
+#define FILLED_WIDE(kind) ((kind) == Q8_0 || (kind) == IQ4_NL)
+
+ALWAYS void store_codes(enum kind kind, lanes *tile, size_t i, __m256i v)
+{
+	if (FILLED_WIDE(kind)) {
+		vi_store(tile[G(2 * i)], wide_even(v));
+		vi_store(tile[G(2 * i + 1)], wide_odd(v));
+	} else {
+		vi_store(tile[G(i)], v);
+	}
+}
+
 /* Blocks of 32 in `bytes` each, codes from `at` on: nibbles of 16 bytes, or 32 bytes. Codes of eight bits
  * are signed. */
 ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[8], size_t bytes, size_t at,
@@ -53,7 +70,7 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[8], size_t byte
 	const __m256i table = kind == MXFP4 ? _mm256_broadcastsi128_si256(load128(mxfp4_codes)) :
 		_mm256_xor_si256(_mm256_broadcastsi128_si256(load128(iq4_table)), top);
 
-	for (size_t b = 0; b < n_block; b++, at += bytes, tile += G(8)) {
+	for (size_t b = 0; b < n_block; b++, at += bytes, tile += G(FILLED_WIDE(kind) ? 16 : 8)) {
 		__m256i v[4], u[4], h = top;
 
 		turned(row, at, v);
@@ -76,8 +93,8 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[8], size_t byte
 				lo = _mm256_shuffle_epi8(table, lo);
 				hi = _mm256_shuffle_epi8(table, hi);
 			}
-			vi_store(tile[G(i)], lo);
-			vi_store(tile[G(4 + i)], hi);
+			store_codes(kind, tile, i, lo);
+			store_codes(kind, tile, 4 + i, hi);
 		}
 	}
 }

@@ -16,7 +16,7 @@ static inline float half(uint16_t h)
 #define R 16
 #define GM_TOK 12
 #define GM_GROUPS 3
-#define GM_PART 512 /* of 48 rows: three quarters of the L1 cache */
+#define GM_PART 2048 /* a row of most models: what is added up is in memory once */
 #define OFF_LOG2(c) ((c)->off_log2)
 typedef __m512i VI;
 
@@ -126,11 +126,19 @@ static inline VI vf_halves(VI v, unsigned by, float unit)
 /* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
 enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
 
+/* The low or the high four bits of 64 bytes. */
+ALWAYS __m512i four_bits(const void *p, size_t high)
+{
+	__m512i v = _mm512_load_si512(p);
+
+	return _mm512_and_si512(high ? _mm512_srli_epi16(v, 4) : v, _mm512_set1_epi8(15));
+}
+
 /* nt tokens against ng groups of rows: y[t][0..16 ng - 1] continues its sum (from 0 if first). A
  * broadcast activation serves ng products, a vector of weights nt. The sums of a block and those of a
  * group of 256 stay in registers; of the largest tile, y is in memory between groups. */
-ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const struct gm *g,
-	size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
+ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const int packed,
+	const struct gm *g, size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
 	const size_t np = in->np, per = 256 / blk;
 	const __mmask16 last = (__mmask16)((1u << nr) - 1);
@@ -162,7 +170,8 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 				__m512i w[GM_GROUPS];
 
 				for (size_t k = 0; k < ng; k++)
-					w[k] = _mm512_load_si512(g->tile[i * (blk / 4) + j][k]);
+					w[k] = packed ? four_bits(g->tile[4 * i + j % 4][k], j / 4) :
+						_mm512_load_si512(g->tile[i * (blk / 4) + j][k]);
 				for (size_t t = 0; t < nt; t++) {
 					int32_t four;
 					__m512i x;
@@ -216,28 +225,35 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 			_mm512_mask_storeu_epi32(y + t * ys + 16 * k, k + 1 < ng ? 0xffff : last, vi_load(sum[t][k]));
 }
 
-#define T(ng, nt, blk, by) tile(ng, nt, blk, by, g, n256, in, y, ys, nr, first)
+#define T(ng, nt, blk, by, packed) tile(ng, nt, blk, by, packed, g, n256, in, y, ys, nr, first)
 #define TILE(ng, nt) \
 static void tile##ng##_##nt(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in, \
 	float *y, size_t ys, size_t nr, int first) \
 { \
-	if (c->blk == 32 && exact(c)) { \
-		if (c->has_min) \
-			T(ng, nt, 32, INTS_MIN); \
+	if (g->packed) { \
+		if (exact(c)) \
+			T(ng, nt, 32, INTS_MIN, 1); \
+		else if (c->has_min) \
+			T(ng, nt, 32, FLOATS_MIN, 1); \
 		else \
-			T(ng, nt, 32, INTS); \
+			T(ng, nt, 32, FLOATS, 1); \
+	} else if (c->blk == 32 && exact(c)) { \
+		if (c->has_min) \
+			T(ng, nt, 32, INTS_MIN, 0); \
+		else \
+			T(ng, nt, 32, INTS, 0); \
 	} else if (c->blk == 32) { \
 		if (c->has_min) \
-			T(ng, nt, 32, FLOATS_MIN); \
+			T(ng, nt, 32, FLOATS_MIN, 0); \
 		else \
-			T(ng, nt, 32, FLOATS); \
+			T(ng, nt, 32, FLOATS, 0); \
 	} else if (exact(c)) { \
 		if (c->has_min) \
-			T(ng, nt, 16, INTS_MIN); \
+			T(ng, nt, 16, INTS_MIN, 0); \
 		else \
-			T(ng, nt, 16, INTS); \
+			T(ng, nt, 16, INTS, 0); \
 	} else { \
-		T(ng, nt, 16, FLOATS); \
+		T(ng, nt, 16, FLOATS, 0); \
 	} \
 }
 TILE(3, 4)

@@ -44,6 +44,13 @@ ALWAYS __m512i fifth(__m512i h, size_t i, __m512i w)
 		_mm512_set1_epi8(16));
 }
 
+/* Four-bit codes that need no table stay two a byte: a tile of half the size, and taking them apart costs
+ * the products nothing, as other ports do it. */
+ALWAYS int packs(enum kind kind)
+{
+	return kind == Q4_0 || kind == Q4_1 || kind == Q4_K;
+}
+
 /* Types with blocks of 32 of their own: nibbles of 16 bytes, or 32 bytes. */
 ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len, lanes *tile)
 {
@@ -52,7 +59,7 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 	const size_t bytes = bytes256(kind) / 8, at = kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : kind == Q5_1 ? 8 :
 		kind == MXFP4 ? 1 : 2;
 
-	for (size_t b = 0; b < len / 32; b++, tile += G(8)) {
+	for (size_t b = 0; b < len / 32; b++, tile += packs(kind) ? G(4) : G(8)) {
 		__m512i v[4], h[4];
 
 		turned(row, b * bytes + at, v);
@@ -65,6 +72,10 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 			__m512i lo = _mm512_and_si512(v[i], low4);
 			__m512i hi = _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4);
 
+			if (packs(kind)) {
+				_mm512_storeu_si512(tile[G(i)], v[i]);
+				continue;
+			}
 			if (kind == Q8_0) {
 				lo = _mm512_xor_si512(v[i], top);
 				hi = _mm512_xor_si512(h[i], top);
@@ -140,32 +151,50 @@ ALWAYS void fill_q2_scales(const uint8_t *const row[16], size_t at, float (*sct)
 		vi_store(mpt[G(j)], min_pair(_mm512_and_si512(_mm512_srli_epi16(v[j / 2], 4), low4), 2 * (j % 2)));
 }
 
-ALWAYS void fill_k(enum kind kind, const uint8_t *const row[16], size_t at, lanes *tile)
+/* a where the mask has ones, b elsewhere */
+ALWAYS __m512i pick(__m512i mask, __m512i a, __m512i b)
+{
+	return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
+}
+
+/* A byte has codes of two blocks, the i-th of each: two such of one block become a byte. */
+ALWAYS void fill_q4_k(const uint8_t *const row[16], size_t at, lanes *tile)
+{
+	const __m512i low4 = _mm512_set1_epi8(15);
+
+	for (size_t c = 0; c < 4; c++, tile += G(8)) {
+		__m512i v[4], w[4];
+
+		turned(row, at + 16 + 32 * c, v);
+		turned(row, at + 32 + 32 * c, w);
+#pragma GCC unroll 4
+		for (size_t i = 0; i < 4; i++) {
+			_mm512_storeu_si512(tile[G(i)], pick(low4, v[i], _mm512_slli_epi16(w[i], 4)));
+			_mm512_storeu_si512(tile[G(4 + i)], pick(low4, _mm512_srli_epi16(v[i], 4), w[i]));
+		}
+	}
+}
+
+ALWAYS void fill_q5_k(const uint8_t *const row[16], size_t at, lanes *tile)
 {
 	const __m512i low4 = _mm512_set1_epi8(15), bit5 = _mm512_set1_epi8(16);
 
 	for (size_t j = 0; j < 2; j++) { /* first or second 16 of a sub-block */
 		__m512i h[4], v[4];
 
-		if (kind == Q5_K)
-			turned(row, at + 16 + 16 * j, h);
+		turned(row, at + 16 + 16 * j, h);
 		for (size_t c = 0; c < 4; c++) {
 			lanes *o = tile + G(16 * c + 4 * j);
 
-			turned(row, at + (kind == Q4_K ? 16 : 48) + 32 * c + 16 * j, v);
+			turned(row, at + 48 + 32 * c + 16 * j, v);
 #pragma GCC unroll 4
 			for (size_t i = 0; i < 4; i++) {
 				__m512i lo = _mm512_and_si512(v[i], low4);
 				__m512i hi = _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4);
+				__m512i g = _mm512_srli_epi16(h[i], (unsigned)(2 * c)); /* bits 2 c and 2 c + 1 */
 
-				if (kind == Q5_K) { /* bits 2 c and 2 c + 1 */
-					__m512i g = _mm512_srli_epi16(h[i], (unsigned)(2 * c));
-
-					lo = and_or(_mm512_slli_epi16(g, 4), bit5, lo);
-					hi = and_or(_mm512_slli_epi16(g, 3), bit5, hi);
-				}
-				_mm512_storeu_si512(o[G(i)], lo);
-				_mm512_storeu_si512(o[G(8 + i)], hi);
+				_mm512_storeu_si512(o[G(i)], and_or(_mm512_slli_epi16(g, 4), bit5, lo));
+				_mm512_storeu_si512(o[G(8 + i)], and_or(_mm512_slli_epi16(g, 3), bit5, hi));
 			}
 		}
 	}
@@ -249,15 +278,18 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, la
 		return 0;
 	if (!exact_of(kind)) {
 		fill_blocks(kind, row, len, tile);
-		return FILLED_CODES;
+		return packs(kind) ? FILLED_CODES | FILLED_PACKED : FILLED_CODES;
 	}
-	for (size_t i = 0; i < len / 256; i++, tile += G(64)) {
+	for (size_t i = 0; i < len / 256; i++, tile += packs(kind) ? G(32) : G(64)) {
 		size_t at = i * bytes256(kind);
 
 		switch (kind) {
 		case Q4_K: case Q5_K:
 			fill_k_scales(row, at, sct + G(8 * i), mpt + G(4 * i), halves[i]);
-			fill_k(kind, row, at, tile);
+			if (kind == Q4_K)
+				fill_q4_k(row, at, tile);
+			else
+				fill_q5_k(row, at, tile);
 			break;
 		case Q6_K:
 			fill_q6_scales(row, at, sct + G(16 * i));
@@ -275,6 +307,6 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, la
 		}
 	}
 	if (kind == Q4_K || kind == Q5_K)
-		return FILLED_CODES | FILLED_SCALES | FILLED_SUPER;
+		return FILLED_CODES | FILLED_SCALES | FILLED_SUPER | (packs(kind) ? FILLED_PACKED : 0);
 	return kind == IQ4_XS || kind == Q3_K ? FILLED_CODES : FILLED_CODES | FILLED_SCALES;
 }

@@ -37,6 +37,9 @@
  * an unpacked one for len 0; exact_of(kind), min_of(kind) and blk_of(kind) tell about it. It may define
  * besides
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
+ *	PART_OF(c)                                         fewer elements of some types
+ *	TOKEN_TERMS(c)                                     0 if tiles need neither start nor sx
+ *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
  *	ARRANGED(kind), arrange(q, n, out)                 an order of activations that it wants
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
  */
@@ -258,19 +261,29 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 #endif
 #define GM_BLOCKS (GM_PART / 16)
 #define GM_SUPER (GM_PART / 256)
+#ifndef PART_OF
+#define PART_OF(c) GM_PART
+#endif
+#ifndef TOKEN_TERMS
+#define TOKEN_TERMS(c) (!(c)->has_min || !exact(c))
+#endif
+#ifndef FINISH
+#define FINISH(c, g, n_group, len) ((void)0)
+#endif
 
 /* Groups of R rows, GM_PART elements of each. Scales are floats or integers, as the type's are. */
 struct gm {
 	uint8_t code[R][GM_PART];      /* of rows that are unpacked, and scales not yet turned */
 	float sc[R][GM_BLOCKS], mn[R][GM_BLOCKS];
 	/* what lies together is used together, and does not fall on the same lines of the L1 cache */
-	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];
+	uint8_t tile[GM_PART / 4][GM_GROUPS][R][4];           /* or half as many, if packed */
 	float sct[GM_BLOCKS][GM_GROUPS][R], mnt[GM_BLOCKS][GM_GROUPS][R];
 	int16_t mpt[GM_BLOCKS / 2][GM_GROUPS][R][2];          /* integer minima, in pairs of blocks */
 	uint32_t halves[GM_SUPER][R];                         /* of one group: d and dmin as they lie */
 	float dt[GM_SUPER][GM_GROUPS][R], dmt[GM_SUPER][GM_GROUPS][R]; /* d and dmin, if integers */
 	int32_t start[GM_TOK][GM_BLOCKS]; /* what a block's integer sum starts from: -off * sum(x) */
 	float sx[GM_TOK][GM_BLOCKS];      /* float(sum(x)), for minima in floating point */
+	int packed;                       /* codes of four bits, two a byte (FILLED_PACKED) */
 };
 
 _Static_assert(sizeof(struct gm) <= INT8_SCRATCH && sizeof(struct gv) <= INT8_SCRATCH, "scratch");
@@ -312,6 +325,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 		row[r] = rows + (r < nr ? r : nr - 1) * row_bytes;
 	filled = fill_raw(kind, row, len, &g->tile[0][to], &g->sct[0][to], &g->mnt[0][to], &g->mpt[0][to],
 		g->halves);
+	g->packed = (filled & FILLED_PACKED) != 0;
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++) {
 		for (size_t r = 0; r < R && !(filled & FILLED_SUPER); r++)
 			g->halves[k][r] = super_halves(kind, c, row[r] + k * n256);
@@ -367,7 +381,7 @@ static void token_terms(const struct codes *c, struct gm *g, const struct act8 *
 {
 	size_t n_block = (len + 255) / 256 * 256 / c->blk;
 
-	if (c->has_min && exact(c))
+	if (!TOKEN_TERMS(c))
 		return;
 	for (size_t t = 0; t < n_tok; t++, at += np) {
 		const int16_t *restrict sum = c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16;
@@ -381,15 +395,22 @@ static void token_terms(const struct codes *c, struct gm *g, const struct act8 *
 	}
 }
 
-/* Rows that will be wanted next: `n` parts of `bytes`, `step` apart. */
+/* Rows that will be wanted: `n` parts of `bytes`, `step` apart. */
 struct next { const uint8_t *p; size_t n, step, bytes; };
 
-/* Asks for rows `from` to `to` of them. */
-ALWAYS void fetch_next(const struct next *next, size_t from, size_t to)
+/* Asks for rows `from` to `to` of them: the second-level cache, or if they are wanted now, the first. */
+ALWAYS void fetch_rows(const struct next *next, size_t from, size_t to, int now)
 {
-	for (size_t r = from; r < to && r < next->n; r++)
-		for (size_t i = 0; i < next->bytes; i += 64)
-			__builtin_prefetch(next->p + r * next->step + i, 0, 2);
+	for (size_t r = from; r < to && r < next->n; r++) {
+		uintptr_t p = (uintptr_t)next->p + r * next->step;
+
+		for (uintptr_t i = p & ~(uintptr_t)63; i < p + next->bytes; i += 64) {
+			if (now)
+				__builtin_prefetch((const void *)i, 0, 3);
+			else
+				__builtin_prefetch((const void *)i, 0, 2);
+		}
+	}
 }
 
 /* All tokens against the tile of n_group groups that g holds; tiles begins with tiles of that many. The
@@ -407,7 +428,7 @@ static void against_tokens(const struct tile *tiles, const struct codes *c, stru
 
 		while (tiles->n_tok > n_tok - t)
 			tiles++;
-		fetch_next(next, asked, asked + step);
+		fetch_rows(next, asked, asked + step, 0);
 		token_terms(c, g, a, np, at, len, tiles->n_tok);
 		tiles->fn(c, g, (len + 255) / 256, &in, y + t * ys, ys, nr, i == 0);
 	}
@@ -428,20 +449,22 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 		while ((tiles->n_group - 1) * R >= r1 - r)
 			tiles++;
 		n_row = r1 - r < tiles->n_group * R ? r1 - r : tiles->n_group * R;
-		for (size_t i = 0; i < n; i += GM_PART) {
-			size_t len = n - i < GM_PART ? n - i : GM_PART;
+		for (size_t i = 0; i < n; i += PART_OF(c)) {
+			size_t len = n - i < PART_OF(c) ? n - i : PART_OF(c);
 			const uint8_t *p = rows + r * row_bytes + qtype_row_bytes(type, i);
 			fill_fn *fill = fill_kinds[kind_of(type, len)];
-			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, GM_PART) };
+			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, PART_OF(c)) };
 
-			if (i + len < n) { /* the rest of these rows, then the rows after them */
-				next.p += next.bytes;
-			} else {
-				next.p += n_row * row_bytes - qtype_row_bytes(type, i);
-				next.n = r1 - r - n_row < n_row ? r1 - r - n_row : n_row;
-			}
-			for (size_t k = 0; k * R < n_row; k++)
+			fetch_rows(&next, 0, R, 1);
+			for (size_t k = 0; k * R < n_row; k++) {
+				fetch_rows(&next, (k + 1) * R, (k + 2) * R, 1);
 				fill(c, g, k, p + k * R * row_bytes, row_bytes, n_row - k * R < R ? n_row - k * R : R, len);
+			}
+			FINISH(c, g, tiles->n_group, len);
+			if (i + len < n) /* the rest of these rows, then the rows after them, if only for another thread */
+				next.p += next.bytes;
+			else
+				next.p += n_row * row_bytes - qtype_row_bytes(type, i);
 			against_tokens(tiles, c, g, n, i, len, &a, n_tok, y + r, ys, n_row - (tiles->n_group - 1) * R,
 				&next);
 		}

@@ -75,3 +75,4 @@ ALWAYS size_t bytes256(enum kind kind)
 #define FILLED_CODES 1
 #define FILLED_SCALES 2
 #define FILLED_SUPER 4
+#define FILLED_PACKED 8 /* two codes of four bits a byte: those of 16 elements, and of the 16 behind them */

@@ -115,7 +115,7 @@ struct session {
 	uint32_t *group;  /* [n_expert] experts that are computed together */
 	struct xcache *xcache; /* or NULL */
 	struct session_cache_stat used; /* up to the last batch */
-	struct job *jobs; /* [at least 2 * n_expert, n_head] */
+	struct job *jobs; /* [at least 3 * n_expert, n_head] */
 
 	struct { uint64_t ns, tokens; } speed[2];
 	int timing;       /* parts are timed: what went by since `mark` belongs to the part that ends */

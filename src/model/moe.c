@@ -159,7 +159,7 @@ static int gathers(const struct session *s, const struct layer *l)
 }
 
 /* The last products of the n experts in s->group. */
-static size_t down_jobs(struct session *s, const struct layer *l, size_t n)
+static void down_jobs(struct session *s, const struct layer *l, size_t n, struct job *down)
 {
 	size_t d = s->m->hp.n_embd, ff = s->m->hp.n_ff_expert;
 
@@ -167,9 +167,8 @@ static size_t down_jobs(struct session *s, const struct layer *l, size_t n)
 		uint32_t x = s->group[i];
 		size_t r = s->first[x], rows = s->first[x + 1] - r;
 
-		s->jobs[i] = expert_job(s, &l->down_exps, XCACHE_DOWN, x, s->gg + r * ff, rows, s->yg + r * d, d);
+		down[i] = expert_job(s, &l->down_exps, XCACHE_DOWN, x, s->gg + r * ff, rows, s->yg + r * d, d);
 	}
-	return n;
 }
 
 /* The gated FFN of the n experts in s->group, ascending: one product per expert over the tokens that
@@ -179,9 +178,11 @@ static void run_group(struct session *s, const struct layer *l, size_t n, size_t
 	const struct hparams *hp = &s->m->hp;
 	const uint32_t *from = gathers(s, l) ? NULL : s->taken;
 	size_t d = hp->n_embd, ff = hp->n_ff_expert, n_job = 0;
+	struct job *down = s->jobs + 2 * n; /* behind the first; hints have jobs of their own */
 
+	down_jobs(s, l, n, down);
 	if (n_tok == 1)
-		product_ahead(s, s->jobs, down_jobs(s, l, n));
+		product_ahead(s, down, n);
 	for (size_t i = 0; i < n; i++) {
 		uint32_t x = s->group[i];
 		size_t r = s->first[x], rows = s->first[x + 1] - r;
@@ -206,7 +207,7 @@ static void run_group(struct session *s, const struct layer *l, size_t n, size_t
 		activate(s, s->gg + r * ff, s->ug + r * ff, (end - r) * ff);
 	}
 	layer_ahead(s, (size_t)(l - s->m->layer) + 1, n_tok);
-	product_run(s, s->jobs, down_jobs(s, l, n));
+	product_run(s, down, n);
 	for (size_t i = 0; i < n; i++) {
 		size_t r = s->first[s->group[i]];
 

@@ -13,7 +13,7 @@
 #include "model/lora.h"
 
 #define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
-#define UNIT_MAX (1 << 18)
+#define UNIT_MAX (1 << 25)  /* so that tiles follow each other: the next is asked for in time */
 #define UNIT_STREAM (1 << 21) /* and for one token, where a unit is a stream from memory */
 #define STREAM_ROWS 16        /* there, rows of a unit are a multiple */
 

@@ -50,7 +50,7 @@ static int get_activations(struct session *s, struct moe_err *e)
 	uint64_t t = s->n_batch, d = hp->n_embd, qw = (uint64_t)hp->n_head * hp->head_dim;
 	uint64_t ow = (uint64_t)hp->n_head * hp->head_dim_v, ff = max_u64(hp->n_ff, hp->n_ff_shared);
 	uint64_t row = max_u64(max_u64(d, ow), max_u64(ff, hp->n_ff_expert));
-	uint64_t w = (uint64_t)pool_threads(s->pool), jobs = max_u64(2 * (uint64_t)hp->n_expert, hp->n_head);
+	uint64_t w = (uint64_t)pool_threads(s->pool), jobs = max_u64(3 * (uint64_t)hp->n_expert, hp->n_head);
 
 	row = max_u64(row, max_u64(hp->q_rank, hp->kv_rank));
 	s->scratch_n = kern_scratch((size_t)row);

@@ -77,6 +77,20 @@ done
 ok "page with a hostile domain" audit explain a.db $hostile 3 --unlogged --html page.html
 says "the name is text" '&#60;/pre&#62;&#60;script&#62;alert(1)' page.html
 
+# Only the first of two is masked, which text and page say; not where each one is.
+only='only the first is masked (--layer L masks'
+ok "which are masked" audit explain a.db $hostile 3 --unlogged --model sample:balanced
+says "which are masked" "$only" out
+ok "each is masked" audit explain a.db $hostile 3 --unlogged --model sample:balanced --layer 2
+grep -qF "$only" out && no "each is masked, and the text says that only the first is: $(cat out)"
+ok "page of what is masked" audit explain a.db $hostile 3 --unlogged --model sample:balanced --html page.html
+says "page of what is masked" "$only" page.html
+ok "page of one layer" audit explain a.db $hostile 3 --unlogged --model sample:balanced --html page.html --layer 2
+grep -qF "$only" page.html && no "each is masked, and the page says that only the first is"
+same "masked on the page of one layer" "$(grep -c '<dt>Masked' page.html)" 2
+ok "page from the log alone" audit explain a.db $hostile 3 --unlogged --html page.html
+grep -qF "$only" page.html && no "nothing is masked, and the page says that the first is"
+
 # ---- another model is named; a prefix with a hole is not run ----
 "$(dirname "$MOESCOPE")/tests/poke" "$tiny" blk.1.ffn_down_exps.weight '@2:6' other.gguf || no poke
 run_it run -d a.db "$tiny" -n 4 -s 1 Hello --log-text

@@ -6,13 +6,15 @@
 verify=$(dirname "$MOESCOPE")/moescope-verify
 so=$(dirname "$MOESCOPE")/tests/late.so
 make -s -C "$root" "${so#"$root/"}" >make.log 2>&1 || { cat make.log; echo "late.so cannot be built here"; exit 77; }
+# The run time of a sanitizer wants to be the first that is loaded.
+preload=$(ldd "$MOESCOPE" | awk '/libasan/ { print $3 ":" }')$so
 days() { # whole days ahead, arguments
 	n=$1
 	shift
-	LD_PRELOAD=$so LATE_SECONDS=$((n * 86400 + 60)) "$MOESCOPE" "$@" >"$W/out" 2>"$W/err" </dev/null
+	LD_PRELOAD=$preload LATE_SECONDS=$((n * 86400 + 60)) "$MOESCOPE" "$@" >"$W/out" 2>"$W/err" </dev/null
 	got=$?
 }
-LD_PRELOAD=$so LATE_SECONDS=864000 "$MOESCOPE" version >/dev/null 2>err || { cat err; echo "nothing can be loaded before the program here"; exit 77; }
+LD_PRELOAD=$preload LATE_SECONDS=864000 "$MOESCOPE" version >/dev/null 2>err || { cat err; echo "nothing can be loaded before the program here"; exit 77; }
 mkdir keys
 ok init audit init a.db --origin example.org/a --key keys/k --retain 200
 run_it run -d a.db "$tiny" -n 4 -s 1 --name "first of all" Hello
@@ -46,7 +48,7 @@ says "released" "pruned $first payloads" out
 
 # Somebody with the key and another clock prunes at once: the leaves' own clocks tell.
 ok init audit init b.db --origin example.org/b --key keys/b --retain 200
-LD_PRELOAD=$so LATE_SECONDS=0 "$MOESCOPE" run -d b.db "$tiny" -n 4 -s 1 Hello >/dev/null 2>&1
+LD_PRELOAD=$preload LATE_SECONDS=0 "$MOESCOPE" run -d b.db "$tiny" -n 4 -s 1 Hello >/dev/null 2>&1
 days 201 audit retain b.db
 "$verify" -p keys/b.pub b.db >out 2>err
 [ $? = 2 ] || no "pruned in time: $(cat out err)"

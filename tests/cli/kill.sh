@@ -1,7 +1,8 @@
 #!/bin/sh
 # kill.sh - the real program killed (-9) in the middle of `run` and `profile`: what was committed is
 # whole, load equals what its chunks say, the next run works, marks the dead one failed and adds one
-# recovery event. Ctrl-C and SIGTERM close the run as done, with nothing lost, exit 130.
+# recovery event. Ctrl-C, once or twice, and SIGTERM close the run as done, with nothing lost, exit
+# 130.
 . "$(dirname "$0")/check.inc"
 command -v sqlite3 >/dev/null || { echo "no sqlite3 shell"; exit 77; }
 
@@ -91,7 +92,7 @@ done
 
 # ---- the polite ways ----
 for how in run profile full; do
-	for signal in INT TERM; do
+	for signal in INT TERM twice; do
 		db=$how-$signal.db
 		start $how $db
 		i=0
@@ -99,7 +100,13 @@ for how in run profile full; do
 			sleep 0.1
 			i=$((i + 1))
 		done
-		kill -$signal $pid
+		if [ $signal = twice ]; then # the second one before the run is closed
+			kill -INT $pid
+			sleep 0.001
+			kill -INT $pid
+		else
+			kill -$signal $pid
+		fi
 		wait $pid
 		same "$how after SIG$signal: exit" $? 130
 		check "$how after SIG$signal" $db

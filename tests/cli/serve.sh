@@ -24,7 +24,7 @@ start() { # options...
 	port=$(sed -n 's/^serving .*:\([0-9]*\), run .*/\1/p' log)
 }
 stop() { # signal, status
-	kill "-$1" $pid
+	kill "-$1" $pid 2>/dev/null
 	wait $pid
 	got=$?
 	pid=
@@ -330,6 +330,27 @@ ask 200 /health
 stop INT 0
 ok anchor audit anchor s.db -o anchors-s
 "$verify" -p keys/s.pub s.db --deep --anchor anchors-s >out 2>err || no "verify s: exit $?: $(cat out err)"
+
+# ---- two signals, the second while a client is waited for: the run is closed ----
+start -d twice.db
+"$http" --drip 10 -d "$(printf %03000d 0)" "$port" $text >/dev/null 2>&1 & # a head of two seconds
+one=$!
+sleep 4
+kill -INT $pid
+sleep 1
+kill -INT $pid
+wait $pid
+got=$?
+pid=
+[ $got = 0 ] || [ $got = 130 ] || no "two signals: exit $got: $(cat log)"
+same "two signals" "$(q twice.db 'SELECT state FROM run')" 'done'
+start -d twice.db
+kill -INT $pid
+sleep 0.02
+stop INT 0
+same "two signals at once" "$(q twice.db 'SELECT state FROM run ORDER BY id DESC LIMIT 1')" 'done'
+kill $one 2>/dev/null
+wait $one 2>/dev/null
 
 # ---- an encrypted log: users are the subjects ----
 ok init audit init e.db --origin example.org/e --key keys/e --seal keys/e-seal

@@ -398,6 +398,69 @@ static void filters_are_followed_or_said(void **state)
 	sample_free(s);
 }
 
+/* Screens whose figures a request cannot be taken out of: each says so, with what it shows instead,
+ * and shows that; of the Expert card only the first line is the request's. */
+static void four_screens_stay_with_the_whole_run(void **state)
+{
+	static const struct { int screen; const char *all; const char *shown[5]; } rows[] = {
+		{ TUI_SCREEN_EXPERT, "not filtered by time, request here", {
+			"not filtered by request here: but for the first line the card is of the whole run",
+			"2.67\xc3\x97 its fair share, 17 % of picks (fair 6.2 %), 33 picks",
+			"picked as choice 1: 100 %", "medical                        4.11\xc3\x97" } },
+		{ TUI_SCREEN_DOMAINS, "not filtered by time, domain, phase, request here", {
+			"not filtered by request here: all domains of the whole run are compared", "3 domains",
+			"english            E5   2.3\xc3\x97" } },
+		{ TUI_SCREEN_WHATIF, "not filtered by time, request here", {
+			"not filtered by request here: the whole run is replayed", "24 of 96 experts" } },
+		{ TUI_SCREEN_ALARMS, "not filtered by request here", {
+			"not filtered by request here: the rules look at all requests",
+			"never picked in 184,220 tokens" } },
+	};
+	struct sample *s = sample_make(6, 16, 2, 3);
+	struct view_layer *l = &s->data.layers.layer[2];
+
+	(void)state;
+	s->state.layer = 2, s->state.expert = 3, s->state.chosen = 1;
+	l->tokens = s->data.sum.tokens = 99;
+	l->counts[3] = 33; /* of 99 tokens' 198 picks */
+	l->rel[3] = 33. / 198 * 16;
+	for (size_t i = 0; i < 4; i++) {
+		char *text = dump(s, rows[i].screen, 120, 40, looks[0]);
+
+		assert_null(strstr(text, "not filtered"));
+		free(text);
+	}
+	s->data.want.sequence = s->state.want.sequence = 7;
+	s->data.request = (struct view_request){ .id = 7, .seq = 41, .n_seq = 42, .tokens = 99,
+		.n_all = 99 };
+	for (size_t i = 0; i < 4; i++)
+		assert_shows(s, rows[i].screen, 120, 40, rows[i].shown);
+	s->data.window_ns = 1, s->data.want.phase = 1, s->data.want.domain = 2;
+	for (size_t i = 0; i < 4; i++)
+		assert_shows(s, rows[i].screen, 120, 40, (const char *const[]){ rows[i].all, NULL });
+	s->data.sum.tokens = 0;
+	assert_shows(s, TUI_SCREEN_EXPERT, 120, 40,
+		(const char *const[]){ "Request 41 has no decisions in this selection", NULL });
+	sample_free(s);
+}
+
+/* What is read for a screen is read for the request only where the screen is of that request. */
+static void only_the_stream_is_read_for_a_request(void **state)
+{
+	static const struct tui_query all = { .run = 14, .domain = 2, .phase = 1, .layer = 3,
+		.expert = 4, .base = 9 };
+	struct tui_query one = all;
+
+	(void)state;
+	one.sequence = 7, one.pos = 30;
+	for (int i = 0; i < TUI_N_PART; i++) {
+		struct tui_query a = tui_query_for((enum tui_part)i, &all);
+		struct tui_query b = tui_query_for((enum tui_part)i, &one);
+
+		assert_int_equal(tui_query_same(&a, &b), i != TUI_STREAM);
+	}
+}
+
 static void requests_are_chosen_by_key(void **state)
 {
 	struct sample *s = sample_make(6, 16, 2, 3);
@@ -609,6 +672,8 @@ int main(void)
 		cmocka_unit_test(baseline_shows_what_changed),
 		cmocka_unit_test(baseline_on_the_other_screens),
 		cmocka_unit_test(filters_are_followed_or_said),
+		cmocka_unit_test(four_screens_stay_with_the_whole_run),
+		cmocka_unit_test(only_the_stream_is_read_for_a_request),
 		cmocka_unit_test(requests_are_chosen_by_key),
 		cmocka_unit_test(domains_are_sorted),
 		cmocka_unit_test(search_and_mouse_reach_what_they_name),
