@@ -7,15 +7,26 @@
  * Rows lie one behind another and are used once in a long context, so the bytes ATT_AHEAD further on
  * are asked for while these are worked on.
  *
- * The including file may define ATT_ACC, the vectors that sums are kept in (4 or 16), ATT_LOOPS, and
- * HAVE_VSUM16 with vsum16(const V a[16]): lane i is the tree sum of a[i].
+ * The including file may define ATT_ACC, the vectors that sums are kept in (4 or 16); ATT_LOOPS;
+ * HAVE_VSUM16 with vsum16(const V a[16]): lane i is the tree sum of a[i]; HAVE_VMAX with vmax(a, b):
+ * a > b ? a : b; VKEEP(v): v stays in a register, rather than being read again wherever it is used;
+ * ATT_MANY, the queries from which on values are turned to floats once for all of them.
  */
 #ifndef ATT_ACC
 #define ATT_ACC 4
 #endif
 
-#define ATT_BLOCK 32   /* rows that all queries use before the next: they stay in the first-level cache */
+#ifndef ATT_MANY
+#define ATT_MANY SIZE_MAX
+#endif
+#ifndef VKEEP
+#define VKEEP(v) ((void)0)
+#endif
+
+#define ATT_BLOCK 32   /* rows that all queries use before the next: they stay in the L1 cache */
 #define ATT_AHEAD 16384
+#define ATT_STRIP 32   /* elements and rows that are turned to floats at a time */
+#define ATT_ROWS 64
 
 /* ATT_LOOPS: where a vector is a loop itself, constants spread into every call make compiling take
  * minutes and the code no faster. */
@@ -89,6 +100,7 @@ FORCE void att_dot_step(uint32_t type, const uint8_t *rows, size_t row_bytes, si
 	for (size_t j = 0; j < nq; j++) {
 		V x = vload(q + j * dim + i);
 
+		VKEEP(x);
 		UNROLL
 		for (size_t r = 0; r < nr; r++)
 			acc[j * nr + r] = vfma(w[r], x, acc[j * nr + r]);
@@ -171,12 +183,15 @@ FORCE void att_mix_tile(uint32_t type, const uint8_t *rows, size_t row_bytes, si
 		V x[ATT_ACC];
 
 		UNROLL
-		for (size_t k = 0; k < nd; k++)
+		for (size_t k = 0; k < nd; k++) {
 			x[k] = att_vec(type, rows + i * row_bytes, d + 16 * k);
+			VKEEP(x[k]);
+		}
 		UNROLL
 		for (size_t j = 0; j < nq; j++) {
 			V w = vset(p[j * ps + i]);
 
+			VKEEP(w);
 			UNROLL
 			for (size_t k = 0; k < nd; k++)
 				acc[j * nd + k] = vfma(w, x[k], acc[j * nd + k]);
@@ -218,21 +233,55 @@ FORCE void att_mix_rows(uint32_t type, const uint8_t *rows, size_t row_bytes, si
 		att_mix_tail(type, rows, row_bytes, d, dim - d, n, p + j * ps, o + j * os);
 }
 
+/* The elements of a strip, as floats. */
+FORCE void att_floats(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t d,
+	float *out)
+{
+	for (size_t r = 0; r < n; r++)
+		for (size_t k = 0; k < ATT_STRIP; k += 16)
+			vstore(out + r * ATT_STRIP + k, att_vec(type, rows + r * row_bytes, d + k));
+}
+
+FORCE void att_mix_block(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t dim, size_t n,
+	const float *p, size_t ps, size_t n_q, float *o, size_t os)
+{
+	size_t j = 0;
+
+	for (; ATT_ACC >= 8 && j + 8 <= n_q; j += 8)
+		att_mix_rows(type, rows, row_bytes, dim, n, p + j * ps, ps, ATT_ACC >= 8 ? 8 : 1, o + j * os,
+			os);
+	for (; j + 4 <= n_q; j += 4)
+		att_mix_rows(type, rows, row_bytes, dim, n, p + j * ps, ps, 4, o + j * os, os);
+	for (; j + 2 <= n_q; j += 2)
+		att_mix_rows(type, rows, row_bytes, dim, n, p + j * ps, ps, 2, o + j * os, os);
+	for (; j < n_q; j++)
+		att_mix_rows(type, rows, row_bytes, dim, n, p + j * ps, ps, 1, o + j * os, os);
+}
+
+static void att_mix_floats(const float *rows, size_t n, const float *p, size_t ps, size_t n_q,
+	float *o, size_t os)
+{
+	att_mix_block(QT_F32, (const uint8_t *)rows, ATT_STRIP * sizeof *rows, ATT_STRIP, n, p, ps, n_q,
+		o, os);
+}
+
 FORCE void att_mix_type(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t dim, size_t n,
 	const float *p, size_t ps, size_t n_q, float *o, size_t os)
 {
-	for (size_t b = 0; b < n; b += ATT_BLOCK, rows += ATT_BLOCK * row_bytes, p += ATT_BLOCK) {
-		size_t len = n - b < ATT_BLOCK ? n - b : ATT_BLOCK, j = 0;
+	int many = type != QT_F32 && n_q >= ATT_MANY && dim % ATT_STRIP == 0;
+	size_t block = many ? ATT_ROWS : ATT_BLOCK;
+
+	for (size_t b = 0; b < n; b += block, rows += block * row_bytes, p += block) {
+		float f[ATT_ROWS * ATT_STRIP] __attribute__((aligned(64)));
+		size_t len = n - b < block ? n - b : block;
 
 		att_ahead(rows, len * row_bytes);
-		for (; ATT_ACC >= 8 && j + 8 <= n_q; j += 8)
-			att_mix_rows(type, rows, row_bytes, dim, len, p + j * ps, ps, ATT_ACC >= 8 ? 8 : 1, o + j * os, os);
-		for (; j + 4 <= n_q; j += 4)
-			att_mix_rows(type, rows, row_bytes, dim, len, p + j * ps, ps, 4, o + j * os, os);
-		for (; j + 2 <= n_q; j += 2)
-			att_mix_rows(type, rows, row_bytes, dim, len, p + j * ps, ps, 2, o + j * os, os);
-		for (; j < n_q; j++)
-			att_mix_rows(type, rows, row_bytes, dim, len, p + j * ps, ps, 1, o + j * os, os);
+		if (!many)
+			att_mix_block(type, rows, row_bytes, dim, len, p, ps, n_q, o, os);
+		for (size_t d = 0; many && d < dim; d += ATT_STRIP) {
+			att_floats(type, rows, row_bytes, len, d, f);
+			att_mix_floats(f, len, p, ps, n_q, o + d, os);
+		}
 	}
 }
 
@@ -249,16 +298,30 @@ static void body_att_mix(uint32_t type, const void *rows, size_t row_bytes, size
 
 /* ---- softmax ---- */
 
-static float body_max(const float *x, size_t n, float least)
+/* lane[l] = the largest of least and elements l, l + 16, ... of n, a multiple of 16. */
+static inline void max_lanes(const float *x, size_t n, float least, float lane[16])
 {
-	float lane[16];
-	size_t i = 0;
+#ifdef HAVE_VMAX
+	V v = vset(least);
 
+	for (size_t i = 0; i < n; i += 16)
+		v = vmax(vload(x + i), v);
+	vstore(lane, v);
+#else
 	for (int l = 0; l < 16; l++)
 		lane[l] = least;
-	for (; i + 16 <= n; i += 16)
-		for (int l = 0; l < 16; l++)
-			lane[l] = x[i + (size_t)l] > lane[l] ? x[i + (size_t)l] : lane[l];
+	for (size_t i = 0; i < n; i += 16)
+		for (size_t l = 0; l < 16; l++)
+			lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+#endif
+}
+
+static float body_max(const float *x, size_t n, float least)
+{
+	size_t i = n & ~(size_t)15;
+	float lane[16];
+
+	max_lanes(x, i, least, lane);
 	for (; i < n; i++)
 		lane[0] = x[i] > lane[0] ? x[i] : lane[0];
 	for (int l = 0; l < 16; l++)

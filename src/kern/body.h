@@ -11,7 +11,9 @@
  *	TILE_R, TILE_T: rows (at most 4) and tokens of the register tile
  * and KERN_NAME, KERN_TABLE, KERN_SUPPORTED. Where it can do better than the portable code below, it
  * defines HAVE_VBF16 and vbf16(const void *), HAVE_VSUM8 and vsum8(v, out) = the trees of eight vectors
- * in memory, what tile.h and dot16.h name, and KERN_BF16, the whole of dot16.h. Block layouts are those of GGUF: offsets below.
+ * in memory, HAVE_VSOME and vsome(v, bits, a) = v + a in the lanes whose bits are set, what tile.h,
+ * dot16.h and attn.h name, and KERN_BF16, the whole of dot16.h. Block layouts are those of GGUF: offsets
+ * below.
  */
 #include <string.h>
 
@@ -118,26 +120,33 @@ static void unpack_q4_1(const uint8_t *p, float *out, size_t n)
 }
 
 /* Five-bit values, minus `off`: nibbles of q[16]; bit j of the 32 in h is the fifth of element j. */
-static inline void five_bits(const uint8_t *q, const uint8_t *h, int8_t lo[16], int8_t hi[16], int off)
+static inline void five_bits(const uint8_t *q, const uint8_t *h, V *lo, V *hi, int off)
 {
 	uint32_t b = h[0] | (uint32_t)h[1] << 8 | (uint32_t)h[2] << 16 | (uint32_t)h[3] << 24;
+#ifdef HAVE_VSOME
+	*lo = vsub(vsome(vlo(q), b, 16), vset((float)off));
+	*hi = vsub(vsome(vhi(q), b >> 16, 16), vset((float)off));
+#else
+	int8_t l[16], u[16];
 
 	for (int j = 0; j < 16; j++) {
-		lo[j] = (int8_t)((q[j] & 15) + (int)(b >> j & 1) * 16 - off);
-		hi[j] = (int8_t)((q[j] >> 4) + (int)(b >> (j + 16) & 1) * 16 - off);
+		l[j] = (int8_t)((q[j] & 15) + (int)(b >> j & 1) * 16 - off);
+		u[j] = (int8_t)((q[j] >> 4) + (int)(b >> (j + 16) & 1) * 16 - off);
 	}
+	*lo = vi8(l);
+	*hi = vi8(u);
+#endif
 }
 
 /* d f16, h u32, q u8[16]: d*(q5-16) */
 static void unpack_q5_0(const uint8_t *p, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 32, p += 22) {
-		V d = vset(half(rd16(p)));
-		int8_t lo[16], hi[16];
+		V d = vset(half(rd16(p))), lo, hi;
 
-		five_bits(p + 6, p + 2, lo, hi, 16);
-		vstore(out + i, vmul(d, vi8(lo)));
-		vstore(out + i + 16, vmul(d, vi8(hi)));
+		five_bits(p + 6, p + 2, &lo, &hi, 16);
+		vstore(out + i, vmul(d, lo));
+		vstore(out + i + 16, vmul(d, hi));
 	}
 }
 
@@ -145,12 +154,11 @@ static void unpack_q5_0(const uint8_t *p, float *out, size_t n)
 static void unpack_q5_1(const uint8_t *p, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 32, p += 24) {
-		V d = vset(half(rd16(p))), m = vset(-half(rd16(p + 2)));
-		int8_t lo[16], hi[16];
+		V d = vset(half(rd16(p))), m = vset(-half(rd16(p + 2))), lo, hi;
 
-		five_bits(p + 8, p + 4, lo, hi, 0);
-		vstore(out + i, vsub(vmul(d, vi8(lo)), m));
-		vstore(out + i + 16, vsub(vmul(d, vi8(hi)), m));
+		five_bits(p + 8, p + 4, &lo, &hi, 0);
+		vstore(out + i, vsub(vmul(d, lo), m));
+		vstore(out + i + 16, vsub(vmul(d, hi), m));
 	}
 }
 

@@ -65,7 +65,7 @@ struct int8_kern {
 };
 
 #define INT8_ROWS 48           /* rows of a tile, at most: units of work should be multiples */
-#define INT8_SCRATCH ((size_t)256 << 10)
+#define INT8_SCRATCH ((size_t)384 << 10)
 
 /* 1 if rows of n elements of this type have integer codes here. */
 int int8_type_ok(uint32_t type, size_t n);

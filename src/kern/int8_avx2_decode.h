@@ -520,7 +520,7 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 	for (size_t i = 0; i < n256; i++, row += bytes256(kind)) {
 		struct scales f;
 
-		ahead(row, bytes256(kind), part.end);
+		ahead(row, bytes256(kind), part.far, part.end);
 		read_codes(kind, row, NULL, w);
 		f = scales_at(kind, row);
 		if (!exact_of(kind))

@@ -241,7 +241,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 	struct numbers n[GV_PART / 256];
 
 	if (kind >= TQ1_0) /* a line or so for each 256 */
-		ahead(p, n_row * rows->n256 * bytes, rows->end);
+		ahead(p, n_row * rows->n256 * bytes, rows->far[r], rows->end);
 	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
 		number(kind, p + i * bytes, &n[i]);
 	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
@@ -258,7 +258,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 			continue;
 		}
 		if (kind < TQ1_0) {
-			ahead(p, bytes, rows->end);
+			ahead(p, bytes, rows->far[r], rows->end);
 			read_codes(kind, p, NULL, w);
 			f = scales_at(kind, p);
 		}

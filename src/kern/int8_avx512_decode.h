@@ -399,7 +399,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	for (; i + step <= whole; i += step, b += 16) {
 		const uint8_t *p = row + i / 256 * bytes256(kind);
 
-		ahead(p, step / 256 * bytes256(kind), part.end);
+		ahead(p, step / 256 * bytes256(kind), part.far, part.end);
 		read_sixteen(kind, p, NULL, step / 256, &o);
 		o.f = scales_at(kind, p, step / 256);
 		keep_scales(kind, &o.f, part, b);

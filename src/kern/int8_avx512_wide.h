@@ -270,7 +270,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 	struct numbers n[GV_PART / 256];
 
 	if (kind >= TQ1_0) /* a line or so for each 256 */
-		ahead(p, n_row * rows->n256 * bytes, rows->end);
+		ahead(p, n_row * rows->n256 * bytes, rows->far[r], rows->end);
 	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
 		number(kind, p + i * bytes, &n[i]);
 	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
@@ -280,7 +280,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 		for (size_t k = 0; k < n_row; k++) {
 			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
 			if (kind < TQ1_0)
-				ahead(p, bytes, rows->end);
+				ahead(p, bytes, rows->far[r], rows->end);
 			if (kind != TQ1_0)
 				read_wide(kind, p + k * rows->bytes, &n[i], &o[k]);
 		}

@@ -50,8 +50,7 @@
  */
 /* ---- one token, or a few ---- */
 
-
-#define GV_BLOCKS (GV_PART / 16)    /* sums of a row's part, at most */
+#define GV_BLOCKS (GV_PART / 16 + 16) /* sums of a row's part, and a line to spread rows */
 #define GV_SUPER (GV_PART / 256)
 #define GV_X ((size_t)96 << 10)     /* bytes of arranged activations; longer rows are unpacked */
 
@@ -169,15 +168,29 @@ ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R
 		vi_store(dmin, vf_halves(v, 16, 1));
 }
 
+/* Of parts of nr rows, `bytes` bytes at `at` of each, which are used one after the other before any
+ * other part of the rows: how far from each lies what is used about AHEAD bytes later. */
+static void set_far(ptrdiff_t far[R], size_t bytes, size_t at, size_t row_bytes, size_t nr)
+{
+	size_t k = (AHEAD + bytes - 1) / bytes;
+	ptrdiff_t turn = at + bytes < row_bytes ? (ptrdiff_t)bytes - (ptrdiff_t)(nr * row_bytes) :
+		-(ptrdiff_t)at;
+
+	k = k < nr ? k : nr;
+	for (size_t r = 0; r < nr; r++)
+		far[r] = (ptrdiff_t)(k * row_bytes) + (r + k < nr ? 0 : turn);
+}
+
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
 ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, const uint8_t *rows,
-	size_t row_bytes, size_t nr, size_t len, const struct gv_in *in, size_t n_tok)
+	size_t row_bytes, size_t nr, size_t len, const ptrdiff_t far[R], const struct gv_in *in,
+	size_t n_tok)
 {
 	const size_t blk = blk_of(kind), pad = act8_pad(len), n256 = exact_of(kind) ? super_bytes(c) : 0;
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++) {
-		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end };
+		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, far[r] };
 		for (size_t b = len / blk; b < pad / blk; b++)
 			g->sc[r][b] = g->mn[r][b] = 0;
 	}
@@ -202,13 +215,19 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
 	const struct gv_in in = { a.q + i, xb ? g->x + i / 256 * xb : a.q + i, a.d + i / 256,
 		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np, xb ? np / 256 * xb : np };
-	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->end, g->halves[0],
+	ptrdiff_t far[R];
+	const struct part_rows part = { rows, row_bytes, nr, len / 256, far, g->end, g->halves[0],
 		g->wide[0][0], R * GV_SUPER * R };
 
+	for (size_t r = 0; r < R; r++)
+		far[r] = AHEAD;
+	if (np > GV_PART)
+		set_far(far, qtype_row_bytes((uint32_t)(c - codes), len),
+			qtype_row_bytes((uint32_t)(c - codes), i), row_bytes, nr);
 	if (WIDE(kind))
 		wide_rows(kind, c, &part, &in, n_tok);
 	else
-		sums_of_rows(kind, c, g, rows, row_bytes, nr, len, &in, n_tok);
+		sums_of_rows(kind, c, g, rows, row_bytes, nr, len, far, &in, n_tok);
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 		super_floats(c, min_of(kind), g->halves[k], g->d[k], g->dmin[k]);
 	for (size_t t = 0; t < n_tok; t++) {
@@ -246,7 +265,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 {
 	const struct codes *c = &codes[type];
 	const enum kind most = gemv_kind_of(type, n);
-	size_t np = act8_pad(n);
+	size_t np = act8_pad(n), n_part = (n + GV_PART - 1) / GV_PART;
+	size_t step = act8_pad((n + n_part - 1) / n_part);
 	int fits = np / 256 * ARRANGED(most) * n_tok <= GV_X;
 
 	g->end = rows + r1 * row_bytes;
@@ -258,8 +278,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 
 		for (size_t t = 0; t < n_tok; t++)
 			acc[t] = vf_zero();
-		for (size_t i = 0; i < n; i += GV_PART) {
-			size_t len = n - i < GV_PART ? n - i : GV_PART;
+		for (size_t i = 0; i < n; i += step) {
+			size_t len = n - i < step ? n - i : step;
 			enum kind kind = gemv_kind_of(type, len);
 
 			if (ARRANGED(kind) && !fits)
@@ -357,7 +377,8 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 			if (filled & FILLED_CODES)
 				scales(kind, c, row[r], len, g->sc[r], g->mn[r]);
 			else
-				prepare(kind, c, row[r], len, (struct part){ g->code[r], g->sc[r], g->mn[r], NULL });
+				prepare(kind, c, row[r], len,
+					(struct part){ g->code[r], g->sc[r], g->mn[r], NULL, 0 });
 			for (size_t b = n_block; b < n_all; b++)
 				g->sc[r][b] = g->mn[r][b] = 0;
 		}

@@ -14,17 +14,17 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-/* A part of one row, taken apart: places for its codes, scales and minima. Nothing is prefetched from
- * `end` on. */
-struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; };
+/* A part of one row, taken apart: places for its codes, scales and minima. What lies `far` bytes
+ * from what is used is asked for, but nothing from `end` on. */
+struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; ptrdiff_t far; };
 
-/* A part of nr rows, n256 times 256 elements of each, and where results go: what lies as d and dmin
+/* A part of nr rows, n256 times 256 elements of each, how far ahead of each to ask, and where results go: what lies as d and dmin
  * of the k-th of row r to halves[R * k + r], and its R lanes for token t to
  * out[t * os + R * (R * k + r)]. */
-struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const uint8_t *end; uint32_t *halves;
-	int32_t *out; size_t os; };
+struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const ptrdiff_t *far;
+	const uint8_t *end; uint32_t *halves; int32_t *out; size_t os; };
 
-#define GV_PART 4096 /* elements of a row at a time */
+#define GV_PART 8192 /* elements of a row at a time: longer ones have equal parts */
 #define GV_TOK 4     /* tokens that share the unpacked codes */
 
 /* Some of a call's activations: token t's are np, np / 256, np / blk behind token 0's. x: as
@@ -33,16 +33,17 @@ struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t n
 
 #define AHEAD 16384
 
-/* Asks the second-level cache for the n bytes that lie AHEAD of p, but for nothing from `end` on: rows
- * of one or two kilobytes, used a row at a time, do not teach the hardware to be early enough. */
-ALWAYS void ahead(const uint8_t *p, size_t n, const uint8_t *end)
+/* Asks the second-level cache for what lies `far` behind the n bytes at p, if that is before
+ * `end`: rows of one or two kilobytes, used a row at a time, do not teach the hardware to be
+ * early enough. */
+ALWAYS void ahead(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end)
 {
 #ifdef __AVX2__
-	if (end && p + n + AHEAD <= end)
+	if (end && (ptrdiff_t)n + far <= end - p)
 		for (size_t i = 0; i < n; i += 64)
-			_mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T1);
+			_mm_prefetch((const char *)p + far + i, _MM_HINT_T1);
 #else
-	(void)p, (void)n, (void)end;
+	(void)p, (void)n, (void)far, (void)end;
 #endif
 }
 

@@ -44,6 +44,9 @@ static inline V vfma(V x, V y, V z)
 static inline V vmul(V x, V y) { return (V){ _mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b) }; }
 static inline V vsub(V x, V y) { return (V){ _mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b) }; }
 
+#define HAVE_VMAX
+static inline V vmax(V x, V y) { return (V){ _mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b) }; }
+
 static inline V vsigned(__m128i q)
 {
 	return (V){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)),

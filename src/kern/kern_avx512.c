@@ -15,6 +15,15 @@ static inline V vfma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 static inline V vmul(V a, V b) { return _mm512_mul_ps(a, b); }
 static inline V vsub(V a, V b) { return _mm512_sub_ps(a, b); }
 
+#define HAVE_VSOME
+static inline V vsome(V v, uint32_t bits, float a)
+{
+	return _mm512_mask_add_ps(v, (__mmask16)bits, v, _mm512_set1_ps(a));
+}
+
+#define HAVE_VMAX
+static inline V vmax(V a, V b) { return _mm512_max_ps(a, b); } /* b where one is a NaN */
+
 static inline V vbytes(__m128i q)
 {
 	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q));
@@ -132,6 +141,8 @@ static const struct kern_bf16 *best_bf16(void)
 #define HAVE_VBF16
 #define HAVE_VSUM8
 #define ATT_ACC 16
+#define ATT_MANY 16
+#define VKEEP(v) __asm__("" : "+v"(v))
 #define TILE_R 4
 #define TILE_T 4
 #define KERN_NAME "avx512"

@@ -199,7 +199,7 @@ ALWAYS void row_groups(uint32_t type, uint32_t as, const uint8_t *rows, size_t r
 {
 	size_t r = r0;
 
-	for (; n_tok == 1 && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
+	for (; n_tok == 1 && n > AHEAD_SHORT && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
 		row_group(type, as, rows + r * row_bytes, row_bytes, n, AHEAD_ROWS, x, xs, 1, y + r, ys, scratch,
 			(r1 - r - AHEAD_ROWS) * row_bytes);
 	for (; r + TILE_R <= r1; r += TILE_R)

@@ -56,7 +56,7 @@ void kv_dot(const struct kv *c, size_t il, size_t head, uint32_t pos, size_t n, 
 struct kv_query { size_t lo, hi; float *o; };
 /* o[j] += p[j*ps + i] * value of `head` at position pos + i, for i from lo to hi - 1 of query j in
  * ascending order; the outputs lie os floats apart. */
-#define KV_VALUES 32 /* positions that all queries use before the next */
+#define KV_VALUES 64 /* positions that all queries use before the next */
 void kv_mix(const struct kv *c, size_t il, size_t head, uint32_t pos, const struct kv_query *q, size_t n_q,
 	size_t os, const float *p, size_t ps);
 
