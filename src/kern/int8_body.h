@@ -181,21 +181,29 @@ static void set_far(ptrdiff_t far[R], size_t bytes, size_t at, size_t row_bytes,
 		far[r] = (ptrdiff_t)(k * row_bytes) + (r + k < nr ? 0 : turn);
 }
 
+/* Zeros behind rows of len elements, up to where sums of their blocks are taken. */
+static void end_rows(struct gv *g, size_t blk, size_t len)
+{
+	size_t pad = act8_pad(len), b = len / blk, n = (pad / blk - b) * sizeof(float);
+
+	for (int j = 0; j < 2; j++)
+		memset(g->code[j] + len, 0, pad - len);
+	for (size_t r = 0; r < R; r++) {
+		memset(g->sc[r] + b, 0, n);
+		memset(g->mn[r] + b, 0, n);
+	}
+}
+
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
 ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t len, const ptrdiff_t far[R], const struct gv_in *in,
 	size_t n_tok)
 {
-	const size_t blk = blk_of(kind), pad = act8_pad(len), n256 = exact_of(kind) ? super_bytes(c) : 0;
+	const size_t n256 = exact_of(kind) ? super_bytes(c) : 0;
 	struct part part[R];
 
-	for (size_t r = 0; r < R; r++) {
+	for (size_t r = 0; r < R; r++)
 		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, far[r] };
-		for (size_t b = len / blk; b < pad / blk; b++)
-			g->sc[r][b] = g->mn[r][b] = 0;
-	}
-	for (int j = 0; j < 2 && len < pad; j++) /* a store of nothing to a page nobody has touched is slow */
-		memset(g->code[j] + len, 0, pad - len);
 	prepare(kind, c, rows, len, part[0]);
 	for (size_t r = 0; r < nr; r++) {
 		const uint8_t *row = rows + r * row_bytes;
@@ -284,6 +292,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 
 			if (ARRANGED(kind) && !fits)
 				kind = kind_of(type, 0);
+			if (len < act8_pad(len) && (n_part > 1 || r == r0)) /* a page may be untouched: not for nothing */
+				end_rows(g, blk_of(kind), len);
 			gemv_kinds[kind](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i, len,
 				a, np, n_tok, acc);
 		}
