@@ -1,11 +1,12 @@
 /*
- * int8_avx2.c - 8-bit products with AVX2: sixteen rows by three tokens at a time.
+ * int8_avx2.c - 8-bit products with AVX2: sixteen rows by four tokens at a time.
  *
- * Without VNNI a product of bytes is summed in pairs to 16 bits: one instruction for 32 products, and one
- * to add it to others, for as long as 16 bits hold the sum. Those of a block of 32 do where codes have up
- * to 4 bits. They do up to 6 bits in a block of 16, and 5 in one of 32, if codes have an off: the sum of
- * (w - off) x is small enough whatever wraps around on the way, so it starts from -off * sum(x). Products of
- * codes of 8 bits are too large for that: they become 16 bits wide, as do activations, and sums 32.
+ * Without VNNI a product of bytes is summed in pairs to 16 bits: one instruction for 32 products,
+ * and one to add it to others, for as long as 16 bits hold the sum. Those of a block of 32 do where
+ * codes have up to 4 bits. They do up to 6 bits in a block of 16, and 5 in one of 32, if codes have
+ * an off: the sum of (w - off) x is small enough whatever wraps around on the way, so it starts
+ * from -off * sum(x). Products of codes of 8 bits are too large for that: they become 16 bits wide,
+ * as do activations, and sums 32.
  */
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -26,7 +27,7 @@ static inline float half(uint16_t h)
 #define GM_GROUPS 6
 #define GM_PART 512 /* of 48 rows: three quarters of the L1 cache */
 #define BIG_LOG2 7 /* this off means codes of 8 bits */
-#define BIG(c) ((c)->off_log2 == BIG_LOG2) /* they are signed here, so there is nothing to take off */
+#define BIG(c) ((c)->off_log2 == BIG_LOG2) /* they are signed here: nothing to take off */
 #define OFF_LOG2(c) (BIG(c) ? 0 : (c)->off_log2)
 #define PART_OF(c) (BIG(c) ? GM_PART / 2 : GM_PART)
 /* 1 if sums of a block fit into 16 bits without -off * sum(x). */
@@ -150,13 +151,14 @@ static void widen(const struct codes *c, struct gm *g, size_t n_group, size_t le
 /* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
 enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
 
-/* How many pair sums are added in 16 bits: all of a block, four, or none of codes that are WIDE; and
- * whether a token's -off * sum(x) is there from the start (OFF) or once they are 32 bits wide (LATE). */
+/* How many pair sums are added in 16 bits: all of a block, four, or none of codes that are WIDE;
+ * and whether a token's -off * sum(x) is there from the start (OFF) or once they are 32 bits wide
+ * (LATE). */
 enum add { ALL_OFF, ALL_LATE, ALL, FOUR, WIDE };
 
-/* A filled tile's codes to 16 bits, the even ones of a vector before the odd ones; those with integer scales
- * as multiples of them (|code * scale| <= 128 * 255). What is behind len meets zeros. Whole groups of 256
- * with scales in floating point were filled so. */
+/* A filled tile's codes to 16 bits, the even ones of a vector before the odd ones; those with
+ * integer scales as multiples of them (|code * scale| <= 128 * 255). What is behind len meets zeros.
+ * Whole groups of 256 with scales in floating point were filled so. */
 static void widen(const struct codes *c, struct gm *g, size_t n_group, size_t len)
 {
 	for (size_t i = BIG(c) && (exact(c) || len < 256) ? len / 4 : 0; i-- > 0;)
@@ -218,7 +220,8 @@ static void set_starts(const struct codes *c, size_t n256, const struct gm_in *i
 }
 
 /* What the sums of a group of 256, S or T in u and M or V in v, add to acc. */
-ALWAYS VI add_group(const enum by by, const struct gm *g, size_t k, size_t b, VI acc, VI u, VI v, float dx)
+ALWAYS VI add_group(const enum by by, const struct gm *g, size_t k, size_t b, VI acc, VI u, VI v,
+	float dx)
 {
 	if (by == INTS)
 		return vf_exact(acc, u, vi_load(g->dt[b][k]), dx);
@@ -227,11 +230,12 @@ ALWAYS VI add_group(const enum by by, const struct gm *g, size_t k, size_t b, VI
 	return by == FLOATS ? vf_group(acc, u, dx) : vf_group_min(acc, u, v, dx);
 }
 
-/* p continues with products of steps j .. j + n - 1 of nt tokens with ng groups, and begins with the first
- * if `begin`. x: token 0's activations of step 0, np bytes before token 1's. Two tokens at a time: an
- * addition right behind its product would wait for it. */
-ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add, const uint8_t (*w)[GM_GROUPS][R][4],
-	size_t k0, const int8_t *x, size_t np, size_t j, size_t n, VI p[GM_TOK][2], int begin)
+/* p continues with products of steps j .. j + n - 1 of nt tokens with ng groups, and begins with the
+ * first if `begin`. x: token 0's activations of step 0, np bytes before token 1's. Two tokens at a
+ * time: an addition right behind its product would wait for it. */
+ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add,
+	const uint8_t (*w)[GM_GROUPS][R][4], size_t k0, const int8_t *x, size_t np, size_t j, size_t n,
+	VI p[GM_TOK][2], int begin)
 {
 #pragma GCC unroll 16
 	for (size_t l = j; l < j + n; l++) {
@@ -265,8 +269,8 @@ ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add, const
 }
 
 /* v: M of group b of 256, out of a token's sums. */
-ALWAYS void minima_of(const size_t ng, const size_t per, const struct gm *g, size_t k0, const int16_t *sum,
-	size_t b, VI v[2])
+ALWAYS void minima_of(const size_t ng, const size_t per, const struct gm *g, size_t k0,
+	const int16_t *sum, size_t b, VI v[2])
 {
 	const int16_t (*m)[GM_GROUPS][R][2] = g->mpt + b * (per / 2);
 
@@ -284,14 +288,15 @@ ALWAYS void minima_of(const size_t ng, const size_t per, const struct gm *g, siz
 	}
 }
 
-/* nt tokens against the ng groups from k on: y[t][0..8 ng - 1] continues its sum (from 0 if first). A
- * broadcast activation serves ng products, a vector of weights nt. Sums of a block are in registers, the
- * others have to be in memory. wide: activations for WIDE, by widen_tokens. */
-ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const enum add add,
-	const struct gm *g, size_t k0, size_t n256, const struct gm_in *in, const int16_t (*wide)[GM_PART / 2],
-	const starts start, float *y, size_t ys, size_t nr, int first)
+/* nt tokens against the ng groups from k on: y[t][0..8 ng - 1] continues its sum (from 0 if first).
+ * A broadcast activation serves ng products, a vector of weights nt. Sums of a block are in
+ * registers, the others have to be in memory. wide: activations for WIDE, by widen_tokens. */
+ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by,
+	const enum add add, const struct gm *g, size_t k0, size_t n256, const struct gm_in *in,
+	const int16_t (*wide)[GM_PART / 2], const starts start, float *y, size_t ys, size_t nr, int first)
 {
-	const size_t np = in->np, xs = add == WIDE ? sizeof *wide : np, per = 256 / blk, all = add == WIDE ? 16 : blk / 4, steps = add == FOUR ? 4 : all;
+	const size_t np = in->np, xs = add == WIDE ? sizeof *wide : np, per = 256 / blk;
+	const size_t all = add == WIDE ? 16 : blk / 4, steps = add == FOUR ? 4 : all;
 	const int8_t *x = add == WIDE ? (const int8_t *)wide : in->q;
 	const __m256i ones = _mm256_set1_epi16(1), mask = first_lanes(nr);
 	VI acc[GM_TOK][2], u[GM_TOK][2];
@@ -314,18 +319,21 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 				for (size_t t = 0; t < nt && add == ALL_OFF; t++)
 					for (size_t k = 0; k < ng; k++)
 						p[t][k] = _mm256_set1_epi32(start[t][i]);
-				steps_of(ng, nt, add, g->tile + i * all, k0, x + i * 4 * all, xs, j, steps, p, add != ALL_OFF);
+				steps_of(ng, nt, add, g->tile + i * all, k0, x + i * 4 * all, xs, j, steps, p,
+					add != ALL_OFF);
 				for (size_t t = 0; t < nt; t++)
 					for (size_t k = 0; k < ng; k++) {
 						VI m = p[t][k];
 
 						if (add != WIDE)
-							m = _mm256_madd_epi16(m, by >= FLOATS ? ones : vi_load(g->sct[i][k0 + k]));
+							m = _mm256_madd_epi16(m,
+								by >= FLOATS ? ones : vi_load(g->sct[i][k0 + k]));
 						if (by < FLOATS) {
 							u[t][k] = _mm256_add_epi32(u[t][k], m);
 							IN_MEMORY(u[t][k]);
 						} else if (j || add == ALL_LATE) {
-							s[t][k] = _mm256_add_epi32(j ? s[t][k] : _mm256_set1_epi32(g->start[t][i]), m);
+							s[t][k] = _mm256_add_epi32(m,
+								j ? s[t][k] : _mm256_set1_epi32(g->start[t][i]));
 						} else {
 							s[t][k] = m;
 						}
@@ -347,7 +355,8 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 				for (size_t k = 0; k < ng; k++)
 					v[k] = vf_chain_min(v[k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
 			for (size_t k = 0; k < ng; k++) {
-				acc[t][k] = add_group(by, g, k0 + k, b, acc[t][k], u[t][k], v[k], in->d[t * (np / 256) + b]);
+				acc[t][k] = add_group(by, g, k0 + k, b, acc[t][k], u[t][k], v[k],
+					in->d[t * (np / 256) + b]);
 				IN_MEMORY(acc[t][k]);
 			}
 		}
@@ -363,9 +372,9 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 }
 
 #define T(blk, by, add) tile(ng, nt, blk, by, add, g, k, n256, in, wide, start, y, ys, nr, first)
-ALWAYS void any_tile(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g, size_t k,
-	size_t n256, const struct gm_in *in, const int16_t (*wide)[GM_PART / 2], const starts start, float *y,
-	size_t ys, size_t nr, int first)
+ALWAYS void any_tile(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g,
+	size_t k, size_t n256, const struct gm_in *in, const int16_t (*wide)[GM_PART / 2],
+	const starts start, float *y, size_t ys, size_t nr, int first)
 {
 	if (exact(c)) {
 		if (BIG(c))

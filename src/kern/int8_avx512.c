@@ -137,8 +137,9 @@ ALWAYS __m512i four_bits(const void *p, size_t high)
 /* nt tokens against ng groups of rows: y[t][0..16 ng - 1] continues its sum (from 0 if first). A
  * broadcast activation serves ng products, a vector of weights nt. The sums of a block and those of a
  * group of 256 stay in registers; of the largest tile, y is in memory between groups. */
-ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by, const int packed,
-	const struct gm *g, size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
+ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by,
+	const int packed, const struct gm *g, size_t n256, const struct gm_in *in, float *y, size_t ys,
+	size_t nr, int first)
 {
 	const size_t np = in->np, per = 256 / blk;
 	const __mmask16 last = (__mmask16)((1u << nr) - 1);

@@ -44,8 +44,8 @@ ALWAYS __m512i fifth(__m512i h, size_t i, __m512i w)
 		_mm512_set1_epi8(16));
 }
 
-/* Four-bit codes that need no table stay two a byte: a tile of half the size, and taking them apart costs
- * the products nothing, as other ports do it. */
+/* Four-bit codes that need no table stay two a byte: a tile of half the size, and taking them apart
+ * costs the products nothing, as other ports do it. */
 ALWAYS int packs(enum kind kind)
 {
 	return kind == Q4_0 || kind == Q4_1 || kind == Q4_K;

@@ -449,7 +449,7 @@ static void token_terms(const struct codes *c, struct gm *g, const struct act8 *
 /* Rows that will be wanted: `n` parts of `bytes`, `step` apart. */
 struct next { const uint8_t *p; size_t n, step, bytes; };
 
-/* Asks for rows `from` to `to` of them: the second-level cache, or if they are wanted now, the first. */
+/* Asks for rows `from` to `to` of them: the second-level cache, or if wanted now, the first. */
 ALWAYS void fetch_rows(const struct next *next, size_t from, size_t to, int now)
 {
 	for (size_t r = from; r < to && r < next->n; r++) {
@@ -509,10 +509,12 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 			fetch_rows(&next, 0, R, 1);
 			for (size_t k = 0; k * R < n_row; k++) {
 				fetch_rows(&next, (k + 1) * R, (k + 2) * R, 1);
-				fill(c, g, k, p + k * R * row_bytes, row_bytes, n_row - k * R < R ? n_row - k * R : R, len);
+				fill(c, g, k, p + k * R * row_bytes, row_bytes,
+					n_row - k * R < R ? n_row - k * R : R, len);
 			}
 			FINISH(c, g, tiles->n_group, len);
-			if (i + len < n) /* the rest of these rows, then the rows after them, if only for another thread */
+			/* then the rest of these rows, or the rows after them, if only for another thread */
+			if (i + len < n)
 				next.p += next.bytes;
 			else
 				next.p += n_row * row_bytes - qtype_row_bytes(type, i);
