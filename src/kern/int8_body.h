@@ -200,6 +200,7 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 	size_t n_tok)
 {
 	const size_t n256 = exact_of(kind) ? super_bytes(c) : 0;
+	const size_t bytes = UNPACKED(kind) ? qtype_row_bytes((uint32_t)(c - codes), len) : 0;
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++)
@@ -210,6 +211,8 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 
 		if (r + 1 < nr)
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
+		if (UNPACKED(kind) && bytes >= AHEAD_ROW) /* others ask as they read */
+			ahead(row, bytes, far[r], g->end);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 			g->halves[k][r] = super_halves(kind, c, row + k * n256);
 		sums_of_row(kind, c, row, len, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);

@@ -32,6 +32,7 @@ struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const ptrdiff_t *fa
 struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t np, xp; };
 
 #define AHEAD 16384
+#define AHEAD_ROW 1024 /* shorter rows come soon enough of themselves */
 
 /* Asks the second-level cache for what lies `far` behind the n bytes at p, if that is before
  * `end`: rows of one or two kilobytes, used a row at a time, do not teach the hardware to be
