@@ -12,20 +12,11 @@
 #include <stdint.h>
 #include <string.h>
 
-/*
- * e^x in single precision: x = n ln2 + r, |r| <= ln2/2, ln2 in two parts, e^r by its Taylor
- * polynomial of degree 7 (truncation below 2^-27), 2^n through the exponent bits in two steps.
- * Largest error 1.2 ulp. x <= -103.97 gives 0 and x >= 88.73 gives +inf; NaN stays NaN.
- */
-static inline float num_exp(float x)
+/* e^r of r = x - n ln2, |r| <= ln2/2: see num_exp. */
+static inline float num_exp_part(float x, float n)
 {
-	const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-	float c = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
-	float t = c * 1.44269504f + magic, n = t - magic, r, p, s1, s2;
-	int32_t i, h;
-	uint32_t b1, b2;
+	float r = x - n * 0.693359375f, p;
 
-	r = c - n * 0.693359375f;
 	r = r + n * 2.12194440e-4f;
 	p = 1.98412698e-4f;
 	p = p * r + 1.38888889e-3f;
@@ -35,6 +26,23 @@ static inline float num_exp(float x)
 	p = p * r + 0.5f;
 	p = p * r + 1.0f;
 	p = p * r + 1.0f;
+	return p;
+}
+
+/*
+ * e^x in single precision: x = n ln2 + r, |r| <= ln2/2, ln2 in two parts, e^r by its Taylor
+ * polynomial of degree 7 (truncation below 2^-27), 2^n through the exponent bits in two steps.
+ * Largest error 1.2 ulp. x <= -103.97 gives 0 and x >= 88.73 gives +inf; NaN stays NaN.
+ */
+static inline float num_exp(float x)
+{
+	const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+	float c = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
+	float t = c * 1.44269504f + magic, n = t - magic, p, s1, s2;
+	int32_t i, h;
+	uint32_t b1, b2;
+
+	p = num_exp_part(c, n);
 	i = (int32_t)(n == n ? n : 0);
 	h = i >> 1;
 	b1 = (uint32_t)(h + 127) << 23;

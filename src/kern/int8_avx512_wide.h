@@ -297,17 +297,3 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 		}
 	}
 }
-
-/* See int8_body.h. */
-ALWAYS void wide_rows(enum kind kind, const struct codes *c, const struct part_rows *rows,
-	const struct gv_in *in, size_t n_tok)
-{
-	size_t r = 0;
-
-	for (; n_tok == 1 && (kind == TQ1_0 || kind == TQ2_0) && r + 1 < rows->nr; r += 2)
-		wide_row(kind, c, rows, r, 2, in, 1); /* activations are loaded once */
-	for (; n_tok == 1 && r < rows->nr; r++) /* the commonest: codes need not be kept */
-		wide_row(kind, c, rows, r, 1, in, 1);
-	for (; r < rows->nr; r++)
-		wide_row(kind, c, rows, r, 1, in, n_tok);
-}

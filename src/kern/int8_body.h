@@ -42,8 +42,9 @@
  *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
  *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and
  *	                                                   bytes that 256 of them take (0: none)
- *	WIDE(kind), wide_rows(kind, c, rows, in, n_tok)    kinds with integer scales, and what leaves
- *	                                                   R lanes of each 256 of their rows, to be
+ *	WIDE(kind), wide_row(kind, c, rows, r, n_row, in, n_tok)
+ *	                                                   kinds with integer scales, and what leaves
+ *	                                                   R lanes of each 256 of row r (or 2), to be
  *	                                                   added up: to S, or half to S and half to M
  *	vi_sums(v), vi_two_sums(v, s, m)                   how that is done for R rows, a lane each
  * After this, the file defines its tiles and their table, and its gemm calls gemm_body.
@@ -102,6 +103,20 @@ ALWAYS VI add_exact(int min, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t
 }
 
 #ifdef WIDE
+/* All rows of a part: two at a time where they are to share what they load. */
+ALWAYS void wide_rows(enum kind kind, const struct codes *c, const struct part_rows *rows,
+	const struct gv_in *in, size_t n_tok)
+{
+	size_t r = 0;
+
+	for (; n_tok == 1 && (kind == TQ1_0 || kind == TQ2_0) && r + 1 < rows->nr; r += 2)
+		wide_row(kind, c, rows, r, 2, in, 1); /* activations are loaded once */
+	for (; n_tok == 1 && r < rows->nr; r++) /* the commonest: codes need not be kept */
+		wide_row(kind, c, rows, r, 1, in, 1);
+	for (; r < rows->nr; r++)
+		wide_row(kind, c, rows, r, 1, in, n_tok);
+}
+
 /* The same of S, or halves of S and M, still in R lanes: s[R * k + r] of group k and row r. */
 ALWAYS VI add_wide(int min, const struct gv *g, int32_t s[][R], size_t n_group, const float *dx,
 	VI acc)

@@ -72,19 +72,10 @@ struct lanes { double z[LANES], dot[LANES]; };
 static inline float exp_below(float x)
 {
 	const float magic = 12582912.0f;
-	float t = x * 1.44269504f + magic, n = t - magic, r, p, s1, s2;
+	float t = x * 1.44269504f + magic, n = t - magic, p, s1, s2;
 	int32_t i, h;
 
-	r = x - n * 0.693359375f;
-	r = r + n * 2.12194440e-4f;
-	p = 1.98412698e-4f;
-	p = p * r + 1.38888889e-3f;
-	p = p * r + 8.33333333e-3f;
-	p = p * r + 4.16666667e-2f;
-	p = p * r + 1.66666667e-1f;
-	p = p * r + 0.5f;
-	p = p * r + 1.0f;
-	p = p * r + 1.0f;
+	p = num_exp_part(x, n);
 	memcpy(&i, &t, 4);
 	i -= 0x4b400000; /* the bits of magic: what was added to it */
 	h = i >> 1;
