@@ -51,7 +51,7 @@ size_t act8_bytes(size_t n, size_t rows)
 {
 	size_t np = act8_pad(n);
 
-	return rows * (np + np / 256 * sizeof(float) + (np / 16 + np / 32) * sizeof(int16_t)) + ACT8_SLACK;
+	return rows * (np + np / 256 * (sizeof(float) + 1) + (np / 16 + np / 32) * sizeof(int16_t)) + ACT8_SLACK;
 }
 
 struct act8 act8_lay(void *mem, size_t n, size_t rows)
@@ -63,6 +63,8 @@ struct act8 act8_lay(void *mem, size_t n, size_t rows)
 	a.d = (float *)(void *)(a.q + rows * np);
 	a.sum16 = (int16_t *)(void *)(a.d + rows * (np / 256));
 	a.sum32 = a.sum16 + rows * (np / 16);
+	a.fits = (uint8_t *)(a.sum32 + rows * (np / 32));
+	memset(a.fits, 0, rows * (np / 256));
 	return a;
 }
 
@@ -71,5 +73,5 @@ struct act8 act8_at(struct act8 a, size_t n, size_t t)
 	size_t np = act8_pad(n);
 
 	return (struct act8){ a.q + t * np, a.d + t * (np / 256), a.sum16 + t * (np / 16),
-		a.sum32 + t * (np / 32) };
+		a.sum32 + t * (np / 32), a.fits + t * (np / 256) };
 }

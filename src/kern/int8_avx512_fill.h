@@ -94,12 +94,22 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 
 typedef int16_t pairs[16][2];
 
-/* Lanes of two minima as 16-bit integers: bytes j and j + 1 (j even) of each lane of m. */
+/* Lanes of two scales or minima as 16-bit integers: bytes j and j + 1 (j even) of each lane of m. */
 ALWAYS __m512i min_pair(__m512i m, unsigned j)
 {
 	m = _mm512_srli_epi32(m, 8 * j);
 	return and_or(_mm512_slli_epi32(m, 8), _mm512_set1_epi32(0x00ff0000),
 		_mm512_and_si512(m, _mm512_set1_epi32(255)));
+}
+
+/* The same of two scales that are signed bytes. */
+ALWAYS __m512i scale_pair(__m512i s, unsigned j)
+{
+	const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
+	__m512i a = _mm512_srai_epi32(_mm512_slli_epi32(s, 24 - 8 * j), 24);
+	__m512i b = _mm512_srai_epi32(_mm512_slli_epi32(s, 16 - 8 * j), 8);
+
+	return _mm512_ternarylogic_epi32(upper, b, a, 0xca);
 }
 
 /* Q4_K, Q5_K: d and dmin, then the twelve bytes of scales and minima, are the first 16 of a block. */
@@ -115,13 +125,11 @@ ALWAYS void fill_k_scales(const uint8_t *const row[16], size_t at, float (*sct)[
 	m[0] = _mm512_and_si512(v[2], six);
 	s[1] = and_or(_mm512_srli_epi16(v[1], 2), two, _mm512_and_si512(v[3], low4));
 	m[1] = and_or(_mm512_srli_epi16(v[2], 2), two, _mm512_and_si512(_mm512_srli_epi16(v[3], 4), low4));
-#pragma GCC unroll 8
-	for (unsigned j = 0; j < 8; j++)
-		vi_store(sct[G(j)], _mm512_and_si512(_mm512_srli_epi32(s[j / 4], 8 * (j % 4)),
-			_mm512_set1_epi32(255)));
 #pragma GCC unroll 4
-	for (unsigned j = 0; j < 4; j++)
+	for (unsigned j = 0; j < 4; j++) {
+		vi_store(sct[G(j)], min_pair(s[j / 2], 2 * (j % 2)));
 		vi_store(mpt[G(j)], min_pair(m[j / 2], 2 * (j % 2)));
+	}
 }
 
 /* Q6_K: sixteen signed bytes of scales behind the codes. */
@@ -130,9 +138,9 @@ ALWAYS void fill_q6_scales(const uint8_t *const row[16], size_t at, float (*sct)
 	__m512i v[4];
 
 	turned(row, at + 192, v);
-#pragma GCC unroll 16
-	for (unsigned j = 0; j < 16; j++)
-		vi_store(sct[G(j)], _mm512_srai_epi32(_mm512_slli_epi32(v[j / 4], 24 - 8 * (j % 4)), 24));
+#pragma GCC unroll 8
+	for (unsigned j = 0; j < 8; j++)
+		vi_store(sct[G(j)], scale_pair(v[j / 2], 2 * (j % 2)));
 }
 
 /* Q2_K: sixteen bytes of a scale and a minimum before the codes. */
@@ -142,36 +150,23 @@ ALWAYS void fill_q2_scales(const uint8_t *const row[16], size_t at, float (*sct)
 	__m512i v[4];
 
 	turned(row, at, v);
-#pragma GCC unroll 16
-	for (unsigned j = 0; j < 16; j++)
-		vi_store(sct[G(j)], _mm512_and_si512(_mm512_srli_epi32(v[j / 4], 8 * (j % 4)),
-			_mm512_set1_epi32(15)));
 #pragma GCC unroll 8
-	for (unsigned j = 0; j < 8; j++)
+	for (unsigned j = 0; j < 8; j++) {
+		vi_store(sct[G(j)], min_pair(_mm512_and_si512(v[j / 2], low4), 2 * (j % 2)));
 		vi_store(mpt[G(j)], min_pair(_mm512_and_si512(_mm512_srli_epi16(v[j / 2], 4), low4), 2 * (j % 2)));
+	}
 }
 
-/* a where the mask has ones, b elsewhere */
-ALWAYS __m512i pick(__m512i mask, __m512i a, __m512i b)
-{
-	return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
-}
-
-/* A byte has codes of two blocks, the i-th of each: two such of one block become a byte. */
+/* A byte has codes of two blocks, the i-th of each, and is left so. */
 ALWAYS void fill_q4_k(const uint8_t *const row[16], size_t at, lanes *tile)
 {
-	const __m512i low4 = _mm512_set1_epi8(15);
+	for (size_t c = 0; c < 8; c++, tile += G(4)) {
+		__m512i v[4];
 
-	for (size_t c = 0; c < 4; c++, tile += G(8)) {
-		__m512i v[4], w[4];
-
-		turned(row, at + 16 + 32 * c, v);
-		turned(row, at + 32 + 32 * c, w);
+		turned(row, at + 16 + 16 * c, v);
 #pragma GCC unroll 4
-		for (size_t i = 0; i < 4; i++) {
-			_mm512_storeu_si512(tile[G(i)], pick(low4, v[i], _mm512_slli_epi16(w[i], 4)));
-			_mm512_storeu_si512(tile[G(4 + i)], pick(low4, _mm512_srli_epi16(v[i], 4), w[i]));
-		}
+		for (size_t i = 0; i < 4; i++)
+			_mm512_storeu_si512(tile[G(i)], v[i]);
 	}
 }
 
@@ -285,21 +280,21 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[16], size_t len, la
 
 		switch (kind) {
 		case Q4_K: case Q5_K:
-			fill_k_scales(row, at, sct + G(8 * i), mpt + G(4 * i), halves[i]);
+			fill_k_scales(row, at, sct + G(4 * i), mpt + G(4 * i), halves[i]);
 			if (kind == Q4_K)
 				fill_q4_k(row, at, tile);
 			else
 				fill_q5_k(row, at, tile);
 			break;
 		case Q6_K:
-			fill_q6_scales(row, at, sct + G(16 * i));
+			fill_q6_scales(row, at, sct + G(8 * i));
 			fill_q6_k(row, at, tile);
 			break;
 		case IQ4_XS:
 			fill_iq4_xs(row, at, tile);
 			break;
 		case Q2_K:
-			fill_q2_scales(row, at, sct + G(16 * i), mpt + G(8 * i));
+			fill_q2_scales(row, at, sct + G(8 * i), mpt + G(8 * i));
 			fill_low_k(kind, row, at, tile);
 			break;
 		default:

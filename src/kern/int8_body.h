@@ -39,6 +39,8 @@
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
  *	PART_OF(c)                                         fewer elements of some types
  *	TOKEN_TERMS(c)                                     0 if tiles need neither start nor sx
+ *	PAIRS                                              1: integer scales are kept in pairs of blocks, as
+ *	                                                   minima are
  *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
  *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and
  *	                                                   bytes that 256 of them take (0: none)
@@ -336,6 +338,9 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 #ifndef TOKEN_TERMS
 #define TOKEN_TERMS(c) (!(c)->has_min || !exact(c))
 #endif
+#ifndef PAIRS
+#define PAIRS 0
+#endif
 #ifndef FINISH
 #define FINISH(c, g, n_group, len) ((void)0)
 #endif
@@ -358,7 +363,7 @@ struct gm {
 _Static_assert(sizeof(struct gm) <= INT8_SCRATCH && sizeof(struct gv) <= INT8_SCRATCH, "scratch");
 
 /* What a tile needs of its tokens, which are np, np / 256, np / blk behind each other. */
-struct gm_in { const int8_t *q; const float *d; const int16_t *sum; size_t np; };
+struct gm_in { const int8_t *q; const float *d; const int16_t *sum; const uint8_t *fits; size_t np; };
 
 /* n_group * R rows (the last group: nr) against its tokens: n256 groups of 256 elements. */
 typedef void tile_fn(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in,
@@ -413,6 +418,8 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 		flip(g->sc, &g->sct[0][to], n_all, exact_of(kind));
 		if (min_of(kind))
 			flip(g->mn, &g->mnt[0][to], n_all, exact_of(kind));
+		for (size_t b = 0; PAIRS && exact_of(kind) && b < n_block; b += 2)
+			vi_store(g->sct[b / 2][to], vi_pair(vi_load(g->sct[b][to]), vi_load(g->sct[b + 1][to])));
 		for (size_t b = 0; exact_of(kind) && min_of(kind) && b < n_block; b += 2)
 			vi_store(g->mpt[b / 2][to], vi_pair(vi_load(g->mnt[b][to]), vi_load(g->mnt[b + 1][to])));
 	}
@@ -493,7 +500,7 @@ static void against_tokens(const struct tile *tiles, const struct codes *c, stru
 	for (size_t t = 0; t < n_tok; t += tiles->n_tok, asked += step) {
 		size_t at = t * np + i;
 		struct gm_in in = { a->q + at, a->d + at / 256, c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16,
-			np };
+			a->fits + at / 256, np };
 
 		while (tiles->n_tok > n_tok - t)
 			tiles++;

@@ -47,6 +47,25 @@ static struct act8 act_new(size_t n, size_t n_tok, void **mem)
 
 /* ---- rounding ---- */
 
+/* What 256 rounded values have of fits must be so. */
+static void sizes_are_as_said(const int8_t *q, unsigned fits)
+{
+	for (int b = 0; b < 8; b++) {
+		int size[2] = { 0, 0 }, side[2] = { 0, 0 };
+
+		for (int j = 0; j < 32; j++) {
+			size[j / 16] += abs(q[32 * b + j]);
+			side[q[32 * b + j] < 0] += abs(q[32 * b + j]);
+		}
+		assert_true(!(fits & ACT8_SUM16) || (size[0] <= 1023 && size[1] <= 1023));
+		assert_true(!(fits & ACT8_SUM32) || size[0] + size[1] <= 2047);
+		for (int i = 0; i < 2; i++) {
+			assert_true(!(fits & ACT8_SIDE15) || 15 * side[i] <= 32767);
+			assert_true(!(fits & ACT8_SIDE31) || 31 * side[i] <= 32767);
+		}
+	}
+}
+
 static void activations_are_rounded_as_defined(void **state)
 {
 	static const size_t lengths[] = { 1, 15, 16, 17, 31, 32, 33, 64, 100, 511, 512, 513, 2048 };
@@ -67,8 +86,9 @@ static void activations_are_rounded_as_defined(void **state)
 			}
 			a = act_new(n, 3, &mem);
 			memset(mem, 0x55, act8_bytes(n, 3));
+			memset(a.fits, 0, 3 * np / 256);
 			for (size_t i = 0; i < 3 * n; i++)
-				x[i] = (float)((rng_unit(&r) - 0.5) * exp2(rng_unit(&r) * 40 - 20));
+				x[i] = (float)((rng_unit(&r) - (i / n ? 0.5 : 0.1)) * exp2(rng_unit(&r) * (i % 512 < 256 ? 40 : 2) - 20));
 			if (n > 300)
 				memset(x, 0, 256 * sizeof *x);
 			int8_at(k)->round(x, n, n, 0, 3, a);
@@ -95,6 +115,7 @@ static void activations_are_rounded_as_defined(void **state)
 						assert_int_equal(a.sum16[t * np / 16 + 16 * g + b], sum[b]);
 					for (size_t b = 0; b < 8; b++)
 						assert_int_equal(a.sum32[t * np / 32 + 8 * g + b], sum[2 * b] + sum[2 * b + 1]);
+					sizes_are_as_said(a.q + t * np + 256 * g, a.fits[t * np / 256 + g]);
 				}
 			free(mem);
 			free(x);
@@ -113,7 +134,7 @@ static void all_round_to_the_same_bits(void **state)
 	for (int round = 0; round < 200; round++) {
 		void *mem0, *mem;
 		struct act8 want, got;
-		size_t n = 1 + (size_t)rng_below(&r, N), bytes = act8_bytes(n, 1) - ACT8_SLACK;
+		size_t n = 1 + (size_t)rng_below(&r, N), bytes = act8_bytes(n, 1) - ACT8_SLACK - act8_pad(n) / 256;
 
 		for (size_t i = 0; i < n; i++) /* many ties: multiples of half a step */
 			x[i] = round & 1 ? odd[rng_below(&r, 9)] : (float)(rng_unit(&r) - 0.5);
@@ -206,13 +227,17 @@ static void one_shape(struct rng *r, const struct row *t, size_t n, size_t n_row
 	size_t rb = qtype_row_bytes(t->type, n), ys = n_row + 3;
 	unsigned char *w = malloc(n_row * rb);
 	float *x = malloc(n_tok * n * sizeof *x), *want = malloc(n_tok * ys * 4), *got = malloc(n_tok * ys * 4);
-	void *mem, *scratch;
-	struct act8 a = act_new(n, n_tok, &mem);
+	void *mem, *own_mem, *scratch;
+	struct act8 a = act_new(n, n_tok, &mem), own = act_new(n, n_tok, &own_mem);
+	double least = rng_below(r, 3) ? -1 : 0; /* one-sided ones have the largest sums */
 
 	assert_int_equal(posix_memalign(&scratch, 64, INT8_SCRATCH), 0);
 	random_blocks(r, t, w, n_row * rb);
-	for (size_t j = 0; j < n_tok * n; j++)
-		x[j] = (float)(2 * rng_unit(r) - 1);
+	for (size_t j = 0; j < n_tok * n; j++) {
+		double u = rng_unit(r);
+
+		x[j] = (float)((j / 256 % 5 ? u : u * u * u) * (1 - least) + least);
+	}
 	plain()->round(x, n, n, 0, n_tok, a);
 	memset(want, 0x77, n_tok * ys * 4);
 	plain()->gemm(t->type, w, rb, n, 0, n_row, a, n_tok, want, ys, scratch);
@@ -221,19 +246,23 @@ static void one_shape(struct rng *r, const struct row *t, size_t n, size_t n_row
 
 		if (!int8_at(k)->supported())
 			continue;
-		memset(scratch, 0xff, INT8_SCRATCH); /* NaN where something stale is read */
-		memset(got, 0x77, n_tok * ys * 4);
-		int8_at(k)->gemm(t->type, w, rb, n, 0, cut, a, n_tok, got, ys, scratch);
-		int8_at(k)->gemm(t->type, w, rb, n, cut, n_row, a, n_tok, got, ys, scratch);
-		if (memcmp(want, got, n_tok * ys * 4))
-			fail_msg("%s %s: %zu elements, %zu rows cut at %zu, %zu tokens: other bits",
-				int8_at(k)->name, qtype_info(t->type)->name, n, n_row, cut, n_tok);
+		int8_at(k)->round(x, n, n, 0, n_tok, own);
+		for (int i = 0; i < 2; i++) { /* as the plain one rounded, and as it does itself */
+			memset(scratch, 0xff, INT8_SCRATCH); /* NaN where something stale is read */
+			memset(got, 0x77, n_tok * ys * 4);
+			int8_at(k)->gemm(t->type, w, rb, n, 0, cut, i ? own : a, n_tok, got, ys, scratch);
+			int8_at(k)->gemm(t->type, w, rb, n, cut, n_row, i ? own : a, n_tok, got, ys, scratch);
+			if (memcmp(want, got, n_tok * ys * 4))
+				fail_msg("%s %s: %zu elements, %zu rows cut at %zu, %zu tokens: other bits",
+					int8_at(k)->name, qtype_info(t->type)->name, n, n_row, cut, n_tok);
+		}
 	}
 	free(w);
 	free(x);
 	free(want);
 	free(got);
 	free(mem);
+	free(own_mem);
 	free(scratch);
 }
 
@@ -256,23 +285,26 @@ static void all_give_the_same_bits(void **state)
 	}
 }
 
-/* The largest codes everywhere: nothing may overflow 16 bits on the way. */
+/* The largest codes everywhere, and the largest x: of all elements, or so many that sums just fit 16
+ * bits, or one more: of four-bit codes, of six-bit ones in blocks of 16, of five-bit ones. */
 static void extremes_do_not_overflow(void **state)
 {
 	enum { N = 512, ROWS = 9, TOK = 6 };
 	static float x[TOK * N], want[TOK * ROWS], got[TOK * ROWS];
-	void *mem, *scratch;
-	struct act8 a = act_new(N, TOK, &mem);
+	void *mem, *own_mem, *scratch;
+	struct act8 a = act_new(N, TOK, &mem), own = act_new(N, TOK, &own_mem);
 
 	(void)state;
 	assert_int_equal(posix_memalign(&scratch, 64, INT8_SCRATCH), 0);
 	for (size_t i = 0; i < N_TYPES; i++)
-		for (int fill = 0; fill < 3; fill++) {
+		for (int fill = 0; fill < 21; fill++) {
 			static const unsigned char bytes[] = { 0x00, 0xff, 0x80 };
+			static const size_t of[][2] = { { 32, 32 }, { 17, 32 }, { 18, 32 }, { 8, 16 }, { 9, 16 },
+				{ 8, 32 }, { 9, 32 } };
 			size_t rb = qtype_row_bytes(rows[i].type, N), blk = qtype_info(rows[i].type)->bytes;
 			unsigned char *w = malloc(ROWS * rb);
 
-			memset(w, bytes[fill], ROWS * rb);
+			memset(w, bytes[fill % 3], ROWS * rb);
 			for (size_t b = 0; b < ROWS * rb; b += blk)
 				for (int h = 0; h < 2; h++)
 					if (rows[i].half[h] >= 0)
@@ -283,17 +315,19 @@ static void extremes_do_not_overflow(void **state)
 						for (int k = 0; k < 4; k++)
 							w[b + 49 + 2 * (size_t)k] = (unsigned char)((w[b + 49 + 2 * (size_t)k] & 15) | "\0\0\xc0\x30"[k]);
 			for (size_t j = 0; j < TOK * N; j++)
-				x[j] = j / N % 2 ? 127 : -127;
+				x[j] = j % of[fill / 3][1] >= of[fill / 3][0] ? 0 : j / N % 2 ? 127 : -127;
 			plain()->round(x, N, N, 0, TOK, a);
 			plain()->gemm(rows[i].type, w, rb, N, 0, ROWS, a, TOK, want, ROWS, scratch);
 			for (size_t k = 0; int8_at(k); k++)
 				for (size_t tok = 1; int8_at(k)->supported() && tok <= TOK; tok += TOK - 1) {
-					int8_at(k)->gemm(rows[i].type, w, rb, N, 0, ROWS, a, tok, got, ROWS, scratch);
+					int8_at(k)->round(x, N, N, 0, TOK, own);
+					int8_at(k)->gemm(rows[i].type, w, rb, N, 0, ROWS, own, tok, got, ROWS, scratch);
 					assert_memory_equal(want, got, tok * ROWS * 4);
 				}
 			free(w);
 		}
 	free(mem);
+	free(own_mem);
 	free(scratch);
 }
 
