@@ -18,6 +18,7 @@ static inline float half(uint16_t h)
 #define GM_GROUPS 3
 #define GM_PART 2048 /* a row of most models: what is added up is in memory once */
 #define PAIRS 1
+#define TILE_ASKS 1
 #define TOKEN_TERMS(c) (!exact(c)) /* of the others, tiles know better */
 #define OFF_LOG2(c) ((c)->off_log2)
 typedef __m512i VI;
@@ -179,6 +180,17 @@ ALWAYS __m512i one_of_pair(__m512i v, size_t odd)
 	return _mm512_srai_epi32(odd ? v : _mm512_slli_epi32(v, 16), 16);
 }
 
+/* Asks the second-level cache for the b-th of n256 shares of what comes next: all at once, they would
+ * have to wait for each other, and what follows for them. */
+ALWAYS void ask_share(const struct next *next, size_t b, size_t n256)
+{
+	size_t share = (next->bytes + n256 - 1) / n256;
+
+	for (size_t r = 0; r < next->n; r++)
+		for (size_t i = 0; i < share; i += 64)
+			_mm_prefetch((const char *)next->p + r * next->step + b * share + i, _MM_HINT_T1);
+}
+
 /* nt tokens against ng groups of rows: y[t][0..16 ng - 1] continues its sum (from 0 if first). A
  * broadcast activation serves ng products, a vector of weights nt. The sums of a block and those of a
  * group of 256 stay in registers; of the largest tile, y is in memory between groups. If small, the
@@ -197,6 +209,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 			vi_store(sum[t][k], first ? zero : _mm512_maskz_loadu_epi32(k + 1 < ng ? 0xffff : last,
 				y + t * ys + 16 * k));
 	for (size_t b = 0; b < n256; b++) {
+		ask_share(&in->next, b, n256);
 		if (ng > 1 && nt > 2) /* else the compiler holds on to them, and spills what is needed sooner */
 			__asm__("" : "+m"(sum));
 		__m512i u[GM_GROUPS][GM_TOK], v[GM_GROUPS][GM_TOK];

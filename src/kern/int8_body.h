@@ -39,6 +39,8 @@
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
  *	PART_OF(c)                                         fewer elements of some types
  *	TOKEN_TERMS(c)                                     0 if tiles need neither start nor sx
+ *	TILE_ASKS                                          1: tiles ask for gm_in.next on the way, not before
+ *	                                                   they begin
  *	PAIRS                                              1: integer scales are kept in pairs of blocks, as
  *	                                                   minima are
  *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
@@ -341,6 +343,9 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 #ifndef PAIRS
 #define PAIRS 0
 #endif
+#ifndef TILE_ASKS
+#define TILE_ASKS 0
+#endif
 #ifndef FINISH
 #define FINISH(c, g, n_group, len) ((void)0)
 #endif
@@ -362,8 +367,13 @@ struct gm {
 
 _Static_assert(sizeof(struct gm) <= INT8_SCRATCH && sizeof(struct gv) <= INT8_SCRATCH, "scratch");
 
+/* Rows that will be wanted: `n` parts of `bytes`, `step` apart. */
+struct next { const uint8_t *p; size_t n, step, bytes; };
+
 /* What a tile needs of its tokens, which are np, np / 256, np / blk behind each other. */
-struct gm_in { const int8_t *q; const float *d; const int16_t *sum; const uint8_t *fits; size_t np; };
+struct gm_in { const int8_t *q; const float *d; const int16_t *sum; const uint8_t *fits; size_t np;
+	struct next next; /* to be asked for meanwhile, if TILE_ASKS */
+};
 
 /* n_group * R rows (the last group: nr) against its tokens: n256 groups of 256 elements. */
 typedef void tile_fn(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in,
@@ -471,16 +481,14 @@ static void token_terms(const struct codes *c, struct gm *g, const struct act8 *
 	}
 }
 
-/* Rows that will be wanted: `n` parts of `bytes`, `step` apart. */
-struct next { const uint8_t *p; size_t n, step, bytes; };
-
-/* Asks for rows `from` to `to` of them: the second-level cache, or if wanted now, the first. */
-ALWAYS void fetch_rows(const struct next *next, size_t from, size_t to, int now)
+/* Asks for `bytes` bytes of rows `from` to `to` of them: the second-level cache, or if wanted now, the
+ * first. */
+ALWAYS void fetch_rows(const struct next *next, size_t from, size_t to, size_t bytes, int now)
 {
 	for (size_t r = from; r < to && r < next->n; r++) {
 		uintptr_t p = (uintptr_t)next->p + r * next->step;
 
-		for (uintptr_t i = p & ~(uintptr_t)63; i < p + next->bytes; i += 64) {
+		for (uintptr_t i = p & ~(uintptr_t)63; i < p + bytes; i += 64) {
 			if (now)
 				__builtin_prefetch((const void *)i, 0, 3);
 			else
@@ -495,16 +503,21 @@ static void against_tokens(const struct tile *tiles, const struct codes *c, stru
 	size_t i, size_t len, const struct act8 *a, size_t n_tok, float *y, size_t ys, size_t nr,
 	const struct next *next)
 {
-	size_t np = act8_pad(n), step = (next->n * tiles->n_tok + n_tok - 1) / n_tok, asked = 0;
+	size_t np = act8_pad(n), step = (next->n * tiles->n_tok + n_tok - 1) / n_tok;
+	struct next part = *next;
 
-	for (size_t t = 0; t < n_tok; t += tiles->n_tok, asked += step) {
+	for (size_t t = 0; t < n_tok; t += tiles->n_tok) {
 		size_t at = t * np + i;
 		struct gm_in in = { a->q + at, a->d + at / 256, c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16,
-			a->fits + at / 256, np };
+			a->fits + at / 256, np, part };
 
+		in.next.n = part.n < step ? part.n : step;
+		if (!TILE_ASKS)
+			fetch_rows(&in.next, 0, step, next->bytes, 0);
+		part.n -= in.next.n;
+		part.p += in.next.n * next->step;
 		while (tiles->n_tok > n_tok - t)
 			tiles++;
-		fetch_rows(next, asked, asked + step, 0);
 		token_terms(c, g, a, np, at, len, tiles->n_tok);
 		tiles->fn(c, g, (len + 255) / 256, &in, y + t * ys, ys, nr, i == 0);
 	}
@@ -529,11 +542,11 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 			size_t len = n - i < PART_OF(c) ? n - i : PART_OF(c);
 			const uint8_t *p = rows + r * row_bytes + qtype_row_bytes(type, i);
 			fill_fn *fill = fill_kinds[kind_of(type, len)];
-			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, PART_OF(c)) };
+			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, n < PART_OF(c) ? n : PART_OF(c)) };
 
-			fetch_rows(&next, 0, R, 1);
+			fetch_rows(&next, 0, R, next.bytes, 1);
 			for (size_t k = 0; k * R < n_row; k++) {
-				fetch_rows(&next, (k + 1) * R, (k + 2) * R, 1);
+				fetch_rows(&next, (k + 1) * R, (k + 2) * R, next.bytes, 1);
 				fill(c, g, k, p + k * R * row_bytes, row_bytes,
 					n_row - k * R < R ? n_row - k * R : R, len);
 			}
