@@ -190,6 +190,9 @@ static inline __m512i and_or(__m512i v, __m512i mask, __m512i w)
 	return _mm512_ternarylogic_epi32(v, mask, w, 0xea);
 }
 
+/* Words n to n + 3 as the numbers of a permutation. */
+#define WORDS(n) ((n) * 0x0001000100010001 + 0x0003000200010000)
+
 /* Of 256 elements at p: out[h][i] holds 16 codes each of the blocks h, h + 2, h + 4, h + 6, those from
  * 16 i on. */
 ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
@@ -207,6 +210,16 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 		b = _mm512_loadu_si512(q + 64);
 		out[0][0] = _mm512_shuffle_i32x4(a, b, 0x88);
 		out[0][1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+	} else if (kind == Q4_0 || kind == IQ4_NL) { /* pieces by words, which the blocks' scales stand between */
+		const __m512i w = _mm512_setr_epi64(WORDS(1), WORDS(5), WORDS(19), WORDS(23), WORDS(37), WORDS(41),
+			WORDS(55), WORDS(59));
+
+		a = _mm512_loadu_si512(p);
+		b = _mm512_loadu_si512(p + 64);
+		out[0][0] = _mm512_permutex2var_epi16(a, w, b);
+		a = _mm512_loadu_si512(p + 16);
+		b = _mm512_loadu_si512(p + 80);
+		out[0][1] = _mm512_permutex2var_epi16(a, _mm512_add_epi16(w, _mm512_set1_epi16(1)), b);
 	} else {
 		out[0][0] = four16(p + at, step);
 		out[0][1] = four16(p + at + one, step);
