@@ -210,9 +210,9 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 		b = _mm512_loadu_si512(q + 64);
 		out[0][0] = _mm512_shuffle_i32x4(a, b, 0x88);
 		out[0][1] = _mm512_shuffle_i32x4(a, b, 0xdd);
-	} else if (kind == Q4_0 || kind == IQ4_NL) { /* pieces by words, which the blocks' scales stand between */
-		const __m512i w = _mm512_setr_epi64(WORDS(1), WORDS(5), WORDS(19), WORDS(23), WORDS(37), WORDS(41),
-			WORDS(55), WORDS(59));
+	} else if (kind == Q4_0 || kind == IQ4_NL) { /* by words: scales stand between the pieces */
+		const __m512i w = _mm512_setr_epi64(WORDS(1), WORDS(5), WORDS(19), WORDS(23), WORDS(37),
+			WORDS(41), WORDS(55), WORDS(59));
 
 		a = _mm512_loadu_si512(p);
 		b = _mm512_loadu_si512(p + 64);
@@ -292,8 +292,8 @@ static inline __m512i sums_of_four(const __m512i v[4])
 	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
 }
 
-/* The same of lanes that fit into 16 bits, as do the sums of two of a block: products of words add them up
- * where unpacking would use the ports that are short. */
+/* The same of lanes that fit into 16 bits, as do the sums of two of a block: products of words add
+ * them up where unpacking would use the ports that are short. */
 static inline __m512i short_sums_of_four(const __m512i v[4])
 {
 	const __m512i one = _mm512_set1_epi16(1);

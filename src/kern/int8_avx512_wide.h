@@ -16,9 +16,9 @@
 	(kind) >= TQ1_0)
 #define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
 
-/* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold the
- * low nibbles of two and the high ones of the next to them; 32 each of two halves, as 64 bytes hold two
- * bits each; the digits of TQ1_0. */
+/* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold
+ * the low nibbles of two and the high ones of those next to them; 32 each of two halves, as 64
+ * bytes hold two bits each; the digits of TQ1_0. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
@@ -172,8 +172,9 @@ ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
 		h = _mm512_broadcast_i64x4(load256(p + 16));
 #pragma GCC unroll 4
 		for (int j = 0; j < 4; j++)
-			o->w[j] = and_or(_mm512_rolv_epi64(h, _mm512_set_epi64(FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1),
-				FIFTH(j, 1), FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 0))), bit5, o->w[j]);
+			o->w[j] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(FIFTH(j, 0), FIFTH(j, 0),
+				FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1))), bit5,
+				o->w[j]);
 	}
 	if (NIBBLES(kind))
 		return;
