@@ -140,18 +140,20 @@ ALWAYS __m512i four_bits(const void *p, size_t high)
 	return _mm512_and_si512(high ? _mm512_srli_epi16(v, 4) : v, _mm512_set1_epi8(15));
 }
 
-/* Vector j of the codes of block `block` + odd, of group k; `block` is even. Sixteen times as much where
- * that is cheaper and the sum is to be shifted anyway. */
+/* Vector j of the codes of a block, of group k. Sixteen times as much where that is cheaper and the sum
+ * is to be shifted anyway. */
 ALWAYS __m512i codes_at(const struct gm *g, const enum packing pack, size_t blk, size_t block, size_t odd,
 	int times16, size_t j, size_t k)
 {
-	const __m512i *v = (const __m512i *)g->tile[4 * block + j][k];
+	const __m512i *v = (const __m512i *)g->tile[4 * (block - odd) + j][k], low4 = _mm512_set1_epi8(15);
 
 	if (pack == HALVES)
-		return four_bits(g->tile[4 * (block + odd) + j % 4][k], j / 4);
-	if (pack == BLOCKS)
-		return odd && times16 ? _mm512_andnot_si512(_mm512_set1_epi8(15), *v) : four_bits(v, odd);
-	return _mm512_load_si512(g->tile[(block + odd) * (blk / 4) + j][k]);
+		return four_bits(g->tile[4 * block + j % 4][k], j / 4);
+	if (pack == BYTES)
+		return _mm512_load_si512(g->tile[block * (blk / 4) + j][k]);
+	if (times16 && odd)
+		return _mm512_andnot_si512(low4, *v);
+	return _mm512_and_si512(times16 ? *v : _mm512_srl_epi16(*v, _mm_cvtsi32_si128(4 * (int)odd)), low4);
 }
 
 /* What sums start from: -off sums of x a block, or of two blocks that share a lane, the even one below;
@@ -174,10 +176,13 @@ static void starts(const struct codes *c, int small, const struct gm_in *in, siz
 	}
 }
 
-/* Of two 16-bit integers in each lane, the lower or the upper, as 32 bits. */
-ALWAYS __m512i one_of_pair(__m512i v, size_t odd)
+/* Of pairs of 16-bit integers in sixteen lanes, which do not begin g, the lower ones or the upper ones
+ * as 32 bits: those that lie in upper halves, two bytes before or not. */
+ALWAYS __m512i one_of_pairs(const struct gm *g, const void *at, size_t odd)
 {
-	return _mm512_srai_epi32(odd ? v : _mm512_slli_epi32(v, 16), 16);
+	const uint8_t *p = (const uint8_t *)g + ((const uint8_t *)at - (const uint8_t *)g);
+
+	return _mm512_srai_epi32(vi_load(p - 2 * (1 - odd)), 16);
 }
 
 /* Asks the second-level cache for the b-th of n256 shares of what comes next: all at once, they would
@@ -199,7 +204,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 	const enum packing pack, const int small, const struct gm *g, const int32_t start[GM_TOK][GM_BLOCKS],
 	size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
-	const size_t np = in->np, per = 256 / blk, step = by >= FLOATS ? 1 : 2;
+	const size_t np = in->np, per = 256 / blk, step = small ? 2 : 1;
 	const __mmask16 last = (__mmask16)((1u << nr) - 1);
 	const __m512i zero = _mm512_setzero_si512();
 	float sum[GM_TOK][GM_GROUPS][16];
@@ -222,13 +227,14 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 			__m512i s[GM_GROUPS][GM_TOK];
 
 #pragma GCC unroll 2
-			for (size_t odd = step - 1; odd < step; odd--) { /* the odd block first */
-				const int8_t *q = in->q + (i + odd) * blk;
+			for (size_t h = 0; h < step; h++) { /* of two, the odd block first */
+				const size_t odd = small ? 1 - h : i & 1, block = small ? i + odd : i;
+				const int8_t *q = in->q + block * blk;
 
 				for (size_t t = 0; t < nt; t++)
 					for (size_t k = 0; k < ng; k++)
 						if (!small)
-							s[k][t] = by == INTS || by == FLOATS ? _mm512_set1_epi32(start[t][i + odd]) : zero;
+							s[k][t] = by == INTS || by == FLOATS ? _mm512_set1_epi32(start[t][block]) : zero;
 						else if (odd) /* 16 times a half of the range that comes below, at 12 less */
 							s[k][t] = pack == BLOCKS ? _mm512_set1_epi32(8) : zero;
 						else
@@ -240,7 +246,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 					__m512i w[GM_GROUPS];
 
 					for (size_t k = 0; k < ng; k++)
-						w[k] = codes_at(g, pack, blk, i, odd, small, j, k);
+						w[k] = codes_at(g, pack, blk, block, odd, small, j, k);
 					for (size_t t = 0; t < nt; t++) {
 						int32_t four;
 						__m512i x;
@@ -253,7 +259,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 				}
 				for (size_t k = 0; k < ng && !small; k++) {
 					__m512i sc = by >= FLOATS ? _mm512_load_si512(g->sct[i][k]) :
-						one_of_pair(_mm512_load_si512(g->sct[i / 2][k]), odd);
+						one_of_pairs(g, g->sct[i / 2][k], odd);
 
 					for (size_t t = 0; t < nt; t++)
 						u[k][t] = by >= FLOATS ? vf_chain(u[k][t], s[k][t], sc) :
