@@ -8,11 +8,12 @@
  *
  * Kinds with blocks of 32 and codes of at most 5 bits, or looked up ("halves" below), put 16 codes
  * of the blocks i and i + 4 into one vector; their activations are arranged likewise, once a call.
- * The others take 32 codes in their order.
+ * Where a weight is a bit, four bytes are a block, and the same bit of 32 bytes is taken at once:
+ * eight products leave a lane a block. The others take 32 codes in their order.
  */
 
 #define HALVES(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
-#define ARRANGED(kind) (HALVES(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
+#define ARRANGED(kind) (HALVES(kind) || (kind) == Q1_0 ? 256u : (kind) == TQ1_0 ? 320u : 0u)
 
 /* log2 of the off that sums are to be freed from */
 ALWAYS int off_of(enum kind kind, const struct codes *c)
@@ -23,6 +24,7 @@ ALWAYS int off_of(enum kind kind, const struct codes *c)
 	case Q5_0: case MXFP4: return 4;
 	case Q6_K: return 5;
 	case Q3_K: return 2;
+	case Q1_0: return 1;
 	default: return 0;
 	}
 }
@@ -144,6 +146,10 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p)
 		break;
 	case MXFP4:
 		f.sc = mxfp4_scales(p);
+		break;
+	case Q1_0: /* of four blocks each */
+		v = _mm_unpacklo_epi64(_mm_set1_epi16((short)rd16(p)), _mm_set1_epi16((short)rd16(p + 18)));
+		f.sc = _mm256_mul_ps(_mm256_set1_ps(0.5f), _mm256_cvtph_ps(v));
 		break;
 	case Q4_K: case Q5_K:
 		v = k_bytes(p);
@@ -322,12 +328,32 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 	}
 }
 
-/* The order of activations that goes with it; or that of digits. */
+/* Of 256 activations: those that belong to bit 0 of 32 bytes of bits, then to bit 1, and so on. */
+static void arrange_bits(const int8_t *q, int8_t *out)
+{
+	const __m256i pair = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13,
+		6, 14, 7, 15));
+	__m256i v[8];
+
+	for (size_t k = 0; k < 8; k++) { /* lane j: byte j of each of four eights */
+		__m256i t = _mm256_shuffle_epi8(load256(q + 32 * k), pair);
+		__m128i a = _mm256_castsi256_si128(t), b = _mm256_extracti128_si256(t, 1);
+
+		v[k] = _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
+	}
+	transpose(v);
+	for (size_t j = 0; j < 8; j++)
+		vi_store(out + 32 * j, v[j]);
+}
+
+/* The order of activations that goes with it; or that of digits, or bits. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	const uint8_t *p = (const uint8_t *)q;
 
 	for (size_t i = 0; i < n; i += 256, p += 256, out += ARRANGED(kind)) {
+		if (kind == Q1_0)
+			arrange_bits(q + i, out);
 		for (size_t k = 0; k < 8 && HALVES(kind); k++)
 			vi_store(out + 32 * k, two16(p + 16 * k, p + 16 * k + 128));
 		if (kind == TQ1_0)
@@ -377,11 +403,24 @@ ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code,
 		w[j] = kind == Q8_0 ? load256(p + 34 * j + 2) : load256(code + 32 * j);
 }
 
+/* Of 256 elements at p, 32 bytes: 4 where bit j is set. */
+ALWAYS void read_bits(const uint8_t *p, __m256i w[8])
+{
+	__m256i v = two16(p + 2, p + 20);
+
+#pragma GCC unroll 8
+	for (int j = 0; j < 8; j++)
+		w[j] = _mm256_and_si256(j < 2 ? _mm256_slli_epi16(v, 2 - j) : _mm256_srli_epi16(v, j - 2),
+			_mm256_set1_epi8(4));
+}
+
 /* 256 codes: those of a kind that is read as it lies at p, others at code. */
 ALWAYS void read_codes(enum kind kind, const uint8_t *p, const uint8_t *code, __m256i w[8])
 {
 	if (HALVES(kind))
 		read_halves(kind, p, w);
+	else if (kind == Q1_0)
+		read_bits(p, w);
 	else
 		read_in_order(kind, p, code, w);
 }
@@ -435,6 +474,13 @@ ALWAYS __m256i block_sums(enum kind kind, const struct codes *c, const __m256i w
 {
 	__m256i v[8];
 
+	if (kind == Q1_0) { /* four bytes of bits are a block */
+		v[0] = v[1] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+		for (size_t j = 0; j < 8; j++)
+			v[j % 2] = _mm256_add_epi16(v[j % 2], pairs_of(kind, c, w[j], x + 32 * j));
+		return widened(_mm256_add_epi16(v[0], v[1]));
+	}
 	if (kind == IQ4_NL) {
 #pragma GCC unroll 4
 		for (size_t i = 0; i < 4; i++)

@@ -1,9 +1,11 @@
 /*
  * int8_avx512_decode.h - a row of weights against one token: integer sums with a lane per block.
  *
- * Two ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put the
- * same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a block;
- * their activations are arranged likewise, once a call. The others take 64 codes in their order.
+ * Three ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put
+ * the same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a
+ * block; their activations are arranged likewise, once a call. Where a weight is a bit, four bytes
+ * are a block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. The
+ * others take 64 codes in their order.
  */
 
 #define FOURS(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
@@ -33,6 +35,15 @@ ALWAYS __m256i block_words(const uint8_t *p, size_t bytes, size_t n_block)
 	if (per == 8)
 		return _mm256_set_m128i(part[1], part[0]);
 	return _mm256_set_m128i(_mm_unpacklo_epi64(part[2], part[3]), _mm_unpacklo_epi64(part[0], part[1]));
+}
+
+/* The words at p, p + 18, p + 36, p + 54, or only two of them and zeros, four times each. */
+ALWAYS __m256i words_of_four(const uint8_t *p, size_t n256)
+{
+	const __m256i at = _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27);
+	__m512i v = _mm512_maskz_loadu_epi16(n256 > 1 ? 0xfffffff : 0x3ffff, p);
+
+	return _mm512_castsi512_si256(_mm512_permutexvar_epi16(_mm512_castsi256_si512(at), v));
 }
 
 /* The words with the exponents of 16 or 8 blocks of MXFP4: 17 bytes, so every second one's is the high
@@ -102,6 +113,10 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 		break;
 	case MXFP4:
 		s.sc = _mm512_castps_si512(mxfp4_scales(p, 8 * n256));
+		break;
+	case Q1_0: /* of four blocks each */
+		s.sc = _mm512_castps_si512(_mm512_mul_ps(_mm512_set1_ps(0.5f),
+			_mm512_cvtph_ps(words_of_four(p, n256))));
 		break;
 	case Q4_K: case Q5_K:
 		a = k_bytes(p);
@@ -243,6 +258,22 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 	}
 }
 
+/* Of one or two times 256 elements at p, 64 bytes: 4 where bit j is set. */
+ALWAYS void bits_of(const uint8_t *p, size_t n256, __m512i out[8])
+{
+	__m512i v = _mm512_maskz_broadcast_i32x4(0x000f, load128(p + 2));
+
+	v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load128(p + 20));
+	if (n256 > 1) {
+		v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load128(p + 38));
+		v = _mm512_mask_broadcast_i32x4(v, 0xf000, load128(p + 56));
+	}
+#pragma GCC unroll 8
+	for (unsigned j = 0; j < 8; j++)
+		out[j] = _mm512_and_si512(j < 2 ? _mm512_slli_epi16(v, 2 - j) : _mm512_srli_epi16(v, j - 2),
+			_mm512_set1_epi8(4));
+}
+
 /* 64 codes, j < 4 of 256 at p or unpacked at code. */
 ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
 {
@@ -292,6 +323,10 @@ struct sixteen { __m512i w[8]; struct scales f; };
 ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, size_t n256,
 	struct sixteen *o)
 {
+	if (kind == Q1_0) {
+		bits_of(p, n256, o->w);
+		return;
+	}
 	if (FOURS(kind)) {
 #pragma GCC unroll 2
 		for (size_t i = 0; i < n256; i++) {
@@ -314,6 +349,13 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i v[8];
 
+	if (kind == Q1_0) { /* four bytes of bits are a block */
+		v[0] = v[1] = zero;
+#pragma GCC unroll 8
+		for (size_t j = 0; j < 8; j++)
+			v[j % 2] = dot(v[j % 2], o->w[j], x + 64 * j);
+		return _mm512_add_epi32(v[0], v[1]);
+	}
 	if (FOURS(kind)) {
 		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
 
