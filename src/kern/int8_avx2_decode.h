@@ -9,11 +9,13 @@
  * Kinds with blocks of 32 and codes of at most 5 bits, or looked up ("halves" below), put 16 codes
  * of the blocks i and i + 4 into one vector; their activations are arranged likewise, once a call.
  * Where a weight is a bit, four bytes are a block, and the same bit of 32 bytes is taken at once:
- * eight products leave a lane a block. The others take 32 codes in their order.
+ * eight products leave a lane a block. NVFP4 has blocks of 16 in eight bytes: two products leave
+ * four words a block. The others take 32 codes in their order.
  */
 
 #define HALVES(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
-#define ARRANGED(kind) (HALVES(kind) || (kind) == Q1_0 ? 256u : (kind) == TQ1_0 ? 320u : 0u)
+#define ARRANGED(kind) (HALVES(kind) || (kind) == Q1_0 || (kind) == NVFP4 ? 256u : \
+	(kind) == TQ1_0 ? 320u : 0u)
 
 /* log2 of the off that sums are to be freed from */
 ALWAYS int off_of(enum kind kind, const struct codes *c)
@@ -21,7 +23,7 @@ ALWAYS int off_of(enum kind kind, const struct codes *c)
 	switch (kind) {
 	case B32: case B16: case I32: case I16: return OFF_LOG2(c);
 	case Q4_0: return 3;
-	case Q5_0: case MXFP4: return 4;
+	case Q5_0: case MXFP4: case NVFP4: return 4;
 	case Q6_K: return 5;
 	case Q3_K: return 2;
 	case Q1_0: return 1;
@@ -101,8 +103,8 @@ ALWAYS __m128i iq4_xs_bytes(const uint8_t *p)
 }
 
 /* Of 256 elements. k: integers of 16 bits where each() finds them; m: in the order of the blocks, minima
- * or, where there are none, the scales. sc, mn: floats. */
-struct scales { __m256i k, m; __m256 sc, mn; };
+ * or, where there are none, the scales. sc, mn: floats; more: of the second eight blocks. */
+struct scales { __m256i k, m; __m256 sc, mn, more; };
 
 /* Those of one lane each: k[j] of both lanes of k, everywhere in its lane. */
 ALWAYS __m256i each(__m256i k, size_t j)
@@ -135,7 +137,7 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p)
 	const __m128i low4 = _mm_set1_epi8(15);
 	const size_t bytes = bytes256(kind) / 8;
 	struct scales f = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_ps(),
-		_mm256_setzero_ps() };
+		_mm256_setzero_ps(), _mm256_setzero_ps() };
 	__m128i v;
 
 	switch (kind) {
@@ -146,6 +148,12 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p)
 		break;
 	case MXFP4:
 		f.sc = mxfp4_scales(p);
+		break;
+	case NVFP4:
+		v = _mm_setr_epi32(four_bytes(p), four_bytes(p + 36), four_bytes(p + 72),
+			four_bytes(p + 108));
+		f.sc = e4m3_halves(v);
+		f.more = e4m3_halves(_mm_unpackhi_epi64(v, v));
 		break;
 	case Q1_0: /* of four blocks each */
 		v = _mm_unpacklo_epi64(_mm_set1_epi16((short)rd16(p)), _mm_set1_epi16((short)rd16(p + 18)));
@@ -190,7 +198,7 @@ ALWAYS struct scales loaded(enum kind kind, struct part part, size_t b)
 {
 	const __m128i even = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
 	struct scales f = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_ps(),
-		_mm256_setzero_ps() };
+		_mm256_setzero_ps(), _mm256_setzero_ps() };
 	__m128i v, w;
 
 	if (!exact_of(kind))
@@ -331,8 +339,8 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 /* Of 256 activations: those that belong to bit 0 of 32 bytes of bits, then to bit 1, and so on. */
 static void arrange_bits(const int8_t *q, int8_t *out)
 {
-	const __m256i pair = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13,
-		6, 14, 7, 15));
+	const __m256i pair = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12,
+		5, 13, 6, 14, 7, 15));
 	__m256i v[8];
 
 	for (size_t k = 0; k < 8; k++) { /* lane j: byte j of each of four eights */
@@ -346,7 +354,8 @@ static void arrange_bits(const int8_t *q, int8_t *out)
 		vi_store(out + 32 * j, v[j]);
 }
 
-/* The order of activations that goes with it; or that of digits, or bits. */
+/* The order of activations that goes with it; or that of digits, or bits; or
+ * eights that are low or high nibbles of the same bytes. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	const uint8_t *p = (const uint8_t *)q;
@@ -354,6 +363,8 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 	for (size_t i = 0; i < n; i += 256, p += 256, out += ARRANGED(kind)) {
 		if (kind == Q1_0)
 			arrange_bits(q + i, out);
+		for (size_t t = 0; t < 32 && kind == NVFP4; t++)
+			memcpy(out + 64 * (t / 8) + 32 * (t % 2) + t % 8 / 2 * 8, p + 8 * t, 8);
 		for (size_t k = 0; k < 8 && HALVES(kind); k++)
 			vi_store(out + 32 * k, two16(p + 16 * k, p + 16 * k + 128));
 		if (kind == TQ1_0)
@@ -414,6 +425,22 @@ ALWAYS void read_bits(const uint8_t *p, __m256i w[8])
 			_mm256_set1_epi8(4));
 }
 
+/* Of 256 elements of NVFP4, blocks of 64 whose four 16s have eight bytes each: those that are low
+ * nibbles, then high ones. */
+ALWAYS void read_nibbles(const uint8_t *p, __m256i w[8])
+{
+	const __m256i t = _mm256_broadcastsi128_si256(load128(mxfp4_codes));
+	const __m256i low4 = _mm256_set1_epi8(15);
+
+#pragma GCC unroll 4
+	for (size_t i = 0; i < 4; i++, p += 36) {
+		__m256i v = load256(p + 4);
+
+		w[2 * i] = _mm256_shuffle_epi8(t, _mm256_and_si256(v, low4));
+		w[2 * i + 1] = _mm256_shuffle_epi8(t, _mm256_and_si256(_mm256_srli_epi16(v, 4), low4));
+	}
+}
+
 /* 256 codes: those of a kind that is read as it lies at p, others at code. */
 ALWAYS void read_codes(enum kind kind, const uint8_t *p, const uint8_t *code, __m256i w[8])
 {
@@ -421,6 +448,8 @@ ALWAYS void read_codes(enum kind kind, const uint8_t *p, const uint8_t *code, __
 		read_halves(kind, p, w);
 	else if (kind == Q1_0)
 		read_bits(p, w);
+	else if (kind == NVFP4)
+		read_nibbles(p, w);
 	else
 		read_in_order(kind, p, code, w);
 }
@@ -480,6 +509,14 @@ ALWAYS __m256i block_sums(enum kind kind, const struct codes *c, const __m256i w
 		for (size_t j = 0; j < 8; j++)
 			v[j % 2] = _mm256_add_epi16(v[j % 2], pairs_of(kind, c, w[j], x + 32 * j));
 		return widened(_mm256_add_epi16(v[0], v[1]));
+	}
+	if (kind == NVFP4) { /* four words a block, then two */
+		for (size_t i = 0; i < 2; i++)
+			v[i] = _mm256_add_epi16(pairs_of(kind, c, w[2 * i], x + 64 * i),
+				pairs_of(kind, c, w[2 * i + 1], x + 64 * i + 32));
+		v[2] = _mm256_add_epi16(BITS(_mm256_shuffle_ps(PS(v[0]), PS(v[1]), 0x88)),
+			BITS(_mm256_shuffle_ps(PS(v[0]), PS(v[1]), 0xdd)));
+		return _mm256_permute4x64_epi64(widened(v[2]), 0xd8);
 	}
 	if (kind == IQ4_NL) {
 #pragma GCC unroll 4
@@ -570,7 +607,9 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 		read_codes(kind, row, NULL, w);
 		f = scales_at(kind, row);
 		if (!exact_of(kind))
-			_mm256_storeu_ps(part.sc + 8 * i, f.sc);
+			_mm256_storeu_ps(part.sc + 256 / blk * i, f.sc);
+		if (!exact_of(kind) && blk == 16)
+			_mm256_storeu_ps(part.sc + 16 * i + 8, f.more);
 		if (!exact_of(kind) && min_of(kind))
 			_mm256_storeu_ps(part.mn + 8 * i, f.mn);
 		for (size_t t = 0; t < n_tok; t++)

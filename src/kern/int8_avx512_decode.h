@@ -1,11 +1,12 @@
 /*
  * int8_avx512_decode.h - a row of weights against one token: integer sums with a lane per block.
  *
- * Three ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put
+ * Four ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put
  * the same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a
  * block; their activations are arranged likewise, once a call. Where a weight is a bit, four bytes
- * are a block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. The
- * others take 64 codes in their order.
+ * are a block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. NVFP4
+ * has blocks of 16 in eight bytes: two dot products leave two lanes a block. The others take 64
+ * codes in their order.
  */
 
 #define FOURS(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
@@ -35,6 +36,16 @@ ALWAYS __m256i block_words(const uint8_t *p, size_t bytes, size_t n_block)
 	if (per == 8)
 		return _mm256_set_m128i(part[1], part[0]);
 	return _mm256_set_m128i(_mm_unpacklo_epi64(part[2], part[3]), _mm_unpacklo_epi64(part[0], part[1]));
+}
+
+/* The same as e4m3_halves, of sixteen. */
+ALWAYS __m512 e4m3_halves16(__m128i bytes)
+{
+	__m256i e = _mm256_cvtepu8_epi16(bytes);
+	__m256i h = _mm256_and_si256(_mm256_slli_epi16(e, 7), _mm256_set1_epi16(0x3f80));
+
+	h = _mm256_andnot_si256(_mm256_cmpeq_epi16(e, _mm256_set1_epi16(0x7f)), h);
+	return _mm512_mul_ps(_mm512_cvtph_ps(h), _mm512_set1_ps(128));
 }
 
 /* The words at p, p + 18, p + 36, p + 54, or only two of them and zeros, four times each. */
@@ -113,6 +124,10 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 		break;
 	case MXFP4:
 		s.sc = _mm512_castps_si512(mxfp4_scales(p, 8 * n256));
+		break;
+	case NVFP4:
+		a = _mm_setr_epi32((int)rd32(p), (int)rd32(p + 36), (int)rd32(p + 72), (int)rd32(p + 108));
+		s.sc = _mm512_castps_si512(e4m3_halves16(a));
 		break;
 	case Q1_0: /* of four blocks each */
 		s.sc = _mm512_castps_si512(_mm512_mul_ps(_mm512_set1_ps(0.5f),
@@ -274,6 +289,22 @@ ALWAYS void bits_of(const uint8_t *p, size_t n256, __m512i out[8])
 			_mm512_set1_epi8(4));
 }
 
+/* Of 256 elements of NVFP4, blocks of 64 whose four 16s have eight bytes each: those of two blocks
+ * that are low nibbles, then high ones, then of the other two. */
+ALWAYS void nibbles_of(const uint8_t *p, __m512i out[4])
+{
+	const __m512i t = _mm512_broadcast_i32x4(load128(mxfp4_codes)), low4 = _mm512_set1_epi8(15);
+
+#pragma GCC unroll 2
+	for (size_t i = 0; i < 2; i++, p += 72) {
+		__m512i v = _mm512_castsi256_si512(load256(p + 4));
+
+		v = _mm512_inserti64x4(v, load256(p + 40), 1);
+		out[2 * i] = _mm512_shuffle_epi8(t, _mm512_and_si512(v, low4));
+		out[2 * i + 1] = _mm512_shuffle_epi8(t, _mm512_and_si512(_mm512_srli_epi16(v, 4), low4));
+	}
+}
+
 /* 64 codes, j < 4 of 256 at p or unpacked at code. */
 ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
 {
@@ -327,6 +358,10 @@ ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, 
 		bits_of(p, n256, o->w);
 		return;
 	}
+	if (kind == NVFP4) {
+		nibbles_of(p, o->w);
+		return;
+	}
 	if (FOURS(kind)) {
 #pragma GCC unroll 2
 		for (size_t i = 0; i < n256; i++) {
@@ -355,6 +390,16 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 		for (size_t j = 0; j < 8; j++)
 			v[j % 2] = dot(v[j % 2], o->w[j], x + 64 * j);
 		return _mm512_add_epi32(v[0], v[1]);
+	}
+	if (kind == NVFP4) { /* two lanes a block */
+		const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26,
+			28, 30);
+		const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+
+		v[0] = dot(dot(zero, o->w[0], x), o->w[1], x + 64);
+		v[1] = dot(dot(zero, o->w[2], x + 128), o->w[3], x + 192);
+		return _mm512_add_epi32(_mm512_permutex2var_epi32(v[0], even, v[1]),
+			_mm512_permutex2var_epi32(v[0], odd, v[1]));
 	}
 	if (FOURS(kind)) {
 		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);

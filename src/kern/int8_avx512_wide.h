@@ -12,37 +12,46 @@
 
 #define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
 #define WIDE(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || (kind) >= TQ1_0)
-#define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) || (kind) == Q1_0 ? 256u : (kind) == TQ1_0 ? 320u : 0u)
+#define ARRANGED(kind) ((kind) == TQ1_0 ? 320u : \
+	FOURS(kind) || QUARTERS(kind) || (kind) == Q1_0 || (kind) == NVFP4 ? 256u : 0u)
 
 #define W(i) ((i) * 0x0001000100010001)
+
+/* 128-bit lane i of all four to out + 128 i. */
+static inline void put_lanes(const __m512i v[4], int8_t *out)
+{
+	__m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x88), b = _mm512_shuffle_i32x4(v[2], v[3], 0x88);
+	__m512i c = _mm512_shuffle_i32x4(v[0], v[1], 0xdd), d = _mm512_shuffle_i32x4(v[2], v[3], 0xdd);
+
+	_mm512_storeu_si512(out, _mm512_shuffle_i32x4(a, b, 0x88));
+	_mm512_storeu_si512(out + 128, _mm512_shuffle_i32x4(c, d, 0x88));
+	_mm512_storeu_si512(out + 256, _mm512_shuffle_i32x4(a, b, 0xdd));
+	_mm512_storeu_si512(out + 384, _mm512_shuffle_i32x4(c, d, 0xdd));
+}
 
 /* Of 512 activations: those that belong to bit 0 of 64 bytes of bits, then to bit 1, and so on. */
 static void arrange_bits(const int8_t *q, int8_t *out)
 {
-	const __m512i pair = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13,
-		6, 14, 7, 15));
+	const __m512i pair = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5,
+		13, 6, 14, 7, 15));
 	const __m512i word = _mm512_add_epi16(_mm512_set1_epi64(0x0018001000080000),
 		_mm512_setr_epi64(W(0), W(1), W(2), W(3), W(4), W(5), W(6), W(7)));
-	__m512i v[8], t[4];
+	__m512i v[8], lo[4], hi[4];
 
 	for (size_t i = 0; i < 8; i++) /* 64-bit lane j: byte j of each of eight eights */
-		v[i] = _mm512_permutexvar_epi16(word, _mm512_shuffle_epi8(_mm512_loadu_si512(q + 64 * i), pair));
-	for (size_t h = 0; h < 2; h++) {
-		for (size_t i = 0; i < 4; i++)
-			t[i] = h ? _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]) :
-				_mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]);
-		for (size_t k = 0; k < 2; k++) {
-			__m512i a = k ? _mm512_shuffle_i32x4(t[0], t[1], 0xdd) : _mm512_shuffle_i32x4(t[0], t[1], 0x88);
-			__m512i b = k ? _mm512_shuffle_i32x4(t[2], t[3], 0xdd) : _mm512_shuffle_i32x4(t[2], t[3], 0x88);
-
-			_mm512_storeu_si512(out + 64 * (2 * k + h), _mm512_shuffle_i32x4(a, b, 0x88));
-			_mm512_storeu_si512(out + 64 * (2 * k + h + 4), _mm512_shuffle_i32x4(a, b, 0xdd));
-		}
+		v[i] = _mm512_permutexvar_epi16(word,
+			_mm512_shuffle_epi8(_mm512_loadu_si512(q + 64 * i), pair));
+	for (size_t i = 0; i < 4; i++) {
+		lo[i] = _mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]);
+		hi[i] = _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]);
 	}
+	put_lanes(lo, out);
+	put_lanes(hi, out + 64);
 }
 
 /* The orders of activations: 16 each of four blocks; 32 each of two halves, as 64 bytes hold two
- * bits each; the digits of TQ1_0; what belongs to each bit of a byte. */
+ * bits each; the digits of TQ1_0; what belongs to each bit of a byte; eights that are low or high
+ * nibbles of the same bytes. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n && kind == Q1_0; i += 512)
@@ -56,6 +65,8 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 			memcpy(out + 64 * t, q + 32 * t, 32);
 			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
 		}
+		for (size_t t = 0; t < 32 && kind == NVFP4; t++)
+			memcpy(out + 128 * (t / 16) + 64 * (t % 2) + t % 16 / 2 * 8, q + 8 * t, 8);
 		if (kind == TQ1_0)
 			arrange_digits(q, out);
 	}

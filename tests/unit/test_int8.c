@@ -267,8 +267,8 @@ static void extremes_do_not_overflow(void **state)
 	(void)state;
 	assert_int_equal(posix_memalign(&scratch, 64, INT8_SCRATCH), 0);
 	for (size_t i = 0; i < N_TYPES; i++)
-		for (int fill = 0; fill < 3; fill++) {
-			static const unsigned char bytes[] = { 0x00, 0xff, 0x80 };
+		for (int fill = 0; fill < 4; fill++) {
+			static const unsigned char bytes[] = { 0x00, 0xff, 0x80, 0x77 };
 			size_t rb = qtype_row_bytes(rows[i].type, N), blk = qtype_info(rows[i].type)->bytes;
 			unsigned char *w = malloc(ROWS * rb);
 
