@@ -18,9 +18,9 @@
  * from what is used is asked for, but nothing from `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; ptrdiff_t far; };
 
-/* A part of nr rows, n256 times 256 elements of each, how far ahead of each to ask, and where results go: what lies as d and dmin
- * of the k-th of row r to halves[R * k + r], and its R lanes for token t to
- * out[t * os + R * (R * k + r)]. */
+/* A part of nr rows, n256 times 256 elements of each, how far ahead of each to ask, and where
+ * results go: what lies as d and dmin of the k-th of row r to halves[R * k + r], and its R lanes
+ * for token t to out[t * os + R * (R * k + r)]. */
 struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const ptrdiff_t *far;
 	const uint8_t *end; uint32_t *halves; int32_t *out; size_t os; };
 

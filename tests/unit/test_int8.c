@@ -312,8 +312,8 @@ static void multiply(const void *ctx)
 {
 	const struct product *p = ctx;
 
-	p->k->gemm(p->type, p->w, qtype_row_bytes(p->type, p->n), p->n, 0, p->n_row, p->a, p->n_tok, p->y,
-		p->n_row, p->scratch);
+	p->k->gemm(p->type, p->w, qtype_row_bytes(p->type, p->n), p->n, 0, p->n_row, p->a, p->n_tok,
+		p->y, p->n_row, p->scratch);
 }
 
 /* Rows that begin where memory does, then rows that end there. */

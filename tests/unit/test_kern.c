@@ -1,7 +1,7 @@
 /*
  * test_kern.c - kernels: exact dequantisation against tests/data/kernels.bin (NumPy), every ISA
- * bit for bit against the plain kernel, products against OpenBLAS, independence of tile shape, and no
- * weight read but those of the rows.
+ * bit for bit against the plain kernel, products against OpenBLAS, independence of tile shape, and
+ * no weight read but those of the rows.
  */
 #include "guarded.h"
 
@@ -491,8 +491,14 @@ static void activations_are_accurate(void **state)
 }
 
 /* n_row rows of n elements, other floats, activations laid for products with BF16. */
-struct reading { const struct kern *k; uint32_t type; const unsigned char *w; size_t n, n_row; float *x,
-	*o, *scratch; void *laid; };
+struct reading {
+	const struct kern *k;
+	uint32_t type;
+	const unsigned char *w;
+	size_t n, n_row;
+	float *x, *o, *scratch;
+	void *laid;
+};
 
 /* All that reads rows. */
 static void read_rows(const void *ctx)
