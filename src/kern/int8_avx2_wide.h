@@ -217,7 +217,7 @@ ALWAYS void tq1_0_two(const uint8_t *p, const uint8_t *q, const int8_t *x, const
 
 /* ---- the others ---- */
 
-ALWAYS __m256i weighed_lanes(enum kind kind, const struct codes *c, const __m256i w[8],
+ALWAYS __m256i weighed_lanes(enum kind kind, const struct codes *c, const __m256i *w,
 	const struct scales *f, const int8_t *x, const int16_t *xsum)
 {
 	const int off = off_of(kind, c);
@@ -245,7 +245,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 		const int8_t *x = in->x + xb * i;
 		const int16_t *xsum = in->sum + 256 * i / blk;
 		struct scales f;
-		__m256i w[8];
+		__m256i w[9];
 
 		for (size_t k = 0; k < n_row; k++)
 			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);

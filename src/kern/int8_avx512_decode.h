@@ -4,8 +4,8 @@
  * Four ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put
  * the same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a
  * block; their activations are arranged likewise, once a call. Where a weight is a bit, four bytes
- * are a block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. NVFP4
- * has blocks of 16 in eight bytes: two dot products leave two lanes a block. The others take 64
+ * are a block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. Where
+ * eight bytes are one (of 32 elements in Q2_0, of 16 in NVFP4), they leave two. The others take 64
  * codes in their order.
  */
 
@@ -48,13 +48,16 @@ ALWAYS __m512 e4m3_halves16(__m128i bytes)
 	return _mm512_mul_ps(_mm512_cvtph_ps(h), _mm512_set1_ps(128));
 }
 
-/* The words at p, p + 18, p + 36, p + 54, or only two of them and zeros, four times each. */
-ALWAYS __m256i words_of_four(const uint8_t *p, size_t n256)
+/* The words at p, p + 18, ..., of n256 times 256 elements, as the scales of `per` blocks each. */
+ALWAYS __m256i words_of_some(const uint8_t *p, size_t n256, const size_t per)
 {
-	const __m256i at = _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27);
-	__m512i v = _mm512_maskz_loadu_epi16(n256 > 1 ? 0xfffffff : 0x3ffff, p);
+	const __m256i at = per == 4 ? _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27,
+		27, 27) : _mm256_setr_epi16(0, 0, 9, 9, 18, 18, 27, 27, 36, 36, 45, 45, 54, 54, 63, 63);
+	__m512i v = _mm512_maskz_loadu_epi16(per == 4 && n256 == 1 ? 0x3ffff : 0xffffffff, p), u = v;
 
-	return _mm512_castsi512_si256(_mm512_permutexvar_epi16(_mm512_castsi256_si512(at), v));
+	if (per == 2 && n256 > 1)
+		u = _mm512_loadu_si512(p + 64);
+	return _mm512_castsi512_si256(_mm512_permutex2var_epi16(v, _mm512_castsi256_si512(at), u));
 }
 
 /* The words with the exponents of 16 or 8 blocks of MXFP4: 17 bytes, so every second one's is the high
@@ -129,9 +132,9 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 		a = _mm_setr_epi32((int)rd32(p), (int)rd32(p + 36), (int)rd32(p + 72), (int)rd32(p + 108));
 		s.sc = _mm512_castps_si512(e4m3_halves16(a));
 		break;
-	case Q1_0: /* of four blocks each */
+	case Q1_0: case Q2_0:
 		s.sc = _mm512_castps_si512(_mm512_mul_ps(_mm512_set1_ps(0.5f),
-			_mm512_cvtph_ps(words_of_four(p, n256))));
+			_mm512_cvtph_ps(words_of_some(p, n256, kind == Q1_0 ? 4 : 2))));
 		break;
 	case Q4_K: case Q5_K:
 		a = k_bytes(p);
@@ -289,6 +292,20 @@ ALWAYS void bits_of(const uint8_t *p, size_t n256, __m512i out[8])
 			_mm512_set1_epi8(4));
 }
 
+/* Of one or two times 256 elements at p, 64 bytes each: twice what bits 2 j and 2 j + 1 are. */
+ALWAYS void twos_of(const uint8_t *p, size_t n256, __m512i out[8])
+{
+#pragma GCC unroll 2
+	for (size_t i = 0; i < n256; i++) {
+		__m512i v = four16(p + 72 * i + 2, 18);
+
+#pragma GCC unroll 4
+		for (unsigned j = 0; j < 4; j++)
+			out[4 * i + j] = _mm512_and_si512(j ? _mm512_srli_epi16(v, 2 * j - 1) :
+				_mm512_slli_epi16(v, 1), _mm512_set1_epi8(6));
+	}
+}
+
 /* Of 256 elements of NVFP4, blocks of 64 whose four 16s have eight bytes each: those of two blocks
  * that are low nibbles, then high ones, then of the other two. */
 ALWAYS void nibbles_of(const uint8_t *p, __m512i out[4])
@@ -342,6 +359,17 @@ static inline __m512i sums_of_four(const __m512i v[4])
 	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
 }
 
+/* Two lanes a block, those of v, then those of w. */
+static inline __m512i pairs_of_lanes(__m512i v, __m512i w)
+{
+	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28,
+		30);
+	const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+
+	return _mm512_add_epi32(_mm512_permutex2var_epi32(v, even, w),
+		_mm512_permutex2var_epi32(v, odd, w));
+}
+
 static inline __m512i dot(__m512i s, __m512i w, const void *x)
 {
 	return _mm512_dpbusd_epi32(s, w, _mm512_loadu_si512(x));
@@ -356,6 +384,10 @@ ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, 
 {
 	if (kind == Q1_0) {
 		bits_of(p, n256, o->w);
+		return;
+	}
+	if (kind == Q2_0) {
+		twos_of(p, n256, o->w);
 		return;
 	}
 	if (kind == NVFP4) {
@@ -391,15 +423,18 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 			v[j % 2] = dot(v[j % 2], o->w[j], x + 64 * j);
 		return _mm512_add_epi32(v[0], v[1]);
 	}
-	if (kind == NVFP4) { /* two lanes a block */
-		const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26,
-			28, 30);
-		const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+	if (kind == Q2_0 || kind == NVFP4) { /* two lanes a block */
+		const size_t n = kind == Q2_0 ? 4 : 2;
 
-		v[0] = dot(dot(zero, o->w[0], x), o->w[1], x + 64);
-		v[1] = dot(dot(zero, o->w[2], x + 128), o->w[3], x + 192);
-		return _mm512_add_epi32(_mm512_permutex2var_epi32(v[0], even, v[1]),
-			_mm512_permutex2var_epi32(v[0], odd, v[1]));
+#pragma GCC unroll 2
+		for (size_t i = 0; i < 2; i++) {
+			v[i] = zero;
+#pragma GCC unroll 4
+			for (size_t j = 0; j < n; j++)
+				if (kind == NVFP4 || i < n256)
+					v[i] = dot(v[i], o->w[n * i + j], x + 64 * (n * i + j));
+		}
+		return pairs_of_lanes(v[0], v[1]);
 	}
 	if (FOURS(kind)) {
 		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);

@@ -13,7 +13,7 @@
 #define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
 #define WIDE(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || (kind) >= TQ1_0)
 #define ARRANGED(kind) ((kind) == TQ1_0 ? 320u : \
-	FOURS(kind) || QUARTERS(kind) || (kind) == Q1_0 || (kind) == NVFP4 ? 256u : 0u)
+	FOURS(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
 
 #define W(i) ((i) * 0x0001000100010001)
 
@@ -50,8 +50,8 @@ static void arrange_bits(const int8_t *q, int8_t *out)
 }
 
 /* The orders of activations: 16 each of four blocks; 32 each of two halves, as 64 bytes hold two
- * bits each; the digits of TQ1_0; what belongs to each bit of a byte; eights that are low or high
- * nibbles of the same bytes. */
+ * bits each; the digits of TQ1_0; what belongs to each bit of a byte, or to each two; eights that
+ * are low or high nibbles of the same bytes. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n && kind == Q1_0; i += 512)
@@ -65,6 +65,9 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 			memcpy(out + 64 * t, q + 32 * t, 32);
 			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
 		}
+		for (size_t t = 0; t < 4 && kind == Q2_0; t++)
+			for (size_t l = 0; l < 64; l++)
+				out[64 * t + l] = q[4 * l + t];
 		for (size_t t = 0; t < 32 && kind == NVFP4; t++)
 			memcpy(out + 128 * (t / 16) + 64 * (t % 2) + t % 16 / 2 * 8, q + 8 * t, 8);
 		if (kind == TQ1_0)
