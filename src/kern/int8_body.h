@@ -235,8 +235,8 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 }
 
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
-	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np, size_t n_tok,
-	VI acc[GV_TOK])
+	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np,
+	size_t n_tok, VI acc[GV_TOK])
 {
 	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
 	const struct gv_in in = { a->q + i, xb ? g->x + i / 256 * xb : a->q + i, a->d + i / 256,
