@@ -361,8 +361,8 @@ static void arrange_bits(const int8_t *q, int8_t *out)
 }
 
 /* The orders of activations: that of read_halves, what belongs to fifth bits behind it; of the
- * digits of TQ1_0; of the bits of a byte, or of each two; eights that are low or high nibbles of the
- * same bytes. */
+ * digits of TQ1_0; of the bits of a byte, or of each two; eights that are low or high nibbles of
+ * the same bytes. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	const uint8_t *p = (const uint8_t *)q;
