@@ -218,8 +218,8 @@ ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
 #pragma GCC unroll 4
 		for (int j = 0; j < 4; j++)
 			o->w[j] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(FIFTH(j, 0), FIFTH(j, 0),
-				FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1))), bit5,
-				o->w[j]);
+				FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1))),
+				bit5, o->w[j]);
 	}
 	if (NIBBLES(kind))
 		return;
