@@ -158,8 +158,8 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p)
 		f.more = e4m3_halves(_mm_unpackhi_epi64(v, v));
 		break;
 	case Q2_0: /* of two blocks each */
-		v = _mm_setr_epi32(rd16(p) * 0x10001, rd16(p + 18) * 0x10001, rd16(p + 36) * 0x10001,
-			rd16(p + 54) * 0x10001);
+		v = _mm_setr_epi32(rd16(p), rd16(p + 18), rd16(p + 36), rd16(p + 54));
+		v = _mm_or_si128(v, _mm_slli_epi32(v, 16));
 		f.sc = _mm256_mul_ps(_mm256_set1_ps(0.5f), _mm256_cvtph_ps(v));
 		break;
 	case Q1_0: /* of four */
