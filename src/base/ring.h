@@ -31,9 +31,11 @@ void ring_free(struct ring *r); /* no thread may use it any more; NULL is fine *
  * called. Reserving again without publishing returns the same block. */
 void *ring_reserve(struct ring *r, size_t keep, int wait);
 void ring_publish(struct ring *r); /* hands over the block that was reserved last */
-/* One block more, which is the producer's for as long as it likes. It goes with the ring. NULL on error. */
+/* One block more, which is the producer's for as long as it likes. It goes with the ring. NULL
+ * on error. */
 void *ring_spare(struct ring *r, struct moe_err *e);
-/* Hands over a spare block in place of the one that was reserved last, which is a spare one from now on. */
+/* Hands over a spare block in place of the one that was reserved last, which is a spare one from
+ * now on. */
 void *ring_swap(struct ring *r, void *spare);
 void ring_close(struct ring *r);   /* nothing more will be published; wakes the consumer */
 /* on: waits until the consumer has done what it owes and is in ring_wait(), and keeps it there

@@ -68,15 +68,16 @@ int block_any_edited(const struct block_shape *s, void *block)
 	return (flags & MOE_EV_EDITED) != 0;
 }
 
-void block_by_token(const struct block_shape *s, const void *array, enum block_per per, size_t size, size_t n,
-	void *to)
+void block_by_token(const struct block_shape *s, const void *array, enum block_per per,
+	size_t size, size_t n, void *to)
 {
 	const struct layout *l = s->lay;
 	size_t row = size * (per == BLOCK_PICK ? l->k_row : per == BLOCK_EXPERT ? l->e_row : l->n);
 
 	for (size_t i = 0; i < l->n; i++) {
 		size_t at = size * (per == BLOCK_PICK ? l->k_at[i] : per == BLOCK_EXPERT ? l->e_at[i] : i);
-		size_t len = size * (per == BLOCK_PICK ? l->layer[i].k : per == BLOCK_EXPERT ? l->layer[i].n_expert : 1);
+		size_t len = size * (per == BLOCK_PICK ? l->layer[i].k :
+			per == BLOCK_EXPERT ? l->layer[i].n_expert : 1);
 		const char *from = (const char *)array + s->cap * at;
 		char *p = (char *)to + at;
 

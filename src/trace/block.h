@@ -5,9 +5,9 @@
  * or a list of messages (what is not a decision), each a struct msg followed by its bytes. Both
  * ends are this process, so this is no format: it never reaches a disk.
  *
- * A chunk lies layer by layer, as decisions come and as they are packed: a layer of a batch is copied
- * in one piece. Layer i of an array with k numbers a decision begins cap * k_at[i] numbers behind its
- * first one.
+ * A chunk lies layer by layer, as decisions come and as they are packed: a layer of a batch is
+ * copied in one piece. Layer i of an array with k numbers a decision begins cap * k_at[i] numbers
+ * behind its first one.
  */
 #ifndef TRACE_BLOCK_H
 #define TRACE_BLOCK_H
@@ -55,8 +55,8 @@ int block_any_edited(const struct block_shape *s, void *block);
 /* How many numbers a decision has in an array: one for each pick, one for each expert, or one. */
 enum block_per { BLOCK_PICK, BLOCK_EXPERT, BLOCK_DECISION };
 /* An array of numbers of `size` bytes, of n tokens and all layers, token by token: to [n][row]. */
-void block_by_token(const struct block_shape *s, const void *array, enum block_per per, size_t size, size_t n,
-	void *to);
+void block_by_token(const struct block_shape *s, const void *array, enum block_per per,
+	size_t size, size_t n, void *to);
 
 enum msg_kind { MSG_BEGIN, MSG_END, MSG_NOTE, MSG_GAP, MSG_PACE, MSG_TOKEN };
 

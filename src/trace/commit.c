@@ -24,10 +24,10 @@
 #define HEARTBEAT_NS INT64_C(1000000000)
 #define RETRY_MS 250
 #define BUSY_LIMIT_NS (30 * INT64_C(1000000000))
-#define WAL_CHECKPOINT_PAGES 4096 /* 16 MiB: a checkpoint waits for the disk twice */
+#define WAL_CHECKPOINT_BYTES (16 << 20) /* a checkpoint waits for the disk twice */
 #define LEVELS 4           /* of load_sum: a row covers 16, 256, 4096, 65536 buckets */
 #define GROUPS_AT_ONCE 64  /* groups of 16 buckets that one transaction sums up */
-#define WAL_WARN_PAGES 65536 /* 256 MiB of 4096-byte pages: somebody holds an old snapshot */
+#define WAL_WARN_BYTES (256 << 20) /* somebody holds an old snapshot */
 
 /* Sequences that are open or were changed in this transaction. */
 struct seq_row {
@@ -73,7 +73,8 @@ enum stmt {
 	"n_nan, n_edited"
 static const char *const sql[ST_COUNT] = {
 	[ST_DOMAIN] = "INSERT INTO domain(id, name) VALUES(?, ?)",
-	[ST_SEQ] = "INSERT INTO sequence(id, run, seq, domain, name, started) VALUES(?, ?, ?, ?, ?, ?)",
+	[ST_SEQ] = "INSERT INTO sequence(id, ended, n_prompt, n_generated, nll, n_scored, n_bytes, "
+		"run, seq, domain, name, started) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[ST_SEQ_UPDATE] = "UPDATE sequence SET ended = ?2, n_prompt = ?3, n_generated = ?4, nll = ?5, "
 		"n_scored = ?6, n_bytes = ?7 WHERE id = ?1",
 	[ST_CHUNK] = "INSERT INTO chunk(run, sequence, pos, n, phase, time, codec, tokens, experts, "
@@ -132,7 +133,7 @@ struct commit {
 	size_t n_note;
 	uint8_t seen_nan[MOE_MAX_LAYER];
 	int64_t beat, lag, clock_offset; /* beat: monotonic time of the last commit */
-	int wal_pages, wal_warned;
+	int wal_pages, wal_warned, page_bytes;
 	pthread_t thread;
 	pthread_mutex_t lock; /* err */
 	atomic_int failed;
@@ -553,23 +554,8 @@ static int write_domains(struct commit *c)
 
 static int write_sequence(struct commit *c, const struct seq_row *q)
 {
-	sqlite3_stmt *st = c->st[ST_SEQ];
-	int rc = 0;
+	sqlite3_stmt *st = c->st[q->saved ? ST_SEQ_UPDATE : ST_SEQ];
 
-	if (!q->saved) {
-		sqlite3_bind_int64(st, 1, q->id);
-		sqlite3_bind_int64(st, 2, c->o.run);
-		sqlite3_bind_int64(st, 3, (int64_t)q->seq);
-		if (q->domain)
-			sqlite3_bind_int64(st, 4, q->domain);
-		if (q->name)
-			sqlite3_bind_text(st, 5, q->name, -1, SQLITE_STATIC);
-		sqlite3_bind_int64(st, 6, q->started);
-		rc = run_stmt(st);
-	}
-	if (rc || !q->dirty)
-		return rc;
-	st = c->st[ST_SEQ_UPDATE];
 	sqlite3_bind_int64(st, 1, q->id);
 	if (q->ended)
 		sqlite3_bind_int64(st, 2, q->ended);
@@ -580,6 +566,15 @@ static int write_sequence(struct commit *c, const struct seq_row *q)
 		sqlite3_bind_int64(st, 6, q->n_scored);
 		sqlite3_bind_int64(st, 7, (int64_t)q->n_bytes);
 	}
+	if (q->saved)
+		return run_stmt(st);
+	sqlite3_bind_int64(st, 8, c->o.run);
+	sqlite3_bind_int64(st, 9, (int64_t)q->seq);
+	if (q->domain)
+		sqlite3_bind_int64(st, 10, q->domain);
+	if (q->name)
+		sqlite3_bind_text(st, 11, q->name, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(st, 12, q->started);
 	return run_stmt(st);
 }
 
@@ -957,10 +952,10 @@ static int checkpoint(struct commit *c, struct moe_err *e)
 		.has_value = 1 };
 	int pages = 0, moved = 0;
 
-	if (c->wal_pages < WAL_CHECKPOINT_PAGES)
+	if (c->wal_pages < WAL_CHECKPOINT_BYTES / c->page_bytes)
 		return 0;
 	sqlite3_wal_checkpoint_v2(c->o.db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
-	if (pages > WAL_WARN_PAGES && moved < pages && !c->wal_warned) {
+	if (pages > WAL_WARN_BYTES / c->page_bytes && moved < pages && !c->wal_warned) {
 		c->wal_warned = 1;
 		n.value = pages;
 		return add_note(c, &n, "a reader's snapshot keeps `value` pages in the write-ahead log", 100,
@@ -1030,11 +1025,13 @@ static int load_known(struct commit *c, struct moe_err *e)
 	int rc;
 
 	if (sqlite3_prepare_v2(c->o.db, "SELECT (SELECT coalesce(max(id), 0) + 1 FROM sequence), "
-		"(SELECT coalesce(max(id), 0) + 1 FROM domain)", -1, &st, NULL) ||
+		"(SELECT coalesce(max(id), 0) + 1 FROM domain), page_size FROM pragma_page_size",
+		-1, &st, NULL) ||
 		sqlite3_step(st) != SQLITE_ROW)
 		goto fail;
 	c->next_sequence = sqlite3_column_int64(st, 0);
 	c->next_domain = sqlite3_column_int64(st, 1);
+	c->page_bytes = sqlite3_column_int(st, 2);
 	sqlite3_finalize(st);
 	st = NULL;
 	if (sqlite3_prepare_v2(c->o.db, "SELECT id, name FROM domain", -1, &st, NULL))

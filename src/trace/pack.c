@@ -50,7 +50,8 @@ size_t pack_experts_bytes(const struct layout *l, size_t n)
 	return bytes;
 }
 
-size_t pack_experts(const struct layout *l, size_t n, size_t cap, const uint16_t *ids, unsigned char *out)
+size_t pack_experts(const struct layout *l, size_t n, size_t cap, const uint16_t *ids,
+	unsigned char *out)
 {
 	unsigned char *p = out;
 
@@ -123,7 +124,8 @@ void unpack_experts(const struct layout *l, size_t n, const unsigned char *in, u
 
 /* ---- flags ---- */
 
-void pack_flags(const struct layout *l, size_t n, size_t cap, const uint8_t *flags, unsigned char *out)
+void pack_flags(const struct layout *l, size_t n, size_t cap, const uint8_t *flags,
+	unsigned char *out)
 {
 	for (size_t i = 0; i < l->n; i++)
 		memcpy(out + n * i, flags + cap * i, n);
@@ -342,7 +344,8 @@ static int sum_of(const uint8_t *q, unsigned k)
 enum { LAYER_HEAD = 4 }; /* i8 e, u8 smallest first rank, u16 mean sum; then u8 p[k], codes */
 
 /* One layer, after a u16 of the bytes that follow: at most 11 bits for each of 128 * 64 codes. */
-static unsigned char *pack_layer(const float *w, size_t n, unsigned k, uint8_t *q, unsigned char *out)
+static unsigned char *pack_layer(const float *w, size_t n, unsigned k, uint8_t *q,
+	unsigned char *out)
 {
 	unsigned char *head = out + 2, *p = head + LAYER_HEAD;
 	struct bits b = { .p = p + k };
@@ -466,8 +469,8 @@ static enum pack_form weights_form(const struct layout *l, size_t n, size_t cap,
 	return form;
 }
 
-size_t pack_weights(const struct layout *l, size_t n, size_t cap, const float *w, enum pack_form form,
-	unsigned char *out)
+size_t pack_weights(const struct layout *l, size_t n, size_t cap, const float *w,
+	enum pack_form form, unsigned char *out)
 {
 	unsigned char *p = out + 1;
 	uint8_t q[LAYOUT_CHUNK * K_MOST];
@@ -644,7 +647,8 @@ size_t pack_margins_most(const struct layout *l, size_t n)
 }
 
 /* Margins are >= 0 and may be infinite; anything else keeps all bits. */
-static int margins_fit(const struct layout *l, size_t n, size_t cap, const float *m, enum pack_form form)
+static int margins_fit(const struct layout *l, size_t n, size_t cap, const float *m,
+	enum pack_form form)
 {
 	float most = form == PACK_F16 ? 65504 : 0x1p32f;
 
@@ -655,8 +659,8 @@ static int margins_fit(const struct layout *l, size_t n, size_t cap, const float
 	return 1;
 }
 
-size_t pack_margins(const struct layout *l, size_t n, size_t cap, const float *m, enum pack_form form,
-	unsigned char *out)
+size_t pack_margins(const struct layout *l, size_t n, size_t cap, const float *m,
+	enum pack_form form, unsigned char *out)
 {
 	unsigned char *p = out + 1;
 

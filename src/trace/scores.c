@@ -1,9 +1,10 @@
 /*
  * scores.c - see scores.h.
  *
- * Decisions are taken TILE at a time, so that what one has to wait for is done beside the others. Experts i,
- * i + LANES, ... share a partial sum; the lanes are added in ascending order, decisions to a sum in theirs.
- * No product is fused with a sum: the wider instructions, where a processor has them, give the same bits.
+ * Decisions are taken TILE at a time, so that what one has to wait for is done beside the others.
+ * Experts i, i + LANES, ... share a partial sum; the lanes are added in ascending order, decisions
+ * to a sum in theirs. No product is fused with a sum: the wider instructions, where a processor
+ * has them, give the same bits.
  */
 #include "trace/scores.h"
 
@@ -20,8 +21,9 @@
 #define TILE 8
 
 struct tile {
-	float prob[TILE][MOE_MAX_EXPERT + 16]; /* e^(logit - max), 0 behind the last up to a multiple of LANES; rows
-	                                          do not meet in the same places of the cache */
+	/* e^(logit - max), 0 behind the last up to a multiple of LANES. Rows of a power of two would
+	 * meet in the same places of the cache. */
+	float prob[TILE][MOE_MAX_EXPERT + 16];
 	float max[TILE];
 	double z[TILE][LANES], dot[TILE][LANES]; /* sums of prob, and of prob * (logit - max) */
 	double inv[TILE];                        /* 1 / z, 0 = left out */
@@ -117,7 +119,8 @@ static void score_tile(const float *logits, size_t n_tok, size_t n_expert, struc
 		score_row(logits + t * n_expert, n_expert, o, t);
 }
 
-static void add_probs(const struct tile *o, size_t n_tok, size_t from, size_t n_expert, double *probs)
+static void add_probs(const struct tile *o, size_t n_tok, size_t from, size_t n_expert,
+	double *probs)
 {
 	for (size_t t = 0; t < n_tok; t++)
 		for (size_t i = from; i < n_expert; i++)
@@ -186,9 +189,12 @@ AVX2 inline void row_avx2(const float *logit, size_t n, struct tile *o, size_t t
 	__m256d z0 = _mm256_setzero_pd(), z1 = z0, dot0 = z0, dot1 = z0;
 
 	for (size_t i = 0; i < n; i += LANES) {
-		__m256 d = _mm256_max_ps(least, _mm256_sub_ps(load_avx2(logit, i, n), max)), p = exp_avx2(d);
-		__m256d p0 = _mm256_cvtps_pd(_mm256_castps256_ps128(p)), p1 = _mm256_cvtps_pd(_mm256_extractf128_ps(p, 1));
-		__m256d d0 = _mm256_cvtps_pd(_mm256_castps256_ps128(d)), d1 = _mm256_cvtps_pd(_mm256_extractf128_ps(d, 1));
+		__m256 d = _mm256_max_ps(least, _mm256_sub_ps(load_avx2(logit, i, n), max)),
+			p = exp_avx2(d);
+		__m256d p0 = _mm256_cvtps_pd(_mm256_castps256_ps128(p)),
+			p1 = _mm256_cvtps_pd(_mm256_extractf128_ps(p, 1));
+		__m256d d0 = _mm256_cvtps_pd(_mm256_castps256_ps128(d)),
+			d1 = _mm256_cvtps_pd(_mm256_extractf128_ps(d, 1));
 
 		_mm256_storeu_ps(o->prob[t] + i, p);
 		z0 = _mm256_add_pd(z0, p0);
@@ -220,27 +226,16 @@ AVX2 void probs_avx2(const struct tile *o, size_t n_tok, size_t n_expert, double
 		for (size_t t = 0; t < n_tok; t++) {
 			__m256d inv = _mm256_set1_pd(o->inv[t]);
 
-			s0 = _mm256_add_pd(s0, _mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(o->prob[t] + i)), inv));
-			s1 = _mm256_add_pd(s1, _mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(o->prob[t] + i + 4)), inv));
+			s0 = _mm256_add_pd(s0, _mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(o->prob[t] + i)),
+				inv));
+			s1 = _mm256_add_pd(s1, _mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(o->prob[t] + i + 4)),
+				inv));
 		}
 		_mm256_storeu_pd(probs + i, s0);
 		_mm256_storeu_pd(probs + i + 4, s1);
 	}
 	if (i < n_expert)
 		add_probs(o, n_tok, i, n_expert, probs);
-}
-
-static int has_avx2(void)
-{
-	return __builtin_cpu_supports("avx2") != 0;
-}
-#else
-#define score_avx2 score_tile
-#define probs_avx2 probs_tile
-
-static int has_avx2(void)
-{
-	return 0;
 }
 #endif
 
@@ -255,15 +250,18 @@ static int add_lanes(struct tile *o, size_t t, double *z, double *dot)
 	return isfinite(o->max[t]) && isfinite(*z);
 }
 
-void scores_add(const float *logits, size_t n, size_t n_expert, const uint16_t *pick, size_t k,
-	const uint8_t *flags, double *probs, struct scores *s)
+typedef void score_fn(const float *logits, size_t n_tok, size_t n_expert, struct tile *o);
+typedef void probs_fn(const struct tile *o, size_t n_tok, size_t n_expert, double *probs);
+
+static inline void add(const float *logits, size_t n, size_t n_expert, const uint16_t *pick,
+	size_t k, const uint8_t *flags, double *probs, struct scores *s, score_fn *score,
+	probs_fn *add_up)
 {
-	int wide = has_avx2();
 	struct tile o;
 
 	for (size_t at = 0, m; at < n; at += m, logits += m * n_expert) {
 		m = n - at < TILE ? n - at : TILE;
-		(wide ? score_avx2 : score_tile)(logits, m, n_expert, &o);
+		score(logits, m, n_expert, &o);
 		for (size_t t = 0; t < m; t++) {
 			double z, dot, log_z, mass = 0;
 
@@ -280,6 +278,30 @@ void scores_add(const float *logits, size_t n, size_t n_expert, const uint16_t *
 			s->entropy += log_z - dot * o.inv[t];
 			s->confidence += mass;
 		}
-		(wide ? probs_avx2 : probs_tile)(&o, m, n_expert, probs);
+		add_up(&o, m, n_expert, probs);
 	}
+}
+
+static void add_plain(const float *logits, size_t n, size_t n_expert, const uint16_t *pick,
+	size_t k, const uint8_t *flags, double *probs, struct scores *s)
+{
+	add(logits, n, n_expert, pick, k, flags, probs, s, score_tile, probs_tile);
+}
+
+#if defined(__x86_64__)
+static void add_avx2(const float *logits, size_t n, size_t n_expert, const uint16_t *pick, size_t k,
+	const uint8_t *flags, double *probs, struct scores *s)
+{
+	add(logits, n, n_expert, pick, k, flags, probs, s, score_avx2, probs_avx2);
+}
+#endif
+
+scores_add *scores_pick(int plain)
+{
+#if defined(__x86_64__)
+	if (!plain && __builtin_cpu_supports("avx2"))
+		return add_avx2;
+#endif
+	(void)plain;
+	return add_plain;
 }

@@ -61,14 +61,15 @@ static unsigned largest(const uint16_t *id, size_t n)
 }
 
 /* The first one that is wrong is named. */
-static int bad_id(const struct layout *l, size_t li, const struct block_head *h, const struct block_rows *r,
-	struct moe_err *e)
+static int bad_id(const struct layout *l, size_t li, const struct block_head *h,
+	const struct block_rows *r, struct moe_err *e)
 {
 	size_t i = 0, k = l->layer[li].k, n = l->layer[li].n_expert;
 
 	while (r->experts[i] < n && (!h->edited || r->before[i] < n))
 		i++;
-	return err_set(e, MOE_ERR_INPUT, "sequence %llu, position %zu, layer %d, rank %zu: expert %d of %zu",
+	return err_set(e, MOE_ERR_INPUT,
+		"sequence %llu, position %zu, layer %d, rank %zu: expert %d of %zu",
 		(unsigned long long)h->seq, h->pos + i / k, l->layer[li].layer, i % k,
 		r->experts[i] >= n ? r->experts[i] : r->before[i], n);
 }
@@ -113,9 +114,11 @@ static void add_layer(struct sums *s, const struct layout *l, size_t li, const s
 	s->margin[li] = margin;
 }
 
-int sums_add(struct sums *s, const struct block_shape *shape, struct block_head *h, struct moe_err *e)
+int sums_add(struct sums *s, const struct block_shape *shape, struct block_head *h,
+	struct moe_err *e)
 {
 	const struct layout *l = shape->lay;
+	scores_add *add_scores = scores_pick(0);
 
 	if (check_ids(shape, h, e))
 		return -1;
@@ -128,7 +131,7 @@ int sums_add(struct sums *s, const struct block_shape *shape, struct block_head 
 		add_layer(s, l, i, h, &r);
 		if (!h->has_logits)
 			continue;
-		scores_add(r.logits, h->n, l->layer[i].n_expert, r.experts, l->layer[i].k, r.flags,
+		add_scores(r.logits, h->n, l->layer[i].n_expert, r.experts, l->layer[i].k, r.flags,
 			s->probs + l->e_at[i], &x);
 		s->lse2[i] = x.lse2;
 		s->entropy[i] = x.entropy;

@@ -14,8 +14,8 @@ int tell_init(struct tell *t, const struct moe_trace_sink *sink, sqlite3 *db,
 {
 	const struct layout *l = shape->lay;
 	size_t picks = shape->cap * l->k_row, decisions = shape->cap * l->n;
-	size_t bytes = picks * (sizeof(float) + 2 * sizeof(uint16_t)) + decisions * (sizeof(float) + 1) +
-		shape->cap * l->e_row * sizeof(float);
+	size_t bytes = picks * (sizeof(float) + 2 * sizeof(uint16_t)) +
+		decisions * (sizeof(float) + 1) + shape->cap * l->e_row * sizeof(float);
 
 	*t = (struct tell){ .sink = sink, .db = db, .shape = shape, .detail = detail,
 		.weights = weights };
@@ -45,7 +45,8 @@ int tell_begin(struct tell *t)
 }
 
 /* What the codec leaves out or rounds, as a reader gets it. */
-static int round_floats(struct tell *t, size_t n, const struct tell_packed *p, float *weights, float *margins)
+static int round_floats(struct tell *t, size_t n, const struct tell_packed *p, float *weights,
+	float *margins)
 {
 	const struct layout *l = t->shape->lay;
 
@@ -70,8 +71,10 @@ static int as_read(struct tell *t, struct block_head *h, const struct tell_packe
 	int edited = block_any_edited(s, h), logits = h->has_logits && (t->detail == MOE_DETAIL_FULL ||
 		t->sink->want_logits);
 	/* In falling order of alignment. */
-	float *weights = (float *)(void *)t->rows, *margins = weights + n * l->k_row, *scores = margins + n * l->n;
-	uint16_t *experts = (uint16_t *)(scores + (logits ? n * l->e_row : 0)), *before = experts + n * l->k_row;
+	float *weights = (float *)(void *)t->rows, *margins = weights + n * l->k_row,
+		*scores = margins + n * l->n;
+	uint16_t *experts = (uint16_t *)(scores + (logits ? n * l->e_row : 0)),
+		*before = experts + n * l->k_row;
 	uint8_t *flags = (uint8_t *)(before + n * l->k_row);
 	struct block_rows r;
 

@@ -2,8 +2,8 @@
  * writer.c - the engine's side of the trace: the hook. See moescope/trace.h.
  *
  * Decisions arrive a layer at a time, so a chunk is staged in memory until all MoE layers of its
- * tokens are there. It is staged in a block of its own, which changes places with a free one of the ring.
- * Invariants:
+ * tokens are there. It is staged in a block of its own, which changes places with a free one of
+ * the ring. Invariants:
  *   - rows [0, done) of a stage are complete; rows [done, head.n) belong to the batch in progress
  *     and are dropped when it breaks off;
  *   - messages (sequences, notes, pace) leave before any chunk that was staged after them, so the
@@ -344,7 +344,8 @@ static void begin_edits(struct moe_trace *t, struct block_head *h)
 	}
 }
 
-/* The router's own choice for a part's rows of one layer, where an edited one is among them or before. */
+/* The router's own choice for a part's rows of one layer, where an edited one is among them or
+ * before. */
 static void fill_before(struct moe_trace *t, const struct part *p, const struct moe_route_view *v,
 	size_t li, uint8_t flags)
 {
@@ -366,6 +367,25 @@ static void fill_before(struct moe_trace *t, const struct part *p, const struct 
 	}
 }
 
+/* Returns all of them together. */
+static uint8_t copy_flags(uint8_t *to, const uint8_t *from, size_t n)
+{
+	uint64_t all = 0, word;
+	uint8_t any = 0;
+	size_t i = 0;
+
+	memcpy(to, from, n);
+	for (; i + 8 <= n; i += 8) {
+		memcpy(&word, from + i, 8);
+		all |= word;
+	}
+	for (; i < n; i++)
+		any |= from[i];
+	for (; all; all >>= 8)
+		any |= (uint8_t)all;
+	return any;
+}
+
 /* Copy the part's rows of one layer into the stage. */
 static void fill(struct moe_trace *t, const struct part *p, const struct moe_route_view *v,
 	size_t li)
@@ -384,12 +404,10 @@ static void fill(struct moe_trace *t, const struct part *p, const struct moe_rou
 		memcpy(r.margins + p->row, v->margin + p->from, n * sizeof *r.margins);
 	for (size_t i = 0; i < n && !v->margin; i++)
 		r.margins[p->row + i] = NAN;
-	if (v->flags)
-		memcpy(r.flags + p->row, v->flags + p->from, n);
-	else
+	if (!v->flags)
 		memset(r.flags + p->row, 0, n);
-	for (size_t i = 0; i < n; i++)
-		flags |= r.flags[p->row + i];
+	else
+		flags = copy_flags(r.flags + p->row, v->flags + p->from, n);
 	h->any_flags |= flags;
 	fill_before(t, p, v, li, flags);
 	if (h->has_logits)

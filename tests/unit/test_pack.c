@@ -33,8 +33,9 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Rows [n][row] as they are packed: layer by layer, room for n + 3 tokens, so that it is not what counts.
- * at [layers]: where a layer's part of a row begins, whose numbers are of `size` bytes. To be freed. */
+/* Rows [n][row] as they are packed: layer by layer, room for n + 3 tokens, so that it is not what
+ * counts. at [layers]: where a layer's part of a row begins, whose numbers are of `size` bytes. To
+ * be freed. */
 static void *by_layer(const void *rows, size_t n, size_t row, const size_t *at, size_t size)
 {
 	char *out = malloc((n + 3) * row * size);
@@ -44,7 +45,8 @@ static void *by_layer(const void *rows, size_t n, size_t row, const size_t *at, 
 		size_t len = ((i + 1 < lay.n ? at[i + 1] : row) - at[i]) * size;
 
 		for (size_t t = 0; t < n; t++)
-			memcpy(out + (n + 3) * at[i] * size + t * len, (const char *)rows + (t * row + at[i]) * size, len);
+			memcpy(out + (n + 3) * at[i] * size + t * len, (const char *)rows + (t * row +
+				at[i]) * size, len);
 	}
 	return out;
 }
