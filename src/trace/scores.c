@@ -34,16 +34,17 @@ static inline float exp_below(float x)
 {
 	const float magic = 12582912.0f;
 	float t = x * 1.44269504f + magic, n = t - magic, p, s1, s2;
+	uint32_t b1, b2; /* a NaN makes any number of these */
 	int32_t i, h;
 
 	p = num_exp_part(x, n);
 	memcpy(&i, &t, 4);
 	i -= 0x4b400000; /* the bits of magic: what was added to it */
 	h = i >> 1;
-	i = (i - h + 127) * (1 << 23);
-	h = (h + 127) * (1 << 23);
-	memcpy(&s1, &h, 4);
-	memcpy(&s2, &i, 4);
+	b1 = ((uint32_t)h + 127) << 23;
+	b2 = ((uint32_t)i - (uint32_t)h + 127) << 23;
+	memcpy(&s1, &b1, 4);
+	memcpy(&s2, &b2, 4);
 	return p * s1 * s2;
 }
 
