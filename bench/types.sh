@@ -6,8 +6,8 @@
 # Two layers of random weights (bench/make_model.c says which), all matrices of that type but the
 # routers; bench/peer.c says what is measured and what its options are. A model is made in TMPDIR,
 # measured and removed before the next is made. "A token reads" is the weights that decoding one
-# token needs, "of reading" our decoding as a share of what reading them takes at the rate that
-# `moescope bench` measures next; with -c there is none, as that rate is one of the clock.
+# token needs, "of reading" the share of their rate of reading that `moescope bench`, which is run
+# next, reaches in decoding; with -c there is none, as that rate is one of the clock.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 arch=olmoe layers=2 opts='' cpu='' threads=2
@@ -76,12 +76,13 @@ for type; do
 	# shellcheck disable=SC2086
 	if run "$root/build/peer" $opts "$model" "$LLAMA_CPP/lib"; then
 		mv "$dir/out" "$dir/speed"
-		limit=0
-		if [ -z "$cpu" ] && run "$root/build/moescope" bench --json --no-log -n 1 --prefill 8 --decode 2 \
+		limit=0 reached=0
+		if [ -z "$cpu" ] && run "$root/build/moescope" bench --json --no-log -n 5 --prefill 8 \
 			-t "$threads" "$model"; then
 			limit=$(field read_bytes_per_s)
+			reached=$(field of_limit) # the line's last one: of decoding
 		fi
-		awk -v type="$type" -v bytes="$bytes" -v limit="$limit" '
+		awk -v type="$type" -v bytes="$bytes" -v limit="$limit" -v reached="$reached" '
 			{
 				gsub(/[(),]|\/s/, "")
 				for (i = 1; i < NF; i++)
@@ -99,7 +100,7 @@ for type; do
 			END {
 				printf "| %s |%s%s %.1f MB |", type, row("prefill"), row("decode"), bytes / 1e6
 				if (limit > 0)
-					printf " %.0f %% of %.1f GB/s", v["decode", "moescope"] * bytes / limit * 100, limit / 1e9
+					printf " %.0f %% of %.1f GB/s", reached * 100, limit / 1e9
 				print " |"
 			}' "$dir/speed"
 	else

@@ -110,10 +110,43 @@ static size_t tokens_of(const struct bench *b, int phase)
 	return phase == PREFILL ? b->n_pre : b->n_dec;
 }
 
-static double limit_of(const struct bench *b, int phase)
+/* Tokens a second, and how many the machine could have done: medians of the rounds, as is the share that
+ * was reached in each, since what a shared machine can do changes from minute to minute. */
+struct speed { struct stat3 t; double rate, limit, of_limit; };
+
+static struct speed speed_of(const struct bench *b, int phase)
 {
-	return 1 / (phase == PREFILL ? limit_prefill(&b->limit) :
-		limit_decode(&b->limit, b->l.model, b->s, (uint32_t)(b->n_depth + b->n_dec / 2)));
+	static double bound[BENCH_PAIRS];
+	double n = (double)tokens_of(b, phase);
+	struct speed v = { .t = quartiles(b->t[phase][0], NULL, pairs) };
+
+	for (long long r = 0; r < pairs; r++)
+		bound[r] = n * (phase == PREFILL ? limit_prefill(&b->limit[phase][r]) :
+			limit_decode(&b->limit[phase][r], b->l.model, b->s,
+				(uint32_t)(b->n_depth + b->n_dec / 2)));
+	v.rate = n / v.t.med;
+	v.limit = n / quartiles(bound, NULL, pairs).med;
+	v.of_limit = quartiles(bound, b->t[phase][0], pairs).med;
+	return v;
+}
+
+/* Of the rounds in which it counts, the median of a limit. */
+static double read_limit(const struct bench *b)
+{
+	static double v[BENCH_PAIRS];
+
+	for (long long r = 0; r < pairs; r++)
+		v[r] = b->limit[DECODE][r].read;
+	return median_of(v, pairs);
+}
+
+static double macs_limit(const struct bench *b, int kind)
+{
+	static double v[BENCH_PAIRS];
+
+	for (long long r = 0; r < pairs; r++)
+		v[r] = b->limit[PREFILL][r].macs[kind];
+	return median_of(v, pairs);
 }
 
 static const char *part_name(int i)
@@ -148,12 +181,13 @@ static void json_ratios(const struct bench *b, int p, size_t i)
 
 static void json_phase(const struct bench *b, int p)
 {
-	struct stat3 t = quartiles(b->t[p][0], NULL, pairs);
-	double n = (double)tokens_of(b, p), limit = limit_of(b, p);
+	struct speed v = speed_of(b, p);
+	double n = (double)tokens_of(b, p);
 
-	printf("{\"phase\": \"%s\", \"tokens\": %zu, \"behind\": %zu, \"tokens_per_s\": %.3f, \"q1\": %.3f, "
-		"\"q3\": %.3f, \"limit\": %.3f, \"of_limit\": %.4f, \"logging\": [", phase_name[p], tokens_of(b, p),
-		p == DECODE ? b->n_depth : 0, n / t.med, n / t.q3, n / t.q1, limit, n / t.med / limit);
+	printf("{\"phase\": \"%s\", \"tokens\": %zu, \"behind\": %zu, \"tokens_per_s\": %.3f, "
+		"\"q1\": %.3f, \"q3\": %.3f, \"limit\": %.3f, \"of_limit\": %.4f, \"logging\": [",
+		phase_name[p], tokens_of(b, p),
+		p == DECODE ? b->n_depth : 0, v.rate, n / v.t.q3, n / v.t.q1, v.limit, v.of_limit);
 	for (size_t i = 0, n_out = 0; i < b->n_side; i++)
 		if (b->side[i].than != i && !b->side[i].same) {
 			printf("%s{\"detail\": \"%s\", \"audit\": %s, ", n_out++ ? ", " : "", bench_level[b->side[i].detail],
@@ -187,8 +221,8 @@ static void report_json(const struct bench *b)
 		"\"start_s\": %.4f, \"peak_bytes\": %llu, \"file_bytes\": %llu, \"read_bytes_per_s\": %.4g, "
 		"\"int8_macs_per_s\": %.4g, \"bf16_macs_per_s\": %.4g, \"float_macs_per_s\": %.4g, \"phases\": [", (int)name.len, name.len ? (const char *)name.data : "",
 		in->quant, session_threads(b->s), session_arithmetic(b->s), pairs, b->start,
-		(unsigned long long)b->peak, (unsigned long long)gguf_file_bytes(b->l.gguf), b->limit.read,
-		b->limit.macs[PEAK_INT8], b->limit.macs[PEAK_BF16], b->limit.macs[PEAK_FLOAT]);
+		(unsigned long long)b->peak, (unsigned long long)gguf_file_bytes(b->l.gguf), read_limit(b),
+		macs_limit(b, PEAK_INT8), macs_limit(b, PEAK_BF16), macs_limit(b, PEAK_FLOAT));
 	json_phase(b, PREFILL);
 	printf(", ");
 	json_phase(b, DECODE);
@@ -207,19 +241,19 @@ static void print_speed(const struct bench *b)
 		session_threads(b->s), session_arithmetic(b->s), pairs, pairs == 1 ? "round" : "rounds", "",
 		"tokens", "tokens/s", "(quartiles)", "limit", "of limit");
 	for (int p = 0; p < N_PHASE; p++) {
-		struct stat3 t = quartiles(b->t[p][0], NULL, pairs);
-		double n = (double)tokens_of(b, p), limit = limit_of(b, p);
+		struct speed v = speed_of(b, p);
+		double n = (double)tokens_of(b, p);
 
-		printf("%-8s %7zu %10.1f  (%8.1f - %8.1f) %11.1f %6.0f %%\n", phase_name[p], tokens_of(b, p), n / t.med,
-			n / t.q3, n / t.q1, limit, 100 * n / t.med / limit);
+		printf("%-8s %7zu %10.1f  (%8.1f - %8.1f) %11.1f %6.0f %%\n", phase_name[p], tokens_of(b, p), v.rate,
+			n / v.t.q3, n / v.t.q1, v.limit, 100 * v.of_limit);
 	}
 	printf("\nlimits of all threads together:\n");
 	for (int i = 0; i < PEAK_N; i++)
-		if (b->limit.need[i] > 0)
-			printf("  prefill  %.1f M multiply-adds a token %s at %.0f G/s (%s)\n", 1e-6 * b->limit.need[i],
-				arithmetic[i], 1e-9 * b->limit.macs[i], peak_name((enum peak)i));
+		if (b->limit[PREFILL][0].need[i] > 0)
+			printf("  prefill  %.1f M multiply-adds a token %s at %.0f G/s (%s)\n",
+				1e-6 * b->limit[PREFILL][0].need[i], arithmetic[i], 1e-9 * macs_limit(b, i), peak_name((enum peak)i));
 	printf("  decode   %.1f MB of weights and %.1f MB of keys and values a token at %.1f GB/s read%s\n",
-		1e-6 * (double)in->bytes_per_token, 1e-6 * (double)kv, 1e-9 * b->limit.read,
+		1e-6 * (double)in->bytes_per_token, 1e-6 * (double)kv, 1e-9 * read_limit(b),
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
 	printf("\nstart to first token %.1f ms, peak memory %.1f MB, model file %.1f MB\n", 1e3 * b->start,
 		1e-6 * (double)b->peak, 1e-6 * (double)gguf_file_bytes(b->l.gguf));
@@ -283,18 +317,15 @@ static int run(int argc, char **argv, struct moe_err *e)
 		return err_nomem(e, sizeof *b, "bench");
 	load_catch_interrupt();
 	failed = open_all(b, argc ? argv[0] : "sample:balanced", e) || bench_run(b, e) || (parts && bench_parts(b, e));
-	if (!failed) {
-		bench_limits(b->l.model, b->s, &b->limit);
-		if (json) {
-			report_json(b);
-		} else {
-			print_speed(b);
-			print_energy(&b->energy);
-			if (b->n_side > 1)
-				print_logging(b);
-			if (parts)
-				print_parts(b);
-		}
+	if (!failed && json) {
+		report_json(b);
+	} else if (!failed) {
+		print_speed(b);
+		print_energy(&b->energy);
+		if (b->n_side > 1)
+			print_logging(b);
+		if (parts)
+			print_parts(b);
 	}
 	bench_close(b);
 	free(b);

@@ -1,121 +1,148 @@
 /*
  * bench_limit.c - see bench_limit.h. All threads work at once, as the engine's do: what they share, memory
- * and clock, counts as it is then. The best of some short runs is the limit.
+ * and clock, counts as it is then. The best of a few short runs is the limit of that moment.
  */
 #include "cmd/bench_limit.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
+#include "base/err.h"
 #include "base/pool.h"
 #include "kern/int8.h"
 
 #define READ_BYTES ((size_t)512 << 20) /* beyond any cache */
-#define TRIES 5
+#define LARGE_PAGE ((size_t)2 << 20)
+#define TRIES 3
 #define MAX_PARTS 1024
 
-struct work { enum peak kind; uint64_t rounds; const char *mem; size_t n; uint64_t done[MAX_PARTS]; };
+struct limiter {
+	struct pool *pool;
+	size_t parts;             /* units of a run: some for each thread */
+	char *mem;                /* READ_BYTES in large pages where there are any, as weights are */
+	enum peak kind;           /* of the run */
+	uint64_t rounds;
+	uint64_t done[MAX_PARTS]; /* of units: multiply-adds, or nothing that counts */
+	int int8;
+	const struct moe_route_spec *route;
+	struct limits limits;     /* need */
+};
 
 static void peak_unit(void *ctx, size_t unit, int worker)
 {
-	struct work *w = ctx;
+	struct limiter *l = ctx;
 
 	(void)worker;
-	w->done[unit] = peak_run(w->kind, w->rounds);
+	l->done[unit] = peak_run(l->kind, l->rounds);
 }
 
 static void read_unit(void *ctx, size_t unit, int worker)
 {
-	struct work *w = ctx;
+	struct limiter *l = ctx;
+	size_t n = READ_BYTES / l->parts / 64 * 64;
 
 	(void)worker;
-	w->done[unit] = peak_read(w->mem + unit * w->n, w->n);
+	l->done[unit] = peak_read(l->mem + unit * n, n);
 }
 
-/* Of all units together: multiply-adds, or nothing that counts. */
-static uint64_t sum_of(const struct work *w, size_t parts)
+static double sum_done(const struct limiter *l)
 {
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i < parts; i++)
-		sum += w->done[i];
-	return sum;
+	for (size_t i = 0; i < l->parts; i++)
+		sum += l->done[i];
+	return (double)sum;
 }
 
-static double peak_rate(struct pool *p, enum peak kind, size_t parts)
+/* The best of some runs: multiply-adds a second. */
+static double peak_rate(struct limiter *l, enum peak kind)
 {
-	static struct work w;
 	double best = 0;
 
-	w.kind = kind;
-	w.rounds = 200; /* one to four milliseconds */
-	for (int i = 0; i < 3 * TRIES; i++) {
-		int64_t t0 = clock_mono();
-		double rate;
-
-		pool_run(p, peak_unit, &w, parts);
-		rate = (double)sum_of(&w, parts) / ((double)(clock_mono() - t0) * 1e-9);
-		best = rate > best ? rate : best;
-	}
-	return best;
-}
-
-static double read_rate(struct pool *p, size_t parts)
-{
-	static struct work w;
-	static volatile uint64_t keep; /* or nothing would have to be read */
-	char *mem = aligned_alloc(64, READ_BYTES);
-	double best = 0;
-
-	if (!mem)
-		return 0;
-	memset(mem, 1, READ_BYTES);
-	w.mem = mem;
-	w.n = READ_BYTES / parts / 64 * 64;
+	l->kind = kind;
+	l->rounds = 200; /* one to four milliseconds */
 	for (int i = 0; i < TRIES; i++) {
 		int64_t t0 = clock_mono();
 		double rate;
 
-		pool_run(p, read_unit, &w, parts);
-		rate = (double)(w.n * parts) / ((double)(clock_mono() - t0) * 1e-9);
-		keep = sum_of(&w, parts);
+		pool_run(l->pool, peak_unit, l, l->parts);
+		rate = sum_done(l) / ((double)(clock_mono() - t0) * 1e-9);
 		best = rate > best ? rate : best;
 	}
-	(void)keep;
-	free(mem);
 	return best;
 }
 
-struct count { const struct moe_route_spec *route; int int8; struct limits *l; };
+static double read_rate(struct limiter *l)
+{
+	static volatile double keep; /* or nothing would have to be read */
+	double best = 0;
+
+	for (int i = 0; i < TRIES; i++) {
+		int64_t t0 = clock_mono();
+		double rate;
+
+		pool_run(l->pool, read_unit, l, l->parts);
+		rate = (double)(READ_BYTES / l->parts / 64 * 64 * l->parts) / ((double)(clock_mono() - t0) * 1e-9);
+		keep = sum_done(l);
+		best = rate > best ? rate : best;
+	}
+	(void)keep;
+	return best;
+}
 
 static void count_tensor(void *ctx, enum model_class c, const struct gguf_tensor *t)
 {
-	const struct count *n = ctx;
+	struct limiter *l = ctx;
 	double macs = (double)t->ne[0] * (double)t->ne[1] * (double)t->ne[2];
 
 	if (t->n_dims < 2 || c == MODEL_EMBED || c == MODEL_OUTPUT)
 		return;
 	if (c == MODEL_EXPERTS)
-		macs *= (double)n->route->k / n->route->n_expert;
-	n->l->need[!n->int8 ? PEAK_FLOAT : t->type == QT_BF16 ? PEAK_BF16 :
+		macs *= (double)l->route->k / l->route->n_expert;
+	l->limits.need[!l->int8 ? PEAK_FLOAT : t->type == QT_BF16 ? PEAK_BF16 :
 		int8_type_ok(t->type, t->ne[0]) ? PEAK_INT8 : PEAK_FLOAT] += macs;
 }
 
-void bench_limits(const struct model *m, const struct session *s, struct limits *out)
+struct limiter *limiter_new(const struct model *m, const struct session *s, struct moe_err *e)
 {
-	size_t threads = (size_t)session_threads(s), parts = threads * 4 > MAX_PARTS ? MAX_PARTS : threads * 4;
-	struct count n = { &model_info(m)->route, !strcmp(session_act_name(s), "int8"), out };
-	struct pool *p = pool_new(session_threads(s), NULL);
+	struct limiter *l = calloc(1, sizeof *l);
+	size_t threads = (size_t)session_threads(s);
 
-	*out = (struct limits){ 0 };
-	model_each_tensor(m, count_tensor, &n);
-	if (!p)
+	if (!l || !(l->mem = aligned_alloc(LARGE_PAGE, READ_BYTES))) {
+		free(l);
+		err_nomem(e, READ_BYTES, "measuring how fast memory is read");
+		return NULL;
+	}
+	(void)madvise(l->mem, READ_BYTES, MADV_HUGEPAGE);
+	memset(l->mem, 1, READ_BYTES);
+	l->parts = threads * 4 > MAX_PARTS ? MAX_PARTS : threads * 4;
+	l->int8 = !strcmp(session_act_name(s), "int8");
+	l->route = &model_info(m)->route;
+	model_each_tensor(m, count_tensor, l);
+	if (!(l->pool = pool_new(session_threads(s), e))) {
+		limiter_free(l);
+		return NULL;
+	}
+	return l;
+}
+
+void limiter_free(struct limiter *l)
+{
+	if (!l)
 		return;
+	pool_free(l->pool);
+	free(l->mem);
+	free(l);
+}
+
+struct limits limiter_take(struct limiter *l)
+{
 	for (int i = 0; i < PEAK_N; i++)
-		out->macs[i] = peak_rate(p, (enum peak)i, parts);
-	out->read = read_rate(p, parts);
-	pool_free(p);
+		l->limits.macs[i] = peak_rate(l, (enum peak)i);
+	l->limits.read = read_rate(l);
+	return l->limits;
 }
 
 double limit_prefill(const struct limits *l)

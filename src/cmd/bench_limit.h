@@ -7,6 +7,8 @@
 #include "kern/peak.h"
 #include "model/model.h"
 
+struct limiter;
+
 struct limits {
 	double read;          /* bytes a second that all threads read together */
 	double macs[PEAK_N];  /* multiply-adds a second of all threads, out of registers */
@@ -14,7 +16,13 @@ struct limits {
 	                         without the output head, which one token of a prefill needs */
 };
 
-void bench_limits(const struct model *m, const struct session *s, struct limits *out);
+/* Measures them: threads of its own, as many as the session's, and memory beyond any cache. NULL on
+ * failure, e says why. */
+struct limiter *limiter_new(const struct model *m, const struct session *s, struct moe_err *e);
+void limiter_free(struct limiter *l); /* NULL is fine */
+/* As they are now: on a shared machine the rate of reading is another one minutes later, and the
+ * clock of the processors too. Some 50 ms. */
+struct limits limiter_take(struct limiter *l);
 /* Seconds of a token: prefill, and decoding behind n others. */
 double limit_prefill(const struct limits *l);
 double limit_decode(const struct limits *l, const struct model *m, const struct session *s, uint32_t n);

@@ -234,7 +234,7 @@ static void plan_turns(struct bench *b, const double seconds[N_PHASE])
 
 /* A first round of each phase is not counted: code and databases are warm then, and the writers
  * have as much left over from it as they leave to the next. */
-int bench_run(struct bench *b, struct moe_err *e)
+static int all_rounds(struct bench *b, struct limiter *l, struct moe_err *e)
 {
 	struct took took[BENCH_SIDES];
 
@@ -253,9 +253,20 @@ int bench_run(struct bench *b, struct moe_err *e)
 			}
 			if (r < 0)
 				b->energy.phase[p].uj = b->energy.phase[p].tokens = 0;
+			else
+				b->limit[p][r] = limiter_take(l);
 		}
 	}
 	return load_interrupted() ? err_set(e, MOE_ERR_USAGE, "interrupted") : 0;
+}
+
+int bench_run(struct bench *b, struct moe_err *e)
+{
+	struct limiter *l = limiter_new(b->l.model, b->s, e);
+	int failed = !l || all_rounds(b, l, e);
+
+	limiter_free(l);
+	return failed ? -1 : 0;
 }
 
 /* What the session has timed since the last call, added to part; all: seconds of the run. */

@@ -190,6 +190,9 @@ static inline __m512i and_or(__m512i v, __m512i mask, __m512i w)
 	return _mm512_ternarylogic_epi32(v, mask, w, 0xea);
 }
 
+/* Words n to n + 3 as the numbers of a permutation. */
+#define WORDS(n) ((n) * 0x0001000100010001 + 0x0003000200010000)
+
 /* Of 256 elements at p: out[h][i] holds 16 codes each of the blocks h, h + 2, h + 4, h + 6, those from
  * 16 i on. */
 ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
@@ -207,6 +210,15 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 		b = _mm512_loadu_si512(q + 64);
 		out[0][0] = _mm512_shuffle_i32x4(a, b, 0x88);
 		out[0][1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+	} else if (kind == Q4_0 || kind == IQ4_NL) { /* by words: scales stand between the pieces */
+		const __m512i w = _mm512_setr_epi64(WORDS(1), WORDS(5), WORDS(19), WORDS(23), WORDS(37),
+			WORDS(41), WORDS(55), WORDS(59));
+
+		a = _mm512_loadu_si512(p);
+		b = _mm512_loadu_si512(p + 64);
+		out[0][0] = _mm512_permutex2var_epi16(a, w, b);
+		a = _mm512_permutex2var_epi16(a, _mm512_add_epi16(w, _mm512_set1_epi16(9)), b);
+		out[0][1] = _mm512_mask_broadcast_i32x4(a, 0xf000, load128(p + 128)); /* behind both */
 	} else {
 		out[0][0] = four16(p + at, step);
 		out[0][1] = four16(p + at + one, step);
@@ -280,6 +292,17 @@ static inline __m512i sums_of_four(const __m512i v[4])
 	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
 }
 
+/* The same of lanes that fit into 16 bits, as do the sums of two of a block: products of words add
+ * them up where unpacking would use the ports that are short. */
+static inline __m512i short_sums_of_four(const __m512i v[4])
+{
+	const __m512i one = _mm512_set1_epi16(1);
+	__m512i s = _mm512_madd_epi16(_mm512_packs_epi32(v[0], v[1]), one);
+	__m512i t = _mm512_madd_epi16(_mm512_packs_epi32(v[2], v[3]), one);
+
+	return _mm512_madd_epi16(_mm512_packs_epi32(s, t), one);
+}
+
 static inline __m512i dot(__m512i s, __m512i w, const void *x)
 {
 	return _mm512_dpbusd_epi32(s, w, _mm512_loadu_si512(x));
@@ -321,6 +344,8 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 		for (size_t i = 0; i < 4; i++)
 			v[i] = i / 2 >= n256 ? zero : dot(dot(zero, o->w[2 * i], x + 128 * i), o->w[2 * i + 1],
 				x + 128 * i + 64);
+		if (kind == Q4_0 || kind == Q4_1)
+			return _mm512_permutexvar_epi32(order, short_sums_of_four(v));
 		return _mm512_permutexvar_epi32(order, sums_of_four(v));
 	}
 #pragma GCC unroll 8

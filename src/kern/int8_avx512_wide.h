@@ -11,15 +11,20 @@
 #include "kern/int8_points.h"
 
 #define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
-#define WIDE(kind) ((kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || (kind) >= TQ1_0)
+#define NIBBLES(kind) ((kind) == Q4_K || (kind) == Q5_K)
+#define WIDE(kind) (NIBBLES(kind) || (kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || \
+	(kind) >= TQ1_0)
 #define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
 
-/* The orders of activations: 16 each of four blocks; 32 each of two halves, as 64 bytes hold two
- * bits each; the digits of TQ1_0. */
+/* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold
+ * the low nibbles of two and the high ones of those next to them; 32 each of two halves, as 64
+ * bytes hold two bits each; the digits of TQ1_0. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
-		for (size_t h = 0; h < 2 && FOURS(kind); h++)
+		for (size_t b = 0; b < 8 && NIBBLES(kind); b++)
+			memcpy(out + 32 * (b & 4) + 32 * (b / 2 % 2) + 64 * (b % 2), q + 32 * b, 32);
+		for (size_t h = 0; h < 2 && FOURS(kind) && !NIBBLES(kind); h++)
 			for (size_t j = 0; j < 2; j++)
 				_mm512_storeu_si512(out + 128 * h + 64 * j,
 					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
@@ -126,11 +131,14 @@ ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *
 	}
 }
 
+/* How far the fifth bit of the codes of vector j, upper or lower half, is from its place. */
+#define FIFTH(j, upper) ((4 - 4 * ((j) / 2) - 2 * (upper) - (j) % 2) & 63)
+
 /* Those of the others. */
 ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
 {
 	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3);
-	const __m512i four = _mm512_set1_epi8(4);
+	const __m512i four = _mm512_set1_epi8(4), bit5 = _mm512_set1_epi8(16);
 	__m512i v, h;
 	__m128i b;
 
@@ -147,6 +155,29 @@ ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
 		o->sc = _mm256_cvtepi8_epi16(load128(p + 192));
 		return;
 	}
+	if (NIBBLES(kind)) {
+		__m256i both = _mm256_cvtepu8_epi16(k_bytes(p));
+
+		o->sc = both;
+		o->mn = _mm256_zextsi128_si256(_mm256_extracti128_si256(both, 1));
+#pragma GCC unroll 2
+		for (size_t j = 0; j < 2; j++) {
+			v = _mm512_loadu_si512(p + (kind == Q4_K ? 16 : 48) + 64 * j);
+			LOADED(v);
+			o->w[2 * j] = _mm512_and_si512(v, low4);
+			o->w[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
+		}
+	}
+	if (kind == Q5_K) {
+		h = _mm512_broadcast_i64x4(load256(p + 16));
+#pragma GCC unroll 4
+		for (int j = 0; j < 4; j++)
+			o->w[j] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(FIFTH(j, 0), FIFTH(j, 0),
+				FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1))),
+				bit5, o->w[j]);
+	}
+	if (NIBBLES(kind))
+		return;
 	v = _mm512_loadu_si512(p + (kind == TQ2_0 ? 0 : kind == Q2_K ? 16 : 32));
 	LOADED(v);
 #pragma GCC unroll 4
@@ -180,7 +211,8 @@ ALWAYS void read_wide(enum kind kind, const uint8_t *p, const struct numbers *n,
 		read_bits(kind, p, o);
 	if (kind == TQ2_0)
 		return;
-	i0 = blk_of(kind) == 32 ? _mm512_setr_epi64(W(0), W(2), W(0), W(2), W(1), W(3), W(1), W(3)) :
+	i0 = NIBBLES(kind) ? _mm512_setr_epi64(W(0), W(1), W(0), W(1), W(2), W(3), W(2), W(3)) :
+		blk_of(kind) == 32 ? _mm512_setr_epi64(W(0), W(2), W(0), W(2), W(1), W(3), W(1), W(3)) :
 		QUARTERS(kind) ? _mm512_setr_epi64(W(0), W(2), W(1), W(3), W(8), W(10), W(9), W(11)) :
 		_mm512_setr_epi64(W(0), W(4), W(1), W(5), W(2), W(6), W(3), W(7));
 	step = _mm512_set1_epi16(blk_of(kind) == 32 || QUARTERS(kind) ? 4 : 8);
@@ -217,7 +249,7 @@ ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, c
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s = first_of(kind, o, xsum), v[4];
-	__m256i t;
+	__m256i t, m;
 
 	if (kind == TQ2_0) { /* twice, because d_unit is a half */
 		__m512i u = dot(dot(zero, o->w[2], x + 128), o->w[3], x + 192);
@@ -238,8 +270,9 @@ ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, c
 	if (!min_of(kind))
 		return s;
 	t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
-	return _mm512_inserti64x4(_mm512_castsi256_si512(t),
-		_mm256_madd_epi16(o->mn, load256(xsum)), 1);
+	m = blk_of(kind) == 16 ? _mm256_madd_epi16(o->mn, load256(xsum)) :
+		_mm256_zextsi128_si256(_mm_madd_epi16(_mm256_castsi256_si128(o->mn), load128(xsum)));
+	return _mm512_inserti64x4(_mm512_castsi256_si512(t), m, 1);
 }
 
 /* TQ1_0: five digits to base 3 in a byte b as a fraction of 256, which the first comes out of as

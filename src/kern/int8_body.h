@@ -235,12 +235,12 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 }
 
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
-	size_t row_bytes, size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok,
-	VI acc[GV_TOK])
+	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np,
+	size_t n_tok, VI acc[GV_TOK])
 {
 	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
-	const struct gv_in in = { a.q + i, xb ? g->x + i / 256 * xb : a.q + i, a.d + i / 256,
-		(blk == 32 ? a.sum32 : a.sum16) + i / blk, np, xb ? np / 256 * xb : np };
+	const struct gv_in in = { a->q + i, xb ? g->x + i / 256 * xb : a->q + i, a->d + i / 256,
+		(blk == 32 ? a->sum32 : a->sum16) + i / blk, np, xb ? np / 256 * xb : np };
 	ptrdiff_t far[R];
 	const struct part_rows part = { rows, row_bytes, nr, len / 256, far, g->end, g->halves[0],
 		g->wide[0][0], R * GV_SUPER * R };
@@ -271,7 +271,7 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 
 #define X(kind) \
 static void gemv_##kind(const struct codes *c, struct gv *g, const uint8_t *rows, size_t row_bytes, \
-	size_t nr, size_t i, size_t len, struct act8 a, size_t np, size_t n_tok, VI *acc) \
+	size_t nr, size_t i, size_t len, const struct act8 *a, size_t np, size_t n_tok, VI *acc) \
 { \
 	gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok, acc); \
 }
@@ -279,7 +279,7 @@ GEMV_KINDS
 #undef X
 
 typedef void gemv_fn(const struct codes *, struct gv *, const uint8_t *, size_t, size_t, size_t, size_t,
-	struct act8, size_t, size_t, VI *);
+	const struct act8 *, size_t, size_t, VI *);
 static gemv_fn *const gemv_kinds[] = {
 #define X(kind) [kind] = gemv_##kind,
 GEMV_KINDS
@@ -287,7 +287,7 @@ GEMV_KINDS
 };
 
 static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
-	size_t r1, struct act8 a, size_t n_tok, float *y, size_t ys, struct gv *g)
+	size_t r1, const struct act8 *a, size_t n_tok, float *y, size_t ys, struct gv *g)
 {
 	const struct codes *c = &codes[type];
 	const enum kind most = gemv_kind_of(type, n);
@@ -297,7 +297,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 
 	g->end = rows + r1 * row_bytes;
 	if (ARRANGED(most) && fits)
-		arrange(most, a.q, np * n_tok, g->x);
+		arrange(most, a->q, np * n_tok, g->x);
 	for (size_t r = r0; r < r1; r += R) {
 		size_t nr = r1 - r < R ? r1 - r : R;
 		VI acc[GV_TOK];
@@ -511,7 +511,7 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 	size_t n_row;
 
 	if (n_tok <= GV_TOK) {
-		gemv_body(type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
+		gemv_body(type, rows, row_bytes, n, r0, r1, &a, n_tok, y, ys, scratch);
 		return;
 	}
 	for (size_t r = r0; r < r1; r += n_row) {

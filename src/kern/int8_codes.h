@@ -40,9 +40,12 @@ struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t n
 ALWAYS void ahead(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end)
 {
 #ifdef __AVX2__
+	const char *at = (const char *)p + far;
+
+	__asm__("" : "+r"(at)); /* one register, not one for each line */
 	if (end && (ptrdiff_t)n + far <= end - p)
 		for (size_t i = 0; i < n; i += 64)
-			_mm_prefetch((const char *)p + far + i, _MM_HINT_T1);
+			_mm_prefetch(at + i, _MM_HINT_T1);
 #else
 	(void)p, (void)n, (void)far, (void)end;
 #endif
