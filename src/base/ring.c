@@ -7,7 +7,7 @@
  *
  * A ring that was emptied begins again at its first slot. Only the producer decides that, when it
  * reserves a block while none is full; the consumer looks at none then and learns of it by the
- * lock.
+ * lock. A slot whose block is not full is the producer's, who may put another block there.
  */
 #include "base/ring.h"
 
@@ -28,8 +28,23 @@ struct ring {
 	size_t want;      /* blocks that it waits for */
 	int64_t until;    /* or for this time; ns */
 	size_t block_bytes, n_block;
+	void **slot;        /* [n_block] blocks: of mem, or spare ones that came in their place */
 	unsigned char *mem; /* [n_block][block_bytes] */
+	void **spare;       /* [n_spare] that were allocated on their own, wherever they are now */
+	size_t n_spare;
 };
+
+static void free_blocks(struct ring *r)
+{
+	if (!r)
+		return;
+	for (size_t i = 0; i < r->n_spare; i++)
+		free(r->spare[i]);
+	free(r->spare);
+	free(r->slot);
+	free(r->mem);
+	free(r);
+}
 
 struct ring *ring_new(size_t block_bytes, size_t n_block, struct moe_err *e)
 {
@@ -37,13 +52,17 @@ struct ring *ring_new(size_t block_bytes, size_t n_block, struct moe_err *e)
 	pthread_condattr_t attr;
 
 	block_bytes = (block_bytes + 63) / 64 * 64;
-	if (r && n_block >= 2 && block_bytes && n_block <= SIZE_MAX / block_bytes)
+	if (r && n_block >= 2 && block_bytes && n_block <= SIZE_MAX / block_bytes) {
 		r->mem = aligned_alloc(64, block_bytes * n_block);
-	if (!r || !r->mem) {
-		free(r);
+		r->slot = malloc(n_block * sizeof *r->slot);
+	}
+	if (!r || !r->mem || !r->slot) {
+		free_blocks(r);
 		err_nomem(e, (unsigned long long)block_bytes * n_block, "the ring of blocks");
 		return NULL;
 	}
+	for (size_t i = 0; i < n_block; i++)
+		r->slot[i] = r->mem + i * block_bytes;
 	r->block_bytes = block_bytes;
 	r->n_block = n_block;
 	pthread_mutex_init(&r->lock, NULL);
@@ -62,13 +81,12 @@ void ring_free(struct ring *r)
 	pthread_cond_destroy(&r->filled);
 	pthread_cond_destroy(&r->freed);
 	pthread_mutex_destroy(&r->lock);
-	free(r->mem);
-	free(r);
+	free_blocks(r);
 }
 
-static void *slot(const struct ring *r, uint64_t i)
+static void **slot(const struct ring *r, uint64_t i)
 {
-	return r->mem + (size_t)((i - r->first) % r->n_block) * r->block_bytes;
+	return &r->slot[(size_t)((i - r->first) % r->n_block)];
 }
 
 void *ring_reserve(struct ring *r, size_t keep, int wait)
@@ -81,9 +99,32 @@ void *ring_reserve(struct ring *r, size_t keep, int wait)
 	if (r->head == r->tail) /* as few slots as are needed: they stay in the processor's cache */
 		r->first = r->head;
 	if (!r->stopped && r->head - r->tail + keep < r->n_block)
-		p = slot(r, r->head);
+		p = *slot(r, r->head);
 	pthread_mutex_unlock(&r->lock);
 	return p;
+}
+
+void *ring_spare(struct ring *r, struct moe_err *e)
+{
+	void **list = realloc(r->spare, (r->n_spare + 1) * sizeof *list), *p;
+
+	if (list)
+		r->spare = list;
+	p = list ? aligned_alloc(64, r->block_bytes) : NULL;
+	if (!p) {
+		err_nomem(e, r->block_bytes, "a block");
+		return NULL;
+	}
+	return r->spare[r->n_spare++] = p;
+}
+
+void *ring_swap(struct ring *r, void *spare)
+{
+	void **at = slot(r, r->head), *was = *at;
+
+	*at = spare;
+	ring_publish(r);
+	return was;
 }
 
 void ring_publish(struct ring *r)
@@ -149,7 +190,7 @@ size_t ring_wait(struct ring *r, size_t want, int64_t ns)
 /* tail moves only in the thread that calls this, so it may be read without the lock. */
 void *ring_at(struct ring *r, size_t i)
 {
-	return slot(r, r->tail + i);
+	return *slot(r, r->tail + i);
 }
 
 void ring_release(struct ring *r, size_t n)

@@ -2,6 +2,7 @@
  * ring.h - hand-over of fixed-size blocks from one producer thread to one consumer thread.
  *
  *	producer: p = ring_reserve(r, 0, 1); fill p; ring_publish(r);
+ *	      or: p = ring_spare(r); fill p; if (ring_reserve(r, 0, 1)) p = ring_swap(r, p);
  *	consumer: n = ring_wait(r, 1, ns); for i < n: ring_at(r, i); ring_release(r, n);
  *
  * Blocks arrive in the order they were published. A block belongs to the producer from reserve to
@@ -30,6 +31,12 @@ void ring_free(struct ring *r); /* no thread may use it any more; NULL is fine *
  * called. Reserving again without publishing returns the same block. */
 void *ring_reserve(struct ring *r, size_t keep, int wait);
 void ring_publish(struct ring *r); /* hands over the block that was reserved last */
+/* One block more, which is the producer's for as long as it likes. It goes with the ring. NULL
+ * on error. */
+void *ring_spare(struct ring *r, struct moe_err *e);
+/* Hands over a spare block in place of the one that was reserved last, which is a spare one from
+ * now on. */
+void *ring_swap(struct ring *r, void *spare);
 void ring_close(struct ring *r);   /* nothing more will be published; wakes the consumer */
 /* on: waits until the consumer has done what it owes and is in ring_wait(), and keeps it there
  * until ring_hold(r, 0) or ring_close(). Who publishes meanwhile may wait for ever, once it is

@@ -29,7 +29,7 @@ static const char *const phase_name[] = { "prefill", "decode" };
 enum { BOTH_LEVELS = 3 }; /* of --detail: routes and full */
 
 static struct load_opts lo;
-static long long pairs = 15, n_prefill = 512, n_decode = 128, depth = 1;
+static long long pairs = 11, n_prefill = 512, n_decode = 128, depth = 1;
 static int detail = BOTH_LEVELS, json, no_log, audit, parts;
 
 /* ---- figures ---- */
@@ -333,7 +333,7 @@ static int run(int argc, char **argv, struct moe_err *e)
 }
 
 static const struct opt opts[] = {
-	{ "pairs", 'n', OPT_INT, &pairs, "N", "rounds in which all sides take turns (default 15)", 1,
+	{ "pairs", 'n', OPT_INT, &pairs, "N", "rounds in which all sides take turns (default 11)", 1,
 	  BENCH_PAIRS },
 	{ "prefill", 0, OPT_INT, &n_prefill, "N", "tokens of a prefill (default 512, at most the context)", 1,
 	  1 << 20 },

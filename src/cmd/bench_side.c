@@ -26,8 +26,8 @@
 
 #define FIRST_TOKENS 8 /* of the prompt whose first token is waited for */
 #define TURN_S 0.002   /* short, since what else the machine does is not the same for long */
-#define ROUND_S 0.5
-#define MOST_RUNS 64   /* of a side in a round */
+#define ROUND_S 0.5    /* two commits: were it one or two, the median would be that of two */
+#define MOST_RUNS 128  /* of a side in a round */
 #define COMMIT_MS 250  /* as the trace does unless told otherwise */
 #define PART_RUNS 3
 

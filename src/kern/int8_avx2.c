@@ -194,10 +194,10 @@ static void widen_tokens(size_t n_tok, const struct gm_in *in, int16_t wide[GM_T
  * block's elements. */
 typedef int32_t starts[GM_TOK][GM_BLOCKS];
 
-static void set_starts(const struct codes *c, size_t n256, const struct gm_in *in, size_t n_tok,
+static void set_starts(unsigned off_log2, size_t blk, size_t n256, const struct gm_in *in, size_t n_tok,
 	starts start)
 {
-	const __m256i off = _mm256_set1_epi8((char)(1 << c->off_log2)), zero = _mm256_setzero_si256();
+	const __m256i off = _mm256_set1_epi8((char)(1 << off_log2)), zero = _mm256_setzero_si256();
 
 	for (size_t t = 0; t < n_tok; t++)
 		for (size_t b = 0; b < n256; b++) {
@@ -206,7 +206,7 @@ static void set_starts(const struct codes *c, size_t n256, const struct gm_in *i
 
 			for (size_t j = 0; j < 8; j++)
 				v[j] = _mm256_maddubs_epi16(off, vi_load(q + 32 * j));
-			if (c->blk == 32) {
+			if (blk == 32) {
 				for (size_t j = 0; j < 4; j++)
 					v[j] = _mm256_add_epi16(_mm256_blend_epi32(v[j], v[j + 4], 0xf0),
 						_mm256_permute2x128_si256(v[j], v[j + 4], 0x21));
@@ -230,12 +230,43 @@ ALWAYS VI add_group(const enum by by, const struct gm *g, size_t k, size_t b, VI
 	return by == FLOATS ? vf_group(acc, u, dx) : vf_group_min(acc, u, v, dx);
 }
 
-/* p continues with products of steps j .. j + n - 1 of nt tokens with ng groups, and begins with the
- * first if `begin`. x: token 0's activations of step 0, np bytes before token 1's. Two tokens at a
- * time: an addition right behind its product would wait for it. */
+/* Instructions in the order written, with no copies between them: left to itself the compiler adds
+ * later, when it has to keep all terms until then, or copies what it adds to. */
+ALWAYS VI times(const enum add add, VI w, VI x)
+{
+	VI p;
+
+	if (add == WIDE)
+		__asm__ volatile("vpmaddwd %2, %1, %0" : "=x"(p) : "x"(w), "x"(x));
+	else
+		__asm__ volatile("vpmaddubsw %2, %1, %0" : "=x"(p) : "x"(w), "x"(x));
+	return p;
+}
+
+ALWAYS VI plus(const enum add add, VI p, VI q)
+{
+	if (add == WIDE)
+		__asm__ volatile("vpaddd %1, %0, %0" : "+x"(p) : "x"(q));
+	else
+		__asm__ volatile("vpaddw %1, %0, %0" : "+x"(p) : "x"(q));
+	return p;
+}
+
+/* vf_chain of what is in memory. */
+ALWAYS void chain_to(VI *t, VI s, VI sc)
+{
+	s = BITS(_mm256_cvtepi32_ps(s));
+	__asm__ volatile("vfmadd213ps %2, %1, %0" : "+x"(s) : "x"(sc), "m"(*t));
+	*t = s;
+	IN_MEMORY(*t);
+}
+
+/* p = products of steps j .. j + n - 1 of nt tokens with ng groups, and what they start from, unless
+ * that is NULL. x: token 0's activations of step 0, np bytes before token 1's. Two tokens at a time:
+ * an addition right behind its product would wait for it. */
 ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add,
-	const uint8_t (*w)[GM_GROUPS][R][4], size_t k0, const int8_t *x, size_t np, size_t j, size_t n,
-	VI p[GM_TOK][2], int begin)
+	const uint8_t (*w)[GM_GROUPS][R][4], const int8_t *x, size_t np, size_t j, size_t n,
+	const int32_t *start, VI p[GM_TOK][2])
 {
 #pragma GCC unroll 16
 	for (size_t l = j; l < j + n; l++) {
@@ -243,27 +274,24 @@ ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add,
 		VI wl[2], pair[2][2];
 
 		for (size_t k = 0; k < ng; k++)
-			wl[k] = vi_load(w[l][k0 + k]);
+			wl[k] = vi_load(w[l][k]);
 		for (size_t t = 0; t < nt; t += 2) {
 			for (size_t i = 0; i < 2 && t + i < nt; i++) {
 				int32_t four;
+				VI xi;
 
 				memcpy(&four, xl + (t + i) * np, 4);
-				for (size_t k = 0; k < ng; k++) {
-					pair[i][k] = add == WIDE ? _mm256_madd_epi16(wl[k], _mm256_set1_epi32(four)) :
-						_mm256_maddubs_epi16(wl[k], _mm256_set1_epi32(four));
-					IN_ORDER(pair[i][k]);
-				}
+				xi = _mm256_set1_epi32(four);
+				for (size_t k = 0; k < ng; k++)
+					pair[i][k] = times(add, wl[k], xi);
 			}
-			for (size_t i = 0; i < 2 && t + i < nt; i++)
-				for (size_t k = 0; k < ng; k++) {
-					if (begin && l == j)
-						p[t + i][k] = pair[i][k];
-					else
-						p[t + i][k] = add == WIDE ? _mm256_add_epi32(p[t + i][k], pair[i][k]) :
-							_mm256_add_epi16(p[t + i][k], pair[i][k]);
-					IN_ORDER(p[t + i][k]);
-				}
+			for (size_t i = 0; i < 2 && t + i < nt; i++) {
+				VI from = start && l == j ? _mm256_set1_epi32(start[(t + i) * GM_BLOCKS]) : vf_zero();
+
+				for (size_t k = 0; k < ng; k++)
+					p[t + i][k] = l > j ? plus(add, p[t + i][k], pair[i][k]) :
+						start ? plus(add, pair[i][k], from) : pair[i][k];
+			}
 		}
 	}
 }
@@ -288,61 +316,56 @@ ALWAYS void minima_of(const size_t ng, const size_t per, const struct gm *g, siz
 	}
 }
 
-/* nt tokens against the ng groups from k on: y[t][0..8 ng - 1] continues its sum (from 0 if first).
- * A broadcast activation serves ng products, a vector of weights nt. Sums of a block are in
- * registers, the others have to be in memory. wide: activations for WIDE, by widen_tokens. */
+/* nt tokens against the ng groups from k0 on: y[t][0..8 ng - 1] continues its sum. A broadcast
+ * activation serves ng products, a vector of weights nt. Sums of a block are in registers, the
+ * others have to be in memory. x: activations, xs bytes a token; start: see there. */
 ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by,
 	const enum add add, const struct gm *g, size_t k0, size_t n256, const struct gm_in *in,
-	const int16_t (*wide)[GM_PART / 2], const starts start, float *y, size_t ys, size_t nr, int first)
+	const int8_t *x, size_t xs, const int32_t *start, float *y, size_t ys)
 {
-	const size_t np = in->np, xs = add == WIDE ? sizeof *wide : np, per = 256 / blk;
+	const size_t np = in->np, per = 256 / blk;
 	const size_t all = add == WIDE ? 16 : blk / 4, steps = add == FOUR ? 4 : all;
-	const int8_t *x = add == WIDE ? (const int8_t *)wide : in->q;
-	const __m256i ones = _mm256_set1_epi16(1), mask = first_lanes(nr);
-	VI acc[GM_TOK][2], u[GM_TOK][2];
+	const uint8_t (*w)[GM_GROUPS][R][4] = (const void *)g->tile[0][k0];
+	const float (*sc)[GM_GROUPS][R] = (const void *)g->sct[0][k0];
+	const __m256i ones = _mm256_set1_epi16(1);
 
-#pragma GCC unroll 4
-	for (size_t t = 0; t < nt; t++)
-		for (size_t k = 0; k < ng; k++)
-			acc[t][k] = first ? vf_zero() : k + 1 < ng || nr == R ? vi_load(y + t * ys + R * k) :
-				BITS(_mm256_maskload_ps(y + t * ys + R * k, mask));
 	for (size_t b = 0; b < n256; b++) {
+		VI u[GM_TOK][2];
+
 		for (size_t t = 0; t < nt; t++)
-			for (size_t k = 0; k < ng; k++)
+			for (size_t k = 0; k < ng; k++) {
 				u[t][k] = vf_zero();
+				IN_MEMORY(u[t][k]);
+			}
 #pragma GCC unroll 1 /* a copy a block would not fit where decoded instructions are kept */
-		for (size_t i = b * per; i < (b + 1) * per; i++) {
-			VI p[GM_TOK][2], s[GM_TOK][2];
+		for (size_t i = 0; i < per; i++, w += all, sc++, start++, x += add == WIDE ? 64 : blk) {
+			VI p[GM_TOK][2], s[GM_TOK][2], d[2];
 
 #pragma GCC unroll 8
 			for (size_t j = 0; j < all; j += steps) {
-				for (size_t t = 0; t < nt && add == ALL_OFF; t++)
-					for (size_t k = 0; k < ng; k++)
-						p[t][k] = _mm256_set1_epi32(start[t][i]);
-				steps_of(ng, nt, add, g->tile + i * all, k0, x + i * 4 * all, xs, j, steps, p,
-					add != ALL_OFF);
+				steps_of(ng, nt, add, w, x, xs, j, steps, add == ALL_OFF ? start : NULL, p);
+				for (size_t t = 0; t < nt; t++)
+					for (size_t k = 0; k < ng && add != WIDE; k++)
+						p[t][k] = _mm256_madd_epi16(p[t][k], by >= FLOATS ? ones : vi_load((*sc)[k]));
 				for (size_t t = 0; t < nt; t++)
 					for (size_t k = 0; k < ng; k++) {
-						VI m = p[t][k];
-
-						if (add != WIDE)
-							m = _mm256_madd_epi16(m,
-								by >= FLOATS ? ones : vi_load(g->sct[i][k0 + k]));
 						if (by < FLOATS) {
-							u[t][k] = _mm256_add_epi32(u[t][k], m);
+							u[t][k] = _mm256_add_epi32(p[t][k], u[t][k]);
 							IN_MEMORY(u[t][k]);
-						} else if (j || add == ALL_LATE) {
-							s[t][k] = _mm256_add_epi32(m,
-								j ? s[t][k] : _mm256_set1_epi32(g->start[t][i]));
 						} else {
-							s[t][k] = m;
+							s[t][k] = j ? _mm256_add_epi32(s[t][k], p[t][k]) : p[t][k];
 						}
 					}
 			}
+			for (size_t k = 0; k < ng && by >= FLOATS; k++) {
+				d[k] = vi_load((*sc)[k]);
+				IN_ORDER(d[k]);
+			}
 			for (size_t t = 0; t < nt && by >= FLOATS; t++)
 				for (size_t k = 0; k < ng; k++) {
-					u[t][k] = vf_chain(u[t][k], s[t][k], vi_load(g->sct[i][k0 + k]));
-					IN_MEMORY(u[t][k]);
+					if (add == ALL_LATE)
+						s[t][k] = _mm256_add_epi32(s[t][k], _mm256_set1_epi32(start[t * GM_BLOCKS]));
+					chain_to(&u[t][k], s[t][k], d[k]);
 				}
 		}
 #pragma GCC unroll 4
@@ -354,27 +377,37 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 			for (size_t i = b * per; by == FLOATS_MIN && i < (b + 1) * per; i++)
 				for (size_t k = 0; k < ng; k++)
 					v[k] = vf_chain_min(v[k], vi_load(g->mnt[i][k0 + k]), g->sx[t][i]);
-			for (size_t k = 0; k < ng; k++) {
-				acc[t][k] = add_group(by, g, k0 + k, b, acc[t][k], u[t][k], v[k],
-					in->d[t * (np / 256) + b]);
-				IN_MEMORY(acc[t][k]);
-			}
+			for (size_t k = 0; k < ng; k++)
+				vi_store(y + t * ys + R * k, add_group(by, g, k0 + k, b,
+					vi_load(y + t * ys + R * k), u[t][k], v[k], in->d[t * (np / 256) + b]));
 		}
 	}
-#pragma GCC unroll 4
-	for (size_t t = 0; t < nt; t++)
-		for (size_t k = 0; k < ng; k++) {
-			if (k + 1 < ng || nr == R) /* a masked store is slow */
-				vi_store(y + t * ys + R * k, acc[t][k]);
-			else
-				_mm256_maskstore_ps(y + t * ys + R * k, mask, PS(acc[t][k]));
-		}
 }
 
-#define T(blk, by, add) tile(ng, nt, blk, by, add, g, k, n256, in, wide, start, y, ys, nr, first)
-ALWAYS void any_tile(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g,
-	size_t k, size_t n256, const struct gm_in *in, const int16_t (*wide)[GM_PART / 2],
-	const starts start, float *y, size_t ys, size_t nr, int first)
+/* The same of all ng groups, two at a time and then one: the tokens are in the L1 cache. */
+ALWAYS void tiles_of(const size_t ng, const size_t nt, const size_t blk, const enum by by,
+	const enum add add, unsigned off_log2, const struct gm *g, size_t n256, const struct gm_in *in,
+	float *y, size_t ys)
+{
+	starts begin;
+	int16_t wide[GM_TOK][GM_PART / 2];
+	const int8_t *x = add == WIDE ? (const int8_t *)wide : in->q;
+	const int32_t *start = add == ALL_LATE ? g->start[0] : begin[0];
+	size_t xs = add == WIDE ? sizeof *wide : in->np, k = 0;
+
+	if (add == WIDE)
+		widen_tokens(nt, in, wide);
+	if (add == ALL_OFF)
+		set_starts(off_log2, blk, n256, in, nt, begin);
+	for (; k + 2 <= ng; k += 2)
+		tile(2, nt, blk, by, add, g, k, n256, in, x, xs, start, y + R * k, ys);
+	if (k < ng)
+		tile(1, nt, blk, by, add, g, k, n256, in, x, xs, start, y + R * k, ys);
+}
+
+#define T(blk, by, add) tiles_of(ng, nt, blk, by, add, c->off_log2, g, n256, in, y, ys)
+ALWAYS void any_tiles(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g,
+	size_t n256, const struct gm_in *in, float *y, size_t ys)
 {
 	if (exact(c)) {
 		if (BIG(c))
@@ -405,22 +438,24 @@ ALWAYS void any_tile(const size_t ng, const size_t nt, const struct codes *c, co
 	}
 }
 
-/* Two groups at a time and then one, while the tokens are in the L1 cache; the last has nr rows. */
+/* As a tile_fn, of which the last group has nr rows: a masked store is slow. */
 ALWAYS void groups(const size_t ng, const size_t nt, const struct codes *c, const struct gm *g, size_t n256,
 	const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
-	starts start;
-	int16_t wide[GM_TOK][GM_PART / 2];
-	size_t k = 0;
+	float all[GM_TOK][GM_GROUPS * R];
+	const size_t n = R * (ng - 1) + nr;
 
-	if (BIG(c))
-		widen_tokens(nt, in, wide);
-	else if (c->off_log2 && !STARTS_LATE(c))
-		set_starts(c, n256, in, nt, start);
-	for (; k + 2 <= ng; k += 2)
-		any_tile(2, nt, c, g, k, n256, in, wide, start, y + R * k, ys, k + 2 < ng ? R : nr, first);
-	if (k < ng)
-		any_tile(1, nt, c, g, k, n256, in, wide, start, y + R * k, ys, nr, first);
+	for (size_t t = 0; t < nt && first; t++)
+		memset(y + t * ys, 0, n * sizeof *y);
+	if (nr == R) {
+		any_tiles(ng, nt, c, g, n256, in, y, ys);
+		return;
+	}
+	for (size_t t = 0; t < nt; t++)
+		memcpy(all[t], y + t * ys, n * sizeof *y);
+	any_tiles(ng, nt, c, g, n256, in, all[0], GM_GROUPS * R);
+	for (size_t t = 0; t < nt; t++)
+		memcpy(y + t * ys, all[t], n * sizeof *y);
 }
 
 #define TILE(ng, nt) \

@@ -8,11 +8,16 @@
  *
  * Kinds with blocks of 32 and codes of at most 5 bits, or looked up ("halves" below), put 16 codes
  * of the blocks i and i + 4 into one vector; their activations are arranged likewise, once a call.
- * The others take 32 codes in their order.
+ * Where a weight is a bit, or has a fifth one in another place, four bytes of them are a block: the
+ * same bit of 32 bytes is taken at once, and eight products leave a lane a block. Where eight bytes
+ * are one (of 32 elements in Q2_0, of 16 in NVFP4), they leave four words. The others take 32 codes
+ * in their order.
  */
 
 #define HALVES(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
-#define ARRANGED(kind) (HALVES(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
+#define FIFTHS(kind) ((kind) == Q5_0 || (kind) == Q5_1)
+#define ARRANGED(kind) (FIFTHS(kind) ? 512u : HALVES(kind) || PLANES(kind) ? 256u : \
+	(kind) == TQ1_0 ? 320u : 0u)
 
 /* log2 of the off that sums are to be freed from */
 ALWAYS int off_of(enum kind kind, const struct codes *c)
@@ -20,9 +25,10 @@ ALWAYS int off_of(enum kind kind, const struct codes *c)
 	switch (kind) {
 	case B32: case B16: case I32: case I16: return OFF_LOG2(c);
 	case Q4_0: return 3;
-	case Q5_0: case MXFP4: return 4;
+	case Q5_0: case MXFP4: case NVFP4: return 4;
 	case Q6_K: return 5;
 	case Q3_K: return 2;
+	case Q1_0: case Q2_0: return 1;
 	default: return 0;
 	}
 }
@@ -99,8 +105,8 @@ ALWAYS __m128i iq4_xs_bytes(const uint8_t *p)
 }
 
 /* Of 256 elements. k: integers of 16 bits where each() finds them; m: in the order of the blocks, minima
- * or, where there are none, the scales. sc, mn: floats. */
-struct scales { __m256i k, m; __m256 sc, mn; };
+ * or, where there are none, the scales. sc, mn: floats; more: of the second eight blocks. */
+struct scales { __m256i k, m; __m256 sc, mn, more; };
 
 /* Those of one lane each: k[j] of both lanes of k, everywhere in its lane. */
 ALWAYS __m256i each(__m256i k, size_t j)
@@ -133,7 +139,7 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p)
 	const __m128i low4 = _mm_set1_epi8(15);
 	const size_t bytes = bytes256(kind) / 8;
 	struct scales f = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_ps(),
-		_mm256_setzero_ps() };
+		_mm256_setzero_ps(), _mm256_setzero_ps() };
 	__m128i v;
 
 	switch (kind) {
@@ -144,6 +150,21 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p)
 		break;
 	case MXFP4:
 		f.sc = mxfp4_scales(p);
+		break;
+	case NVFP4:
+		v = _mm_setr_epi32(four_bytes(p), four_bytes(p + 36), four_bytes(p + 72),
+			four_bytes(p + 108));
+		f.sc = e4m3_halves(v);
+		f.more = e4m3_halves(_mm_unpackhi_epi64(v, v));
+		break;
+	case Q2_0: /* of two blocks each */
+		v = _mm_setr_epi32(rd16(p), rd16(p + 18), rd16(p + 36), rd16(p + 54));
+		v = _mm_or_si128(v, _mm_slli_epi32(v, 16));
+		f.sc = _mm256_mul_ps(_mm256_set1_ps(0.5f), _mm256_cvtph_ps(v));
+		break;
+	case Q1_0: /* of four */
+		v = _mm_unpacklo_epi64(_mm_set1_epi16((short)rd16(p)), _mm_set1_epi16((short)rd16(p + 18)));
+		f.sc = _mm256_mul_ps(_mm256_set1_ps(0.5f), _mm256_cvtph_ps(v));
 		break;
 	case Q4_K: case Q5_K:
 		v = k_bytes(p);
@@ -184,7 +205,7 @@ ALWAYS struct scales loaded(enum kind kind, struct part part, size_t b)
 {
 	const __m128i even = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
 	struct scales f = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_ps(),
-		_mm256_setzero_ps() };
+		_mm256_setzero_ps(), _mm256_setzero_ps() };
 	__m128i v, w;
 
 	if (!exact_of(kind))
@@ -257,25 +278,31 @@ static inline __m256i and_or(__m256i v, __m256i mask, __m256i w)
 	return _mm256_or_si256(_mm256_and_si256(v, mask), w);
 }
 
-/* 16 where a bit is set: bits 16 j .. 16 j + 15 of a lane's words. */
-ALWAYS __m256i fifths(__m256i bits, size_t j)
+/* The 32 bits at p, p + bytes, ... of eight blocks. */
+ALWAYS __m256i block_dwords(const uint8_t *p, size_t bytes)
 {
-	const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
-	const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0, 0x0101010101010101);
+	__m256i v = load256(p);
 
-	bits = _mm256_shuffle_epi8(bits, _mm256_add_epi8(spread, _mm256_set1_epi8((char)(2 * j))));
-	bits = _mm256_cmpeq_epi8(_mm256_and_si256(bits, bit), bit);
-	return _mm256_and_si256(bits, _mm256_set1_epi8(16));
+	v = _mm256_blend_epi32(v, load256(p + bytes - 4), 2);
+	v = _mm256_blend_epi32(v, load256(p + 2 * (bytes - 4)), 4);
+	v = _mm256_blend_epi32(v, load256(p + 3 * (bytes - 4)), 8);
+	v = _mm256_blend_epi32(v, load256(p + 4 * (bytes - 4)), 16);
+	v = _mm256_blend_epi32(v, load256(p + 5 * (bytes - 4)), 32);
+	v = _mm256_blend_epi32(v, load256(p + 6 * (bytes - 4)), 64);
+	return _mm256_blend_epi32(v, load256(p + 7 * (bytes - 4)), 128);
 }
 
-/* Of 256 elements at p: w[2 i + j] holds the codes 16 j .. 16 j + 15 of the blocks i and i + 4.
- * Those of IQ4 are signed. */
-ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
+/* Of 256 elements at p: w[2 i + j] holds the codes 16 j .. 16 j + 15 of the blocks i and i + 4;
+ * those of Q5_0 and Q5_1 without their fifth bits, which are in w[8]. Those of IQ4 are signed. */
+ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[9])
 {
 	const __m256i low4 = _mm256_set1_epi8(15), bit5 = _mm256_set1_epi8(16);
 	const size_t step = kind == IQ4_XS ? 16 : bytes256(kind) / 8;
 	const size_t at = codes_at(kind);
 	const void *table = kind == MXFP4 ? mxfp4_codes : iq4_table;
+
+	if (FIFTHS(kind))
+		w[8] = block_dwords(p + at - 4, step);
 
 	if (kind == Q4_K || kind == Q5_K) { /* nibbles of two blocks in 32 bytes */
 		const uint8_t *q = p + (kind == Q4_K ? 16 : 48);
@@ -304,13 +331,6 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 
 		w[2 * i] = _mm256_and_si256(v, low4);
 		w[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low4);
-		if (kind == Q5_0 || kind == Q5_1) {
-			__m256i h = _mm256_blend_epi32(_mm256_set1_epi32(four_bytes(a + at - 4)),
-				_mm256_set1_epi32(four_bytes(b + at - 4)), 0xf0);
-
-			w[2 * i] = _mm256_or_si256(w[2 * i], fifths(h, 0));
-			w[2 * i + 1] = _mm256_or_si256(w[2 * i + 1], fifths(h, 1));
-		}
 		if (kind == IQ4_NL || kind == IQ4_XS || kind == MXFP4) {
 			__m256i t = _mm256_broadcastsi128_si256(load128(table));
 
@@ -322,12 +342,39 @@ ALWAYS void read_halves(enum kind kind, const uint8_t *p, __m256i w[8])
 	}
 }
 
-/* The order of activations that goes with it; or that of digits. */
+/* Of 256 activations: those that belong to bit 0 of 32 bytes of bits, then to bit 1, and so on. */
+static void arrange_bits(const int8_t *q, int8_t *out)
+{
+	const __m256i pair = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12,
+		5, 13, 6, 14, 7, 15));
+	__m256i v[8];
+
+	for (size_t k = 0; k < 8; k++) { /* lane j: byte j of each of four eights */
+		__m256i t = _mm256_shuffle_epi8(load256(q + 32 * k), pair);
+		__m128i a = _mm256_castsi256_si128(t), b = _mm256_extracti128_si256(t, 1);
+
+		v[k] = _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
+	}
+	transpose(v);
+	for (size_t j = 0; j < 8; j++)
+		vi_store(out + 32 * j, v[j]);
+}
+
+/* The orders of activations: that of read_halves, what belongs to fifth bits behind it; of the
+ * digits of TQ1_0; of the bits of a byte, or of each two; eights that are low or high nibbles of
+ * the same bytes. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	const uint8_t *p = (const uint8_t *)q;
 
 	for (size_t i = 0; i < n; i += 256, p += 256, out += ARRANGED(kind)) {
+		if (kind == Q1_0 || FIFTHS(kind))
+			arrange_bits(q + i, out + (kind == Q1_0 ? 0 : 256));
+		for (size_t t = 0; t < 8 && kind == Q2_0; t++)
+			for (size_t l = 0; l < 32; l++)
+				out[32 * t + l] = q[i + 128 * (t / 4) + 4 * l + t % 4];
+		for (size_t t = 0; t < 32 && kind == NVFP4; t++)
+			memcpy(out + 64 * (t / 8) + 32 * (t % 2) + t % 8 / 2 * 8, p + 8 * t, 8);
 		for (size_t k = 0; k < 8 && HALVES(kind); k++)
 			vi_store(out + 32 * k, two16(p + 16 * k, p + 16 * k + 128));
 		if (kind == TQ1_0)
@@ -337,7 +384,7 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 
 /* 256 codes in their order, w[j] those from 32 j on: unpacked at code, or at p. Those of Q8_0 are signed,
  * as unpacked ones of eight bits. */
-ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code, __m256i w[8])
+ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code, __m256i w[9])
 {
 	const __m256i low4 = _mm256_set1_epi8(15), high2 = _mm256_set1_epi8(0x30);
 	const __m256i two = _mm256_set1_epi8(3), bit3 = _mm256_set1_epi8(4);
@@ -377,11 +424,47 @@ ALWAYS void read_in_order(enum kind kind, const uint8_t *p, const uint8_t *code,
 		w[j] = kind == Q8_0 ? load256(p + 34 * j + 2) : load256(code + 32 * j);
 }
 
+/* Of 256 elements at p, twice 32 bytes: twice what bits 2 j and 2 j + 1 are. */
+ALWAYS void read_twos(const uint8_t *p, __m256i w[9])
+{
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++, p += 36) {
+		__m256i v = two16(p + 2, p + 20);
+
+#pragma GCC unroll 4
+		for (int j = 0; j < 4; j++)
+			w[4 * i + j] = _mm256_and_si256(j ? _mm256_srli_epi16(v, 2 * j - 1) :
+				_mm256_slli_epi16(v, 1), _mm256_set1_epi8(6));
+	}
+}
+
+/* Of 256 elements of NVFP4, blocks of 64 whose four 16s have eight bytes each: those that are low
+ * nibbles, then high ones. */
+ALWAYS void read_nibbles(const uint8_t *p, __m256i w[9])
+{
+	const __m256i t = _mm256_broadcastsi128_si256(load128(mxfp4_codes));
+	const __m256i low4 = _mm256_set1_epi8(15);
+
+#pragma GCC unroll 4
+	for (size_t i = 0; i < 4; i++, p += 36) {
+		__m256i v = load256(p + 4);
+
+		w[2 * i] = _mm256_shuffle_epi8(t, _mm256_and_si256(v, low4));
+		w[2 * i + 1] = _mm256_shuffle_epi8(t, _mm256_and_si256(_mm256_srli_epi16(v, 4), low4));
+	}
+}
+
 /* 256 codes: those of a kind that is read as it lies at p, others at code. */
-ALWAYS void read_codes(enum kind kind, const uint8_t *p, const uint8_t *code, __m256i w[8])
+ALWAYS void read_codes(enum kind kind, const uint8_t *p, const uint8_t *code, __m256i w[9])
 {
 	if (HALVES(kind))
 		read_halves(kind, p, w);
+	else if (kind == Q1_0)
+		w[8] = two16(p + 2, p + 20);
+	else if (kind == Q2_0)
+		read_twos(p, w);
+	else if (kind == NVFP4)
+		read_nibbles(p, w);
 	else
 		read_in_order(kind, p, code, w);
 }
@@ -430,11 +513,46 @@ static inline __m256i in_turn(__m256i v)
 	return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-/* Sums of eight blocks with the activations x, in order: of all of w, or of blocks of 16 in half of it. */
-ALWAYS __m256i block_sums(enum kind kind, const struct codes *c, const __m256i w[8], const int8_t *x)
+/* Sums of eight blocks of 32 bits each with activations, of which those that belong to bit 0 of all
+ * bytes come first: a bit counts 2^log2, at most 16, so that words hold the sums of eight pairs. */
+ALWAYS __m256i bit_sums(__m256i bits, const int log2, const int8_t *x)
 {
-	__m256i v[8];
+	const __m256i one = _mm256_set1_epi8((char)(1 << log2));
+	__m256i s[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
 
+#pragma GCC unroll 8
+	for (int j = 0; j < 8; j++) {
+		__m256i v = j < log2 ? _mm256_slli_epi16(bits, log2 - j) :
+			_mm256_srli_epi16(bits, j - log2);
+
+		s[j % 2] = _mm256_add_epi16(s[j % 2],
+			_mm256_maddubs_epi16(_mm256_and_si256(v, one), load256(x + 32 * j)));
+	}
+	return widened(_mm256_add_epi16(s[0], s[1]));
+}
+
+/* Sums of eight blocks with the activations x, in order: of all of w, or of blocks of 16 in half of it. */
+ALWAYS __m256i block_sums(enum kind kind, const struct codes *c, const __m256i *w,
+	const int8_t *x)
+{
+	__m256i v[8], s;
+
+	if (kind == Q1_0)
+		return bit_sums(w[8], 2, x);
+	if (kind == Q2_0 || kind == NVFP4) { /* four words a block, then two */
+		const size_t n = kind == Q2_0 ? 4 : 2;
+
+#pragma GCC unroll 2
+		for (size_t i = 0; i < 2; i++) {
+			v[i] = pairs_of(kind, c, w[n * i], x + 32 * n * i);
+#pragma GCC unroll 4
+			for (size_t j = n * i + 1; j < n * i + n; j++)
+				v[i] = _mm256_add_epi16(v[i], pairs_of(kind, c, w[j], x + 32 * j));
+		}
+		v[2] = _mm256_add_epi16(BITS(_mm256_shuffle_ps(PS(v[0]), PS(v[1]), 0x88)),
+			BITS(_mm256_shuffle_ps(PS(v[0]), PS(v[1]), 0xdd)));
+		return _mm256_permute4x64_epi64(widened(v[2]), 0xd8);
+	}
 	if (kind == IQ4_NL) {
 #pragma GCC unroll 4
 		for (size_t i = 0; i < 4; i++)
@@ -447,7 +565,8 @@ ALWAYS __m256i block_sums(enum kind kind, const struct codes *c, const __m256i w
 		for (size_t i = 0; i < 4; i++)
 			v[i] = _mm256_add_epi16(pairs_of(kind, c, w[2 * i], x + 64 * i),
 				pairs_of(kind, c, w[2 * i + 1], x + 64 * i + 32));
-		return sums_of_halves(v, kind == Q4_0 || kind == Q4_1 ? 2 : 1);
+		s = sums_of_halves(v, kind == Q4_0 || kind == Q4_1 || FIFTHS(kind) ? 2 : 1);
+		return FIFTHS(kind) ? _mm256_add_epi32(s, bit_sums(w[8], 4, x + 256)) : s;
 	}
 #pragma GCC unroll 8
 	for (size_t j = 0; j < blk_of(kind) / 4; j++)
@@ -461,7 +580,7 @@ ALWAYS __m256i block_sums(enum kind kind, const struct codes *c, const __m256i w
 }
 
 /* Sums of 256 products weighed by k, to be added up. */
-ALWAYS __m256i weighed_sums(enum kind kind, const struct codes *c, const __m256i w[8], __m256i k,
+ALWAYS __m256i weighed_sums(enum kind kind, const struct codes *c, const __m256i *w, __m256i k,
 	const int8_t *x)
 {
 	__m256i s = _mm256_setzero_si256();
@@ -481,8 +600,8 @@ ALWAYS __m256i weighed_sums(enum kind kind, const struct codes *c, const __m256i
 
 /* Codes of 256 elements with activations x, whose blocks have the sums xsum: sums of the blocks, freed
  * from off; or S and M of all, where scales are integers. */
-ALWAYS void put_sums(enum kind kind, const struct codes *c, const __m256i w[8], const struct scales *f,
-	const int8_t *x, const int16_t *xsum, int32_t *out)
+ALWAYS void put_sums(enum kind kind, const struct codes *c, const __m256i *w,
+	const struct scales *f, const int8_t *x, const int16_t *xsum, int32_t *out)
 {
 	const int off = off_of(kind, c);
 	__m256i s, m;
@@ -515,7 +634,8 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
 	const size_t blk = blk_of(kind), np = in->np, per = exact_of(kind) ? 2 : 256 / blk;
-	__m256i w[8];
+	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
+	__m256i w[9];
 
 	for (size_t i = 0; i < n256; i++, row += bytes256(kind)) {
 		struct scales f;
@@ -524,11 +644,13 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 		read_codes(kind, row, NULL, w);
 		f = scales_at(kind, row);
 		if (!exact_of(kind))
-			_mm256_storeu_ps(part.sc + 8 * i, f.sc);
+			_mm256_storeu_ps(part.sc + 256 / blk * i, f.sc);
+		if (!exact_of(kind) && blk == 16)
+			_mm256_storeu_ps(part.sc + 16 * i + 8, f.more);
 		if (!exact_of(kind) && min_of(kind))
 			_mm256_storeu_ps(part.mn + 8 * i, f.mn);
 		for (size_t t = 0; t < n_tok; t++)
-			put_sums(kind, c, w, &f, in->x + t * in->xp + 256 * i,
+			put_sums(kind, c, w, &f, in->x + t * in->xp + xb * i,
 				in->sum + (t * np + 256 * i) / blk, out + t * os + i * per);
 	}
 }
@@ -539,7 +661,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	const size_t blk = blk_of(kind), np = in->np, per = exact_of(kind) ? 2 : 256 / blk;
 	const enum kind rest = unpacked_of(kind);
 	const size_t whole = UNPACKED(kind) ? 0 : len / 256, all = exact_of(kind) ? len / 256 : act8_pad(len) / 256;
-	__m256i w[8];
+	__m256i w[9];
 
 	if (n_tok == 1) /* the commonest: codes need not be kept */
 		whole_sums(kind, c, row, whole, part, in, 1, out, os);

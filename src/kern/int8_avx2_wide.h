@@ -217,7 +217,7 @@ ALWAYS void tq1_0_two(const uint8_t *p, const uint8_t *q, const int8_t *x, const
 
 /* ---- the others ---- */
 
-ALWAYS __m256i weighed_lanes(enum kind kind, const struct codes *c, const __m256i w[8],
+ALWAYS __m256i weighed_lanes(enum kind kind, const struct codes *c, const __m256i *w,
 	const struct scales *f, const int8_t *x, const int16_t *xsum)
 {
 	const int off = off_of(kind, c);
@@ -237,19 +237,15 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 {
 	const size_t blk = blk_of(kind), bytes = bytes256(kind);
 	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
-	const uint8_t *p = rows->p + r * rows->bytes;
 	struct numbers n[GV_PART / 256];
+	const uint8_t *p = wide_begin(kind, rows, r, n_row, n);
 
-	if (kind >= TQ1_0) /* a line or so for each 256 */
-		ahead(p, n_row * rows->n256 * bytes, rows->far[r], rows->end);
-	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
-		number(kind, p + i * bytes, &n[i]);
 	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
 		int32_t *out = rows->out + R * (R * i + r);
 		const int8_t *x = in->x + xb * i;
 		const int16_t *xsum = in->sum + 256 * i / blk;
 		struct scales f;
-		__m256i w[8];
+		__m256i w[9];
 
 		for (size_t k = 0; k < n_row; k++)
 			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);

@@ -1,9 +1,12 @@
 /*
  * int8_avx512_decode.h - a row of weights against one token: integer sums with a lane per block.
  *
- * Two ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put the
- * same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a block;
- * their activations are arranged likewise, once a call. The others take 64 codes in their order.
+ * Four ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put
+ * the same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a
+ * block; their activations are arranged likewise, once a call. Where a weight is a bit, four bytes
+ * are a block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. Where
+ * eight bytes are one (of 32 elements in Q2_0, of 16 in NVFP4), they leave two. The others take 64
+ * codes in their order.
  */
 
 #define FOURS(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
@@ -33,6 +36,28 @@ ALWAYS __m256i block_words(const uint8_t *p, size_t bytes, size_t n_block)
 	if (per == 8)
 		return _mm256_set_m128i(part[1], part[0]);
 	return _mm256_set_m128i(_mm_unpacklo_epi64(part[2], part[3]), _mm_unpacklo_epi64(part[0], part[1]));
+}
+
+/* The same as e4m3_halves, of sixteen. */
+ALWAYS __m512 e4m3_halves16(__m128i bytes)
+{
+	__m256i e = _mm256_cvtepu8_epi16(bytes);
+	__m256i h = _mm256_and_si256(_mm256_slli_epi16(e, 7), _mm256_set1_epi16(0x3f80));
+
+	h = _mm256_andnot_si256(_mm256_cmpeq_epi16(e, _mm256_set1_epi16(0x7f)), h);
+	return _mm512_mul_ps(_mm512_cvtph_ps(h), _mm512_set1_ps(128));
+}
+
+/* The words at p, p + 18, ..., of n256 times 256 elements, as the scales of `per` blocks each. */
+ALWAYS __m256i words_of_some(const uint8_t *p, size_t n256, const size_t per)
+{
+	const __m256i at = per == 4 ? _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27,
+		27, 27) : _mm256_setr_epi16(0, 0, 9, 9, 18, 18, 27, 27, 36, 36, 45, 45, 54, 54, 63, 63);
+	__m512i v = _mm512_maskz_loadu_epi16(per == 4 && n256 == 1 ? 0x3ffff : 0xffffffff, p), u = v;
+
+	if (per == 2 && n256 > 1)
+		u = _mm512_loadu_si512(p + 64);
+	return _mm512_castsi512_si256(_mm512_permutex2var_epi16(v, _mm512_castsi256_si512(at), u));
 }
 
 /* The words with the exponents of 16 or 8 blocks of MXFP4: 17 bytes, so every second one's is the high
@@ -102,6 +127,14 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 		break;
 	case MXFP4:
 		s.sc = _mm512_castps_si512(mxfp4_scales(p, 8 * n256));
+		break;
+	case NVFP4:
+		a = _mm_setr_epi32((int)rd32(p), (int)rd32(p + 36), (int)rd32(p + 72), (int)rd32(p + 108));
+		s.sc = _mm512_castps_si512(e4m3_halves16(a));
+		break;
+	case Q1_0: case Q2_0:
+		s.sc = _mm512_castps_si512(_mm512_mul_ps(_mm512_set1_ps(0.5f),
+			_mm512_cvtph_ps(words_of_some(p, n256, kind == Q1_0 ? 4 : 2))));
 		break;
 	case Q4_K: case Q5_K:
 		a = k_bytes(p);
@@ -255,6 +288,52 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 	}
 }
 
+/* Of one or two times 256 elements at p, 64 bytes: 4 where bit j is set. */
+ALWAYS void bits_of(const uint8_t *p, size_t n256, __m512i out[8])
+{
+	__m512i v = _mm512_maskz_broadcast_i32x4(0x000f, load128(p + 2));
+
+	v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load128(p + 20));
+	if (n256 > 1) {
+		v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load128(p + 38));
+		v = _mm512_mask_broadcast_i32x4(v, 0xf000, load128(p + 56));
+	}
+#pragma GCC unroll 8
+	for (unsigned j = 0; j < 8; j++)
+		out[j] = _mm512_and_si512(j < 2 ? _mm512_slli_epi16(v, 2 - j) : _mm512_srli_epi16(v, j - 2),
+			_mm512_set1_epi8(4));
+}
+
+/* Of one or two times 256 elements at p, 64 bytes each: twice what bits 2 j and 2 j + 1 are. */
+ALWAYS void twos_of(const uint8_t *p, size_t n256, __m512i out[8])
+{
+#pragma GCC unroll 2
+	for (size_t i = 0; i < n256; i++) {
+		__m512i v = four16(p + 72 * i + 2, 18);
+
+#pragma GCC unroll 4
+		for (unsigned j = 0; j < 4; j++)
+			out[4 * i + j] = _mm512_and_si512(j ? _mm512_srli_epi16(v, 2 * j - 1) :
+				_mm512_slli_epi16(v, 1), _mm512_set1_epi8(6));
+	}
+}
+
+/* Of 256 elements of NVFP4, blocks of 64 whose four 16s have eight bytes each: those of two blocks
+ * that are low nibbles, then high ones, then of the other two. */
+ALWAYS void nibbles_of(const uint8_t *p, __m512i out[4])
+{
+	const __m512i t = _mm512_broadcast_i32x4(load128(mxfp4_codes)), low4 = _mm512_set1_epi8(15);
+
+#pragma GCC unroll 2
+	for (size_t i = 0; i < 2; i++, p += 72) {
+		__m512i v = _mm512_castsi256_si512(load256(p + 4));
+
+		v = _mm512_inserti64x4(v, load256(p + 40), 1);
+		out[2 * i] = _mm512_shuffle_epi8(t, _mm512_and_si512(v, low4));
+		out[2 * i + 1] = _mm512_shuffle_epi8(t, _mm512_and_si512(_mm512_srli_epi16(v, 4), low4));
+	}
+}
+
 /* 64 codes, j < 4 of 256 at p or unpacked at code. */
 ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
 {
@@ -292,6 +371,17 @@ static inline __m512i sums_of_four(const __m512i v[4])
 	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
 }
 
+/* Two lanes a block, those of v, then those of w. */
+static inline __m512i pairs_of_lanes(__m512i v, __m512i w)
+{
+	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28,
+		30);
+	const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+
+	return _mm512_add_epi32(_mm512_permutex2var_epi32(v, even, w),
+		_mm512_permutex2var_epi32(v, odd, w));
+}
+
 /* The same of lanes that fit into 16 bits, as do the sums of two of a block: products of words add
  * them up where unpacking would use the ports that are short. */
 static inline __m512i short_sums_of_four(const __m512i v[4])
@@ -315,6 +405,18 @@ struct sixteen { __m512i w[8]; struct scales f; };
 ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, size_t n256,
 	struct sixteen *o)
 {
+	if (kind == Q1_0) {
+		bits_of(p, n256, o->w);
+		return;
+	}
+	if (kind == Q2_0) {
+		twos_of(p, n256, o->w);
+		return;
+	}
+	if (kind == NVFP4) {
+		nibbles_of(p, o->w);
+		return;
+	}
 	if (FOURS(kind)) {
 #pragma GCC unroll 2
 		for (size_t i = 0; i < n256; i++) {
@@ -337,6 +439,26 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i v[8];
 
+	if (kind == Q1_0) { /* four bytes of bits are a block */
+		v[0] = v[1] = zero;
+#pragma GCC unroll 8
+		for (size_t j = 0; j < 8; j++)
+			v[j % 2] = dot(v[j % 2], o->w[j], x + 64 * j);
+		return _mm512_add_epi32(v[0], v[1]);
+	}
+	if (kind == Q2_0 || kind == NVFP4) { /* two lanes a block */
+		const size_t n = kind == Q2_0 ? 4 : 2;
+
+#pragma GCC unroll 2
+		for (size_t i = 0; i < 2; i++) {
+			v[i] = zero;
+#pragma GCC unroll 4
+			for (size_t j = 0; j < n; j++)
+				if (kind == NVFP4 || i < n256)
+					v[i] = dot(v[i], o->w[n * i + j], x + 64 * (n * i + j));
+		}
+		return pairs_of_lanes(v[0], v[1]);
+	}
 	if (FOURS(kind)) {
 		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
 

@@ -14,13 +14,53 @@
 #define NIBBLES(kind) ((kind) == Q4_K || (kind) == Q5_K)
 #define WIDE(kind) (NIBBLES(kind) || (kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || \
 	(kind) >= TQ1_0)
-#define ARRANGED(kind) (FOURS(kind) || QUARTERS(kind) ? 256u : (kind) == TQ1_0 ? 320u : 0u)
+#define ARRANGED(kind) ((kind) == TQ1_0 ? 320u : \
+	FOURS(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
+
+#define W(i) ((i) * 0x0001000100010001)
+
+/* 128-bit lane i of all four to out + 128 i. */
+static inline void put_lanes(const __m512i v[4], int8_t *out)
+{
+	__m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x88);
+	__m512i b = _mm512_shuffle_i32x4(v[2], v[3], 0x88);
+	__m512i c = _mm512_shuffle_i32x4(v[0], v[1], 0xdd);
+	__m512i d = _mm512_shuffle_i32x4(v[2], v[3], 0xdd);
+
+	_mm512_storeu_si512(out, _mm512_shuffle_i32x4(a, b, 0x88));
+	_mm512_storeu_si512(out + 128, _mm512_shuffle_i32x4(c, d, 0x88));
+	_mm512_storeu_si512(out + 256, _mm512_shuffle_i32x4(a, b, 0xdd));
+	_mm512_storeu_si512(out + 384, _mm512_shuffle_i32x4(c, d, 0xdd));
+}
+
+/* Of 512 activations: those that belong to bit 0 of 64 bytes of bits, then to bit 1, and so on. */
+static void arrange_bits(const int8_t *q, int8_t *out)
+{
+	const __m512i pair = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5,
+		13, 6, 14, 7, 15));
+	const __m512i word = _mm512_add_epi16(_mm512_set1_epi64(0x0018001000080000),
+		_mm512_setr_epi64(W(0), W(1), W(2), W(3), W(4), W(5), W(6), W(7)));
+	__m512i v[8], lo[4], hi[4];
+
+	for (size_t i = 0; i < 8; i++) /* 64-bit lane j: byte j of each of eight eights */
+		v[i] = _mm512_permutexvar_epi16(word,
+			_mm512_shuffle_epi8(_mm512_loadu_si512(q + 64 * i), pair));
+	for (size_t i = 0; i < 4; i++) {
+		lo[i] = _mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]);
+		hi[i] = _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]);
+	}
+	put_lanes(lo, out);
+	put_lanes(hi, out + 64);
+}
 
 /* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold
  * the low nibbles of two and the high ones of those next to them; 32 each of two halves, as 64
- * bytes hold two bits each; the digits of TQ1_0. */
+ * bytes hold two bits each; the digits of TQ1_0; what belongs to each bit of a byte, or to each
+ * two; eights that are low or high nibbles of the same bytes. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
+	for (size_t i = 0; i < n && kind == Q1_0; i += 512)
+		arrange_bits(q + i, out + i);
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
 		for (size_t b = 0; b < 8 && NIBBLES(kind); b++)
 			memcpy(out + 32 * (b & 4) + 32 * (b / 2 % 2) + 64 * (b % 2), q + 32 * b, 32);
@@ -32,6 +72,11 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 			memcpy(out + 64 * t, q + 32 * t, 32);
 			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
 		}
+		for (size_t t = 0; t < 4 && kind == Q2_0; t++)
+			for (size_t l = 0; l < 64; l++)
+				out[64 * t + l] = q[4 * l + t];
+		for (size_t t = 0; t < 32 && kind == NVFP4; t++)
+			memcpy(out + 128 * (t / 16) + 64 * (t % 2) + t % 16 / 2 * 8, q + 8 * t, 8);
 		if (kind == TQ1_0)
 			arrange_digits(q, out);
 	}
@@ -199,8 +244,6 @@ ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
 	}
 }
 
-#define W(i) ((i) * 0x0001000100010001)
-
 ALWAYS void read_wide(enum kind kind, const uint8_t *p, const struct numbers *n, struct wide *o)
 {
 	__m512i i0, step, sc;
@@ -299,13 +342,9 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 {
 	const size_t blk = blk_of(kind), bytes = bytes256(kind);
 	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
-	const uint8_t *p = rows->p + r * rows->bytes;
 	struct numbers n[GV_PART / 256];
+	const uint8_t *p = wide_begin(kind, rows, r, n_row, n);
 
-	if (kind >= TQ1_0) /* a line or so for each 256 */
-		ahead(p, n_row * rows->n256 * bytes, rows->far[r], rows->end);
-	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
-		number(kind, p + i * bytes, &n[i]);
 	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
 		int32_t *out = rows->out + R * (R * i + r);
 		struct wide o[2];

@@ -84,6 +84,7 @@ struct gv {
 	};
 	int8_t x[GV_X];
 	const uint8_t *end;              /* of the rows to do */
+	ptrdiff_t far[R];                /* how far from each row to ask; of parts, as set_far says */
 };
 
 /* acc[r] continues with row r's groups, in order, of which s holds S and M. */
@@ -215,15 +216,14 @@ static void end_rows(struct gv *g, size_t blk, size_t len)
 
 /* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
 ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, const uint8_t *rows,
-	size_t row_bytes, size_t nr, size_t len, const ptrdiff_t far[R], const struct gv_in *in,
-	size_t n_tok)
+	size_t row_bytes, size_t nr, size_t len, const struct gv_in *in, size_t n_tok)
 {
 	const size_t n256 = exact_of(kind) ? super_bytes(c) : 0;
 	const size_t bytes = UNPACKED(kind) ? qtype_row_bytes((uint32_t)(c - codes), len) : 0;
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++)
-		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, far[r] };
+		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, g->far[r] };
 	prepare(kind, c, rows, len, part[0]);
 	for (size_t r = 0; r < nr; r++) {
 		const uint8_t *row = rows + r * row_bytes;
@@ -231,7 +231,7 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 		if (r + 1 < nr)
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
 		if (UNPACKED(kind) && bytes >= AHEAD_ROW) /* others ask as they read */
-			ahead(row, bytes, far[r], g->end);
+			ahead(row, bytes, g->far[r], g->end);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 			g->halves[k][r] = super_halves(kind, c, row + k * n256);
 		sums_of_row(kind, c, row, len, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);
@@ -245,19 +245,13 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
 	const struct gv_in in = { a->q + i, xb ? g->x + i / 256 * xb : a->q + i, a->d + i / 256,
 		(blk == 32 ? a->sum32 : a->sum16) + i / blk, np, xb ? np / 256 * xb : np };
-	ptrdiff_t far[R];
-	const struct part_rows part = { rows, row_bytes, nr, len / 256, far, g->end, g->halves[0],
+	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->far, g->end, g->halves[0],
 		g->wide[0][0], R * GV_SUPER * R };
 
-	for (size_t r = 0; r < R; r++)
-		far[r] = AHEAD;
-	if (np > GV_PART)
-		set_far(far, qtype_row_bytes((uint32_t)(c - codes), len),
-			qtype_row_bytes((uint32_t)(c - codes), i), row_bytes, nr);
 	if (WIDE(kind))
 		wide_rows(kind, c, &part, &in, n_tok);
 	else
-		sums_of_rows(kind, c, g, rows, row_bytes, nr, len, far, &in, n_tok);
+		sums_of_rows(kind, c, g, rows, row_bytes, nr, len, &in, n_tok);
 	for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 		super_floats(c, min_of(kind), g->halves[k], g->d[k], g->dmin[k]);
 	for (size_t t = 0; t < n_tok; t++) {
@@ -300,6 +294,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 	int fits = np / 256 * ARRANGED(most) * n_tok <= GV_X;
 
 	g->end = rows + r1 * row_bytes;
+	for (size_t r = 0; r < R; r++)
+		g->far[r] = AHEAD;
 	if (ARRANGED(most) && fits)
 		arrange(most, a->q, np * n_tok, g->x);
 	for (size_t r = r0; r < r1; r += R) {
@@ -316,6 +312,9 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 				kind = kind_of(type, 0);
 			if (len < act8_pad(len) && (n_part > 1 || r == r0)) /* a page may be untouched: not for nothing */
 				end_rows(g, blk_of(kind), len);
+			if (n_part > 1)
+				set_far(g->far, qtype_row_bytes(type, len), qtype_row_bytes(type, i), row_bytes,
+					nr);
 			gemv_kinds[kind](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i, len,
 				a, np, n_tok, acc);
 		}

@@ -18,9 +18,9 @@
  * from what is used is asked for, but nothing from `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; ptrdiff_t far; };
 
-/* A part of nr rows, n256 times 256 elements of each, how far ahead of each to ask, and where results go: what lies as d and dmin
- * of the k-th of row r to halves[R * k + r], and its R lanes for token t to
- * out[t * os + R * (R * k + r)]. */
+/* A part of nr rows, n256 times 256 elements of each, how far ahead of each to ask, and where
+ * results go: what lies as d and dmin of the k-th of row r to halves[R * k + r], and its R lanes
+ * for token t to out[t * os + R * (R * k + r)]. */
 struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const ptrdiff_t *far;
 	const uint8_t *end; uint32_t *halves; int32_t *out; size_t os; };
 
@@ -40,9 +40,12 @@ struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t n
 ALWAYS void ahead(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end)
 {
 #ifdef __AVX2__
+	const char *at = (const char *)p + far;
+
+	__asm__("" : "+r"(at)); /* one register, not one for each line */
 	if (end && (ptrdiff_t)n + far <= end - p)
 		for (size_t i = 0; i < n; i += 64)
-			_mm_prefetch((const char *)p + far + i, _MM_HINT_T1);
+			_mm_prefetch(at + i, _MM_HINT_T1);
 #else
 	(void)p, (void)n, (void)far, (void)end;
 #endif

@@ -7,6 +7,7 @@
 /* Unpacked ones: elements that share a scale, in floating point (B) or an integer (I), with minimum or
  * without. FOURS of four 16-byte pieces follow from Q4_0 on (the decoders say of what), to Q5_K. */
 enum kind { B32, B32_MIN, B16, B16_MIN, I32, I32_MIN, I16, I16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
+	Q1_0, Q2_0, NVFP4,
 	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K,
 	TQ1_0, TQ2_0, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, IQ1_M };
 #define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(I32) X(I32_MIN) X(I16) X(I16_MIN) \
@@ -14,17 +15,20 @@ enum kind { B32, B32_MIN, B16, B16_MIN, I32, I32_MIN, I16, I16_MIN, Q8_0, Q6_K, 
 	X(Q4_K) X(Q5_K)
 /* Those that are read as they lie only where there is one token, or a few. */
 #ifdef __AVX2__
-#define GEMV_KINDS KINDS X(TQ1_0) X(TQ2_0) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) \
-	X(IQ1_S) X(IQ1_M)
+#define GEMV_KINDS KINDS X(Q1_0) X(Q2_0) X(NVFP4) X(TQ1_0) X(TQ2_0) X(IQ2_XXS) X(IQ2_XS) \
+	X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(IQ1_S) X(IQ1_M)
 #else
 #define GEMV_KINDS KINDS
 #endif
 #define UNPACKED(kind) ((kind) <= I16_MIN)
+/* Those of which one operation takes the same bits of many bytes. */
+#define PLANES(kind) ((kind) >= Q1_0 && (kind) <= NVFP4)
 
 ALWAYS size_t blk_of(enum kind kind)
 {
 	return kind == B16 || kind == B16_MIN || kind == I16 || kind == I16_MIN || kind == Q6_K ||
-		kind == Q2_K || kind == Q3_K || kind == IQ2_XS || kind == IQ2_S || kind == IQ1_M ? 16 : 32;
+		kind == Q2_K || kind == Q3_K || kind == NVFP4 || kind == IQ2_XS || kind == IQ2_S ||
+		kind == IQ1_M ? 16 : 32;
 }
 
 ALWAYS int min_of(enum kind kind)
@@ -63,12 +67,13 @@ static enum kind kind_of(uint32_t type, size_t len)
 static enum kind gemv_kind_of(uint32_t type, size_t len)
 {
 #ifdef __AVX2__
-	static const enum kind more[QT_MAX] = { [QT_TQ1_0] = TQ1_0, [QT_TQ2_0] = TQ2_0,
+	static const enum kind more[QT_MAX] = { [QT_Q1_0] = Q1_0, [QT_Q2_0] = Q2_0,
+		[QT_NVFP4] = NVFP4, [QT_TQ1_0] = TQ1_0, [QT_TQ2_0] = TQ2_0,
 		[QT_IQ2_XXS] = IQ2_XXS, [QT_IQ2_XS] = IQ2_XS, [QT_IQ2_S] = IQ2_S,
 		[QT_IQ3_XXS] = IQ3_XXS, [QT_IQ3_S] = IQ3_S, [QT_IQ1_S] = IQ1_S,
 		[QT_IQ1_M] = IQ1_M };
 
-	if (more[type] && len)
+	if (more[type] && len >= 256)
 		return more[type];
 #endif
 	return kind_of(type, len);
@@ -84,6 +89,9 @@ ALWAYS size_t bytes256(enum kind kind)
 	case Q5_0: return 8 * 22;
 	case Q5_1: return 8 * 24;
 	case MXFP4: return 8 * 17;
+	case Q1_0: return 2 * 18;
+	case Q2_0: return 4 * 18;
+	case NVFP4: return 4 * 36;
 	case IQ4_XS: return 136;
 	case Q4_K: return 144;
 	case Q5_K: return 176;

@@ -490,20 +490,29 @@ static void codes_q2_0(const uint8_t *restrict p, size_t n, uint8_t *restrict co
 		}
 }
 
+#ifdef __AVX2__
+/* Halves of eight E4M3 numbers: half floats of the same exponent and mantissa, times 2^7. */
+ALWAYS __m256 e4m3_halves(__m128i bytes)
+{
+	__m128i e = _mm_cvtepu8_epi16(bytes), h;
+
+	h = _mm_and_si128(_mm_slli_epi16(e, 7), _mm_set1_epi16(0x3f80));
+	h = _mm_andnot_si128(_mm_cmpeq_epi16(e, _mm_set1_epi16(0x7f)), h);
+	return _mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(128));
+}
+#endif
+
 static void codes_nvfp4(const uint8_t *restrict p, size_t n, uint8_t *restrict code,
 	float *restrict sc, float *restrict mn)
 {
 	(void)mn;
 	for (size_t i = 0; i < n; i += 64, p += 36, sc += 4) {
 #ifdef __AVX2__
-		/* Half of an E4M3 number, as a half float with its exponent and mantissa, times 2^7 */
 		const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)mxfp4_codes));
-		__m128i e = _mm_cvtepu8_epi16(_mm_cvtsi32_si128((int)rd32(p)));
-		__m128i h = _mm_and_si128(_mm_slli_epi16(e, 7), _mm_set1_epi16(0x3f80));
+		__m128i e = _mm_cvtsi32_si128((int)rd32(p));
 		__m256i v = _mm256_loadu_si256((const __m256i *)(p + 4)), lo, hi;
 
-		h = _mm_andnot_si128(_mm_cmpeq_epi16(e, _mm_set1_epi16(0x7f)), h);
-		_mm_storeu_ps(sc, _mm_mul_ps(_mm_cvtph_ps(h), _mm_set1_ps(128)));
+		_mm_storeu_ps(sc, _mm256_castps256_ps128(e4m3_halves(e)));
 		lo = _mm256_shuffle_epi8(t, _mm256_and_si256(v, _mm256_set1_epi8(15)));
 		hi = _mm256_shuffle_epi8(t, _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15)));
 		v = _mm256_unpacklo_epi64(lo, hi); /* groups 0 and 2, then 1 and 3 */

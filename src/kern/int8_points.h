@@ -179,3 +179,18 @@ ALWAYS __m128i shift_words(const uint8_t *p, __m256i sc)
 
 	return _mm_sub_epi16(_mm_sub_epi16(_mm_xor_si128(k, m), m), _mm_slli_epi16(k, 3));
 }
+
+/* Row r of a part, or two of them: asks for what comes about then and, where points are looked up,
+ * numbers all of them. Where the row begins. */
+ALWAYS const uint8_t *wide_begin(enum kind kind, const struct part_rows *rows, size_t r,
+	const size_t n_row, struct numbers n[GV_PART / 256])
+{
+	const size_t bytes = bytes256(kind);
+	const uint8_t *p = rows->p + r * rows->bytes;
+
+	if (kind >= TQ1_0) /* a line or so for each 256; others ask as they read */
+		ahead(p, n_row * rows->n256 * bytes, rows->far[r], rows->end);
+	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
+		number(kind, p + i * bytes, &n[i]);
+	return p;
+}

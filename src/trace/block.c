@@ -37,36 +37,53 @@ void block_shape(struct block_shape *s, const struct layout *lay, size_t max_byt
 		cap--;
 }
 
-void block_rows(const struct block_shape *s, void *block, struct block_rows *out)
+int32_t *block_tokens(const struct block_shape *s, void *block)
 {
-	unsigned char *b = block;
-
-	out->tokens = (void *)(b + s->tokens);
-	out->margins = (void *)(b + s->margins);
-	out->weights = (void *)(b + s->weights);
-	out->logits = (void *)(b + s->logits);
-	out->experts = (void *)(b + s->experts);
-	out->before = (void *)(b + s->before);
-	out->flags = b + s->flags;
+	return (void *)((unsigned char *)block + s->tokens);
 }
 
-void block_copy(const struct block_shape *s, void *dst, const void *src)
+void block_rows(const struct block_shape *s, void *block, size_t i, struct block_rows *out)
 {
-	const struct block_head *h = src;
-	const struct layout *l = s->lay;
-	const struct { size_t at, row; } part[] = {
-		{ s->tokens, sizeof(int32_t) },
-		{ s->margins, l->n * sizeof(float) },
-		{ s->weights, l->k_row * sizeof(float) },
-		{ s->experts, l->k_row * sizeof(uint16_t) },
-		{ s->before, h->edited ? l->k_row * sizeof(uint16_t) : 0 },
-		{ s->flags, l->n },
-		{ s->logits, h->has_logits ? l->e_row * sizeof(float) : 0 },
-	};
+	unsigned char *b = block;
+	size_t pick = s->cap * s->lay->k_at[i];
 
-	memcpy(dst, h, sizeof *h);
-	for (size_t i = 0; i < sizeof part / sizeof part[0]; i++)
-		memcpy((char *)dst + part[i].at, (const char *)src + part[i].at, h->n * part[i].row);
+	out->margins = (float *)(void *)(b + s->margins) + s->cap * i;
+	out->weights = (float *)(void *)(b + s->weights) + pick;
+	out->logits = (float *)(void *)(b + s->logits) + s->cap * s->lay->e_at[i];
+	out->experts = (uint16_t *)(void *)(b + s->experts) + pick;
+	out->before = (uint16_t *)(void *)(b + s->before) + pick;
+	out->flags = b + s->flags + s->cap * i;
+}
+
+int block_any_edited(const struct block_shape *s, void *block)
+{
+	const struct block_head *h = block;
+	struct block_rows r;
+	int flags = 0;
+
+	block_rows(s, block, 0, &r);
+	for (size_t i = 0; h->edited && i < s->lay->n; i++, r.flags += s->cap)
+		for (size_t t = 0; t < h->n; t++)
+			flags |= r.flags[t];
+	return (flags & MOE_EV_EDITED) != 0;
+}
+
+void block_by_token(const struct block_shape *s, const void *array, enum block_per per,
+	size_t size, size_t n, void *to)
+{
+	const struct layout *l = s->lay;
+	size_t row = size * (per == BLOCK_PICK ? l->k_row : per == BLOCK_EXPERT ? l->e_row : l->n);
+
+	for (size_t i = 0; i < l->n; i++) {
+		size_t at = size * (per == BLOCK_PICK ? l->k_at[i] : per == BLOCK_EXPERT ? l->e_at[i] : i);
+		size_t len = size * (per == BLOCK_PICK ? l->layer[i].k :
+			per == BLOCK_EXPERT ? l->layer[i].n_expert : 1);
+		const char *from = (const char *)array + s->cap * at;
+		char *p = (char *)to + at;
+
+		for (size_t t = 0; t < n; t++, from += len, p += row)
+			memcpy(p, from, len);
+	}
 }
 
 size_t msg_bytes(const struct msg *m)

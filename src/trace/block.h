@@ -4,6 +4,10 @@
  * A block is a head and then either a chunk of decisions (arrays, each with room for `cap` tokens)
  * or a list of messages (what is not a decision), each a struct msg followed by its bytes. Both
  * ends are this process, so this is no format: it never reaches a disk.
+ *
+ * A chunk lies layer by layer, as decisions come and as they are packed: a layer of a batch is
+ * copied in one piece. Layer i of an array with k numbers a decision begins cap * k_at[i] numbers
+ * behind its first one.
  */
 #ifndef TRACE_BLOCK_H
 #define TRACE_BLOCK_H
@@ -32,21 +36,27 @@ struct block_shape {
 /* The largest cap <= LAYOUT_CHUNK for which a block takes at most max_bytes; at least 1. */
 void block_shape(struct block_shape *s, const struct layout *lay, size_t max_bytes);
 
-/* A chunk's arrays in a block, as on disk. */
-struct block_rows {
-	int32_t *tokens;   /* [n] */
-	float *margins;    /* [n][layers] */
-	float *weights;    /* [n][k_row] */
-	float *logits;     /* [n][e_row], meaningless without has_logits */
-	uint16_t *experts; /* [n][k_row] */
-	uint16_t *before;  /* [n][k_row], meaningless without edited; same as experts where no hook
-	                      did */
-	uint8_t *flags;    /* [n][layers] */
-};
-void block_rows(const struct block_shape *s, void *block, struct block_rows *out);
+int32_t *block_tokens(const struct block_shape *s, void *block); /* [n] */
 
-/* Copy the chunk in src (head and the n rows that it has) to dst. */
-void block_copy(const struct block_shape *s, void *dst, const void *src);
+/* The arrays of a chunk's layer i; those of layer 0 begin where the whole chunk's do. */
+struct block_rows {
+	float *margins;    /* [n] */
+	float *weights;    /* [n][k] */
+	float *logits;     /* [n][n_expert], meaningless without has_logits */
+	uint16_t *experts; /* [n][k] */
+	uint16_t *before;  /* [n][k], meaningless without edited; same as experts where no hook did */
+	uint8_t *flags;    /* [n] */
+};
+void block_rows(const struct block_shape *s, void *block, size_t i, struct block_rows *out);
+
+/* Is there a decision in a chunk that a hook edited? */
+int block_any_edited(const struct block_shape *s, void *block);
+
+/* How many numbers a decision has in an array: one for each pick, one for each expert, or one. */
+enum block_per { BLOCK_PICK, BLOCK_EXPERT, BLOCK_DECISION };
+/* An array of numbers of `size` bytes, of n tokens and all layers, token by token: to [n][row]. */
+void block_by_token(const struct block_shape *s, const void *array, enum block_per per,
+	size_t size, size_t n, void *to);
 
 enum msg_kind { MSG_BEGIN, MSG_END, MSG_NOTE, MSG_GAP, MSG_PACE, MSG_TOKEN };
 

@@ -24,10 +24,10 @@
 #define HEARTBEAT_NS INT64_C(1000000000)
 #define RETRY_MS 250
 #define BUSY_LIMIT_NS (30 * INT64_C(1000000000))
-#define WAL_CHECKPOINT_PAGES 4096 /* 16 MiB: a checkpoint waits for the disk twice */
+#define WAL_CHECKPOINT_BYTES (16 << 20) /* a checkpoint waits for the disk twice */
 #define LEVELS 4           /* of load_sum: a row covers 16, 256, 4096, 65536 buckets */
 #define GROUPS_AT_ONCE 64  /* groups of 16 buckets that one transaction sums up */
-#define WAL_WARN_PAGES 65536 /* 256 MiB of 4096-byte pages: somebody holds an old snapshot */
+#define WAL_WARN_BYTES (256 << 20) /* somebody holds an old snapshot */
 
 /* Sequences that are open or were changed in this transaction. */
 struct seq_row {
@@ -73,7 +73,8 @@ enum stmt {
 	"n_nan, n_edited"
 static const char *const sql[ST_COUNT] = {
 	[ST_DOMAIN] = "INSERT INTO domain(id, name) VALUES(?, ?)",
-	[ST_SEQ] = "INSERT INTO sequence(id, run, seq, domain, name, started) VALUES(?, ?, ?, ?, ?, ?)",
+	[ST_SEQ] = "INSERT INTO sequence(id, ended, n_prompt, n_generated, nll, n_scored, n_bytes, "
+		"run, seq, domain, name, started) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[ST_SEQ_UPDATE] = "UPDATE sequence SET ended = ?2, n_prompt = ?3, n_generated = ?4, nll = ?5, "
 		"n_scored = ?6, n_bytes = ?7 WHERE id = ?1",
 	[ST_CHUNK] = "INSERT INTO chunk(run, sequence, pos, n, phase, time, codec, tokens, experts, "
@@ -124,6 +125,7 @@ struct commit {
 	struct sums *group; /* scratch of write_groups() */
 	unsigned char *packed; /* scratch of write_chunk(): four blobs of a chunk */
 	size_t at_weights, at_margins, at_flags, at_before; /* where they begin */
+	float *rows;           /* and its logits token by token, as they go to disk */
 	struct tell_packed last; /* of the chunk that was written last */
 	struct tell tell;
 	struct pace_row pace[4];
@@ -131,8 +133,7 @@ struct commit {
 	size_t n_note;
 	uint8_t seen_nan[MOE_MAX_LAYER];
 	int64_t beat, lag, clock_offset; /* beat: monotonic time of the last commit */
-	int wal_pages, wal_warned;
-	float *prob;
+	int wal_pages, wal_warned, page_bytes;
 	pthread_t thread;
 	pthread_mutex_t lock; /* err */
 	atomic_int failed;
@@ -360,17 +361,19 @@ static struct sums *sums_of(struct commit *c, int64_t domain, uint8_t phase, int
 }
 
 /* The first NaN of each layer is worth a row of its own; load.n_nan counts them all. */
-static int note_nans(struct commit *c, const struct block_head *h, const struct block_rows *r,
-	struct moe_err *e)
+static int note_nans(struct commit *c, struct block_head *h, struct moe_err *e)
 {
 	const struct layout *l = c->o.shape->lay;
+	const size_t cap = c->o.shape->cap;
+	struct block_rows r;
 
+	block_rows(c->o.shape, h, 0, &r);
 	for (uint32_t t = 0; t < h->n; t++)
 		for (size_t i = 0; i < l->n; i++) {
 			struct note_row n = { .time = run_time(c, h->time), .sequence = h->sequence,
 				.layer = l->layer[i].layer, .pos = h->pos + t, .kind = "nan" };
 
-			if (!(r->flags[t * l->n + i] & MOE_EV_NAN) || c->seen_nan[l->layer[i].layer])
+			if (!(r.flags[cap * i + t] & MOE_EV_NAN) || c->seen_nan[l->layer[i].layer])
 				continue;
 			c->seen_nan[l->layer[i].layer] = 1;
 			if (add_note(c, &n, NULL, 0, e))
@@ -382,7 +385,6 @@ static int note_nans(struct commit *c, const struct block_head *h, const struct 
 static int prepare_chunk(struct commit *c, struct block_head *h, struct moe_err *e)
 {
 	struct seq_row *q = seq_of(c, h->seq, run_time(c, h->time), e);
-	struct block_rows r;
 	struct sums *s;
 
 	if (!q)
@@ -394,12 +396,9 @@ static int prepare_chunk(struct commit *c, struct block_head *h, struct moe_err 
 		q->n_generated += h->n;
 	q->dirty = 1;
 	s = sums_of(c, q->domain, h->phase, bucket_of(c, run_time(c, h->time)), e);
-	if (!s)
+	if (!s || sums_add(s, c->o.shape, h, e))
 		return -1;
-	block_rows(c->o.shape, h, &r);
-	if (sums_add(s, c->o.shape->lay, h, &r, c->prob, e))
-		return -1;
-	return h->any_flags ? note_nans(c, h, &r, e) : 0;
+	return h->any_flags ? note_nans(c, h, e) : 0;
 }
 
 /* One row of numbers of p's phase and bucket: what is there already, added up over commits. */
@@ -555,23 +554,8 @@ static int write_domains(struct commit *c)
 
 static int write_sequence(struct commit *c, const struct seq_row *q)
 {
-	sqlite3_stmt *st = c->st[ST_SEQ];
-	int rc = 0;
+	sqlite3_stmt *st = c->st[q->saved ? ST_SEQ_UPDATE : ST_SEQ];
 
-	if (!q->saved) {
-		sqlite3_bind_int64(st, 1, q->id);
-		sqlite3_bind_int64(st, 2, c->o.run);
-		sqlite3_bind_int64(st, 3, (int64_t)q->seq);
-		if (q->domain)
-			sqlite3_bind_int64(st, 4, q->domain);
-		if (q->name)
-			sqlite3_bind_text(st, 5, q->name, -1, SQLITE_STATIC);
-		sqlite3_bind_int64(st, 6, q->started);
-		rc = run_stmt(st);
-	}
-	if (rc || !q->dirty)
-		return rc;
-	st = c->st[ST_SEQ_UPDATE];
 	sqlite3_bind_int64(st, 1, q->id);
 	if (q->ended)
 		sqlite3_bind_int64(st, 2, q->ended);
@@ -582,14 +566,25 @@ static int write_sequence(struct commit *c, const struct seq_row *q)
 		sqlite3_bind_int64(st, 6, q->n_scored);
 		sqlite3_bind_int64(st, 7, (int64_t)q->n_bytes);
 	}
+	if (q->saved)
+		return run_stmt(st);
+	sqlite3_bind_int64(st, 8, c->o.run);
+	sqlite3_bind_int64(st, 9, (int64_t)q->seq);
+	if (q->domain)
+		sqlite3_bind_int64(st, 10, q->domain);
+	if (q->name)
+		sqlite3_bind_text(st, 11, q->name, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(st, 12, q->started);
 	return run_stmt(st);
 }
 
-static int any_number(const float *x, size_t n)
+static int any_margin(const struct commit *c, const struct block_head *h, const float *m)
 {
-	while (n && isnan(*x))
-		x++, n--;
-	return n != 0;
+	for (size_t i = 0; i < c->o.shape->lay->n; i++, m += c->o.shape->cap)
+		for (size_t t = 0; t < h->n; t++)
+			if (!isnan(m[t]))
+				return 1;
+	return 0;
 }
 
 static int write_chunk(struct commit *c, struct block_head *h)
@@ -597,50 +592,50 @@ static int write_chunk(struct commit *c, struct block_head *h)
 	static const enum pack_form form[] = { [MOE_WEIGHTS_EXACT] = PACK_F32,
 		[MOE_WEIGHTS_16BIT] = PACK_F16, [MOE_WEIGHTS_8BIT] = PACK_U8, [MOE_WEIGHTS_NONE] = PACK_U8 };
 	const struct layout *l = c->o.shape->lay;
+	const size_t n = h->n, cap = c->o.shape->cap;
 	sqlite3_stmt *st = c->st[ST_CHUNK];
 	unsigned char *p = c->packed;
 	struct block_rows r;
-	int n = (int)h->n, edited = 0;
 	size_t len;
 
 	c->last = (struct tell_packed){ NULL, NULL, 0, 0 };
-	block_rows(c->o.shape, h, &r);
-	for (size_t i = 0; h->edited && i < h->n * l->n; i++)
-		edited |= r.flags[i] & MOE_EV_EDITED;
+	block_rows(c->o.shape, h, 0, &r);
 	sqlite3_bind_int64(st, 1, c->o.run);
 	sqlite3_bind_int64(st, 2, h->sequence);
 	sqlite3_bind_int64(st, 3, h->pos);
-	sqlite3_bind_int(st, 4, n);
+	sqlite3_bind_int(st, 4, (int)n);
 	sqlite3_bind_int(st, 5, h->phase);
 	sqlite3_bind_int64(st, 6, run_time(c, h->time));
 	sqlite3_bind_int(st, 7, LAYOUT_CODEC);
-	sqlite3_bind_blob(st, 8, r.tokens, n * 4, SQLITE_STATIC);
-	len = pack_experts(l, h->n, r.experts, p);
+	sqlite3_bind_blob64(st, 8, block_tokens(c->o.shape, h), n * 4, SQLITE_STATIC);
+	len = pack_experts(l, n, cap, r.experts, p);
 	sqlite3_bind_blob64(st, 9, p, len, SQLITE_STATIC);
 	if (c->o.weights != MOE_WEIGHTS_NONE) {
 		p = c->packed + c->at_weights;
-		len = pack_weights(l, h->n, r.weights, form[c->o.weights], p);
+		len = pack_weights(l, n, cap, r.weights, form[c->o.weights], p);
 		c->last.weights = p, c->last.n_weights = len;
 		sqlite3_bind_blob64(st, 10, p, len, SQLITE_STATIC);
 	}
-	if (any_number(r.margins, h->n * l->n)) {
+	if (any_margin(c, h, r.margins)) {
 		p = c->packed + c->at_margins;
-		len = pack_margins(l, h->n, r.margins, form[c->o.weights], p);
+		len = pack_margins(l, n, cap, r.margins, form[c->o.weights], p);
 		c->last.margins = p, c->last.n_margins = len;
 		sqlite3_bind_blob64(st, 11, p, len, SQLITE_STATIC);
 	}
 	if (h->any_flags) {
 		p = c->packed + c->at_flags;
-		pack_flags(l, h->n, r.flags, p);
-		sqlite3_bind_blob64(st, 12, p, h->n * l->n, SQLITE_STATIC);
+		pack_flags(l, n, cap, r.flags, p);
+		sqlite3_bind_blob64(st, 12, p, n * l->n, SQLITE_STATIC);
 	}
-	if (edited) {
+	if (block_any_edited(c->o.shape, h)) {
 		p = c->packed + c->at_before;
-		len = pack_experts(l, h->n, r.before, p);
+		len = pack_experts(l, n, cap, r.before, p);
 		sqlite3_bind_blob64(st, 13, p, len, SQLITE_STATIC);
 	}
-	if (c->o.detail == MOE_DETAIL_FULL && h->has_logits)
-		sqlite3_bind_blob64(st, 14, r.logits, h->n * l->e_row * sizeof(float), SQLITE_STATIC);
+	if (c->o.detail == MOE_DETAIL_FULL && h->has_logits) {
+		block_by_token(c->o.shape, r.logits, BLOCK_EXPERT, sizeof *r.logits, n, c->rows);
+		sqlite3_bind_blob64(st, 14, c->rows, n * l->e_row * sizeof *c->rows, SQLITE_STATIC);
+	}
 	return run_stmt(st);
 }
 
@@ -957,10 +952,10 @@ static int checkpoint(struct commit *c, struct moe_err *e)
 		.has_value = 1 };
 	int pages = 0, moved = 0;
 
-	if (c->wal_pages < WAL_CHECKPOINT_PAGES)
+	if (c->wal_pages < WAL_CHECKPOINT_BYTES / c->page_bytes)
 		return 0;
 	sqlite3_wal_checkpoint_v2(c->o.db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
-	if (pages > WAL_WARN_PAGES && moved < pages && !c->wal_warned) {
+	if (pages > WAL_WARN_BYTES / c->page_bytes && moved < pages && !c->wal_warned) {
 		c->wal_warned = 1;
 		n.value = pages;
 		return add_note(c, &n, "a reader's snapshot keeps `value` pages in the write-ahead log", 100,
@@ -1030,11 +1025,13 @@ static int load_known(struct commit *c, struct moe_err *e)
 	int rc;
 
 	if (sqlite3_prepare_v2(c->o.db, "SELECT (SELECT coalesce(max(id), 0) + 1 FROM sequence), "
-		"(SELECT coalesce(max(id), 0) + 1 FROM domain)", -1, &st, NULL) ||
+		"(SELECT coalesce(max(id), 0) + 1 FROM domain), page_size FROM pragma_page_size",
+		-1, &st, NULL) ||
 		sqlite3_step(st) != SQLITE_ROW)
 		goto fail;
 	c->next_sequence = sqlite3_column_int64(st, 0);
 	c->next_domain = sqlite3_column_int64(st, 1);
+	c->page_bytes = sqlite3_column_int(st, 2);
 	sqlite3_finalize(st);
 	st = NULL;
 	if (sqlite3_prepare_v2(c->o.db, "SELECT id, name FROM domain", -1, &st, NULL))
@@ -1076,7 +1073,7 @@ static void commit_free(struct commit *c)
 	free(c->seq);
 	free(c->domain);
 	free(c->sums);
-	free(c->prob);
+	free(c->rows);
 	free(c->packed);
 	tell_free(&c->tell);
 	sums_free(c->group);
@@ -1098,6 +1095,9 @@ static int packed_room(struct commit *c, struct moe_err *e)
 	c->packed = malloc(bytes);
 	if (!c->packed)
 		return err_nomem(e, bytes, "a packed chunk");
+	bytes = n * l->e_row * sizeof *c->rows;
+	if (c->o.detail == MOE_DETAIL_FULL && !(c->rows = malloc(bytes)))
+		return err_nomem(e, bytes, "a chunk's logits");
 	return tell_init(&c->tell, c->o.sink, c->o.db, c->o.shape, c->o.detail, c->o.weights, e);
 }
 
@@ -1112,10 +1112,9 @@ struct commit *commit_start(const struct commit_opt *o, struct moe_err *e)
 	}
 	c->o = *o;
 	pthread_mutex_init(&c->lock, NULL);
-	c->prob = malloc(MOE_MAX_EXPERT * sizeof *c->prob);
 	c->group = sums_new(o->shape->lay);
-	if (!c->prob || !c->group) {
-		err_nomem(e, MOE_MAX_EXPERT * sizeof *c->prob, "the writer");
+	if (!c->group) {
+		err_nomem(e, sums_bytes(o->shape->lay), "the writer");
 		goto fail;
 	}
 	if (packed_room(c, e))

@@ -50,28 +50,26 @@ size_t pack_experts_bytes(const struct layout *l, size_t n)
 	return bytes;
 }
 
-size_t pack_experts(const struct layout *l, size_t n, const uint16_t *rows, unsigned char *out)
+size_t pack_experts(const struct layout *l, size_t n, size_t cap, const uint16_t *ids,
+	unsigned char *out)
 {
 	unsigned char *p = out;
 
 	for (size_t i = 0; i < l->n; i++) {
-		unsigned bits = pack_bits(l->layer[i].n_expert), have = 0, k = l->layer[i].k;
+		unsigned bits = pack_bits(l->layer[i].n_expert), have = 0;
+		const uint16_t *id = ids + cap * l->k_at[i], *end = id + n * l->layer[i].k;
 		uint64_t acc = 0;
 
-		for (size_t t = 0; t < n; t++) {
-			const uint16_t *id = rows + t * l->k_row + l->k_at[i];
+		for (; id < end; id++) {
+			acc |= (uint64_t)*id << have;
+			have += bits;
+			if (have >= 32) {
+				uint32_t low = (uint32_t)acc;
 
-			for (unsigned j = 0; j < k; j++) {
-				acc |= (uint64_t)id[j] << have;
-				have += bits;
-				if (have >= 32) {
-					uint32_t low = (uint32_t)acc;
-
-					memcpy(p, &low, 4);
-					p += 4;
-					acc >>= 32;
-					have -= 32;
-				}
+				memcpy(p, &low, 4);
+				p += 4;
+				acc >>= 32;
+				have -= 32;
 			}
 		}
 		for (; have; have = have > 8 ? have - 8 : 0, acc >>= 8)
@@ -126,11 +124,11 @@ void unpack_experts(const struct layout *l, size_t n, const unsigned char *in, u
 
 /* ---- flags ---- */
 
-void pack_flags(const struct layout *l, size_t n, const uint8_t *rows, unsigned char *out)
+void pack_flags(const struct layout *l, size_t n, size_t cap, const uint8_t *flags,
+	unsigned char *out)
 {
 	for (size_t i = 0; i < l->n; i++)
-		for (size_t t = 0; t < n; t++)
-			*out++ = rows[t * l->n + i];
+		memcpy(out + n * i, flags + cap * i, n);
 }
 
 void unpack_flags(const struct layout *l, size_t n, const unsigned char *in, uint8_t *rows)
@@ -297,25 +295,23 @@ static unsigned rice_parameter(uint64_t sum, size_t n)
 }
 
 /* Codes of a layer: q [n][k]; returns the exponent. */
-static int quantise(const float *rows, size_t n, size_t stride, unsigned k, uint8_t *q)
+static int quantise(const float *w, size_t n, unsigned k, uint8_t *q)
 {
 	float max = 0, scale;
 	int e;
 
-	for (size_t t = 0; t < n; t++)
-		for (unsigned j = 0; j < k; j++)
-			max = rows[t * stride + j] > max ? rows[t * stride + j] : max;
+	for (size_t i = 0; i < n * k; i++)
+		max = w[i] > max ? w[i] : max;
 	frexpf(max, &e); /* max < 2^e; e = 0 for max = 0 */
 	e = e < -100 ? -100 : e;
 	if (max > 0 && max == ldexpf(1, e - 1))
 		e--; /* a power of two is the top of its own scale */
 	scale = ldexpf(255, -e);
-	for (size_t t = 0; t < n; t++)
-		for (unsigned j = 0; j < k; j++) {
-			int x = (int)(rows[t * stride + j] * scale + .5f);
+	for (size_t i = 0; i < n * k; i++) {
+		int x = (int)(w[i] * scale + .5f);
 
-			*q++ = (uint8_t)(x > 255 ? 255 : x); /* rounding of the product */
-		}
+		q[i] = (uint8_t)(x > 255 ? 255 : x); /* rounding of the product */
+	}
 	return e;
 }
 
@@ -348,8 +344,8 @@ static int sum_of(const uint8_t *q, unsigned k)
 enum { LAYER_HEAD = 4 }; /* i8 e, u8 smallest first rank, u16 mean sum; then u8 p[k], codes */
 
 /* One layer, after a u16 of the bytes that follow: at most 11 bits for each of 128 * 64 codes. */
-static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, unsigned k,
-	uint8_t *q, unsigned char *out)
+static unsigned char *pack_layer(const float *w, size_t n, unsigned k, uint8_t *q,
+	unsigned char *out)
 {
 	unsigned char *head = out + 2, *p = head + LAYER_HEAD;
 	struct bits b = { .p = p + k };
@@ -359,7 +355,7 @@ static unsigned char *pack_layer(const float *rows, size_t n, size_t stride, uns
 	uint16_t len, mean;
 	int of[LAYOUT_CHUNK]; /* sums by token */
 
-	head[0] = (unsigned char)quantise(rows, n, stride, k, q);
+	head[0] = (unsigned char)quantise(w, n, k, q);
 	for (size_t t = 0; t < n; t++) {
 		least = q[t * k] < least ? q[t * k] : least;
 		for (unsigned j = 1; j < k; j++)
@@ -442,49 +438,51 @@ size_t pack_weights_most(const struct layout *l, size_t n)
 	return 1 + n * l->k_row * 4 + l->n * 16 + l->k_row;
 }
 
-static size_t by_layer_f32(const struct layout *l, size_t n, const float *rows, unsigned char *out)
+/* n numbers in 2 or 4 bytes each; returns what follows them. */
+static unsigned char *put_plain(const float *x, size_t n, enum pack_form form, unsigned char *p)
 {
-	unsigned char *p = out;
+	if (form == PACK_F32) {
+		memcpy(p, x, n * 4);
+		return p + n * 4;
+	}
+	for (size_t i = 0; i < n; i++, p += 2) {
+		uint16_t h = half_of(x[i]);
 
-	for (size_t i = 0; i < l->n; i++)
-		for (size_t t = 0; t < n; t++, p += l->layer[i].k * 4)
-			memcpy(p, rows + t * l->k_row + l->k_at[i], l->layer[i].k * 4);
-	return (size_t)(p - out);
+		memcpy(p, &h, 2);
+	}
+	return p;
 }
 
-static size_t by_layer_f16(const struct layout *l, size_t n, const float *rows, unsigned char *out)
+/* The form that holds all weights, at least as wide as the one that is asked for. */
+static enum pack_form weights_form(const struct layout *l, size_t n, size_t cap, const float *w,
+	enum pack_form form)
 {
-	unsigned char *p = out;
+	for (size_t i = 0; i < l->n && form == PACK_U8; i++)
+		if (l->layer[i].k > K_MOST)
+			form = PACK_F16;
+	for (size_t i = 0; i < l->n && form != PACK_F32; i++) {
+		size_t at = cap * l->k_at[i], count = n * l->layer[i].k;
 
-	for (size_t i = 0; i < l->n; i++)
-		for (size_t t = 0; t < n; t++)
-			for (unsigned j = 0; j < l->layer[i].k; j++, p += 2) {
-				uint16_t h = half_of(rows[t * l->k_row + l->k_at[i] + j]);
-
-				memcpy(p, &h, 2);
-			}
-	return (size_t)(p - out);
+		if (form == PACK_U8 ? !fits_u8(w + at, count) : !fits_f16(w + at, count))
+			form = PACK_F32;
+	}
+	return form;
 }
 
-size_t pack_weights(const struct layout *l, size_t n, const float *rows, enum pack_form form,
-	unsigned char *out)
+size_t pack_weights(const struct layout *l, size_t n, size_t cap, const float *w,
+	enum pack_form form, unsigned char *out)
 {
 	unsigned char *p = out + 1;
 	uint8_t q[LAYOUT_CHUNK * K_MOST];
 
-	for (size_t i = 0; i < l->n && form == PACK_U8; i++)
-		if (l->layer[i].k > K_MOST)
-			form = PACK_F16;
-	if (form == PACK_U8 ? !fits_u8(rows, n * l->k_row) :
-		form == PACK_F16 && !fits_f16(rows, n * l->k_row))
-		form = PACK_F32;
+	form = weights_form(l, n, cap, w, form);
 	*out = (unsigned char)form;
-	if (form == PACK_F32)
-		return 1 + by_layer_f32(l, n, rows, p);
-	if (form == PACK_F16)
-		return 1 + by_layer_f16(l, n, rows, p);
-	for (size_t i = 0; i < l->n; i++)
-		p = pack_layer(rows + l->k_at[i], n, l->k_row, l->layer[i].k, q, p);
+	for (size_t i = 0; i < l->n; i++) {
+		const float *x = w + cap * l->k_at[i];
+		unsigned k = l->layer[i].k;
+
+		p = form == PACK_U8 ? pack_layer(x, n, k, q, p) : put_plain(x, n * k, form, p);
+	}
 	return (size_t)(p - out);
 }
 
@@ -603,15 +601,14 @@ static float margin_of(unsigned c)
 	return m;
 }
 
-static unsigned char *pack_margin_layer(const float *rows, size_t n, size_t stride,
-	unsigned char *out)
+static unsigned char *pack_margin_layer(const float *m, size_t n, unsigned char *out)
 {
 	struct bits b = { .p = out + 3 };
 	uint8_t code[LAYOUT_CHUNK], most = 0;
 	uint64_t sum = 0;
 
 	for (size_t t = 0; t < n; t++) {
-		code[t] = margin_code(rows[t * stride]);
+		code[t] = margin_code(m[t]);
 		most = code[t] > most ? code[t] : most;
 	}
 	for (size_t t = 0; t < n; t++)
@@ -650,36 +647,30 @@ size_t pack_margins_most(const struct layout *l, size_t n)
 }
 
 /* Margins are >= 0 and may be infinite; anything else keeps all bits. */
-static int margins_fit(const float *m, size_t n, enum pack_form form)
+static int margins_fit(const struct layout *l, size_t n, size_t cap, const float *m,
+	enum pack_form form)
 {
 	float most = form == PACK_F16 ? 65504 : 0x1p32f;
 
-	for (size_t i = 0; i < n; i++)
-		if (!(m[i] >= 0) || (m[i] > most && !isinf(m[i])))
-			return 0;
+	for (size_t i = 0; i < l->n; i++, m += cap)
+		for (size_t t = 0; t < n; t++)
+			if (!(m[t] >= 0) || (m[t] > most && !isinf(m[t])))
+				return 0;
 	return 1;
 }
 
-size_t pack_margins(const struct layout *l, size_t n, const float *rows, enum pack_form form,
-	unsigned char *out)
+size_t pack_margins(const struct layout *l, size_t n, size_t cap, const float *m,
+	enum pack_form form, unsigned char *out)
 {
 	unsigned char *p = out + 1;
 
-	if (form == PACK_U8 && !margins_fit(rows, n * l->n, form))
+	if (form == PACK_U8 && !margins_fit(l, n, cap, m, form))
 		form = PACK_F16; /* raw logits as selection scores may be far apart */
-	if (form == PACK_F16 && !margins_fit(rows, n * l->n, form))
+	if (form == PACK_F16 && !margins_fit(l, n, cap, m, form))
 		form = PACK_F32;
 	*out = (unsigned char)form;
-	for (size_t i = 0; i < l->n && form == PACK_U8; i++)
-		p = pack_margin_layer(rows + i, n, l->n, p);
-	for (size_t i = 0; i < l->n && form != PACK_U8; i++)
-		for (size_t t = 0; t < n; t++) {
-			float m = rows[t * l->n + i];
-			uint16_t h = form == PACK_F16 ? half_of(m) : 0;
-
-			memcpy(p, form == PACK_F16 ? (void *)&h : (void *)&m, form == PACK_F16 ? 2 : 4);
-			p += form == PACK_F16 ? 2 : 4;
-		}
+	for (size_t i = 0; i < l->n; i++, m += cap)
+		p = form == PACK_U8 ? pack_margin_layer(m, n, p) : put_plain(m, n, form, p);
 	return (size_t)(p - out);
 }
 

@@ -1,9 +1,7 @@
 /*
  * sums.c - see sums.h.
  *
- * A decision flagged NaN, or whose logits have no finite maximum, counts its picks and nothing
- * else. Definitions: softmax over all logits; lse2 = logsumexp^2 (ST-MoE's z-loss); entropy in
- * nats; confidence = softmax mass of the picked experts.
+ * A decision flagged NaN counts its picks and nothing else. Of the softmax: scores.h.
  */
 #include "trace/sums.h"
 
@@ -11,7 +9,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "base/num.h"
+#include "trace/scores.h"
 
 size_t sums_bytes(const struct layout *l)
 {
@@ -47,157 +45,97 @@ void sums_free(struct sums *s)
 	free(s);
 }
 
-static int check_ids(const struct layout *l, const struct block_head *h,
+static unsigned largest(const uint16_t *id, size_t n)
+{
+	uint16_t lane[8] = { 0 }, most = 0;
+	size_t i = 0;
+
+	for (; i + 8 <= n; i += 8)
+		for (size_t j = 0; j < 8; j++)
+			lane[j] = id[i + j] > lane[j] ? id[i + j] : lane[j];
+	for (; i < n; i++)
+		most = id[i] > most ? id[i] : most;
+	for (size_t j = 0; j < 8; j++)
+		most = lane[j] > most ? lane[j] : most;
+	return most;
+}
+
+/* The first one that is wrong is named. */
+static int bad_id(const struct layout *l, size_t li, const struct block_head *h,
 	const struct block_rows *r, struct moe_err *e)
 {
-	const uint16_t *id = r->experts, *before = h->edited ? r->before : r->experts;
+	size_t i = 0, k = l->layer[li].k, n = l->layer[li].n_expert;
 
-	for (uint32_t t = 0; t < h->n; t++)
-		for (size_t i = 0; i < l->n; i++)
-			for (uint16_t k = 0; k < l->layer[i].k; k++, id++, before++)
-				if (*id >= l->layer[i].n_expert || *before >= l->layer[i].n_expert)
-					return err_set(e, MOE_ERR_INPUT,
-						"sequence %llu, position %u, layer %d, rank %d: expert %d of %d",
-						(unsigned long long)h->seq, h->pos + t, l->layer[i].layer, k,
-						*id >= l->layer[i].n_expert ? *id : *before, l->layer[i].n_expert);
+	while (r->experts[i] < n && (!h->edited || r->before[i] < n))
+		i++;
+	return err_set(e, MOE_ERR_INPUT,
+		"sequence %llu, position %zu, layer %d, rank %zu: expert %d of %zu",
+		(unsigned long long)h->seq, h->pos + i / k, l->layer[li].layer, i % k,
+		r->experts[i] >= n ? r->experts[i] : r->before[i], n);
+}
+
+static int check_ids(const struct block_shape *shape, struct block_head *h, struct moe_err *e)
+{
+	const struct layout *l = shape->lay;
+	struct block_rows r;
+
+	for (size_t i = 0; i < l->n; i++) {
+		size_t n = h->n * l->layer[i].k;
+
+		block_rows(shape, h, i, &r);
+		if (largest(r.experts, n) >= l->layer[i].n_expert ||
+			(h->edited && largest(r.before, n) >= l->layer[i].n_expert))
+			return bad_id(l, i, h, &r, e);
+	}
 	return 0;
 }
 
-/* Experts i, i + LANES, ... share a partial sum; the lanes are added in ascending order. */
-#define LANES 8
-
-struct lanes { double z[LANES], dot[LANES]; };
-
-/* num_exp(x) for -110 <= x <= 0, and NaN for NaN, without a branch, so that lanes go together. */
-static inline float exp_below(float x)
+/* What a layer's n decisions add: picks, and figures of those that no NaN spoils. */
+static void add_layer(struct sums *s, const struct layout *l, size_t li, const struct block_head *h,
+	const struct block_rows *r)
 {
-	const float magic = 12582912.0f;
-	float t = x * 1.44269504f + magic, n = t - magic, p, s1, s2;
-	int32_t i, h;
+	size_t k = l->layer[li].k, at = l->e_at[li], n = h->n;
+	uint64_t *counts = s->counts + at;
+	double *weights = s->weights + at, margin = s->margin[li];
 
-	p = num_exp_part(x, n);
-	memcpy(&i, &t, 4);
-	i -= 0x4b400000; /* the bits of magic: what was added to it */
-	h = i >> 1;
-	i = (i - h + 127) * (1 << 23);
-	h = (h + 127) * (1 << 23);
-	memcpy(&s1, &h, 4);
-	memcpy(&s2, &i, 4);
-	return p * s1 * s2;
-}
-
-/* n <= LANES experts: what the softmax is made of. A barred expert, at -inf, has no part. */
-static inline void lane_scores(const float *logit, float max, size_t n, float *prob,
-	struct lanes *s)
-{
-	float d[LANES];
-
-	for (size_t j = 0; j < n; j++)
-		d[j] = logit[j] - max;
-	for (size_t j = 0; j < n; j++)
-		d[j] = d[j] < -110.0f ? -110.0f : d[j]; /* e^-110 is 0 */
-	for (size_t j = 0; j < n; j++)
-		prob[j] = exp_below(d[j]);
-	for (size_t j = 0; j < n; j++)
-		s->z[j] += (double)prob[j];
-	for (size_t j = 0; j < n; j++)
-		s->dot[j] += (double)prob[j] * (double)d[j];
-}
-
-static inline void lane_max(const float *logit, size_t n, float *max)
-{
-	for (size_t j = 0; j < n; j++)
-		max[j] = logit[j] > max[j] ? logit[j] : max[j];
-}
-
-static inline void lane_probs(const float *prob, double inv, size_t n, double *probs)
-{
-	for (size_t j = 0; j < n; j++)
-		probs[j] += (double)prob[j] * inv;
-}
-
-static float max_of(const float *logit, size_t n)
-{
-	float lane[LANES], max = -INFINITY;
-	size_t i;
-
-	for (i = 0; i < LANES; i++)
-		lane[i] = -INFINITY;
-	for (i = 0; i + LANES <= n; i += LANES)
-		lane_max(logit + i, LANES, lane);
-	lane_max(logit + i, n - i, lane);
-	lane_max(lane + LANES / 2, LANES / 2, lane);
-	for (i = 0; i < LANES / 2; i++)
-		max = lane[i] > max ? lane[i] : max;
-	return max;
-}
-
-/* The softmax figures of one decision. */
-static void add_scores(struct sums *s, size_t li, const float *logit, size_t n, double *probs,
-	const uint16_t *pick, size_t k, float *prob)
-{
-	struct lanes lane;
-	float max = max_of(logit, n);
-	double z = 0, dot = 0, inv, log_z, mass = 0;
-	size_t i;
-
-	if (!isfinite(max))
-		return;
-	for (i = 0; i < LANES; i++)
-		lane.z[i] = lane.dot[i] = 0;
-	for (i = 0; i + LANES <= n; i += LANES)
-		lane_scores(logit + i, max, LANES, prob + i, &lane);
-	lane_scores(logit + i, max, n - i, prob + i, &lane);
-	for (i = 0; i < LANES; i++) {
-		z += lane.z[i];
-		dot += lane.dot[i];
+	s->tokens[li] += n;
+	for (size_t i = 0; i < n * k; i++) {
+		counts[r->experts[i]]++;
+		weights[r->experts[i]] += r->weights[i];
 	}
-	if (!isfinite(z)) /* a NaN that the router did not flag */
-		return;
-	inv = 1 / z;
-	for (i = 0; i + LANES <= n; i += LANES)
-		lane_probs(prob + i, inv, LANES, probs + i);
-	lane_probs(prob + i, inv, n - i, probs + i);
-	for (i = 0; i < k; i++)
-		mass += prob[pick[i]] * inv;
-	log_z = log(z);
-	s->lse2[li] += (max + log_z) * (max + log_z);
-	s->entropy[li] += log_z - dot * inv;
-	s->confidence[li] += mass;
+	for (size_t t = 0; t < n; t++) {
+		int nan = r->flags[t] & MOE_EV_NAN, counts_too = !nan && isfinite(r->margins[t]);
+
+		s->n_edited[li] += (r->flags[t] & MOE_EV_EDITED) != 0;
+		s->n_nan[li] += nan != 0;
+		margin += counts_too ? r->margins[t] : 0;
+		s->n_margin[li] += (uint64_t)counts_too;
+	}
+	s->margin[li] = margin;
 }
 
-int sums_add(struct sums *s, const struct layout *l, const struct block_head *h,
-	const struct block_rows *r, float *prob, struct moe_err *e)
+int sums_add(struct sums *s, const struct block_shape *shape, struct block_head *h,
+	struct moe_err *e)
 {
-	if (check_ids(l, h, r, e))
+	const struct layout *l = shape->lay;
+	scores_add *add_scores = scores_pick(0);
+
+	if (check_ids(shape, h, e))
 		return -1;
 	s->dirty = 1;
 	for (size_t i = 0; i < l->n; i++) {
-		size_t k = l->layer[i].k, n = l->layer[i].n_expert, at = l->e_at[i];
+		struct scores x = { s->lse2[i], s->entropy[i], s->confidence[i] };
+		struct block_rows r;
 
-		s->tokens[i] += h->n;
-		for (uint32_t t = 0; t < h->n; t++) {
-			const uint16_t *pick = r->experts + t * l->k_row + l->k_at[i];
-			const float *w = r->weights + t * l->k_row + l->k_at[i];
-			uint8_t flags = r->flags[t * l->n + i];
-			float margin = r->margins[t * l->n + i];
-
-			for (size_t j = 0; j < k; j++) {
-				s->counts[at + pick[j]]++;
-				s->weights[at + pick[j]] += w[j];
-			}
-			s->n_edited[i] += (flags & MOE_EV_EDITED) != 0;
-			if (flags & MOE_EV_NAN) {
-				s->n_nan[i]++;
-				continue;
-			}
-			if (isfinite(margin)) {
-				s->margin[i] += margin;
-				s->n_margin[i]++;
-			}
-			if (h->has_logits)
-				add_scores(s, i, r->logits + t * l->e_row + at, n, s->probs + at, pick, k, prob);
-		}
+		block_rows(shape, h, i, &r);
+		add_layer(s, l, i, h, &r);
+		if (!h->has_logits)
+			continue;
+		add_scores(r.logits, h->n, l->layer[i].n_expert, r.experts, l->layer[i].k, r.flags,
+			s->probs + l->e_at[i], &x);
+		s->lse2[i] = x.lse2;
+		s->entropy[i] = x.entropy;
+		s->confidence[i] = x.confidence;
 	}
 	return 0;
 }

@@ -26,9 +26,9 @@ struct sums *sums_new(const struct layout *l);
 void sums_free(struct sums *s);
 size_t sums_bytes(const struct layout *l); /* of the struct and the arrays behind it */
 
-/* Add the n tokens of a chunk. prob: scratch, [MOE_MAX_EXPERT]. -1 when an expert id is not below
- * its layer's n_expert: nothing is added then. */
-int sums_add(struct sums *s, const struct layout *l, const struct block_head *h,
-	const struct block_rows *r, float *prob, struct moe_err *e);
+/* Add the n tokens of a chunk. -1 when an expert id is not below its layer's n_expert: nothing is
+ * added then. */
+int sums_add(struct sums *s, const struct block_shape *shape, struct block_head *h,
+	struct moe_err *e);
 
 #endif

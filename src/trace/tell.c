@@ -12,18 +12,21 @@ int tell_init(struct tell *t, const struct moe_trace_sink *sink, sqlite3 *db,
 	const struct block_shape *shape, enum moe_detail detail, enum moe_weights weights,
 	struct moe_err *e)
 {
-	size_t bytes = shape->cap * (shape->lay->k_row + shape->lay->n) * sizeof *t->rounded;
+	const struct layout *l = shape->lay;
+	size_t picks = shape->cap * l->k_row, decisions = shape->cap * l->n;
+	size_t bytes = picks * (sizeof(float) + 2 * sizeof(uint16_t)) +
+		decisions * (sizeof(float) + 1) + shape->cap * l->e_row * sizeof(float);
 
 	*t = (struct tell){ .sink = sink, .db = db, .shape = shape, .detail = detail,
 		.weights = weights };
-	t->rounded = sink ? malloc(bytes) : NULL;
-	return t->rounded || !sink ? 0 : err_nomem(e, bytes, "a chunk as it is read back");
+	t->rows = sink ? malloc(bytes) : NULL;
+	return t->rows || !sink ? 0 : err_nomem(e, bytes, "a chunk as it is read back");
 }
 
 void tell_free(struct tell *t)
 {
-	free(t->rounded);
-	t->rounded = NULL;
+	free(t->rows);
+	t->rows = NULL;
 }
 
 static int told(struct tell *t, int bad)
@@ -42,46 +45,57 @@ int tell_begin(struct tell *t)
 }
 
 /* What the codec leaves out or rounds, as a reader gets it. */
-static int round_floats(struct tell *t, const struct block_head *h, const struct tell_packed *p,
-	struct cursor_chunk *out)
+static int round_floats(struct tell *t, size_t n, const struct tell_packed *p, float *weights,
+	float *margins)
 {
 	const struct layout *l = t->shape->lay;
-	float *margins = t->rounded + h->n * l->k_row;
 
-	for (size_t i = 0; !p->n_weights && i < h->n * l->k_row; i++)
-		t->rounded[i] = NAN;
-	if (p->n_weights && unpack_weights(l, h->n, p->weights, p->n_weights, t->rounded))
+	for (size_t i = 0; !p->n_weights && i < n * l->k_row; i++)
+		weights[i] = NAN;
+	if (p->n_weights && unpack_weights(l, n, p->weights, p->n_weights, weights))
 		return err_set(&t->err, MOE_ERR_SYS, "packed weights do not unpack");
-	for (size_t i = 0; !p->n_margins && i < h->n * l->n; i++)
+	for (size_t i = 0; !p->n_margins && i < n * l->n; i++)
 		margins[i] = NAN;
-	if (p->n_margins && unpack_margins(l, h->n, p->margins, p->n_margins, margins))
+	if (p->n_margins && unpack_margins(l, n, p->margins, p->n_margins, margins))
 		return err_set(&t->err, MOE_ERR_SYS, "packed margins do not unpack");
-	out->weights = t->rounded;
-	out->margins = margins;
 	return 0;
 }
 
-/* A block as a reader of the database gets it. */
+/* A block as a reader of the database gets it, token by token. */
 static int as_read(struct tell *t, struct block_head *h, const struct tell_packed *p,
 	struct cursor_chunk *out)
 {
-	const struct layout *l = t->shape->lay;
+	const struct block_shape *s = t->shape;
+	const struct layout *l = s->lay;
+	size_t n = h->n;
+	int edited = block_any_edited(s, h), logits = h->has_logits && (t->detail == MOE_DETAIL_FULL ||
+		t->sink->want_logits);
+	/* In falling order of alignment. */
+	float *weights = (float *)(void *)t->rows, *margins = weights + n * l->k_row,
+		*scores = margins + n * l->n;
+	uint16_t *experts = (uint16_t *)(scores + (logits ? n * l->e_row : 0)),
+		*before = experts + n * l->k_row;
+	uint8_t *flags = (uint8_t *)(before + n * l->k_row);
 	struct block_rows r;
-	int edited = 0;
 
-	block_rows(t->shape, h, &r);
-	for (size_t i = 0; h->edited && i < h->n * l->n; i++)
-		edited |= r.flags[i] & MOE_EV_EDITED;
+	block_rows(s, h, 0, &r);
+	block_by_token(s, r.experts, BLOCK_PICK, sizeof *experts, n, experts);
+	if (edited)
+		block_by_token(s, r.before, BLOCK_PICK, sizeof *before, n, before);
+	if (h->any_flags)
+		block_by_token(s, r.flags, BLOCK_DECISION, 1, n, flags);
+	if (logits)
+		block_by_token(s, r.logits, BLOCK_EXPERT, sizeof *scores, n, scores);
 	*out = (struct cursor_chunk){ .seq = h->seq, .pos = h->pos, .n = h->n, .phase = h->phase,
 		.n_layer = l->n, .layers = l->layer, .k_at = l->k_at, .e_at = l->e_at, .k_row = l->k_row,
-		.e_row = l->e_row, .tokens = r.tokens, .experts = r.experts, .weights = r.weights,
-		.margins = r.margins, .flags = h->any_flags ? r.flags : NULL,
-		.before = edited ? r.before : NULL,
-		.logits = h->has_logits && (t->detail == MOE_DETAIL_FULL || t->sink->want_logits) ?
-			r.logits : NULL };
-	if (t->detail == MOE_DETAIL_COUNTS || t->weights == MOE_WEIGHTS_EXACT)
-		return 0;
-	return round_floats(t, h, p, out);
+		.e_row = l->e_row, .tokens = block_tokens(s, h), .experts = experts, .weights = weights,
+		.margins = margins, .flags = h->any_flags ? flags : NULL, .before = edited ? before : NULL,
+		.logits = logits ? scores : NULL };
+	if (t->detail != MOE_DETAIL_COUNTS && t->weights != MOE_WEIGHTS_EXACT)
+		return round_floats(t, n, p, weights, margins);
+	block_by_token(s, r.weights, BLOCK_PICK, sizeof *weights, n, weights);
+	block_by_token(s, r.margins, BLOCK_DECISION, sizeof *margins, n, margins);
+	return 0;
 }
 
 int tell_chunk(struct tell *t, struct block_head *h, const struct tell_packed *p)

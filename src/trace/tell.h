@@ -18,7 +18,7 @@ struct tell {
 	const struct block_shape *shape;
 	enum moe_detail detail;
 	enum moe_weights weights;
-	float *rounded;          /* a chunk's weights and margins as they are read back */
+	unsigned char *rows;     /* a chunk as it is read back: see as_read() */
 	struct moe_err err;      /* msg[0]: why the sink refused */
 };
 int tell_init(struct tell *t, const struct moe_trace_sink *sink, sqlite3 *db,

@@ -2,7 +2,8 @@
  * writer.c - the engine's side of the trace: the hook. See moescope/trace.h.
  *
  * Decisions arrive a layer at a time, so a chunk is staged in memory until all MoE layers of its
- * tokens are there, and is copied into the ring as one block. Invariants:
+ * tokens are there. It is staged in a block of its own, which changes places with a free one of
+ * the ring. Invariants:
  *   - rows [0, done) of a stage are complete; rows [done, head.n) belong to the batch in progress
  *     and are dropped when it breaks off;
  *   - messages (sequences, notes, pace) leave before any chunk that was staged after them, so the
@@ -34,7 +35,7 @@
 #define OPEN_MAX 64       /* chunks that stay open between batches */
 #define PENDING_MAX ((size_t)8 << 20)
 
-/* A chunk that is being filled; block is laid out like a block of the ring. */
+/* A chunk that is being filled; block is a spare one of the ring. */
 struct stage {
 	struct block_head *block;
 	uint32_t done;
@@ -219,8 +220,7 @@ static int push(struct moe_trace *t, struct stage *s, struct moe_err *e)
 		if (!dst)
 			return check(t, e);
 	}
-	block_copy(&t->shape, dst, h);
-	ring_publish(t->ring);
+	s->block = ring_swap(t->ring, h);
 	return 0;
 }
 
@@ -257,9 +257,9 @@ static int stage_new(struct moe_trace *t, size_t *at, struct moe_err *e)
 	t->stage = s;
 	s += t->n_stage;
 	memset(s, 0, sizeof *s);
-	s->block = malloc(t->shape.bytes);
+	s->block = ring_spare(t->ring, e);
 	if (!s->block)
-		return err_nomem(e, t->shape.bytes, "a staged chunk");
+		return err_wrap(e, "staging a chunk");
 	t->n_stage++;
 	return 0;
 }
@@ -332,38 +332,87 @@ static int plan(struct moe_trace *t, const struct moe_route_view *v, struct moe_
 	return 0;
 }
 
+/* The first edited decision of a chunk: up to here the router's own choice was the same. */
+static void begin_edits(struct moe_trace *t, struct block_head *h)
+{
+	h->edited = 1;
+	for (size_t i = 0; i < t->lay.n; i++) {
+		struct block_rows r;
+
+		block_rows(&t->shape, h, i, &r);
+		memcpy(r.before, r.experts, h->n * t->lay.layer[i].k * sizeof *r.before);
+	}
+}
+
+/* The router's own choice for a part's rows of one layer, where an edited one is among them or
+ * before. */
+static void fill_before(struct moe_trace *t, const struct part *p, const struct moe_route_view *v,
+	size_t li, uint8_t flags)
+{
+	struct block_head *h = t->stage[p->stage].block;
+	size_t k = v->k;
+	struct block_rows r;
+
+	if (flags & MOE_EV_EDITED && !h->edited)
+		begin_edits(t, h);
+	if (!h->edited)
+		return;
+	block_rows(&t->shape, h, li, &r);
+	for (size_t i = 0; i < p->n; i++) {
+		size_t src = p->from + i;
+		int edited = v->before && v->flags && v->flags[src] & MOE_EV_EDITED;
+
+		memcpy(r.before + (p->row + i) * k, (edited ? v->before : v->experts) + src * k,
+			k * sizeof *r.before);
+	}
+}
+
+/* Returns all of them together. */
+static uint8_t copy_flags(uint8_t *to, const uint8_t *from, size_t n)
+{
+	uint64_t all = 0, word;
+	uint8_t any = 0;
+	size_t i = 0;
+
+	memcpy(to, from, n);
+	for (; i + 8 <= n; i += 8) {
+		memcpy(&word, from + i, 8);
+		all |= word;
+	}
+	for (; i < n; i++)
+		any |= from[i];
+	for (; all; all >>= 8)
+		any |= (uint8_t)all;
+	return any;
+}
+
 /* Copy the part's rows of one layer into the stage. */
 static void fill(struct moe_trace *t, const struct part *p, const struct moe_route_view *v,
 	size_t li)
 {
-	const struct layout *l = &t->lay;
 	struct block_head *h = t->stage[p->stage].block;
-	size_t k = v->k, n_expert = v->n_expert;
+	size_t n = p->n, k = v->k, n_expert = v->n_expert;
+	uint8_t flags = 0;
 	struct block_rows r;
 
-	block_rows(&t->shape, h, &r);
+	block_rows(&t->shape, h, li, &r);
 	if (li == 0)
-		memcpy(r.tokens + p->row, v->token + p->from, p->n * sizeof *r.tokens);
-	for (uint32_t i = 0; i < p->n; i++) {
-		size_t src = p->from + i, row = p->row + i, pick = row * l->k_row + l->k_at[li];
-		uint8_t flags = v->flags ? v->flags[src] : 0;
-		const uint16_t *before = v->before && (flags & MOE_EV_EDITED) ? v->before : v->experts;
-
-		if (flags & MOE_EV_EDITED && !h->edited) { /* up to here it was the same */
-			memcpy(r.before, r.experts, h->n * l->k_row * sizeof *r.before);
-			h->edited = 1;
-		}
-		memcpy(r.experts + pick, v->experts + src * k, k * sizeof *r.experts);
-		if (h->edited)
-			memcpy(r.before + pick, before + src * k, k * sizeof *r.before);
-		memcpy(r.weights + pick, v->weights + src * k, k * sizeof *r.weights);
-		r.margins[row * l->n + li] = v->margin ? v->margin[src] : NAN;
-		r.flags[row * l->n + li] = flags;
-		h->any_flags |= flags;
-		if (h->has_logits)
-			memcpy(r.logits + row * l->e_row + l->e_at[li], v->logits + src * n_expert,
-				n_expert * sizeof *r.logits);
-	}
+		memcpy(block_tokens(&t->shape, h) + p->row, v->token + p->from, n * sizeof *v->token);
+	memcpy(r.experts + p->row * k, v->experts + p->from * k, n * k * sizeof *r.experts);
+	memcpy(r.weights + p->row * k, v->weights + p->from * k, n * k * sizeof *r.weights);
+	if (v->margin)
+		memcpy(r.margins + p->row, v->margin + p->from, n * sizeof *r.margins);
+	for (size_t i = 0; i < n && !v->margin; i++)
+		r.margins[p->row + i] = NAN;
+	if (!v->flags)
+		memset(r.flags + p->row, 0, n);
+	else
+		flags = copy_flags(r.flags + p->row, v->flags + p->from, n);
+	h->any_flags |= flags;
+	fill_before(t, p, v, li, flags);
+	if (h->has_logits)
+		memcpy(r.logits + p->row * n_expert, v->logits + p->from * n_expert,
+			n * n_expert * sizeof *r.logits);
 }
 
 /* ---- the hook ---- */
@@ -732,8 +781,6 @@ int writer_begin_run(sqlite3 *db, const struct moe_run_desc *d, const struct lay
 static void trace_free(struct moe_trace *t)
 {
 	dbfile_close_writer(t->db, t->lock);
-	for (size_t i = 0; i < t->n_stage; i++)
-		free(t->stage[i].block);
 	free(t->stage);
 	free(t->part);
 	buf_free(&t->pending);

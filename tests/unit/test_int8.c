@@ -1,9 +1,10 @@
 /*
  * test_int8.c - 8-bit products: rounding of activations against its definition in double precision,
- * products against the double-precision sum of exact weights and rounded activations, and every
- * instruction set, batch and split of rows bit for bit against the plain kernel.
+ * products against the double-precision sum of exact weights and rounded activations, every
+ * instruction set, batch and split of rows bit for bit against the plain kernel, and no weight read
+ * but those of the rows.
  */
-#include "test_util.h"
+#include "guarded.h"
 
 #include <math.h>
 
@@ -280,7 +281,7 @@ static void all_give_the_same_bits(void **state)
 		one_shape(&r, &rows[i], 8192 + 256, 19, 1);
 		one_shape(&r, &rows[i], 8192 + 256, 17, 13);
 		for (size_t tok = 1; tok <= 7; tok += 2) /* whole 256s and a rest, where blocks allow one */
-			one_shape(&r, &rows[i], 8192 + 256 + (blk == 32 ? 96 : 256), 11, tok);
+			one_shape(&r, &rows[i], 8192 + 256 + (blk < 256 ? 3 * blk % 256 : 256), 11, tok);
 		one_shape(&r, &rows[i], 32768, 3, 4); /* more activations than decode puts in another order */
 	}
 }
@@ -297,14 +298,14 @@ static void extremes_do_not_overflow(void **state)
 	(void)state;
 	assert_int_equal(posix_memalign(&scratch, 64, INT8_SCRATCH), 0);
 	for (size_t i = 0; i < N_TYPES; i++)
-		for (int fill = 0; fill < 21; fill++) {
-			static const unsigned char bytes[] = { 0x00, 0xff, 0x80 };
+		for (int fill = 0; fill < 28; fill++) {
+			static const unsigned char bytes[] = { 0x00, 0xff, 0x80, 0x77 };
 			static const size_t of[][2] = { { 32, 32 }, { 17, 32 }, { 18, 32 }, { 8, 16 }, { 9, 16 },
 				{ 8, 32 }, { 9, 32 } };
 			size_t rb = qtype_row_bytes(rows[i].type, N), blk = qtype_info(rows[i].type)->bytes;
 			unsigned char *w = malloc(ROWS * rb);
 
-			memset(w, bytes[fill % 3], ROWS * rb);
+			memset(w, bytes[fill % 4], ROWS * rb);
 			for (size_t b = 0; b < ROWS * rb; b += blk)
 				for (int h = 0; h < 2; h++)
 					if (rows[i].half[h] >= 0)
@@ -315,7 +316,7 @@ static void extremes_do_not_overflow(void **state)
 						for (int k = 0; k < 4; k++)
 							w[b + 49 + 2 * (size_t)k] = (unsigned char)((w[b + 49 + 2 * (size_t)k] & 15) | "\0\0\xc0\x30"[k]);
 			for (size_t j = 0; j < TOK * N; j++)
-				x[j] = j % of[fill / 3][1] >= of[fill / 3][0] ? 0 : j / N % 2 ? 127 : -127;
+				x[j] = j % of[fill / 4][1] >= of[fill / 4][0] ? 0 : j / N % 2 ? 127 : -127;
 			plain()->round(x, N, N, 0, TOK, a);
 			plain()->gemm(rows[i].type, w, rb, N, 0, ROWS, a, TOK, want, ROWS, scratch);
 			for (size_t k = 0; int8_at(k); k++)
@@ -328,6 +329,69 @@ static void extremes_do_not_overflow(void **state)
 		}
 	free(mem);
 	free(own_mem);
+	free(scratch);
+}
+
+struct product {
+	const struct int8_kern *k;
+	uint32_t type;
+	const unsigned char *w;
+	size_t n, n_row, n_tok;
+	struct act8 a;
+	float *y;
+	void *scratch;
+};
+
+static void multiply(const void *ctx)
+{
+	const struct product *p = ctx;
+
+	p->k->gemm(p->type, p->w, qtype_row_bytes(p->type, p->n), p->n, 0, p->n_row, p->a, p->n_tok,
+		p->y, p->n_row, p->scratch);
+}
+
+/* Rows that begin where memory does, then rows that end there. */
+static void nothing_beside_rows_is_read(void **state)
+{
+	enum { N = 8192 + 256, ROWS = 50, TOK = 14 };
+	static const size_t n_rows[] = { 1, 2, 16, 33, ROWS }, n_toks[] = { 1, 2, 7, TOK };
+	static float x[TOK * N], y[TOK * ROWS];
+	void *mem, *scratch;
+	struct guarded g;
+	struct rng r;
+
+	(void)state;
+	rng_seed(&r, 13);
+	assert_int_equal(posix_memalign(&scratch, 64, INT8_SCRATCH), 0);
+	guarded_new(&g, qtype_row_bytes(QT_Q8_0, N) * ROWS);
+	for (size_t j = 0; j < TOK * N; j++)
+		x[j] = (float)(2 * rng_unit(&r) - 1);
+	for (size_t i = 0; i < N_TYPES; i++) {
+		size_t blk = qtype_info(rows[i].type)->block, lengths[] = { blk, 256, 256 + blk, 2048, N };
+
+		random_blocks(&r, &rows[i], g.lo, (size_t)(g.hi - g.lo) / qtype_info(rows[i].type)->bytes *
+			qtype_info(rows[i].type)->bytes);
+		for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
+			struct act8 a = act_new(lengths[l], TOK, &mem);
+
+			plain()->round(x, lengths[l], lengths[l], 0, TOK, a);
+			for (size_t k = 0; int8_at(k); k++)
+				for (size_t j = 0; j < 2 * 5 * 4 && int8_at(k)->supported(); j++) {
+					size_t n_row = n_rows[j / 2 % 5];
+					const unsigned char *w = j % 2 ? g.lo :
+						g.hi - n_row * qtype_row_bytes(rows[i].type, lengths[l]);
+					struct product p = { int8_at(k), rows[i].type, w, lengths[l], n_row,
+						n_toks[j / 10], a, y, scratch };
+
+					if (!guarded_run(multiply, &p))
+						fail_msg("%s %s: reads %s %zu rows of %zu elements, %zu tokens", p.k->name,
+							qtype_info(p.type)->name, j % 2 ? "before" : "behind", p.n_row, p.n,
+							p.n_tok);
+				}
+			free(mem);
+		}
+	}
+	guarded_free(&g);
 	free(scratch);
 }
 
@@ -350,6 +414,7 @@ int main(void)
 		cmocka_unit_test(products_are_right),
 		cmocka_unit_test(all_give_the_same_bits),
 		cmocka_unit_test(extremes_do_not_overflow),
+		cmocka_unit_test(nothing_beside_rows_is_read),
 		cmocka_unit_test(every_float_row_has_one),
 	};
 

@@ -1,8 +1,9 @@
 /*
  * test_kern.c - kernels: exact dequantisation against tests/data/kernels.bin (NumPy), every ISA
- * bit for bit against the plain kernel, products against OpenBLAS, and independence of tile shape.
+ * bit for bit against the plain kernel, products against OpenBLAS, independence of tile shape, and
+ * no weight read but those of the rows.
  */
-#include "test_util.h"
+#include "guarded.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -489,6 +490,75 @@ static void activations_are_accurate(void **state)
 	assert_true(isnan(num_oai_up(NAN)) && isnan(num_oai_gate(NAN)) && num_oai_gate(0) == 0);
 }
 
+/* n_row rows of n elements, other floats, activations laid for products with BF16. */
+struct reading {
+	const struct kern *k;
+	uint32_t type;
+	const unsigned char *w;
+	size_t n, n_row;
+	float *x, *o, *scratch;
+	void *laid;
+};
+
+/* All that reads rows. */
+static void read_rows(const void *ctx)
+{
+	const struct reading *a = ctx;
+	const struct kern *k = a->k;
+	size_t n = a->n, rb = qtype_row_bytes(a->type, n);
+
+	for (size_t i = 0; i < a->n_row; i++)
+		k->to_float(a->type, a->w + i * rb, a->o, n);
+	for (size_t t = 1; t <= a->n_row; t += 4)
+		k->gemm(a->type, a->w, rb, n, 0, a->n_row, a->x, n, t, a->o, a->n_row, a->scratch);
+	if (a->type == QT_F32 || a->type == QT_F16 || a->type == QT_Q8_0) {
+		k->att_dot(a->type, a->w, rb, n, a->n_row, a->x, 3, a->o, a->n_row);
+		k->att_mix(a->type, a->w, rb, n, a->n_row, a->x, a->n_row, 3, a->o, n);
+	}
+	for (size_t t = 1; t <= a->n_row && a->type == QT_BF16; t += 4)
+		k->bf16()->gemm(a->w, rb, n, 0, a->n_row, a->laid, t, a->o, a->n_row);
+}
+
+static void nothing_beside_rows_is_read(void **state)
+{
+	enum { N = 2048, ROWS = 9 };
+	static float x[ROWS * N], o[ROWS * N];
+	float *scratch = malloc(kern_scratch(N) * 4);
+	struct guarded g;
+	struct rng r;
+
+	(void)state;
+	rng_seed(&r, 13);
+	guarded_new(&g, ROWS * N * 4);
+	for (size_t i = 0; i < ROWS * N; i++)
+		x[i] = uniform(&r);
+	for (size_t k = 0; kern_at(k); k++) {
+		void *laid;
+
+		if (!kern_at(k)->supported())
+			continue;
+		laid = lay_bf16(kern_at(k)->bf16(), x, N, ROWS);
+		for (uint32_t t = 0; t < QT_MAX; t++) {
+			size_t blk = kern_type_ok(t, 256) ? qtype_info(t)->block : 0;
+			size_t lengths[] = { blk > 1 ? blk : 8, blk > 1 ? 256 + blk : 300, N };
+
+			for (size_t l = 0; blk && l < 6; l++) {
+				size_t bytes = qtype_row_bytes(t, lengths[l / 2]) * ROWS;
+				unsigned char *w = l % 2 ? g.lo : g.hi - bytes;
+				struct reading a = { kern_at(k), t, w, lengths[l / 2], ROWS, x, o, scratch, laid };
+
+				random_rows(&r, t, w, bytes);
+				if (!guarded_run(read_rows, &a))
+					fail_msg("%s %s: reads %s rows of %zu elements", a.k->name, qtype_info(t)->name,
+						l % 2 ? "before" : "behind", a.n);
+			}
+		}
+		free(laid);
+	}
+	guarded_free(&g);
+	free(scratch);
+}
+
 static void kernels_are_chosen_by_name(void **state)
 {
 	struct moe_err e;
@@ -516,6 +586,7 @@ int main(void)
 		cmocka_unit_test(products_agree_with_blas),
 		cmocka_unit_test(exponential_is_accurate),
 		cmocka_unit_test(activations_are_accurate),
+		cmocka_unit_test(nothing_beside_rows_is_read),
 		cmocka_unit_test(kernels_are_chosen_by_name),
 	};
 

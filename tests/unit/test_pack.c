@@ -33,6 +33,24 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* Rows [n][row] as they are packed: layer by layer, room for n + 3 tokens, so that it is not what
+ * counts. at [layers]: where a layer's part of a row begins, whose numbers are of `size` bytes. To
+ * be freed. */
+static void *by_layer(const void *rows, size_t n, size_t row, const size_t *at, size_t size)
+{
+	char *out = malloc((n + 3) * row * size);
+
+	memset(out, 0xff, (n + 3) * row * size);
+	for (size_t i = 0; i < lay.n; i++) {
+		size_t len = ((i + 1 < lay.n ? at[i + 1] : row) - at[i]) * size;
+
+		for (size_t t = 0; t < n; t++)
+			memcpy(out + (n + 3) * at[i] * size + t * len, (const char *)rows + (t * row +
+				at[i]) * size, len);
+	}
+	return out;
+}
+
 static void test_bits(void **state)
 {
 	static const unsigned want[][2] = { { 1, 1 }, { 2, 1 }, { 3, 2 }, { 4, 2 }, { 5, 3 },
@@ -56,7 +74,7 @@ static void test_ids_by_hand(void **state)
 	(void)state;
 	assert_int_equal(layout_init(&l, &d, 1, NULL), 0);
 	assert_int_equal(pack_experts_bytes(&l, 1), 2);
-	assert_int_equal(pack_experts(&l, 1, rows, out), 2);
+	assert_int_equal(pack_experts(&l, 1, 1, rows, out), 2);
 	assert_int_equal(out[0], 0xeb);
 	assert_int_equal(out[1], 0x01);
 	unpack_ids(out, 2, 3, 3, back);
@@ -74,13 +92,16 @@ static void test_ids(void **state)
 		uint16_t *rows = malloc(n * lay.k_row * 2), *back = malloc(n * lay.k_row * 2);
 		/* no byte more than it needs, so that a sanitizer sees one read too many */
 		unsigned char *wide = malloc(bytes + 8), *out;
+		uint16_t *ids;
 
 		for (size_t t = 0; t < n; t++)
 			for (size_t i = 0; i < lay.n; i++)
 				for (size_t j = 0; j < lay.layer[i].k; j++)
 					rows[t * lay.k_row + lay.k_at[i] + j] =
 						(uint16_t)rng_below(&rng, lay.layer[i].n_expert);
-		assert_int_equal(pack_experts(&lay, n, rows, wide), bytes);
+		ids = by_layer(rows, n, lay.k_row, lay.k_at, sizeof *ids);
+		assert_int_equal(pack_experts(&lay, n, n + 3, ids, wide), bytes);
+		free(ids);
 		out = malloc(bytes);
 		memcpy(out, wide, bytes);
 		unpack_experts(&lay, n, out, back);
@@ -121,9 +142,10 @@ static void check_weights(const float *rows, size_t n, enum pack_form form)
 {
 	size_t most = pack_weights_most(&lay, n), len, bytes = n * lay.k_row * sizeof(float);
 	unsigned char *out = malloc(most), *exact;
-	float *back = malloc(bytes);
+	float *back = malloc(bytes), *w = by_layer(rows, n, lay.k_row, lay.k_at, sizeof *w);
 
-	len = pack_weights(&lay, n, rows, form, out);
+	len = pack_weights(&lay, n, n + 3, w, form, out);
+	free(w);
 	assert_true(len <= most);
 	exact = malloc(len);
 	memcpy(exact, out, len);
@@ -206,7 +228,7 @@ static void test_odd_weights(void **state)
 	assert_int_equal(layout_init(&l, &d, 1, NULL), 0);
 	for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
 		for (int form = PACK_F32; form <= PACK_U8; form++) {
-			size_t len = pack_weights(&l, 1, odd[i], (enum pack_form)form, out);
+			size_t len = pack_weights(&l, 1, 1, odd[i], (enum pack_form)form, out);
 
 			assert_int_equal(unpack_weights(&l, 1, out, len, back), 0);
 			assert_memory_equal(back, odd[i], sizeof back);
@@ -218,16 +240,21 @@ static void test_margins(void **state)
 {
 	static const float odd[] = { 0, INFINITY, 1, 0x1p-22f, 1e-9f, 832, 0x1p33f, 7e4f, NAN, 0.125f };
 	size_t n = 128, len, most = pack_margins_most(&lay, n);
-	float *rows = malloc(n * lay.n * sizeof *rows), *back = malloc(n * lay.n * sizeof *back);
+	float *rows = malloc(n * lay.n * sizeof *rows), *back = malloc(n * lay.n * sizeof *back), *m;
 	unsigned char *out = malloc(most);
+	size_t one[sizeof shapes / sizeof *shapes];
 
 	(void)state;
+	for (size_t i = 0; i < lay.n; i++)
+		one[i] = i;
 	for (int form = PACK_F32; form <= PACK_U8; form++)
 		for (int kind = 0; kind < 3; kind++) {
 			for (size_t i = 0; i < n * lay.n; i++)
 				rows[i] = kind == 2 ? odd[i % (sizeof odd / sizeof *odd)] : kind ? INFINITY :
 					(float)exp(-12 * rng_unit(&rng));
-			len = pack_margins(&lay, n, rows, (enum pack_form)form, out);
+			m = by_layer(rows, n, lay.n, one, sizeof *m);
+			len = pack_margins(&lay, n, n + 3, m, (enum pack_form)form, out);
+			free(m);
 			assert_true(len <= most);
 			assert_int_equal(unpack_margins(&lay, n, out, len, back), 0);
 			for (size_t i = 0; i < n * lay.n; i++) {

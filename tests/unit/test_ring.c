@@ -95,10 +95,44 @@ static void test_hold(void **state)
 	ring_free(r);
 }
 
+/* Spare blocks change places with those of the ring; what is in them stays. */
+static void test_swap(void **state)
+{
+	struct moe_err e;
+	struct ring *r = ring_new(64, 4, &e);
+	uint64_t *mine[3], *p, next = 0, *got;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		assert_non_null(mine[i] = ring_spare(r, &e));
+	for (uint64_t i = 0; i < 1000; i++) {
+		*mine[i % 3] = i;
+		assert_non_null(p = ring_reserve(r, 0, 0));
+		got = ring_swap(r, mine[i % 3]);
+		assert_ptr_equal(got, p);
+		mine[i % 3] = got;
+		*got = UINT64_MAX; /* nobody reads it */
+		if (i % 5 == 4) {
+			*(uint64_t *)ring_reserve(r, 0, 0) = UINT64_MAX - 1;
+			ring_publish(r);
+		}
+		for (size_t n = ring_wait(r, 0, 0); n && i % 2; n--, ring_release(r, 1)) {
+			p = ring_at(r, 0);
+			if (*p == UINT64_MAX - 1)
+				continue;
+			assert_int_equal(*p, next);
+			next++;
+		}
+	}
+	assert_int_equal(next, 1000);
+	ring_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hold),
+		cmocka_unit_test(test_swap),
 		cmocka_unit_test(test_ring),
 	};
 
