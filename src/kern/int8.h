@@ -40,12 +40,12 @@ struct act8 {
 	float *d;        /* [rows][np/256] */
 	int16_t *sum16;  /* [rows][np/16]: sums of q */
 	int16_t *sum32;  /* [rows][np/32] */
-	uint8_t *fits;   /* [rows][np/256]: what is known of sizes; 0: nothing, and act8_lay says that */
+	uint8_t *fits;   /* [rows][np/256]: what is known of sizes; 0, as act8_lay has it: nothing */
 };
 
-/* Bits of fits: of all 16, or all 32, consecutive q the sizes add up to at most 1023, or 2047; of all 32
- * the positive q, and the negative ones, to at most 32767 / 15, or 32767 / 31. Products whose sums then
- * need but 16 bits may be faster, and are the same. */
+/* Bits of fits: of all 16, or all 32, consecutive q the sizes add up to at most 1023, or 2047; of
+ * all 32 the positive q, and the negative ones, to at most 32767 / 15, or 32767 / 31. Products
+ * whose sums then need but 16 bits may be faster, and are the same. */
 #define ACT8_SUM16 1
 #define ACT8_SUM32 2
 #define ACT8_SIDE15 4

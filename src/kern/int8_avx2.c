@@ -194,8 +194,8 @@ static void widen_tokens(size_t n_tok, const struct gm_in *in, int16_t wide[GM_T
  * block's elements. */
 typedef int32_t starts[GM_TOK][GM_BLOCKS];
 
-static void set_starts(unsigned off_log2, size_t blk, size_t n256, const struct gm_in *in, size_t n_tok,
-	starts start)
+static void set_starts(unsigned off_log2, size_t blk, size_t n256, const struct gm_in *in,
+	size_t n_tok, starts start)
 {
 	const __m256i off = _mm256_set1_epi8((char)(1 << off_log2)), zero = _mm256_setzero_si256();
 
@@ -261,9 +261,9 @@ ALWAYS void chain_to(VI *t, VI s, VI sc)
 	IN_MEMORY(*t);
 }
 
-/* p = products of steps j .. j + n - 1 of nt tokens with ng groups, and what they start from, unless
- * that is NULL. x: token 0's activations of step 0, np bytes before token 1's. Two tokens at a time:
- * an addition right behind its product would wait for it. */
+/* p = products of steps j .. j + n - 1 of nt tokens with ng groups, and what they start from,
+ * unless that is NULL. x: token 0's activations of step 0, np bytes before token 1's. Two tokens at
+ * a time: an addition right behind its product would wait for it. */
 ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add,
 	const uint8_t (*w)[GM_GROUPS][R][4], const int8_t *x, size_t np, size_t j, size_t n,
 	const int32_t *start, VI p[GM_TOK][2])
@@ -286,7 +286,8 @@ ALWAYS void steps_of(const size_t ng, const size_t nt, const enum add add,
 					pair[i][k] = times(add, wl[k], xi);
 			}
 			for (size_t i = 0; i < 2 && t + i < nt; i++) {
-				VI from = start && l == j ? _mm256_set1_epi32(start[(t + i) * GM_BLOCKS]) : vf_zero();
+				VI from = start && l == j ? _mm256_set1_epi32(start[(t + i) * GM_BLOCKS]) :
+					vf_zero();
 
 				for (size_t k = 0; k < ng; k++)
 					p[t + i][k] = l > j ? plus(add, p[t + i][k], pair[i][k]) :
@@ -346,7 +347,8 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 				steps_of(ng, nt, add, w, x, xs, j, steps, add == ALL_OFF ? start : NULL, p);
 				for (size_t t = 0; t < nt; t++)
 					for (size_t k = 0; k < ng && add != WIDE; k++)
-						p[t][k] = _mm256_madd_epi16(p[t][k], by >= FLOATS ? ones : vi_load((*sc)[k]));
+						p[t][k] = _mm256_madd_epi16(p[t][k],
+							by >= FLOATS ? ones : vi_load((*sc)[k]));
 				for (size_t t = 0; t < nt; t++)
 					for (size_t k = 0; k < ng; k++) {
 						if (by < FLOATS) {
@@ -364,7 +366,8 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 			for (size_t t = 0; t < nt && by >= FLOATS; t++)
 				for (size_t k = 0; k < ng; k++) {
 					if (add == ALL_LATE)
-						s[t][k] = _mm256_add_epi32(s[t][k], _mm256_set1_epi32(start[t * GM_BLOCKS]));
+						s[t][k] = _mm256_add_epi32(s[t][k],
+							_mm256_set1_epi32(start[t * GM_BLOCKS]));
 					chain_to(&u[t][k], s[t][k], d[k]);
 				}
 		}

@@ -140,12 +140,13 @@ ALWAYS __m512i four_bits(const void *p, size_t high)
 	return _mm512_and_si512(high ? _mm512_srli_epi16(v, 4) : v, _mm512_set1_epi8(15));
 }
 
-/* Vector j of the codes of a block, of group k. Sixteen times as much where that is cheaper and the sum
- * is to be shifted anyway. */
-ALWAYS __m512i codes_at(const struct gm *g, const enum packing pack, size_t blk, size_t block, size_t odd,
-	int times16, size_t j, size_t k)
+/* Vector j of the codes of a block, of group k. Sixteen times as much where that is cheaper and the
+ * sum is to be shifted anyway. */
+ALWAYS __m512i codes_at(const struct gm *g, const enum packing pack, size_t blk, size_t block,
+	size_t odd, int times16, size_t j, size_t k)
 {
-	const __m512i *v = (const __m512i *)g->tile[4 * (block - odd) + j][k], low4 = _mm512_set1_epi8(15);
+	const __m512i *v = (const __m512i *)g->tile[4 * (block - odd) + j][k];
+	const __m512i low4 = _mm512_set1_epi8(15);
 
 	if (pack == HALVES)
 		return four_bits(g->tile[4 * block + j % 4][k], j / 4);
@@ -153,21 +154,23 @@ ALWAYS __m512i codes_at(const struct gm *g, const enum packing pack, size_t blk,
 		return _mm512_load_si512(g->tile[block * (blk / 4) + j][k]);
 	if (times16 && odd)
 		return _mm512_andnot_si512(low4, *v);
-	return _mm512_and_si512(times16 ? *v : _mm512_srl_epi16(*v, _mm_cvtsi32_si128(4 * (int)odd)), low4);
+	return _mm512_and_si512(times16 ? *v :
+		_mm512_srl_epi16(*v, _mm_cvtsi32_si128(4 * (int)odd)), low4);
 }
 
-/* What sums start from: -off sums of x a block, or of two blocks that share a lane, the even one below;
- * its half has half its range added, so that sums there, which fit 16 bits, carry nothing. */
-static void starts(const struct codes *c, int small, const struct gm_in *in, size_t n_block, size_t nt,
-	int32_t start[GM_TOK][GM_BLOCKS])
+/* What sums start from: -off sums of x a block, or of two blocks that share a lane, the even one
+ * below; its half has half its range added, so that sums there, which fit 16 bits, carry nothing. */
+static void starts(const struct codes *c, int small, const struct gm_in *in, size_t n_block,
+	size_t nt, int32_t start[GM_TOK][GM_BLOCKS])
 {
 	for (size_t t = 0; t < nt; t++) {
 		const int16_t *sum = in->sum + t * (in->np / c->blk);
 
 		for (size_t b = 0; b < n_block && !small; b += 16)
 			vi_store(start[t] + b, vi_minus_shifted(sum + b, c->off_log2));
-		for (size_t b = 0; b < n_block && small; b += 32) { /* lanes may be beyond the last: not used */
-			__m512i v = vi_load(sum + b), odd = _mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000));
+		for (size_t b = 0; b < n_block && small; b += 32) { /* lanes beyond the last: not used */
+			__m512i v = vi_load(sum + b);
+			__m512i odd = _mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000));
 			__m512i both = _mm512_add_epi32(odd, _mm512_srai_epi32(_mm512_slli_epi32(v, 16), 16));
 
 			vi_store(start[t] + b / 2, _mm512_sub_epi32(_mm512_set1_epi32(0x8000),
@@ -176,8 +179,8 @@ static void starts(const struct codes *c, int small, const struct gm_in *in, siz
 	}
 }
 
-/* Of pairs of 16-bit integers in sixteen lanes, which do not begin g, the lower ones or the upper ones
- * as 32 bits: those that lie in upper halves, two bytes before or not. */
+/* Of pairs of 16-bit integers in sixteen lanes, which do not begin g, the lower or the upper ones as
+ * 32 bits: those that lie in upper halves, two bytes before or not. */
 ALWAYS __m512i one_of_pairs(const struct gm *g, const void *at, size_t odd)
 {
 	const uint8_t *p = (const uint8_t *)g + ((const uint8_t *)at - (const uint8_t *)g);
@@ -185,8 +188,8 @@ ALWAYS __m512i one_of_pairs(const struct gm *g, const void *at, size_t odd)
 	return _mm512_srai_epi32(vi_load(p - 2 * (1 - odd)), 16);
 }
 
-/* Asks the second-level cache for the b-th of n256 shares of what comes next: all at once, they would
- * have to wait for each other, and what follows for them. */
+/* Asks the second-level cache for the b-th of n256 shares of what comes next: all at once, they
+ * would have to wait for each other, and what follows for them. */
 ALWAYS void ask_share(const struct next *next, size_t b, size_t n256)
 {
 	size_t share = (next->bytes + n256 - 1) / n256;
@@ -201,8 +204,8 @@ ALWAYS void ask_share(const struct next *next, size_t b, size_t n256)
  * group of 256 stay in registers; of the largest tile, y is in memory between groups. If small, the
  * sums of a block fit 16 bits, and integer scales are applied to two blocks at once. */
 ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum by by,
-	const enum packing pack, const int small, const struct gm *g, const int32_t start[GM_TOK][GM_BLOCKS],
-	size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
+	const enum packing pack, const int small, const struct gm *g,
+	const int32_t start[GM_TOK][GM_BLOCKS], size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
 	const size_t np = in->np, per = 256 / blk, step = small ? 2 : 1;
 	const __mmask16 last = (__mmask16)((1u << nr) - 1);
@@ -234,8 +237,9 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 				for (size_t t = 0; t < nt; t++)
 					for (size_t k = 0; k < ng; k++)
 						if (!small)
-							s[k][t] = by == INTS || by == FLOATS ? _mm512_set1_epi32(start[t][block]) : zero;
-						else if (odd) /* 16 times a half of the range that comes below, at 12 less */
+							s[k][t] = by != INTS && by != FLOATS ? zero :
+								_mm512_set1_epi32(start[t][block]);
+						else if (odd) /* 16 times half the range that comes below, at 12 less */
 							s[k][t] = pack == BLOCKS ? _mm512_set1_epi32(8) : zero;
 						else
 							s[k][t] = pack == BLOCKS ? _mm512_slli_epi32(s[k][t], 12) :
@@ -284,7 +288,8 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 
 				memcpy(&two, in->sum + t * (np / blk) + b * per + i, 4);
 				for (size_t k = 0; k < ng; k++)
-					v[k][t] = _mm512_dpwssd_epi32(v[k][t], _mm512_load_si512(g->mpt[(b * per + i) / 2][k]),
+					v[k][t] = _mm512_dpwssd_epi32(v[k][t],
+						_mm512_load_si512(g->mpt[(b * per + i) / 2][k]),
 						_mm512_set1_epi32(two));
 			}
 #pragma GCC unroll 8
@@ -303,7 +308,8 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 				acc = by == INTS ? vf_exact(acc, u[k][t], vi_load(g->dt[b][k]), d) :
 					by == INTS_MIN ? vf_exact_min(acc, u[k][t], vi_load(g->dt[b][k]), v[k][t],
 					vi_load(g->dmt[b][k]), d) :
-					by == FLOATS ? vf_group(acc, u[k][t], d) : vf_group_min(acc, u[k][t], v[k][t], d);
+					by == FLOATS ? vf_group(acc, u[k][t], d) :
+					vf_group_min(acc, u[k][t], v[k][t], d);
 				vi_store(sum[t][k], acc);
 			}
 		}
@@ -339,9 +345,11 @@ static int all_small(const struct codes *c, size_t n256, const struct gm_in *in,
 	if (by == INTS) \
 		starts(c, small, in, n256 * (256 / blk), nt, start); \
 	if (small) \
-		tile(ng, nt, blk, by, pack, 1, g, (const int32_t (*)[GM_BLOCKS])start, n256, in, y, ys, nr, first); \
+		tile(ng, nt, blk, by, pack, 1, g, (const int32_t (*)[GM_BLOCKS])start, n256, in, y, ys, \
+			nr, first); \
 	else \
-		tile(ng, nt, blk, by, pack, 0, g, (const int32_t (*)[GM_BLOCKS])start, n256, in, y, ys, nr, first); \
+		tile(ng, nt, blk, by, pack, 0, g, (const int32_t (*)[GM_BLOCKS])start, n256, in, y, ys, \
+			nr, first); \
 	} while (0)
 #define TILE(ng, nt) \
 static void tile##ng##_##nt(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in, \
@@ -397,8 +405,8 @@ static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, si
 /* ---- activations ---- */
 
 /* n <= 256 elements, zeros behind them */
-static void round_group(const float *x, size_t n, int8_t *q, float *d, int16_t *sum16, int16_t *sum32,
-	uint8_t *fits)
+static void round_group(const float *x, size_t n, int8_t *q, float *d, int16_t *sum16,
+	int16_t *sum32, uint8_t *fits)
 {
 	const __m512i mask = _mm512_set1_epi32(0x7fffffff), order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13,
 		2, 6, 10, 14, 3, 7, 11, 15);

@@ -94,7 +94,7 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 
 typedef int16_t pairs[16][2];
 
-/* Lanes of two scales or minima as 16-bit integers: bytes j and j + 1 (j even) of each lane of m. */
+/* Lanes of two scales or minima as 16-bit integers: bytes j and j + 1, j even, of a lane of m. */
 ALWAYS __m512i min_pair(__m512i m, unsigned j)
 {
 	m = _mm512_srli_epi32(m, 8 * j);

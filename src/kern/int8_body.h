@@ -39,9 +39,9 @@
  *	GM_GROUPS, GM_PART                                 groups of R rows, and elements, of a tile
  *	PART_OF(c)                                         fewer elements of some types
  *	TOKEN_TERMS(c)                                     0 if tiles need neither start nor sx
- *	TILE_ASKS                                          1: tiles ask for gm_in.next on the way, not before
- *	                                                   they begin
- *	PAIRS                                              1: integer scales are kept in pairs of blocks, as
+ *	TILE_ASKS                                          1: tiles ask for gm_in.next on the way, not
+ *	                                                   before they begin
+ *	PAIRS                                              1: integer scales are in pairs of blocks, as
  *	                                                   minima are
  *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
  *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and
@@ -428,7 +428,8 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 		if (min_of(kind))
 			flip(g->mn, &g->mnt[0][to], n_all, exact_of(kind));
 		for (size_t b = 0; PAIRS && exact_of(kind) && b < n_block; b += 2)
-			vi_store(g->sct[b / 2][to], vi_pair(vi_load(g->sct[b][to]), vi_load(g->sct[b + 1][to])));
+			vi_store(g->sct[b / 2][to],
+				vi_pair(vi_load(g->sct[b][to]), vi_load(g->sct[b + 1][to])));
 		for (size_t b = 0; exact_of(kind) && min_of(kind) && b < n_block; b += 2)
 			vi_store(g->mpt[b / 2][to], vi_pair(vi_load(g->mnt[b][to]), vi_load(g->mnt[b + 1][to])));
 	}
@@ -480,8 +481,8 @@ static void token_terms(const struct codes *c, struct gm *g, const struct act8 *
 	}
 }
 
-/* Asks for `bytes` bytes of rows `from` to `to` of them: the second-level cache, or if wanted now, the
- * first. */
+/* Asks for `bytes` bytes of rows `from` to `to` of them: the second-level cache, or if wanted now,
+ * the first. */
 ALWAYS void fetch_rows(const struct next *next, size_t from, size_t to, size_t bytes, int now)
 {
 	for (size_t r = from; r < to && r < next->n; r++) {
@@ -541,7 +542,8 @@ ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *ro
 			size_t len = n - i < PART_OF(c) ? n - i : PART_OF(c);
 			const uint8_t *p = rows + r * row_bytes + qtype_row_bytes(type, i);
 			fill_fn *fill = fill_kinds[kind_of(type, len)];
-			struct next next = { p, n_row, row_bytes, qtype_row_bytes(type, n < PART_OF(c) ? n : PART_OF(c)) };
+			struct next next = { p, n_row, row_bytes,
+				qtype_row_bytes(type, n < PART_OF(c) ? n : PART_OF(c)) };
 
 			fetch_rows(&next, 0, R, next.bytes, 1);
 			for (size_t k = 0; k * R < n_row; k++) {

@@ -126,4 +126,4 @@ ALWAYS uint32_t super_halves(enum kind kind, const struct codes *c, const uint8_
 #define FILLED_CODES 1
 #define FILLED_SCALES 2
 #define FILLED_SUPER 4
-#define FILLED_PACKED 8 /* codes of four bits, two a byte: i and 16 + i of a block of 32, or those of two */
+#define FILLED_PACKED 8 /* codes of four bits, two a byte: of i and 16 + i, or of two blocks */

@@ -89,7 +89,8 @@ static void activations_are_rounded_as_defined(void **state)
 			memset(mem, 0x55, act8_bytes(n, 3));
 			memset(a.fits, 0, 3 * np / 256);
 			for (size_t i = 0; i < 3 * n; i++)
-				x[i] = (float)((rng_unit(&r) - (i / n ? 0.5 : 0.1)) * exp2(rng_unit(&r) * (i % 512 < 256 ? 40 : 2) - 20));
+				x[i] = (float)((rng_unit(&r) - (i / n ? 0.5 : 0.1)) *
+					exp2(rng_unit(&r) * (i % 512 < 256 ? 40 : 2) - 20));
 			if (n > 300)
 				memset(x, 0, 256 * sizeof *x);
 			int8_at(k)->round(x, n, n, 0, 3, a);
@@ -135,7 +136,8 @@ static void all_round_to_the_same_bits(void **state)
 	for (int round = 0; round < 200; round++) {
 		void *mem0, *mem;
 		struct act8 want, got;
-		size_t n = 1 + (size_t)rng_below(&r, N), bytes = act8_bytes(n, 1) - ACT8_SLACK - act8_pad(n) / 256;
+		size_t n = 1 + (size_t)rng_below(&r, N);
+		size_t bytes = act8_bytes(n, 1) - ACT8_SLACK - act8_pad(n) / 256;
 
 		for (size_t i = 0; i < n; i++) /* many ties: multiples of half a step */
 			x[i] = round & 1 ? odd[rng_below(&r, 9)] : (float)(rng_unit(&r) - 0.5);
@@ -286,8 +288,8 @@ static void all_give_the_same_bits(void **state)
 	}
 }
 
-/* The largest codes everywhere, and the largest x: of all elements, or so many that sums just fit 16
- * bits, or one more: of four-bit codes, of six-bit ones in blocks of 16, of five-bit ones. */
+/* The largest codes everywhere, and the largest x: of all elements, or so many that sums just fit
+ * 16 bits, or one more: of four-bit codes, of six-bit ones in blocks of 16, of five-bit ones. */
 static void extremes_do_not_overflow(void **state)
 {
 	enum { N = 512, ROWS = 9, TOK = 6 };
@@ -300,8 +302,8 @@ static void extremes_do_not_overflow(void **state)
 	for (size_t i = 0; i < N_TYPES; i++)
 		for (int fill = 0; fill < 28; fill++) {
 			static const unsigned char bytes[] = { 0x00, 0xff, 0x80, 0x77 };
-			static const size_t of[][2] = { { 32, 32 }, { 17, 32 }, { 18, 32 }, { 8, 16 }, { 9, 16 },
-				{ 8, 32 }, { 9, 32 } };
+			static const size_t of[][2] = { { 32, 32 }, { 17, 32 }, { 18, 32 }, { 8, 16 },
+				{ 9, 16 }, { 8, 32 }, { 9, 32 } };
 			size_t rb = qtype_row_bytes(rows[i].type, N), blk = qtype_info(rows[i].type)->bytes;
 			unsigned char *w = malloc(ROWS * rb);
 
