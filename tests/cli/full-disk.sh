@@ -30,10 +30,10 @@ whole() { # what, database
 		"$(q "$2" 'SELECT count(*) FROM routing WHERE run = (SELECT max(id) FROM run)')"
 }
 
-# ---- a file system of 2 MiB, in a mount namespace of its own ----
+# ---- a file system of 6 MiB, in a mount namespace of its own ----
 if [ "${1-}" = disk ]; then
 	mkdir disk
-	mount -t tmpfs -o size=2m none disk 2>err || { cat err; exit 77; }
+	mount -t tmpfs -o size=6m none disk 2>err || { cat err; exit 77; }
 	run_it profile "$tiny" texts.jsonl --db disk/p.db --detail full
 	one_line 'a full disk' 4
 	says 'a full disk' 'p.db|full' err

@@ -368,7 +368,7 @@ same "subjects" "$(sqlite3 e.db 'SELECT count(*) FROM audit_subject')" 3
 
 # ---- a full disk: the client is told, the server ends and says why ----
 rm -f log
-(ulimit -f 400 && exec "$MOESCOPE" serve sample:balanced --port 0 -d full.db --detail full 2>log) &
+(ulimit -f 1600 && exec "$MOESCOPE" serve sample:balanced --port 0 -d full.db --detail full 2>log) &
 pid=$!
 i=0
 until grep -q '^serving' log 2>/dev/null || [ $i -ge 300 ]; do
