@@ -4,6 +4,7 @@
  */
 #include "cmd/bench_limit.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,7 +27,8 @@ struct limiter {
 	uint64_t rounds;
 	uint64_t done[MAX_PARTS]; /* of units: multiply-adds, or nothing that counts */
 	int int8;
-	const struct moe_route_spec *route;
+	const struct model_info *model;
+	double n_prefill;
 	struct limits limits;     /* need */
 };
 
@@ -92,20 +94,33 @@ static double read_rate(struct limiter *l)
 	return best;
 }
 
+/* A token's share of a tensor: rows that nobody reads are left out (model/forward.h). */
+static double share_of(const struct limiter *l, enum model_class c, const struct gguf_tensor *t)
+{
+	unsigned layer = 0;
+	int last = sscanf(t->name, "blk.%u.", &layer) == 1 && layer + 1 == l->model->n_layer;
+	int ffn = c == MODEL_EXPERTS || c == MODEL_SHARED || c == MODEL_DENSE_FFN;
+	const struct moe_route_spec *route = &l->model->route;
+	double share = c == MODEL_EXPERTS ? (double)route->k / route->n_expert : 1;
+
+	if (c == MODEL_OUTPUT || (last && ffn))
+		share /= l->n_prefill;
+	return share;
+}
+
 static void count_tensor(void *ctx, enum model_class c, const struct gguf_tensor *t)
 {
 	struct limiter *l = ctx;
 	double macs = (double)t->ne[0] * (double)t->ne[1] * (double)t->ne[2];
 
-	if (t->n_dims < 2 || c == MODEL_EMBED || c == MODEL_OUTPUT)
+	if (t->n_dims < 2 || c == MODEL_EMBED)
 		return;
-	if (c == MODEL_EXPERTS)
-		macs *= (double)l->route->k / l->route->n_expert;
 	l->limits.need[!l->int8 ? PEAK_FLOAT : t->type == QT_BF16 ? PEAK_BF16 :
-		int8_type_ok(t->type, t->ne[0]) ? PEAK_INT8 : PEAK_FLOAT] += macs;
+		int8_type_ok(t->type, t->ne[0]) ? PEAK_INT8 : PEAK_FLOAT] += macs * share_of(l, c, t);
 }
 
-struct limiter *limiter_new(const struct model *m, const struct session *s, struct moe_err *e)
+struct limiter *limiter_new(const struct model *m, const struct session *s, size_t n_prefill,
+	struct moe_err *e)
 {
 	struct limiter *l = calloc(1, sizeof *l);
 	size_t threads = (size_t)session_threads(s);
@@ -119,7 +134,8 @@ struct limiter *limiter_new(const struct model *m, const struct session *s, stru
 	memset(l->mem, 1, READ_BYTES);
 	l->parts = threads * 4 > MAX_PARTS ? MAX_PARTS : threads * 4;
 	l->int8 = !strcmp(session_act_name(s), "int8");
-	l->route = &model_info(m)->route;
+	l->model = model_info(m);
+	l->n_prefill = (double)n_prefill;
 	model_each_tensor(m, count_tensor, l);
 	if (!(l->pool = pool_new(session_threads(s), e))) {
 		limiter_free(l);

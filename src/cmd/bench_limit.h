@@ -12,13 +12,15 @@ struct limiter;
 struct limits {
 	double read;          /* bytes a second that all threads read together */
 	double macs[PEAK_N];  /* multiply-adds a second of all threads, out of registers */
-	double need[PEAK_N];  /* multiply-adds of a token in prefill by the arithmetic that its weights meet;
-	                         without the output head, which one token of a prefill needs */
+	/* Multiply-adds of a token in prefill by the arithmetic that its weights meet: in the last
+	 * layer's FFN or experts and the output head of the last token alone. */
+	double need[PEAK_N];
 };
 
-/* Measures them: threads of its own, as many as the session's, and memory beyond any cache. NULL on
+/* Measures them, for prefills of n_prefill tokens: threads of its own, as many as the session's, and memory beyond any cache. NULL on
  * failure, e says why. */
-struct limiter *limiter_new(const struct model *m, const struct session *s, struct moe_err *e);
+struct limiter *limiter_new(const struct model *m, const struct session *s, size_t n_prefill,
+	struct moe_err *e);
 void limiter_free(struct limiter *l); /* NULL is fine */
 /* As they are now: on a shared machine the rate of reading is another one minutes later, and the
  * clock of the processors too. Some 50 ms. */

@@ -262,7 +262,7 @@ static int all_rounds(struct bench *b, struct limiter *l, struct moe_err *e)
 
 int bench_run(struct bench *b, struct moe_err *e)
 {
-	struct limiter *l = limiter_new(b->l.model, b->s, e);
+	struct limiter *l = limiter_new(b->l.model, b->s, b->n_pre, e);
 	int failed = !l || all_rounds(b, l, e);
 
 	limiter_free(l);

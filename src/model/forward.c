@@ -9,6 +9,7 @@
 #include "model/lora.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/num.h"
 
@@ -176,12 +177,35 @@ static void add_branch(struct session *s, struct norm_weight post, const struct 
 	over_rows(s, add_rows_unit, &r, n, 4 * s->m->hp.n_embd);
 }
 
-/* s->h -> s->out: a dense FFN, experts, or both. Experts beside a dense FFN read s->h2. */
-static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e)
+/* From here on nobody reads more than the last `kept` of n rows: they become the first. */
+static void keep_last(struct session *s, const struct layer *l, size_t n, size_t kept)
+{
+	size_t d = s->m->hp.n_embd, at = (n - kept) * d, size = kept * d * sizeof *s->x;
+
+	if (kept == n)
+		return;
+	memmove(s->x, s->x + at, size);
+	memmove(s->h, s->h + at, size);
+	if (l->features & F_BESIDE)
+		memmove(s->h2, s->h2 + at, size);
+	if (l->features & F_MOE)
+		moe_keep_last(s, n, kept);
+}
+
+/* s->h -> s->out: a dense FFN, experts, or both. Experts beside a dense FFN read s->h2. Of the last
+ * `kept` rows, but hooks are told what all n chose. */
+static int ffn(struct session *s, size_t il, size_t n, size_t kept, enum moe_phase phase,
+	struct moe_err *e)
 {
 	const struct layer *l = &s->m->layer[il];
 	size_t d = s->m->hp.n_embd;
+	const float *read = l->features & F_BESIDE ? s->h2 : s->h; /* by the router */
 
+	if ((l->features & F_MOE) && moe_choose(s, il, read, n, phase, e))
+		return -1;
+	keep_last(s, l, n, kept);
+	if (!(n = kept))
+		return 0;
 	if (!(l->features & F_MOE)) {
 		dense_ffn(s, l, n, s->out);
 		part_ends(s, SESSION_DENSE);
@@ -196,7 +220,7 @@ static int ffn(struct session *s, size_t il, size_t n, enum moe_phase phase, str
 		s->h2 = h;
 		part_ends(s, SESSION_DENSE);
 	}
-	if (moe(s, il, n, phase, e))
+	if (moe_run(s, il, n, e))
 		return -1;
 	if ((l->features & F_DENSE) && !(l->features & F_BESIDE)) {
 		dense_ffn(s, l, n, s->yg); /* free again after the experts */
@@ -233,8 +257,8 @@ void layer_ahead(struct session *s, size_t il, size_t n)
 		attention_ahead(s, il, n);
 }
 
-int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
-	struct moe_err *e)
+int forward_batch(struct session *s, const int32_t *ids, size_t n, size_t kept,
+	enum moe_phase phase, struct moe_err *e)
 {
 	size_t d = s->m->hp.n_embd;
 
@@ -243,6 +267,7 @@ int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phas
 	norm_rows(s, s->x, s->m->layer[0].attn_norm, s->h, d, n);
 	for (size_t il = 0; il < s->m->hp.n_layer; il++) {
 		const struct layer *l = &s->m->layer[il];
+		int last = il + 1 == s->m->hp.n_layer;
 
 		if (l->features & F_BESIDE)
 			norm_rows(s, s->x, l->exps_norm, s->h2, d, n);
@@ -252,9 +277,9 @@ int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phas
 			attention(s, il, n);
 		add_branch(s, l->post_attn, &l->ffn_norm, n);
 		part_ends(s, SESSION_ATTENTION);
-		if (ffn(s, il, n, phase, e))
+		if (ffn(s, il, n, last ? kept : n, phase, e))
 			return -1;
-		add_branch(s, l->post_ffn, il + 1 < s->m->hp.n_layer ? &l[1].attn_norm : NULL, n);
+		add_branch(s, l->post_ffn, last ? NULL : &l[1].attn_norm, last ? kept : n);
 	}
 	return 0;
 }

@@ -191,17 +191,24 @@ void warm_queries(const struct session *s, float *q, uint32_t pos, size_t n, siz
 void latent_attention(struct session *s, size_t il, size_t n);
 void latent_ahead(struct session *s, size_t il, size_t n);
 
-/* moe.c: s->h -> s->out; -1 if a hook refused. */
-int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e);
-
-/* forward.c: run the model over n tokens at s->pos, writing the cache; s->x holds the last hidden states. */
-int forward_batch(struct session *s, const int32_t *ids, size_t n, enum moe_phase phase,
+/* moe.c: the experts of n tokens whose router reads h, into s->experts and s->weights, told to the
+ * hooks; -1 if a hook refused. Then what the experts make of s->h, into s->out; -1 if they cannot
+ * be read. Between the two all but the last `kept` tokens may be dropped. */
+int moe_choose(struct session *s, size_t il, const float *h, size_t n, enum moe_phase phase,
 	struct moe_err *e);
+void moe_keep_last(struct session *s, size_t n, size_t kept);
+int moe_run(struct session *s, size_t il, size_t n, struct moe_err *e);
+
+/* forward.c: run the model over n tokens at s->pos, writing the cache, telling the hooks; s->x has
+ * the final hidden states of the last `kept` of them (0 to n), the only ones that the last layer's
+ * experts see. */
+int forward_batch(struct session *s, const int32_t *ids, size_t n, size_t kept,
+	enum moe_phase phase, struct moe_err *e);
 
 /* The first products of layer il are next, or those of the output head. */
 void layer_ahead(struct session *s, size_t il, size_t n);
 
-/* Logits of rows t0..t0+n-1 (n <= HEAD_ROWS) of the batch, into s->logits. */
+/* Logits of rows t0..t0+n-1 (n <= HEAD_ROWS) of s->x, into s->logits. */
 void forward_head(struct session *s, size_t t0, size_t n);
 
 #endif

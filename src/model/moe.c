@@ -1,5 +1,5 @@
 /*
- * moe.c - a Mixture-of-Experts layer: router, hooks, the experts' products, their weighted sum.
+ * moe.c - a Mixture-of-Experts layer: router and hooks; experts' products and their weighted sum.
  *
  * Experts' outputs are added in rank order, so that neither the batch nor the order in which experts
  * ran changes a bit.
@@ -269,12 +269,12 @@ static void shared_expert(struct session *s, const struct layer *l, size_t n)
 		s->kern->axpy(num_sigmoid(s->shgate[t]), y + t * d, s->out + t * d, d);
 }
 
-int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe_err *e)
+int moe_choose(struct session *s, size_t il, const float *h, size_t n, enum moe_phase phase,
+	struct moe_err *e)
 {
 	const struct layer *l = &s->m->layer[il];
-	struct moe_rows r = { s, l };
 
-	product(s, &l->router, s->h, n, s->rlogits);
+	product(s, &l->router, h, n, s->rlogits);
 	add_bias(s->rlogits, l->router_b, s->m->hp.n_expert, n);
 	if (route_tokens(s, il, n, e))
 		return -1;
@@ -282,6 +282,22 @@ int moe(struct session *s, size_t il, size_t n, enum moe_phase phase, struct moe
 	if (tell_hooks(s, il, n, phase, e))
 		return -1;
 	part_ends(s, SESSION_HOOKS);
+	return 0;
+}
+
+void moe_keep_last(struct session *s, size_t n, size_t kept)
+{
+	size_t k = s->m->hp.k, at = (n - kept) * k;
+
+	memmove(s->experts, s->experts + at, kept * k * sizeof *s->experts);
+	memmove(s->weights, s->weights + at, kept * k * sizeof *s->weights);
+}
+
+int moe_run(struct session *s, size_t il, size_t n, struct moe_err *e)
+{
+	const struct layer *l = &s->m->layer[il];
+	struct moe_rows r = { s, l };
+
 	group_by_expert(s, n);
 	if (run_experts(s, il, n, e))
 		return -1;

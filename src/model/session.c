@@ -251,16 +251,19 @@ int session_seek(struct session *s, uint64_t seq, uint32_t pos, struct moe_err *
 	return 0;
 }
 
-static int give_logits(struct session *s, const struct session_want *want, size_t t0, size_t n,
+/* Of the last `kept` of n tokens, whose states s->x holds. */
+static int give_logits(struct session *s, const struct session_want *want, size_t n, size_t kept,
 	struct moe_err *e)
 {
-	for (size_t t = t0; t < t0 + n; t += HEAD_ROWS) {
-		size_t rows = t0 + n - t < HEAD_ROWS ? t0 + n - t : HEAD_ROWS;
+	uint32_t first = s->pos + (uint32_t)(n - kept);
+
+	for (size_t t = 0; t < kept; t += HEAD_ROWS) {
+		size_t rows = min_size(kept - t, HEAD_ROWS);
 
 		forward_head(s, t, rows);
 		part_ends(s, SESSION_HEAD);
 		for (size_t i = 0; i < rows; i++)
-			if (want->logits(want->ctx, s->pos + (uint32_t)(t + i), s->logits + i * s->m->n_vocab, e))
+			if (want->logits(want->ctx, first + (uint32_t)(t + i), s->logits + i * s->m->n_vocab, e))
 				return -1;
 	}
 	return 0;
@@ -320,18 +323,12 @@ int session_eval(struct session *s, const int32_t *ids, size_t n, enum moe_phase
 	s->reach = s->pos ? s->reach : 0;
 	for (size_t at = 0; at < n;) {
 		size_t len = n - at < s->n_batch ? n - at : s->n_batch;
+		size_t kept = !want ? 0 : want->all ? len : at + len == n;
 		int64_t start = clock_mono();
 
 		s->mark = start;
-		if (forward_batch(s, ids + at, len, phase, e))
+		if (forward_batch(s, ids + at, len, kept, phase, e) || give_logits(s, want, len, kept, e))
 			return -1;
-		if (want && want->all) {
-			if (give_logits(s, want, 0, len, e))
-				return -1;
-		} else if (want && at + len == n) {
-			if (give_logits(s, want, len - 1, 1, e))
-				return -1;
-		}
 		if (end_batch(s, len, phase, (uint64_t)(clock_mono() - start), e))
 			return -1;
 		s->pos += (uint32_t)len;

@@ -155,12 +155,12 @@ static inline void got_free(struct got *g)
 	free(g->margin);
 }
 
-/* Run the tokens; the last n_decode of them one at a time. */
-static inline void run(const struct model *m, const struct vec *v, struct got *g,
-	struct session_opt opt, uint32_t n_decode)
+/* Run the tokens; the last n_decode of them one at a time. all: as struct session_want's. */
+static inline void run_for(const struct model *m, const struct vec *v, struct got *g,
+	struct session_opt opt, uint32_t n_decode, int all)
 {
 	struct moe_hook h = { .name = "test", .ctx = g, .route = on_route, .batch_end = on_batch };
-	struct session_want want = { 1, on_logits, g };
+	struct session_want want = { all, on_logits, g };
 	struct moe_seq_info info = { .seq = 5 };
 	struct moe_seq_result res = { .seq = 5 };
 	struct moe_err e = { 0 };
@@ -176,6 +176,12 @@ static inline void run(const struct model *m, const struct vec *v, struct got *g
 		ok_or_fail(!session_eval(s, v->tokens + n, 1, MOE_DECODE, &want, &e), &e);
 	ok_or_fail(!session_end(s, &res, &e), &e);
 	session_free(s);
+}
+
+static inline void run(const struct model *m, const struct vec *v, struct got *g,
+	struct session_opt opt, uint32_t n_decode)
+{
+	run_for(m, v, g, opt, n_decode, 1);
 }
 
 static inline double rms(const float *x, size_t n)
