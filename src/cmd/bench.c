@@ -130,22 +130,15 @@ static struct speed speed_of(const struct bench *b, int phase)
 	return v;
 }
 
+enum { READING = PEAK_N }; /* a limit beside those of multiply-adds */
+
 /* Of the rounds in which it counts, the median of a limit. */
-static double read_limit(const struct bench *b)
+static double median_rate(const struct bench *b, int kind)
 {
 	static double v[BENCH_PAIRS];
 
 	for (long long r = 0; r < pairs; r++)
-		v[r] = b->limit[DECODE][r].read;
-	return median_of(v, pairs);
-}
-
-static double macs_limit(const struct bench *b, int kind)
-{
-	static double v[BENCH_PAIRS];
-
-	for (long long r = 0; r < pairs; r++)
-		v[r] = b->limit[PREFILL][r].macs[kind];
+		v[r] = kind == READING ? b->limit[DECODE][r].read : b->limit[PREFILL][r].macs[kind];
 	return median_of(v, pairs);
 }
 
@@ -219,10 +212,12 @@ static void report_json(const struct bench *b)
 	text_escape(&name, in->name, strlen(in->name), TEXT_JSON);
 	printf("{\"model\": \"%.*s\", \"quant\": \"%s\", \"threads\": %d, \"arithmetic\": \"%s\", \"pairs\": %lld, "
 		"\"start_s\": %.4f, \"peak_bytes\": %llu, \"file_bytes\": %llu, \"read_bytes_per_s\": %.4g, "
-		"\"int8_macs_per_s\": %.4g, \"bf16_macs_per_s\": %.4g, \"float_macs_per_s\": %.4g, \"phases\": [", (int)name.len, name.len ? (const char *)name.data : "",
+		"\"int8_macs_per_s\": %.4g, \"bf16_macs_per_s\": %.4g, \"float_macs_per_s\": %.4g, "
+		"\"phases\": [", (int)name.len, name.len ? (const char *)name.data : "",
 		in->quant, session_threads(b->s), session_arithmetic(b->s), pairs, b->start,
-		(unsigned long long)b->peak, (unsigned long long)gguf_file_bytes(b->l.gguf), read_limit(b),
-		macs_limit(b, PEAK_INT8), macs_limit(b, PEAK_BF16), macs_limit(b, PEAK_FLOAT));
+		(unsigned long long)b->peak, (unsigned long long)gguf_file_bytes(b->l.gguf),
+		median_rate(b, READING), median_rate(b, PEAK_INT8), median_rate(b, PEAK_BF16),
+		median_rate(b, PEAK_FLOAT));
 	json_phase(b, PREFILL);
 	printf(", ");
 	json_phase(b, DECODE);
@@ -251,9 +246,10 @@ static void print_speed(const struct bench *b)
 	for (int i = 0; i < PEAK_N; i++)
 		if (b->limit[PREFILL][0].need[i] > 0)
 			printf("  prefill  %.1f M multiply-adds a token %s at %.0f G/s (%s)\n",
-				1e-6 * b->limit[PREFILL][0].need[i], arithmetic[i], 1e-9 * macs_limit(b, i), peak_name((enum peak)i));
+				1e-6 * b->limit[PREFILL][0].need[i], arithmetic[i],
+				1e-9 * median_rate(b, i), peak_name((enum peak)i));
 	printf("  decode   %.1f MB of weights and %.1f MB of keys and values a token at %.1f GB/s read%s\n",
-		1e-6 * (double)in->bytes_per_token, 1e-6 * (double)kv, 1e-9 * read_limit(b),
+		1e-6 * (double)in->bytes_per_token, 1e-6 * (double)kv, 1e-9 * median_rate(b, READING),
 		in->weight_bytes < 32u << 20 ? " (but these weights fit in the cache)" : "");
 	printf("\nstart to first token %.1f ms, peak memory %.1f MB, model file %.1f MB\n", 1e3 * b->start,
 		1e-6 * (double)b->peak, 1e-6 * (double)gguf_file_bytes(b->l.gguf));

@@ -29,7 +29,7 @@ struct limiter {
 	int int8;
 	const struct model_info *model;
 	double n_prefill;
-	struct limits limits;     /* need */
+	struct limits limits;     /* need; rates as they were last measured */
 };
 
 static void peak_unit(void *ctx, size_t unit, int worker)
@@ -153,11 +153,13 @@ void limiter_free(struct limiter *l)
 	free(l);
 }
 
-struct limits limiter_take(struct limiter *l)
+struct limits limiter_take(struct limiter *l, enum moe_phase phase)
 {
-	for (int i = 0; i < PEAK_N; i++)
-		l->limits.macs[i] = peak_rate(l, (enum peak)i);
-	l->limits.read = read_rate(l);
+	if (phase == MOE_DECODE)
+		l->limits.read = read_rate(l);
+	for (int i = 0; i < PEAK_N && phase == MOE_PREFILL; i++)
+		if (l->limits.need[i] > 0 || !(l->limits.macs[i] > 0))
+			l->limits.macs[i] = peak_rate(l, (enum peak)i);
 	return l->limits;
 }
 

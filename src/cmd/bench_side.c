@@ -254,7 +254,7 @@ static int all_rounds(struct bench *b, struct limiter *l, struct moe_err *e)
 			if (r < 0)
 				b->energy.phase[p].uj = b->energy.phase[p].tokens = 0;
 			else
-				b->limit[p][r] = limiter_take(l);
+				b->limit[p][r] = limiter_take(l, p == PREFILL ? MOE_PREFILL : MOE_DECODE);
 		}
 	}
 	return load_interrupted() ? err_set(e, MOE_ERR_USAGE, "interrupted") : 0;

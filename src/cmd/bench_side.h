@@ -48,7 +48,7 @@ struct bench {
 	double start;          /* seconds from this command's begin to the first token */
 	uint64_t peak;         /* bytes of memory after a prefill and a decode */
 	double part[N_PHASE][SESSION_N_PART + 1]; /* seconds of one run, the last: what is in none */
-	struct limits limit[N_PHASE][BENCH_PAIRS]; /* behind each round */
+	struct limits limit[N_PHASE][BENCH_PAIRS]; /* of a phase, behind each round */
 	struct energy energy;  /* of the first side */
 	char dir[64];          /* of the databases; nothing is left of it */
 };
