@@ -12,20 +12,28 @@
 #include <stdint.h>
 #include <string.h>
 
+/* What e^x is made of, for those who spell it out in vectors as well: see num_exp. */
+#define NUM_LOG2_E 1.44269504f
+#define NUM_TO_INT 12582912.0f      /* 1.5 * 2^23: adding it rounds to an integer */
+#define NUM_TO_INT_BITS 0x4b400000  /* its bits */
+#define NUM_LN2_HIGH 0.693359375f   /* of nine bits: its product with n is exact */
+#define NUM_LN2_OVER 2.12194440e-4f /* what that is more than ln2 */
+static const float num_exp_taylor[8] = { 1.98412698e-4f, 1.38888889e-3f, 8.33333333e-3f,
+	4.16666667e-2f, 1.66666667e-1f, 0.5f, 1.0f, 1.0f }; /* 1/7!, 1/6!, ..., 1/0! */
+
 /* e^r of r = x - n ln2, |r| <= ln2/2: see num_exp. */
 static inline float num_exp_part(float x, float n)
 {
-	float r = x - n * 0.693359375f, p;
+	float r = x - n * NUM_LN2_HIGH, p = num_exp_taylor[0];
 
-	r = r + n * 2.12194440e-4f;
-	p = 1.98412698e-4f;
-	p = p * r + 1.38888889e-3f;
-	p = p * r + 8.33333333e-3f;
-	p = p * r + 4.16666667e-2f;
-	p = p * r + 1.66666667e-1f;
-	p = p * r + 0.5f;
-	p = p * r + 1.0f;
-	p = p * r + 1.0f;
+	r = r + n * NUM_LN2_OVER;
+	p = p * r + num_exp_taylor[1];
+	p = p * r + num_exp_taylor[2];
+	p = p * r + num_exp_taylor[3];
+	p = p * r + num_exp_taylor[4];
+	p = p * r + num_exp_taylor[5];
+	p = p * r + num_exp_taylor[6];
+	p = p * r + num_exp_taylor[7];
 	return p;
 }
 
@@ -36,9 +44,8 @@ static inline float num_exp_part(float x, float n)
  */
 static inline float num_exp(float x)
 {
-	const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
 	float c = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
-	float t = c * 1.44269504f + magic, n = t - magic, p, s1, s2;
+	float t = c * NUM_LOG2_E + NUM_TO_INT, n = t - NUM_TO_INT, p, s1, s2;
 	int32_t i, h;
 	uint32_t b1, b2;
 

@@ -32,14 +32,13 @@ struct tile {
 /* num_exp(x) for -110 <= x <= 0, and NaN for NaN, without a branch, so that lanes go together. */
 static inline float exp_below(float x)
 {
-	const float magic = 12582912.0f;
-	float t = x * 1.44269504f + magic, n = t - magic, p, s1, s2;
+	float t = x * NUM_LOG2_E + NUM_TO_INT, n = t - NUM_TO_INT, p, s1, s2;
 	uint32_t b1, b2; /* a NaN makes any number of these */
 	int32_t i, h;
 
 	p = num_exp_part(x, n);
 	memcpy(&i, &t, 4);
-	i -= 0x4b400000; /* the bits of magic: what was added to it */
+	i -= NUM_TO_INT_BITS; /* what was added to it */
 	h = i >> 1;
 	b1 = ((uint32_t)h + 127) << 23;
 	b2 = ((uint32_t)i - (uint32_t)h + 127) << 23;
@@ -139,21 +138,21 @@ static void probs_tile(const struct tile *o, size_t n_tok, size_t n_expert, doub
 /* exp_below() of each. */
 AVX2 inline __m256 exp_avx2(__m256 x)
 {
-	const __m256 magic = _mm256_set1_ps(12582912.0f);
-	__m256 t = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), magic);
-	__m256 n = _mm256_sub_ps(t, magic), r, p;
-	__m256i i = _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(0x4b400000)), h, one;
+	const __m256 to_int = _mm256_set1_ps(NUM_TO_INT);
+	__m256 t = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(NUM_LOG2_E)), to_int);
+	__m256 n = _mm256_sub_ps(t, to_int), r, p = _mm256_set1_ps(num_exp_taylor[0]);
+	__m256i i = _mm256_castps_si256(t), h, one;
 
-	r = _mm256_sub_ps(x, _mm256_mul_ps(n, _mm256_set1_ps(0.693359375f)));
-	r = _mm256_add_ps(r, _mm256_mul_ps(n, _mm256_set1_ps(2.12194440e-4f)));
-	p = _mm256_set1_ps(1.98412698e-4f);
-	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(1.38888889e-3f));
-	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(8.33333333e-3f));
-	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(4.16666667e-2f));
-	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(1.66666667e-1f));
-	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(0.5f));
-	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(1.0f));
-	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(1.0f));
+	r = _mm256_sub_ps(x, _mm256_mul_ps(n, _mm256_set1_ps(NUM_LN2_HIGH)));
+	r = _mm256_add_ps(r, _mm256_mul_ps(n, _mm256_set1_ps(NUM_LN2_OVER)));
+	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(num_exp_taylor[1]));
+	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(num_exp_taylor[2]));
+	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(num_exp_taylor[3]));
+	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(num_exp_taylor[4]));
+	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(num_exp_taylor[5]));
+	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(num_exp_taylor[6]));
+	p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(num_exp_taylor[7]));
+	i = _mm256_sub_epi32(i, _mm256_set1_epi32(NUM_TO_INT_BITS));
 	one = _mm256_set1_epi32(127);
 	h = _mm256_srai_epi32(i, 1);
 	i = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(i, h), one), 23);
