@@ -5,11 +5,12 @@
  * the same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a
  * block; their activations are arranged likewise, once a call. Where a weight is a bit, four bytes
  * are a block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. Where
- * eight bytes are one (of 32 elements in Q2_0, of 16 in NVFP4), they leave two. The others take 64
- * codes in their order.
+ * eight bytes are one (of 32 elements in Q2_0, of 16 in NVFP4), they leave two. The others, Q8_0 and
+ * what was unpacked, take 64 codes in their order. K-quants and all else that is WIDE leave their sums
+ * otherwise (int8_avx512_wide.h); of them, only scales of Q3_K are read here, for tiles.
  */
 
-#define FOURS(kind) ((kind) >= Q4_0 && (kind) <= Q5_K)
+#define FOURS(kind) ((kind) >= Q4_0 && (kind) <= MXFP4)
 
 /* ---- scales ---- */
 
@@ -116,7 +117,7 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 	const uint8_t *p1 = n256 > 1 ? p + bytes256(kind) : p;
 	const size_t bytes = bytes256(kind) / 8;
 	struct scales s = { zero, zero };
-	__m128i a, b;
+	__m128i a;
 
 	switch (kind) {
 	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL:
@@ -136,23 +137,8 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 		s.sc = _mm512_castps_si512(_mm512_mul_ps(_mm512_set1_ps(0.5f),
 			_mm512_cvtph_ps(words_of_some(p, n256, kind == Q1_0 ? 4 : 2))));
 		break;
-	case Q4_K: case Q5_K:
-		a = k_bytes(p);
-		b = k_bytes(p1);
-		s.sc = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(a, b));
-		s.mn = _mm512_cvtepi8_epi32(_mm_unpackhi_epi64(a, b));
-		break;
 	case IQ4_XS:
 		s.sc = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(iq4_xs_bytes(p + 2), iq4_xs_bytes(p1 + 2)));
-		break;
-	case Q6_K:
-		s.sc = _mm512_cvtepi8_epi32(load128(p + 192));
-		break;
-	case Q2_K:
-		a = load128(p);
-		b = _mm_set1_epi8(15);
-		s.sc = _mm512_cvtepi8_epi32(_mm_and_si128(a, b));
-		s.mn = _mm512_cvtepi8_epi32(_mm_and_si128(_mm_srli_epi16(a, 4), b));
 		break;
 	case Q3_K:
 		s.sc = _mm512_cvtepi8_epi32(q3_k_bytes(p + 96));
@@ -234,47 +220,30 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 	const size_t step = bytes256(kind) / 4, one = step / 2;
 	const size_t at = kind == Q4_0 || kind == IQ4_NL ? 2 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 :
 		kind == Q5_1 ? 8 : 1;
-	__m512i a, b;
+	__m512i a, b, v[2];
 
-	if (kind == Q4_K || kind == Q5_K || kind == IQ4_XS) {
-		const uint8_t *q = p + (kind == Q4_K ? 16 : kind == Q5_K ? 48 : 8);
-
-		a = _mm512_loadu_si512(q);
-		b = _mm512_loadu_si512(q + 64);
-		out[0][0] = _mm512_shuffle_i32x4(a, b, 0x88);
-		out[0][1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+	if (kind == IQ4_XS) {
+		a = _mm512_loadu_si512(p + 8);
+		b = _mm512_loadu_si512(p + 72);
+		v[0] = _mm512_shuffle_i32x4(a, b, 0x88);
+		v[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
 	} else if (kind == Q4_0 || kind == IQ4_NL) { /* by words: scales stand between the pieces */
 		const __m512i w = _mm512_setr_epi64(WORDS(1), WORDS(5), WORDS(19), WORDS(23), WORDS(37),
 			WORDS(41), WORDS(55), WORDS(59));
 
 		a = _mm512_loadu_si512(p);
 		b = _mm512_loadu_si512(p + 64);
-		out[0][0] = _mm512_permutex2var_epi16(a, w, b);
+		v[0] = _mm512_permutex2var_epi16(a, w, b);
 		a = _mm512_permutex2var_epi16(a, _mm512_add_epi16(w, _mm512_set1_epi16(9)), b);
-		out[0][1] = _mm512_mask_broadcast_i32x4(a, 0xf000, load128(p + 128)); /* behind both */
+		v[1] = _mm512_mask_broadcast_i32x4(a, 0xf000, load128(p + 128)); /* behind both */
 	} else {
-		out[0][0] = four16(p + at, step);
-		out[0][1] = four16(p + at + one, step);
+		v[0] = four16(p + at, step);
+		v[1] = four16(p + at + one, step);
 	}
-	for (int i = 0; i < 2; i++) { /* whose high nibbles are the next block's, or the block's second half */
-		a = out[0][i];
-		out[1][i] = _mm512_and_si512(_mm512_srli_epi16(a, 4), low4);
-		out[0][i] = _mm512_and_si512(a, low4);
+	for (int h = 0; h < 2; h++) { /* high nibbles are the block's second half */
+		out[h][0] = _mm512_and_si512(v[h], low4);
+		out[h][1] = _mm512_and_si512(_mm512_srli_epi16(v[h], 4), low4);
 	}
-	if (kind != Q4_K && kind != Q5_K) {
-		a = out[0][1];
-		out[0][1] = out[1][0];
-		out[1][0] = a;
-	}
-	if (kind == Q5_K)
-		for (int i = 0; i < 2; i++) {
-			__m512i h = _mm512_broadcast_i32x4(load128(p + 16 + 16 * i));
-
-			out[0][i] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(4, 4, 2, 2, 0, 0, 62, 62)), bit5,
-				out[0][i]);
-			out[1][i] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(3, 3, 1, 1, 63, 63, 61, 61)), bit5,
-				out[1][i]);
-		}
 	if (kind == Q5_0 || kind == Q5_1)
 		for (size_t h = 0; h < 2; h++)
 			for (size_t i = 0; i < 2; i++)

@@ -15,7 +15,7 @@
 #define WIDE(kind) (NIBBLES(kind) || (kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || \
 	(kind) >= TQ1_0)
 #define ARRANGED(kind) ((kind) == TQ1_0 ? 320u : \
-	FOURS(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
+	FOURS(kind) || NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
 
 #define W(i) ((i) * 0x0001000100010001)
 
@@ -64,7 +64,7 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
 		for (size_t b = 0; b < 8 && NIBBLES(kind); b++)
 			memcpy(out + 32 * (b & 4) + 32 * (b / 2 % 2) + 64 * (b % 2), q + 32 * b, 32);
-		for (size_t h = 0; h < 2 && FOURS(kind) && !NIBBLES(kind); h++)
+		for (size_t h = 0; h < 2 && FOURS(kind); h++)
 			for (size_t j = 0; j < 2; j++)
 				_mm512_storeu_si512(out + 128 * h + 64 * j,
 					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
