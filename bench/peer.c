@@ -9,10 +9,12 @@
  * Our side logs routing at `routes` (to a file that is deleted) unless -q is given; the other logs
  * nothing. -D decodes behind a context of that length, which grows from pair to pair; -p 0 leaves
  * prefill out; -k says what keys and values are kept in, -i which kernels ours uses. Our weights
- * are copied to large pages, as the commands do where they fit; -m leaves them mapped. -c takes
- * processor seconds of the whole process instead of the clock's, which with -t 1 is fair on a busy
- * machine, too. -s measures the start instead: each time a new process, from exec to the logits of
- * a short prompt, tokenizer loaded, and its peak memory. bench/peer.sh builds and runs it.
+ * are copied to large pages, as the commands do where they fit; -m leaves them mapped. Of a prompt
+ * both want the last token's logits and leave the last layer's experts of all others out, which in
+ * a file of two layers is almost half of the work. -c takes processor seconds of the whole process
+ * instead of the clock's, which with -t 1 is fair on a busy machine, too. -s measures the start
+ * instead: each time a new process, from exec to the logits of a short prompt, tokenizer loaded,
+ * and its peak memory. bench/peer.sh builds and runs it.
  */
 #include <math.h>
 #include <stdio.h>
