@@ -14,6 +14,7 @@
 
 #define AHEAD_LEAST 8192 /* bytes between what is used and what is asked for */
 #define AHEAD_ROWS 2      /* side by side for one token: these and those asked for stay in the first cache */
+#define FEW_SUMS AHEAD_ROWS /* of so few, all lanes work at once: their chains would wait */
 #define AHEAD_SHORT 512   /* elements of a row, which then goes beside as many as for more tokens */
 #define AHEAD_SPREAD 4    /* from so many tiles on, lines are spread over them */
 

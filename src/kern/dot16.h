@@ -133,27 +133,41 @@ ALWAYS void dot_trees(float (*sums)[16], size_t nr, size_t n_tok, float *y, size
 		memcpy(y + t * ys, out + t * nr, nr * 4);
 }
 
+/* 2 * LANES elements of nr rows and nt tokens. */
+ALWAYS void dot_step(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_t xs, size_t nr,
+	size_t nt, L *acc)
+{
+	W wv[DOT_R];
+
+	for (size_t r = 0; r < nr; r++)
+		wv[r] = dot_w(w + r * row_bytes);
+	for (size_t t = 0; t < nt; t++)
+		for (size_t r = 0; r < nr; r++)
+			acc[t * nr + r] = dot_add(wv[r], x + t * xs, acc[t * nr + r]);
+}
+
 /* nr rows times nt tokens over n groups; the rest as tile() of tile.h. Where there is dot_out() and these
  * groups are the last, y takes the trees of the sums; else y is NULL. */
 ALWAYS void dot_tile(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_t xs, size_t n, size_t nr,
 	size_t nt, float (*sums)[16], int first, struct ahead ahead, float *y, size_t ys)
 {
-	for (size_t lane = 0; lane < 16; lane += LANES) {
-		L acc[DOT_R * DOT_T];
+	const size_t wide = nr * nt <= FEW_SUMS ? 16 : LANES; /* lanes at once */
 
+	for (size_t lane = 0; lane < 16; lane += wide) {
+		L acc[DOT_R * DOT_T + FEW_SUMS * 16 / LANES];
+
+#pragma GCC unroll 24
 		for (size_t k = 0; k < nr * nt; k++)
-			acc[k] = first ? lzero() : lload(sums[k] + lane);
+#pragma GCC unroll 4
+			for (size_t l = 0; l < wide; l += LANES)
+				acc[l / LANES * nr * nt + k] = first ? lzero() : lload(sums[k] + lane + l);
 		for (size_t g = 0; g < n; g++) {
-			const uint8_t *wg = w + 64 * g, *xg = x + 32 * DOT_X * g + DOT_X * lane;
-			W wv[DOT_R];
-
 			if (!lane)
 				ahead_ask(ahead, g, nr);
-			for (size_t r = 0; r < nr; r++)
-				wv[r] = dot_w(wg + r * row_bytes + 4 * lane);
-			for (size_t t = 0; t < nt; t++)
-				for (size_t r = 0; r < nr; r++)
-					acc[t * nr + r] = dot_add(wv[r], xg + t * xs, acc[t * nr + r]);
+#pragma GCC unroll 4
+			for (size_t l = 0; l < wide; l += LANES)
+				dot_step(w + 64 * g + 4 * (lane + l), row_bytes,
+					x + DOT_X * (32 * g + lane + l), xs, nr, nt, acc + l / LANES * nr * nt);
 		}
 #ifdef HAVE_DOT_OUT
 		if (y) {
@@ -162,8 +176,11 @@ ALWAYS void dot_tile(const uint8_t *w, size_t row_bytes, const uint8_t *x, size_
 		}
 #endif
 		(void)y, (void)ys;
+#pragma GCC unroll 24
 		for (size_t k = 0; k < nr * nt; k++)
-			lstore(sums[k] + lane, acc[k]);
+#pragma GCC unroll 4
+			for (size_t l = 0; l < wide; l += LANES)
+				lstore(sums[k] + lane + l, acc[l / LANES * nr * nt + k]);
 	}
 }
 
@@ -197,6 +214,8 @@ ALWAYS void dot_group(const uint8_t *rows, size_t row_bytes, size_t n, size_t nr
 	uint8_t last[DOT_R][64] = { { 0 } };
 	float *out = NULL;
 
+	if (!n)
+		__builtin_unreachable(); /* else the compiler worries about sums of nothing */
 	for (size_t g = 0; g < groups; g += most) {
 		size_t len = groups - g < most ? groups - g : most;
 

@@ -49,7 +49,7 @@ ALWAYS void ask_for(const uint8_t *p, size_t n)
 		__builtin_prefetch(p + i, 0, 2);
 }
 
-/* Sixteen elements of nr rows and nt tokens. */
+/* LANES elements of nr rows and nt tokens. */
 ALWAYS void step(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs,
 	size_t nr, size_t nt, L *acc)
 {
@@ -82,32 +82,45 @@ ALWAYS void step(uint32_t type, const uint8_t *w, size_t row_bytes, const float 
 	}
 }
 
+ALWAYS void steps(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs,
+	size_t nr, size_t nt, size_t wide, L *acc)
+{
+#pragma GCC unroll 4
+	for (size_t l = 0; l < wide; l += LANES)
+		step(type, w + direct(type) * l, row_bytes, x + l, xs, nr, nt, acc + l / LANES * nr * nt);
+}
+
 /* nr rows times nt tokens over n elements, a multiple of 16. sums[t * nr + r] goes on, or starts if
  * `first`. The numbers of rows and tokens are constants at every call, so the loops unroll into
  * registers. */
 ALWAYS void tile(uint32_t type, const uint8_t *w, size_t row_bytes, const float *x, size_t xs, size_t n,
 	size_t nr, size_t nt, float (*sums)[16], int first, struct ahead ahead)
 {
-	const size_t size = direct(type), line = 64 / size;
+	const size_t size = direct(type), line = 64 / size, n_sum = nr * nt;
+	const size_t wide = n_sum <= FEW_SUMS ? 16 : LANES; /* lanes at once */
 
-	for (size_t lane = 0; lane < 16; lane += LANES) {
-		L acc[TILE_R * TILE_T];
+	for (size_t lane = 0; lane < 16; lane += wide) {
+		L acc[TILE_R * TILE_T + FEW_SUMS * 16 / LANES];
 		size_t i = 0;
 
 #pragma GCC unroll 24
-		for (size_t k = 0; k < nr * nt; k++)
-			acc[k] = first ? lzero() : lload(sums[k] + lane);
+		for (size_t k = 0; k < n_sum; k++)
+#pragma GCC unroll 4
+			for (size_t l = 0; l < wide; l += LANES)
+				acc[l / LANES * n_sum + k] = first ? lzero() : lload(sums[k] + lane + l);
 		for (; i + line <= n; i += line) {
 			if (!lane)
 				ahead_ask(ahead, i / line, nr);
 			for (size_t j = i + lane; j < i + line; j += 16)
-				step(type, w + size * j, row_bytes, x + j, xs, nr, nt, acc);
+				steps(type, w + size * j, row_bytes, x + j, xs, nr, nt, wide, acc);
 		}
 		for (i += lane; i < n; i += 16)
-			step(type, w + size * i, row_bytes, x + i, xs, nr, nt, acc);
+			steps(type, w + size * i, row_bytes, x + i, xs, nr, nt, wide, acc);
 #pragma GCC unroll 24
-		for (size_t k = 0; k < nr * nt; k++)
-			lstore(sums[k] + lane, acc[k]);
+		for (size_t k = 0; k < n_sum; k++)
+#pragma GCC unroll 4
+			for (size_t l = 0; l < wide; l += LANES)
+				lstore(sums[k] + lane + l, acc[l / LANES * n_sum + k]);
 	}
 }
 
