@@ -629,20 +629,37 @@ ALWAYS void put_sums(enum kind kind, const struct codes *c, const __m256i *w,
 
 #include "kern/int8_avx2_wide.h"
 
-/* The whole 256s of a row of a kind that is read as it lies, with scales in floating point. */
-ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row, size_t n256,
+/* Zeros behind n. */
+ALWAYS __m256 first_of(__m256 v, size_t n)
+{
+	__m256i i = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+
+	return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), i)));
+}
+
+/* The whole 256s of a row of a kind that is read as it lies, and what is left if it LIES. */
+ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
 	const size_t blk = blk_of(kind), np = in->np, per = exact_of(kind) ? 2 : 256 / blk;
 	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
+	const size_t n256 = (len + (LIES(kind) ? 255 : 0)) / 256;
+	uint8_t room[8 * 34];
 	__m256i w[9];
 
 	for (size_t i = 0; i < n256; i++, row += bytes256(kind)) {
+		size_t left = len - 256 * i, n = left / 32;
 		struct scales f;
 
 		ahead(row, bytes256(kind), part.far, part.end);
+		if (LIES(kind) && left < 256)
+			row = readable(row, n * (bytes256(kind) / 8), bytes256(kind), part.end, room);
 		read_codes(kind, row, NULL, w);
 		f = scales_at(kind, row);
+		if (LIES(kind) && left < 256) {
+			f.sc = first_of(f.sc, n);
+			f.mn = first_of(f.mn, n);
+		}
 		if (!exact_of(kind))
 			_mm256_storeu_ps(part.sc + 256 / blk * i, f.sc);
 		if (!exact_of(kind) && blk == 16)
@@ -660,14 +677,15 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 {
 	const size_t blk = blk_of(kind), np = in->np, per = exact_of(kind) ? 2 : 256 / blk;
 	const enum kind rest = unpacked_of(kind);
-	const size_t whole = UNPACKED(kind) ? 0 : len / 256, all = exact_of(kind) ? len / 256 : act8_pad(len) / 256;
+	const size_t whole = UNPACKED(kind) ? 0 : len / 256;
+	const size_t all = LIES(kind) ? 0 : exact_of(kind) ? len / 256 : (len + 255) / 256;
 	__m256i w[9];
 
 	if (n_tok == 1) /* the commonest: codes need not be kept */
-		whole_sums(kind, c, row, whole, part, in, 1, out, os);
+		whole_sums(kind, c, row, UNPACKED(kind) ? 0 : len, part, in, 1, out, os);
 	else
-		whole_sums(kind, c, row, whole, part, in, n_tok, out, os);
-	for (size_t i = whole; i < all; i++) { /* unpacked, then zeros */
+		whole_sums(kind, c, row, UNPACKED(kind) ? 0 : len, part, in, n_tok, out, os);
+	for (size_t i = whole; i < all; i++) { /* unpacked, with zeros behind */
 		struct scales f = loaded(rest, part, i * 256 / blk);
 
 		read_codes(rest, NULL, part.code + 256 * i, w);

@@ -111,6 +111,31 @@ static inline void transpose(__m512i v[16])
 	}
 }
 
+/* v[r], r < 8: eight lanes of row r, then of row r + 8 -> lanes by row, v[0] to v[7]. */
+static inline void transpose_halves(__m512i v[16])
+{
+	const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+	const __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(2));
+	__m512i t[8];
+
+	for (int i = 0; i < 8; i += 2) {
+		t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+		t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+	}
+	for (int i = 0; i < 8; i += 4) {
+		v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+		v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+		v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+		v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+	}
+	for (int i = 0; i < 4; i++) {
+		t[i] = _mm512_permutex2var_epi64(v[i], low, v[i + 4]);
+		t[i + 4] = _mm512_permutex2var_epi64(v[i], high, v[i + 4]);
+	}
+	for (int i = 0; i < 8; i++)
+		v[i] = t[i];
+}
+
 static inline VI vf_halves(VI v, unsigned by, float unit)
 {
 	__m512 f = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v, by)));

@@ -17,26 +17,31 @@
 static inline __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
 static inline __m128i load128(const void *p) { return _mm_loadu_si128(p); }
 
-/* The 16-bit words at p + b * bytes of 16 blocks, or of 8 and zeros; bytes is even. Two bytes less than
- * the blocks have behind p are read. */
-ALWAYS __m256i block_words(const uint8_t *p, size_t bytes, size_t n_block)
+/* The 16-bit words at p + b * bytes of eight blocks; bytes is even. Two bytes less than the blocks
+ * have behind p are read. */
+ALWAYS __m128i eight_words(const uint8_t *p, size_t bytes)
 {
 	const size_t per = bytes <= 18 ? 8 : 4; /* blocks that begin in 128 bytes */
 	const short s = (short)(bytes / 2);
-	__m128i part[4];
+	__m128i part[2];
 
-	part[1] = part[2] = part[3] = _mm_setzero_si128();
-	for (size_t k = 0; k < n_block / per; k++) {
-		size_t at = per * k * bytes, last = n_block * bytes - 130, base = at < last ? at : last;
+	for (size_t k = 0; k < 8 / per; k++) {
+		size_t at = per * k * bytes, last = 8 * bytes - 130, base = at < last ? at : last;
 		__m128i i = _mm_add_epi16(_mm_setr_epi16(0, s, (short)(2 * s), (short)(3 * s), (short)(4 * s),
 			(short)(5 * s), (short)(6 * s), (short)(7 * s)), _mm_set1_epi16((short)((at - base) / 2)));
 
 		part[k] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p + base),
 			_mm512_castsi128_si512(i), _mm512_loadu_si512(p + base + 64)));
 	}
-	if (per == 8)
-		return _mm256_set_m128i(part[1], part[0]);
-	return _mm256_set_m128i(_mm_unpacklo_epi64(part[2], part[3]), _mm_unpacklo_epi64(part[0], part[1]));
+	return per == 8 ? part[0] : _mm_unpacklo_epi64(part[0], part[1]);
+}
+
+/* The same of eight at p and, for n256 2, eight at p1, else zeros. */
+ALWAYS __m256i block_words(const uint8_t *p, const uint8_t *p1, size_t bytes, size_t n256)
+{
+	__m128i more = n256 > 1 ? eight_words(p1, bytes) : _mm_setzero_si128();
+
+	return _mm256_set_m128i(more, eight_words(p, bytes));
 }
 
 /* The same as e4m3_halves, of sixteen. */
@@ -61,20 +66,22 @@ ALWAYS __m256i words_of_some(const uint8_t *p, size_t n256, const size_t per)
 	return _mm512_castsi512_si256(_mm512_permutex2var_epi16(v, _mm512_castsi256_si512(at), u));
 }
 
-/* The words with the exponents of 16 or 8 blocks of MXFP4: 17 bytes, so every second one's is the high
+/* The words with the exponents of eight blocks of MXFP4: 17 bytes, so every second one's is the high
  * byte. */
-ALWAYS __m512 mxfp4_scales(const uint8_t *p, size_t n_block)
+ALWAYS __m128i mxfp4_words(const uint8_t *p)
 {
 	const __m512i i = _mm512_castsi128_si512(_mm_setr_epi16(0, 8, 17, 25, 34, 42, 51, 59));
-	const __m512i one = _mm512_set1_epi32(1);
-	__m128i part[2];
-	__m512i e;
 
-	part[1] = _mm_setzero_si128();
-	for (size_t k = 0; k < n_block / 8; k++)
-		part[k] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p + 136 * k), i,
-			_mm512_loadu_si512(p + 136 * k + 64)));
-	e = _mm512_cvtepu16_epi32(_mm256_set_m128i(part[1], part[0]));
+	return _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p), i,
+		_mm512_loadu_si512(p + 64)));
+}
+
+ALWAYS __m512 mxfp4_scales(const uint8_t *p, const uint8_t *p1, size_t n256)
+{
+	const __m512i one = _mm512_set1_epi32(1);
+	__m128i more = n256 > 1 ? mxfp4_words(p1) : _mm_setzero_si128();
+	__m512i e = _mm512_cvtepu16_epi32(_mm256_set_m128i(more, mxfp4_words(p)));
+
 	e = _mm512_and_si512(_mm512_mask_srli_epi32(e, 0xaaaa, e, 8), _mm512_set1_epi32(255));
 	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(_mm512_slli_epi32(_mm512_sub_epi32(e, one), 23),
 		_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e));
@@ -109,25 +116,24 @@ ALWAYS __m128i iq4_xs_bytes(const uint8_t *p)
 
 struct scales { __m512i sc, mn; }; /* integers, or the bits of floats */
 
-/* Of 16 blocks at p: 256 elements in blocks of 16, or n256 (1 or 2) times 256 in blocks of 32; zeros
- * behind one. */
-ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
+/* Of 16 blocks: 256 elements in blocks of 16 at p, or n256 (1 or 2) times 256 in blocks of 32, at p
+ * and p1; zeros behind one. Q1_0 and Q2_0 have all of it at p. */
+ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, const uint8_t *p1, size_t n256)
 {
 	const __m512i zero = _mm512_setzero_si512(), minus = _mm512_set1_epi32((int)0x80000000);
-	const uint8_t *p1 = n256 > 1 ? p + bytes256(kind) : p;
 	const size_t bytes = bytes256(kind) / 8;
 	struct scales s = { zero, zero };
 	__m128i a;
 
 	switch (kind) {
 	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL:
-		s.sc = _mm512_castps_si512(_mm512_cvtph_ps(block_words(p, bytes, 8 * n256)));
+		s.sc = _mm512_castps_si512(_mm512_cvtph_ps(block_words(p, p1, bytes, n256)));
 		if (kind == Q4_1 || kind == Q5_1)
 			s.mn = _mm512_xor_si512(minus,
-				_mm512_castps_si512(_mm512_cvtph_ps(block_words(p + 2, bytes, 8 * n256))));
+				_mm512_castps_si512(_mm512_cvtph_ps(block_words(p + 2, p1 + 2, bytes, n256))));
 		break;
 	case MXFP4:
-		s.sc = _mm512_castps_si512(mxfp4_scales(p, 8 * n256));
+		s.sc = _mm512_castps_si512(mxfp4_scales(p, p1, n256));
 		break;
 	case NVFP4:
 		a = _mm_setr_epi32((int)rd32(p), (int)rd32(p + 36), (int)rd32(p + 72), (int)rd32(p + 108));
@@ -138,7 +144,8 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, size_t n256)
 			_mm512_cvtph_ps(words_of_some(p, n256, kind == Q1_0 ? 4 : 2))));
 		break;
 	case IQ4_XS:
-		s.sc = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(iq4_xs_bytes(p + 2), iq4_xs_bytes(p1 + 2)));
+		s.sc = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(iq4_xs_bytes(p + 2),
+			iq4_xs_bytes((n256 > 1 ? p1 : p) + 2)));
 		break;
 	case Q3_K:
 		s.sc = _mm512_cvtepi8_epi32(q3_k_bytes(p + 96));
@@ -161,7 +168,8 @@ ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, si
 	size_t i = 0, b = 0;
 
 	for (; i < len / 256 * 256; i += step, b += 16) {
-		struct scales s = scales_at(kind, row + i / 256 * bytes256(kind), len - i < step ? 1 : step / 256);
+		const uint8_t *p = row + i / 256 * bytes256(kind);
+		struct scales s = scales_at(kind, p, p + bytes256(kind), len - i < step ? 1 : step / 256);
 
 		_mm512_storeu_ps(sc + b, exact_of(kind) ? _mm512_cvtepi32_ps(s.sc) : _mm512_castsi512_ps(s.sc));
 		_mm512_storeu_ps(mn + b, exact_of(kind) ? _mm512_cvtepi32_ps(s.mn) : _mm512_castsi512_ps(s.mn));
@@ -368,11 +376,12 @@ static inline __m512i dot(__m512i s, __m512i w, const void *x)
 }
 
 /* Codes of sixteen blocks: 512 elements in blocks of 32, of which n256 (1 or 2) times 256 are there, or
- * 256 in blocks of 16. */
+ * 256 in blocks of 16. They lie at p and p1, the second 256 being those at p1 but for Q1_0 and Q2_0;
+ * or are unpacked at code. */
 struct sixteen { __m512i w[8]; struct scales f; };
 
-ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, size_t n256,
-	struct sixteen *o)
+ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *p1, const uint8_t *code,
+	size_t n256, struct sixteen *o)
 {
 	if (kind == Q1_0) {
 		bits_of(p, n256, o->w);
@@ -391,7 +400,7 @@ ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, 
 		for (size_t i = 0; i < n256; i++) {
 			__m512i w[2][2];
 
-			fours(kind, p + i * bytes256(kind), w);
+			fours(kind, i ? p1 : p, w);
 			for (size_t h = 0; h < 4; h++)
 				o->w[4 * i + h] = w[h / 2][h % 2];
 		}
@@ -399,11 +408,13 @@ ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, 
 	}
 #pragma GCC unroll 8
 	for (size_t j = 0; j < 4 * n256; j++)
-		o->w[j] = fetch(kind, p + j / 4 * bytes256(kind), code + j / 4 * 256, j % 4);
+		o->w[j] = fetch(kind, j / 4 ? p1 : p, code + j / 4 * 256, j % 4);
 }
 
-/* Their integer sums with the activations x, in order. */
-ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, const int8_t *x)
+/* Their integer sums with the activations x, in order: of blocks of 32, the second 256 with those at
+ * x1. */
+ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, const int8_t *x,
+	const int8_t *x1)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i v[8];
@@ -432,28 +443,30 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
 
 #pragma GCC unroll 4
-		for (size_t i = 0; i < 4; i++)
-			v[i] = i / 2 >= n256 ? zero : dot(dot(zero, o->w[2 * i], x + 128 * i), o->w[2 * i + 1],
-				x + 128 * i + 64);
+		for (size_t i = 0; i < 4; i++) {
+			const int8_t *at = (i / 2 ? x1 : x) + 128 * (i % 2);
+
+			v[i] = i / 2 >= n256 ? zero : dot(dot(zero, o->w[2 * i], at), o->w[2 * i + 1], at + 64);
+		}
 		if (kind == Q4_0 || kind == Q4_1)
 			return _mm512_permutexvar_epi32(order, short_sums_of_four(v));
 		return _mm512_permutexvar_epi32(order, sums_of_four(v));
 	}
 #pragma GCC unroll 8
 	for (size_t j = 0; j < blk_of(kind) / 4; j++)
-		v[j] = j / 4 >= n256 ? zero : _mm512_dpbusd_epi32(zero, o->w[j], _mm512_loadu_si512(x + 64 * j));
+		v[j] = j / 4 >= n256 ? zero : dot(zero, o->w[j], (j / 4 ? x1 : x) + 64 * (j % 4));
 	if (blk_of(kind) == 32)
 		return sums32(v);
 	return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
 		sums_of_four(v));
 }
 
-/* What becomes of the sums s of 16 blocks with activations whose sums are at xsum. Blocks with integer
+/* What becomes of the sums s of 16 blocks with activations whose sums are xsum. Blocks with integer
  * scales: S and M of each group of 256 to out; others: the sums themselves. */
 ALWAYS void put_sixteen(enum kind kind, const struct codes *c, __m512i s, const struct scales *f,
-	const int16_t *xsum, int32_t *out)
+	__m256i xsum, int32_t *out)
 {
-	__m512i xs = _mm512_cvtepi16_epi32(load256(xsum)), m;
+	__m512i xs = _mm512_cvtepi16_epi32(xsum), m;
 
 	if (!min_of(kind) && c->off_log2)
 		s = _mm512_sub_epi32(s, _mm512_slli_epi32(xs, c->off_log2));
@@ -504,53 +517,134 @@ ALWAYS void keep_scales(enum kind kind, const struct scales *f, struct part part
 
 #include "kern/int8_avx512_wide.h"
 
+/* Up to eight blocks at p, the first n of which are of a row: those of elements from i on. */
+struct eight { const uint8_t *p; size_t n, i; };
+
+ALWAYS struct eight last_eight(enum kind kind, const uint8_t *row, size_t i, size_t len, struct part part,
+	uint8_t room[8 * 34])
+{
+	const uint8_t *p = row + i / 256 * bytes256(kind);
+	size_t n = (len - i) / 32, bytes;
+
+	n = n < 8 ? n : 8;
+	bytes = n * (bytes256(kind) / 8);
+	ahead(p, bytes, part.far, part.end);
+	return (struct eight){ readable(p, bytes, bytes256(kind), part.end, room), n, i };
+}
+
+/* Both as sixteen blocks with zeros between and behind, or a alone for n256 1. */
+ALWAYS void lying_sixteen(enum kind kind, const struct codes *c, struct eight a, struct eight b,
+	const size_t n256, struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	const __mmask16 there = (__mmask16)(((1u << a.n) - 1) | ((1u << b.n) - 1) << 8);
+	struct sixteen o;
+
+	read_sixteen(kind, a.p, b.p, NULL, n256, &o);
+	o.f = scales_at(kind, a.p, b.p, n256);
+	o.f.sc = _mm512_maskz_mov_epi32(there, o.f.sc);
+	o.f.mn = _mm512_maskz_mov_epi32(there, o.f.mn);
+	keep_scales(kind, &o.f, part, a.i / 32);
+	for (size_t t = 0; t < n_tok; t++) {
+		const int8_t *x = in->x + t * in->xp;
+		const int16_t *xsum = in->sum + t * in->np / 32;
+
+		put_sixteen(kind, c, sums_of(kind, &o, n256, x + a.i, x + b.i), &o.f,
+			_mm256_set_m128i(load128(xsum + b.i / 32), load128(xsum + a.i / 32)),
+			out + t * os + a.i / 32);
+	}
+}
+
+/* What whole sixteens leave of a row, from element i on. */
+ALWAYS void row_end(enum kind kind, const struct codes *c, const uint8_t *row, size_t i, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	uint8_t room[2][8 * 34];
+	struct eight a = last_eight(kind, row, i, len, part, room[0]), b = { a.p, 0, i };
+
+	if (i + 256 < len) {
+		b = last_eight(kind, row, i + 256, len, part, room[1]);
+		lying_sixteen(kind, c, a, b, 2, part, in, n_tok, out, os);
+	} else {
+		lying_sixteen(kind, c, a, b, 1, part, in, n_tok, out, os);
+	}
+}
+
+/* Half of sixteen, or less, goes together with that of the row R / 2 behind, as the upper half. */
+#define HALVED(kind, len, nr) \
+	(LIES(kind) && (nr) == R && (len) % 512 && (len) % 512 <= 256 ? (len) / 512 * 512 : (len))
+
+ALWAYS void end_of_two(enum kind kind, const struct codes *c, const uint8_t *row, size_t row_bytes,
+	size_t i, size_t len, struct part part, const struct gv_in *in, size_t n_tok, int32_t *out,
+	size_t os)
+{
+	uint8_t room[2][8 * 34];
+	struct eight a = last_eight(kind, row, i, len, part, room[0]);
+	struct eight b = last_eight(kind, row + R / 2 * row_bytes, i, len, part, room[1]);
+
+	lying_sixteen(kind, c, a, b, 2, part, in, n_tok, out, os);
+}
+
 ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
-	const size_t blk = blk_of(kind), step = blk * 16, np = in->np;
+	const size_t blk = blk_of(kind), step = blk * 16, np = in->np, b256 = bytes256(kind);
 	const enum kind rest = unpacked_of(kind);
 	size_t whole = UNPACKED(kind) ? 0 : len / 256 * 256, i = 0, b = 0;
 	struct sixteen o, u;
 
 	for (; i + step <= whole; i += step, b += 16) {
-		const uint8_t *p = row + i / 256 * bytes256(kind);
+		const uint8_t *p = row + i / 256 * b256;
 
-		ahead(p, step / 256 * bytes256(kind), part.far, part.end);
-		read_sixteen(kind, p, NULL, step / 256, &o);
-		o.f = scales_at(kind, p, step / 256);
+		ahead(p, step / 256 * b256, part.far, part.end);
+		read_sixteen(kind, p, p + b256, NULL, step / 256, &o);
+		o.f = scales_at(kind, p, p + b256, step / 256);
 		keep_scales(kind, &o.f, part, b);
-		for (size_t t = 0; t < n_tok; t++)
-			put_sixteen(kind, c, sums_of(kind, &o, step / 256, in->x + t * in->xp + i), &o.f,
-				in->sum + t * np / blk + b, out + t * os + out_at(kind, b));
+		for (size_t t = 0; t < n_tok; t++) {
+			const int8_t *x = in->x + t * in->xp + i;
+
+			put_sixteen(kind, c, sums_of(kind, &o, step / 256, x, x + 256), &o.f,
+				load256(in->sum + t * np / blk + b), out + t * os + out_at(kind, b));
+		}
+	}
+	if (LIES(kind)) {
+		if (i < len)
+			row_end(kind, c, row, i, len, part, in, n_tok, out, os);
+		return;
 	}
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
-		const uint8_t *p = row + i / 256 * bytes256(kind);
+		const uint8_t *p = row + i / 256 * b256;
 
-		read_sixteen(kind, p, NULL, 1, &o);
-		o.f = scales_at(kind, p, 1);
+		ahead(p, b256, part.far, part.end);
+		read_sixteen(kind, p, p, NULL, 1, &o);
+		o.f = scales_at(kind, p, p, 1);
 		if (whole < len) {
 			u.f = loaded(rest, part, b);
 			o.f.sc = _mm512_mask_mov_epi32(u.f.sc, 0xff, o.f.sc);
 			o.f.mn = _mm512_mask_mov_epi32(u.f.mn, 0xff, o.f.mn);
-			read_sixteen(rest, NULL, part.code + whole, 1, &u);
+			read_sixteen(rest, NULL, NULL, part.code + whole, 1, &u);
 		}
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
-			__m512i s = sums_of(kind, &o, 1, in->x + t * in->xp + i);
+			const int8_t *x = in->x + t * in->xp + i, *q = in->q + t * np + whole;
+			__m512i s = sums_of(kind, &o, 1, x, x);
 
 			if (whole < len)
 				s = _mm512_mask_permutexvar_epi32(s, 0xff00, _mm512_setr_epi32(8, 9, 10, 11, 12, 13, 14,
-					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, in->q + t * np + whole));
-			put_sixteen(kind, c, s, &o.f, in->sum + t * np / blk + b, out + t * os + out_at(kind, b));
+					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, q, q));
+			put_sixteen(kind, c, s, &o.f, load256(in->sum + t * np / blk + b),
+				out + t * os + out_at(kind, b));
 		}
 		i += step;
 		b += 16;
 	}
 	for (; i < act8_pad(len); i += step, b += 16) { /* unpacked, then zeros */
-		read_sixteen(rest, NULL, part.code + i, step / 256, &u);
+		read_sixteen(rest, NULL, NULL, part.code + i, step / 256, &u);
 		u.f = loaded(rest, part, b);
-		for (size_t t = 0; t < n_tok; t++)
-			put_sixteen(rest, c, sums_of(rest, &u, step / 256, in->q + t * np + i), &u.f,
-				in->sum + t * np / blk + b, out + t * os + out_at(kind, b));
+		for (size_t t = 0; t < n_tok; t++) {
+			const int8_t *q = in->q + t * np + i;
+
+			put_sixteen(rest, c, sums_of(rest, &u, step / 256, q, q + 256), &u.f,
+				load256(in->sum + t * np / blk + b), out + t * os + out_at(kind, b));
+		}
 	}
 }

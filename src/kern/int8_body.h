@@ -26,9 +26,10 @@
  *	sums_of_row(kind, c, row, len, part, in, n_tok, out, os)
  *	                                                   of a row with n_tok tokens, os integers apart:
  *	                                                   kinds with scales in floating point: sum_b(w x) by
- *	                                                   blocks up to act8_pad(len), and the scales and
- *	                                                   minima to part, zeros behind len; with integer
- *	                                                   scales: S and M of each group of 256
+ *	                                                   blocks up to a multiple of R and of 256
+ *	                                                   elements, and the scales and minima to part,
+ *	                                                   zeros behind len; with integer scales: S and
+ *	                                                   M of each group of 256
  *	fill_raw(kind, row, len, tile, sct, mnt, mpt, halves) and
  *	scales(kind, c, row, len, sc, mn)                  tiles without unpacking rows one by one; tells by
  *	                                                   flags what it filled
@@ -43,6 +44,13 @@
  *	                                                   before they begin
  *	PAIRS                                              1: integer scales are in pairs of blocks, as
  *	                                                   minima are
+ *	HALVED(kind, len, nr)                              elements of nr rows that sums_of_row does; the
+ *	                                                   last R / 2 blocks are for end_of_two, if fewer
+ *	                                                   than len
+ *	end_of_two(kind, c, row, row_bytes, i, len, part, in, n_tok, out, os)
+ *	                                                   the same from element i on: R / 2 blocks of
+ *	                                                   this row, then of the one R / 2 behind it
+ *	transpose_halves(VI v[R])                          R / 2 of such -> R / 2 lanes by row
  *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
  *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and
  *	                                                   bytes that 256 of them take (0: none)
@@ -65,6 +73,12 @@ static inline void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *ou
 {
 	(void)kind, (void)q, (void)n, (void)out;
 }
+#endif
+
+#ifndef HALVED
+#define HALVED(kind, len, nr) (len)
+#define end_of_two(...) ((void)0)
+#define transpose_halves(v) ((void)(v))
 #endif
 
 /* Bytes of 256 elements of a type with integer scales. */
@@ -144,38 +158,54 @@ ALWAYS VI add_wide(int min, const struct gv *g, int32_t s[][R], size_t n_group, 
 #define wide_rows(kind, c, rows, in, n_tok) ((void)(rows), (void)(in))
 #endif
 
-/* The same of sums of blocks, per of which make a group. xsum: of the token's blocks. */
-ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_block,
-	const float *dx, const int16_t *xsum, VI acc)
+/* R vectors `step` bytes apart, of them half as halves of two rows -> lanes by row. */
+ALWAYS void by_row(VI v[R], const void *at, size_t step, const int half)
 {
-	VI t = vf_zero(), u = t;
-
-	for (size_t b = 0; b < n_block; b += R) {
-		VI v[R], sc[R], mn[R];
-
-		for (int r = 0; r < R; r++) {
-			v[r] = vi_load(&s[r][b]);
-			sc[r] = vi_load(&g->sc[r][b]);
-			if (min)
-				mn[r] = vi_load(&g->mn[r][b]);
-		}
+	for (size_t r = 0; r < (half ? R / 2 : R); r++)
+		v[r] = vi_load((const char *)at + r * step);
+	if (half)
+		transpose_halves(v);
+	else
 		transpose(v);
-		transpose(sc);
-		if (min)
-			transpose(mn);
-		for (size_t i = 0; i < R; i++) {
-			t = vf_chain(t, v[i], sc[i]);
-			if (min)
-				u = vf_chain_min(u, mn[i], (float)xsum[b + i]);
-			if ((b + i + 1) % per == 0) {
-				float d = dx[(b + i) / per];
+}
 
-				acc = min ? vf_group_min(acc, t, u, d) : vf_group(acc, t, d);
-				t = u = vf_zero();
-			}
+/* The same of sums of blocks, per of which make a group. xsum: of the token's blocks. */
+struct chain { VI acc, t, u; };
+
+/* R blocks from block b on, or half as many. */
+ALWAYS void chain_blocks(int min, size_t per, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t b,
+	const int half, const float *dx, const int16_t *xsum, struct chain *h)
+{
+	VI v[R], sc[R], mn[R];
+
+	by_row(v, &s[0][b], sizeof s[0], half);
+	by_row(sc, &g->sc[0][b], sizeof g->sc[0], half);
+	if (min)
+		by_row(mn, &g->mn[0][b], sizeof g->mn[0], half);
+	for (size_t i = 0; i < (half ? R / 2 : R); i++) {
+		h->t = vf_chain(h->t, v[i], sc[i]);
+		if (min)
+			h->u = vf_chain_min(h->u, mn[i], (float)xsum[b + i]);
+		if ((b + i + 1) % per == 0) {
+			float d = dx[(b + i) / per];
+
+			h->acc = min ? vf_group_min(h->acc, h->t, h->u, d) : vf_group(h->acc, h->t, d);
+			h->t = h->u = vf_zero();
 		}
 	}
-	return acc;
+}
+
+/* n_block blocks; behind them, if there is a half, half of R. */
+ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BLOCKS],
+	size_t n_block, int half, const float *dx, const int16_t *xsum, VI acc)
+{
+	struct chain h = { acc, vf_zero(), vf_zero() };
+
+	for (size_t b = 0; b < n_block; b += R)
+		chain_blocks(min, per, g, s, b, 0, dx, xsum, &h);
+	if (half)
+		chain_blocks(min, per, g, s, n_block, 1, dx, xsum, &h);
+	return h.acc;
 }
 
 /* d and dmin of R rows, as they lie, as floats. */
@@ -220,29 +250,36 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 {
 	const size_t n256 = exact_of(kind) ? super_bytes(c) : 0;
 	const size_t bytes = UNPACKED(kind) ? qtype_row_bytes((uint32_t)(c - codes), len) : 0;
+	const size_t whole = HALVED(kind, len, nr);
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++)
 		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, g->far[r] };
-	prepare(kind, c, rows, len, part[0]);
+	if (!LIES(kind))
+		prepare(kind, c, rows, len, part[0]);
 	for (size_t r = 0; r < nr; r++) {
 		const uint8_t *row = rows + r * row_bytes;
 
-		if (r + 1 < nr)
+		if (!LIES(kind) && r + 1 < nr)
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
 		if (UNPACKED(kind) && bytes >= AHEAD_ROW) /* others ask as they read */
 			ahead(row, bytes, g->far[r], g->end);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 			g->halves[k][r] = super_halves(kind, c, row + k * n256);
-		sums_of_row(kind, c, row, len, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);
+		sums_of_row(kind, c, row, whole, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);
 	}
+	for (size_t r = 0; whole < len && r < R / 2; r++)
+		end_of_two(kind, c, rows + r * row_bytes, row_bytes, whole, len, part[r], in, n_tok,
+			g->s[0][r], R * GV_BLOCKS);
 }
 
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np,
 	size_t n_tok, VI acc[GV_TOK])
 {
-	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
+	const size_t blk = blk_of(kind), xb = ARRANGED(kind), whole = HALVED(kind, len, nr);
+	const size_t per = 256 / blk, up = per > R ? per : R;
+	const size_t n_block = (whole / blk + up - 1) / up * up;
 	const struct gv_in in = { a->q + i, xb ? g->x + i / 256 * xb : a->q + i, a->d + i / 256,
 		(blk == 32 ? a->sum32 : a->sum16) + i / blk, np, xb ? np / 256 * xb : np };
 	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->far, g->end, g->halves[0],
@@ -262,7 +299,7 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 		else if (exact_of(kind))
 			acc[t] = add_exact(min_of(kind), g, g->s[t], len / 256, dx, acc[t]);
 		else
-			acc[t] = add_chains(min_of(kind), 256 / blk, g, g->s[t], act8_pad(len) / blk, dx,
+			acc[t] = add_chains(min_of(kind), per, g, g->s[t], n_block, whole < len, dx,
 				in.sum + t * np / blk, acc[t]);
 	}
 }
@@ -310,7 +347,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 
 			if (ARRANGED(kind) && !fits)
 				kind = kind_of(type, 0);
-			if (len < act8_pad(len) && (n_part > 1 || r == r0)) /* a page may be untouched: not for nothing */
+			if (len < act8_pad(len) && !LIES(kind) && (n_part > 1 || r == r0))
+				/* a page may be untouched: not for nothing */
 				end_rows(g, blk_of(kind), len);
 			if (n_part > 1)
 				set_far(g->far, qtype_row_bytes(type, len), qtype_row_bytes(type, i), row_bytes,

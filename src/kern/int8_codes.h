@@ -51,6 +51,17 @@ ALWAYS void ahead(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end)
 #endif
 }
 
+/* `bytes` bytes at p, behind which others are read, up to `most`: where they lie, or, if nothing is
+ * known to be there, in room. */
+ALWAYS const uint8_t *readable(const uint8_t *p, size_t bytes, size_t most, const uint8_t *end,
+	uint8_t *room)
+{
+	if ((ptrdiff_t)most <= end - p)
+		return p;
+	memset(room, 0, most);
+	return memcpy(room, p, bytes);
+}
+
 /* n elements (a multiple of the type's block): code [n], sc and mn [n / blk] floats, which are integers
  * where there are d and dmin besides (d_at). */
 typedef void codes_fn(const uint8_t *restrict p, size_t n, uint8_t *restrict code,

@@ -271,6 +271,7 @@ static void one_shape(struct rng *r, const struct row *t, size_t n, size_t n_row
 
 static void all_give_the_same_bits(void **state)
 {
+	static const size_t ff[] = { 768, 1408, 2880 }; /* experts' widths, not whole 512s */
 	struct rng r;
 
 	(void)state;
@@ -284,6 +285,9 @@ static void all_give_the_same_bits(void **state)
 		one_shape(&r, &rows[i], 8192 + 256, 17, 13);
 		for (size_t tok = 1; tok <= 7; tok += 2) /* whole 256s and a rest, where blocks allow one */
 			one_shape(&r, &rows[i], 8192 + 256 + (blk < 256 ? 3 * blk % 256 : 256), 11, tok);
+		for (size_t k = 0; k < sizeof ff / sizeof ff[0]; k++)
+			for (size_t tok = 1; tok <= 3 && ff[k] % blk == 0; tok += 2)
+				one_shape(&r, &rows[i], ff[k], 37, tok);
 		one_shape(&r, &rows[i], 32768, 3, 4); /* more activations than decode puts in another order */
 	}
 }
