@@ -2,9 +2,10 @@
  * ahead.h - which memory the loops of tile.h and dot16.h ask for while they work.
  *
  * Some rows are read side by side, each a few kilobytes: no pattern that the hardware sees in time. So the
- * rows that follow are asked for in the order of their addresses, into the first cache, one line for each
- * that is used: memory then delivers as fast as to a plain copy. Where many tokens share the rows, the
- * same lines are spread over all their tiles.
+ * rows that follow are asked for in the order of their addresses, one line for each that is used: memory
+ * then delivers as fast as to a plain copy. They go to the second cache: in the first, long rows would
+ * drive each other and the activations out, and what is asked for there holds up what is read. Where many
+ * tokens share the rows, the same lines are spread over all their tiles, into the first cache.
  */
 #ifndef KERN_AHEAD_H
 #define KERN_AHEAD_H
@@ -13,7 +14,7 @@
 #include <stdint.h>
 
 #define AHEAD_LEAST 8192 /* bytes between what is used and what is asked for */
-#define AHEAD_ROWS 2      /* side by side for one token: these and those asked for stay in the first cache */
+#define AHEAD_ROWS 2      /* side by side for one token */
 #define FEW_SUMS AHEAD_ROWS /* of so few, all lanes work at once: their chains would wait */
 #define AHEAD_SHORT 512   /* elements of a row, which then goes beside as many as for more tokens */
 #define AHEAD_SPREAD 4    /* from so many tiles on, lines are spread over them */
@@ -48,7 +49,7 @@ static inline __attribute__((always_inline)) void ahead_ask(struct ahead a, size
 		__builtin_prefetch(a.at + g * a.step, 0, 3);
 	else if (a.lines)
 		for (size_t i = 0; i < most; i++)
-			__builtin_prefetch(a.at + g * a.step + 64 * i, 0, 3);
+			__builtin_prefetch(a.at + g * a.step + 64 * i, 0, 2);
 }
 
 #endif
