@@ -648,17 +648,18 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 	__m256i w[9];
 
 	for (size_t i = 0; i < n256; i++, row += bytes256(kind)) {
-		size_t left = len - 256 * i, n = left / 32;
+		size_t left = len - 256 * i;
 		struct scales f;
 
 		ahead(row, bytes256(kind), part.far, part.end);
 		if (LIES(kind) && left < 256)
-			row = readable(row, n * (bytes256(kind) / 8), bytes256(kind), part.end, room);
+			row = readable(row, left * bytes256(kind) / 256, bytes256(kind), part.end, room);
 		read_codes(kind, row, NULL, w);
 		f = scales_at(kind, row);
 		if (LIES(kind) && left < 256) {
-			f.sc = first_of(f.sc, n);
-			f.mn = first_of(f.mn, n);
+			f.sc = first_of(f.sc, left / blk);
+			f.mn = first_of(f.mn, left / blk);
+			f.more = first_of(f.more, left / 16 > 8 ? left / 16 - 8 : 0);
 		}
 		if (!exact_of(kind))
 			_mm256_storeu_ps(part.sc + 256 / blk * i, f.sc);

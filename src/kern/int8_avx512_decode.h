@@ -226,8 +226,7 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 {
 	const __m512i low4 = _mm512_set1_epi8(15), bit5 = _mm512_set1_epi8(16);
 	const size_t step = bytes256(kind) / 4, one = step / 2;
-	const size_t at = kind == Q4_0 || kind == IQ4_NL ? 2 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 :
-		kind == Q5_1 ? 8 : 1;
+	const size_t at = kind == Q4_0 || kind == IQ4_NL ? 2 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : 8;
 	__m512i a, b, v[2];
 
 	if (kind == IQ4_XS) {
@@ -244,6 +243,14 @@ ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
 		v[0] = _mm512_permutex2var_epi16(a, w, b);
 		a = _mm512_permutex2var_epi16(a, _mm512_add_epi16(w, _mm512_set1_epi16(9)), b);
 		v[1] = _mm512_mask_broadcast_i32x4(a, 0xf000, load128(p + 128)); /* behind both */
+	} else if (kind == MXFP4) { /* words of every second block; no load ends behind all */
+		const __m512i w = _mm512_setr_epi64(WORDS(0), WORDS(4), WORDS(17), WORDS(21), WORDS(34),
+			WORDS(38), WORDS(51), WORDS(55));
+		const __m512i five = _mm512_maskz_set1_epi64(0xf0, WORDS(5) - WORDS(0));
+
+		v[0] = _mm512_permutex2var_epi16(_mm512_loadu_si512(p + 1), w, _mm512_loadu_si512(p + 65));
+		v[1] = _mm512_permutex2var_epi16(_mm512_loadu_si512(p + 18), _mm512_add_epi16(w, five),
+			_mm512_loadu_si512(p + 72));
 	} else {
 		v[0] = four16(p + at, step);
 		v[1] = four16(p + at + one, step);
@@ -554,13 +561,42 @@ ALWAYS void lying_sixteen(enum kind kind, const struct codes *c, struct eight a,
 	}
 }
 
+/* The same of NVFP4, where sixteen are 256 elements. */
+ALWAYS void nvfp4_end(const struct codes *c, const uint8_t *row, size_t i, size_t len,
+	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
+{
+	size_t bytes = (len - i) / 64 * 36;
+	const uint8_t *p = row + i / 256 * 144;
+	uint8_t room[144];
+	struct sixteen o;
+
+	ahead(p, bytes, part.far, part.end);
+	p = readable(p, bytes, sizeof room, part.end, room);
+	read_sixteen(NVFP4, p, p, NULL, 1, &o);
+	o.f = scales_at(NVFP4, p, p, 1);
+	o.f.sc = _mm512_maskz_mov_epi32((__mmask16)((1u << (len - i) / 16) - 1), o.f.sc);
+	keep_scales(NVFP4, &o.f, part, i / 16);
+	for (size_t t = 0; t < n_tok; t++) {
+		const int8_t *x = in->x + t * in->xp + i;
+
+		put_sixteen(NVFP4, c, sums_of(NVFP4, &o, 1, x, x), &o.f,
+			load256(in->sum + (t * in->np + i) / 16), out + t * os + i / 16);
+	}
+}
+
 /* What whole sixteens leave of a row, from element i on. */
 ALWAYS void row_end(enum kind kind, const struct codes *c, const uint8_t *row, size_t i, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
 	uint8_t room[2][8 * 34];
-	struct eight a = last_eight(kind, row, i, len, part, room[0]), b = { a.p, 0, i };
+	struct eight a, b;
 
+	if (kind == NVFP4) {
+		nvfp4_end(c, row, i, len, part, in, n_tok, out, os);
+		return;
+	}
+	a = last_eight(kind, row, i, len, part, room[0]);
+	b = (struct eight){ a.p, 0, i };
 	if (i + 256 < len) {
 		b = last_eight(kind, row, i + 256, len, part, room[1]);
 		lying_sixteen(kind, c, a, b, 2, part, in, n_tok, out, os);
@@ -570,8 +606,8 @@ ALWAYS void row_end(enum kind kind, const struct codes *c, const uint8_t *row, s
 }
 
 /* Half of sixteen, or less, goes together with that of the row R / 2 behind, as the upper half. */
-#define HALVED(kind, len, nr) \
-	(LIES(kind) && (nr) == R && (len) % 512 && (len) % 512 <= 256 ? (len) / 512 * 512 : (len))
+#define HALVED(kind, len, nr) (LIES(kind) && (kind) != NVFP4 && (nr) == R && (len) % 512 && \
+	(len) % 512 <= 256 ? (len) / 512 * 512 : (len))
 
 ALWAYS void end_of_two(enum kind kind, const struct codes *c, const uint8_t *row, size_t row_bytes,
 	size_t i, size_t len, struct part part, const struct gv_in *in, size_t n_tok, int32_t *out,

@@ -25,7 +25,8 @@ enum kind { B32, B32_MIN, B16, B16_MIN, I32, I32_MIN, I16, I16_MIN, Q8_0, Q6_K, 
 /* Those that are read as they lie up to the end of a row, where fewer blocks are left than are read
  * at once: what is behind it are codes that meet zeros, and scales that are left out. */
 #ifdef __AVX2__
-#define LIES(kind) ((kind) == Q8_0 || ((kind) >= Q4_0 && (kind) <= IQ4_NL) || (kind) == MXFP4)
+#define LIES(kind) ((kind) == Q8_0 || ((kind) >= Q4_0 && (kind) <= IQ4_NL) || (kind) == MXFP4 || \
+	(kind) == NVFP4)
 #else
 #define LIES(kind) 0
 #endif
