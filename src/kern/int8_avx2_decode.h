@@ -651,7 +651,7 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 		size_t left = len - 256 * i;
 		struct scales f;
 
-		ahead(row, bytes256(kind), part.far, part.end);
+		ahead(row, bytes256(kind), part.asked, part.end);
 		if (LIES(kind) && left < 256)
 			row = readable(row, left * bytes256(kind) / 256, bytes256(kind), part.end, room);
 		read_codes(kind, row, NULL, w);

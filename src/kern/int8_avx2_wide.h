@@ -254,7 +254,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 			continue;
 		}
 		if (kind < TQ1_0) {
-			ahead(p, bytes, rows->far[r], rows->end);
+			ahead(p, bytes, rows->asked[r], rows->end);
 			read_codes(kind, p, NULL, w);
 			f = scales_at(kind, p);
 		}

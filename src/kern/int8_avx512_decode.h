@@ -535,7 +535,7 @@ ALWAYS struct eight last_eight(enum kind kind, const uint8_t *row, size_t i, siz
 
 	n = n < 8 ? n : 8;
 	bytes = n * (bytes256(kind) / 8);
-	ahead(p, bytes, part.far, part.end);
+	ahead(p, bytes, part.asked, part.end);
 	return (struct eight){ readable(p, bytes, bytes256(kind), part.end, room), n, i };
 }
 
@@ -570,7 +570,7 @@ ALWAYS void nvfp4_end(const struct codes *c, const uint8_t *row, size_t i, size_
 	uint8_t room[144];
 	struct sixteen o;
 
-	ahead(p, bytes, part.far, part.end);
+	ahead(p, bytes, part.asked, part.end);
 	p = readable(p, bytes, sizeof room, part.end, room);
 	read_sixteen(NVFP4, p, p, NULL, 1, &o);
 	o.f = scales_at(NVFP4, p, p, 1);
@@ -631,7 +631,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	for (; i + step <= whole; i += step, b += 16) {
 		const uint8_t *p = row + i / 256 * b256;
 
-		ahead(p, step / 256 * b256, part.far, part.end);
+		ahead(p, step / 256 * b256, part.asked, part.end);
 		read_sixteen(kind, p, p + b256, NULL, step / 256, &o);
 		o.f = scales_at(kind, p, p + b256, step / 256);
 		keep_scales(kind, &o.f, part, b);
@@ -650,7 +650,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
 		const uint8_t *p = row + i / 256 * b256;
 
-		ahead(p, b256, part.far, part.end);
+		ahead(p, b256, part.asked, part.end);
 		read_sixteen(kind, p, p, NULL, 1, &o);
 		o.f = scales_at(kind, p, p, 1);
 		if (whole < len) {

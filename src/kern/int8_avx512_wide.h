@@ -352,7 +352,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 		for (size_t k = 0; k < n_row; k++) {
 			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
 			if (kind < TQ1_0)
-				ahead(p, bytes, rows->far[r], rows->end);
+				ahead(p, bytes, rows->asked[r], rows->end);
 			if (kind != TQ1_0)
 				read_wide(kind, p + k * rows->bytes, &n[i], &o[k]);
 		}

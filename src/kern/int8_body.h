@@ -98,7 +98,7 @@ struct gv {
 	};
 	int8_t x[GV_X];
 	const uint8_t *end;              /* of the rows to do */
-	ptrdiff_t far[R];                /* how far from each row to ask; of parts, as set_far says */
+	struct asked asked[R];           /* of each row; of parts, as set_asked says */
 };
 
 /* acc[r] continues with row r's groups, in order, of which s holds S and M. */
@@ -219,16 +219,22 @@ ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R
 }
 
 /* Of parts of nr rows, `bytes` bytes at `at` of each, which are used one after the other before any
- * other part of the rows: how far from each lies what is used about AHEAD bytes later. */
-static void set_far(ptrdiff_t far[R], size_t bytes, size_t at, size_t row_bytes, size_t nr)
+ * other part of the rows: how far from that of row r lies what is used about n bytes later. */
+static ptrdiff_t far_of(size_t r, size_t n, size_t bytes, size_t at, size_t row_bytes, size_t nr)
 {
-	size_t k = (AHEAD + bytes - 1) / bytes;
+	size_t k = (n + bytes - 1) / bytes;
 	ptrdiff_t turn = at + bytes < row_bytes ? (ptrdiff_t)bytes - (ptrdiff_t)(nr * row_bytes) :
 		-(ptrdiff_t)at;
 
 	k = k < nr ? k : nr;
+	return (ptrdiff_t)(k * row_bytes) + (r + k < nr ? 0 : turn);
+}
+
+static void set_asked(struct asked asked[R], size_t bytes, size_t at, size_t row_bytes, size_t nr)
+{
 	for (size_t r = 0; r < nr; r++)
-		far[r] = (ptrdiff_t)(k * row_bytes) + (r + k < nr ? 0 : turn);
+		asked[r] = (struct asked){ far_of(r, AHEAD, bytes, at, row_bytes, nr),
+			far_of(r, AHEAD_NEAR, bytes, at, row_bytes, nr) };
 }
 
 /* Zeros behind rows of len elements, up to where sums of their blocks are taken. */
@@ -254,7 +260,7 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++)
-		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, g->far[r] };
+		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, g->asked[r] };
 	if (!LIES(kind))
 		prepare(kind, c, rows, len, part[0]);
 	for (size_t r = 0; r < nr; r++) {
@@ -263,7 +269,7 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 		if (!LIES(kind) && r + 1 < nr)
 			prepare(kind, c, row + row_bytes, len, part[r + 1]);
 		if (UNPACKED(kind) && bytes >= AHEAD_ROW) /* others ask as they read */
-			ahead(row, bytes, g->far[r], g->end);
+			ahead(row, bytes, g->asked[r], g->end);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 			g->halves[k][r] = super_halves(kind, c, row + k * n256);
 		sums_of_row(kind, c, row, whole, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);
@@ -282,7 +288,7 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 	const size_t n_block = (whole / blk + up - 1) / up * up;
 	const struct gv_in in = { a->q + i, xb ? g->x + i / 256 * xb : a->q + i, a->d + i / 256,
 		(blk == 32 ? a->sum32 : a->sum16) + i / blk, np, xb ? np / 256 * xb : np };
-	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->far, g->end, g->halves[0],
+	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->asked, g->end, g->halves[0],
 		g->wide[0][0], R * GV_SUPER * R };
 
 	if (WIDE(kind))
@@ -332,7 +338,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 
 	g->end = rows + r1 * row_bytes;
 	for (size_t r = 0; r < R; r++)
-		g->far[r] = AHEAD;
+		g->asked[r] = (struct asked){ AHEAD, AHEAD_NEAR };
 	if (ARRANGED(most) && fits)
 		arrange(most, a->q, np * n_tok, g->x);
 	for (size_t r = r0; r < r1; r += R) {
@@ -351,7 +357,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 				/* a page may be untouched: not for nothing */
 				end_rows(g, blk_of(kind), len);
 			if (n_part > 1)
-				set_far(g->far, qtype_row_bytes(type, len), qtype_row_bytes(type, i), row_bytes,
+				set_asked(g->asked, qtype_row_bytes(type, len), qtype_row_bytes(type, i), row_bytes,
 					nr);
 			gemv_kinds[kind](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i, len,
 				a, np, n_tok, acc);
@@ -458,7 +464,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 				scales(kind, c, row[r], len, g->sc[r], g->mn[r]);
 			else
 				prepare(kind, c, row[r], len,
-					(struct part){ g->code[r], g->sc[r], g->mn[r], NULL, 0 });
+					(struct part){ g->code[r], g->sc[r], g->mn[r], NULL, { 0, 0 } });
 			for (size_t b = n_block; b < n_all; b++)
 				g->sc[r][b] = g->mn[r][b] = 0;
 		}

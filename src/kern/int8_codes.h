@@ -14,14 +14,18 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-/* A part of one row, taken apart: places for its codes, scales and minima. What lies `far` bytes
- * from what is used is asked for, but nothing from `end` on. */
-struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; ptrdiff_t far; };
+/* How far from what is used lies what is asked for, and what is asked for once more: the processor
+ * forgets what it is asked for while it has enough to fetch. */
+struct asked { ptrdiff_t far, near; };
+
+/* A part of one row, taken apart: places for its codes, scales and minima. Nothing is asked for from
+ * `end` on. */
+struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; struct asked asked; };
 
 /* A part of nr rows, n256 times 256 elements of each, how far ahead of each to ask, and where
  * results go: what lies as d and dmin of the k-th of row r to halves[R * k + r], and its R lanes
  * for token t to out[t * os + R * (R * k + r)]. */
-struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const ptrdiff_t *far;
+struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const struct asked *asked;
 	const uint8_t *end; uint32_t *halves; int32_t *out; size_t os; };
 
 #define GV_PART 8192 /* elements of a row at a time: longer ones have equal parts */
@@ -32,12 +36,11 @@ struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const ptrdiff_t *fa
 struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t np, xp; };
 
 #define AHEAD 16384
+#define AHEAD_NEAR 6144
 #define AHEAD_ROW 1024 /* shorter rows come soon enough of themselves */
 
-/* Asks the second-level cache for what lies `far` behind the n bytes at p, if that is before
- * `end`: rows of one or two kilobytes, used a row at a time, do not teach the hardware to be
- * early enough. */
-ALWAYS void ahead(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end)
+/* Asks the second-level cache for n bytes `far` behind p, if that is before `end`. */
+ALWAYS void ahead_at(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end)
 {
 #ifdef __AVX2__
 	const char *at = (const char *)p + far;
@@ -49,6 +52,14 @@ ALWAYS void ahead(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end)
 #else
 	(void)p, (void)n, (void)far, (void)end;
 #endif
+}
+
+/* Of the n bytes at p: rows of one or two kilobytes, used a row at a time, do not teach the hardware to
+ * be early enough. */
+ALWAYS void ahead(const uint8_t *p, size_t n, struct asked asked, const uint8_t *end)
+{
+	ahead_at(p, n, asked.far, end);
+	ahead_at(p, n, asked.near, end);
 }
 
 /* `bytes` bytes at p, behind which others are read, up to `most`: where they lie, or, if nothing is

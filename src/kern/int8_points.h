@@ -189,7 +189,7 @@ ALWAYS const uint8_t *wide_begin(enum kind kind, const struct part_rows *rows, s
 	const uint8_t *p = rows->p + r * rows->bytes;
 
 	if (kind >= TQ1_0) /* a line or so for each 256; others ask as they read */
-		ahead(p, n_row * rows->n256 * bytes, rows->far[r], rows->end);
+		ahead(p, n_row * rows->n256 * bytes, rows->asked[r], rows->end);
 	for (size_t i = 0; i < rows->n256 && POINTS(kind); i++)
 		number(kind, p + i * bytes, &n[i]);
 	return p;
