@@ -1,10 +1,12 @@
 /*
  * ahead.h - which memory the loops of tile.h and dot16.h ask for while they work.
  *
- * Some rows are read side by side, each a few kilobytes: no pattern that the hardware sees in time. So the
- * rows that follow are asked for in the order of their addresses, one line for each that is used: memory
- * then delivers as fast as to a plain copy. They go to the second cache: in the first, long rows would
- * drive each other and the activations out, and what is asked for there holds up what is read. Where many
+ * Some rows are read side by side, each a few kilobytes: no pattern that the hardware sees in
+ * time. So the rows that follow are asked for in the order of their addresses, one line for
+ * each that is used: memory then delivers as fast as to a plain copy. What the processor drops
+ * of that, as it does while its queues are full, is asked for again shortly before its use, in
+ * the order of use. All goes to the second cache: in the first, long rows would drive each
+ * other and the activations out, and what is asked for there holds up what is read. Where many
  * tokens share the rows, the same lines are spread over all their tiles, into the first cache.
  */
 #ifndef KERN_AHEAD_H
@@ -14,13 +16,19 @@
 #include <stdint.h>
 
 #define AHEAD_LEAST 8192 /* bytes between what is used and what is asked for */
+#define AHEAD_AGAIN 2048 /* the same of a row, for what is asked for again */
 #define AHEAD_ROWS 2      /* side by side for one token */
 #define FEW_SUMS AHEAD_ROWS /* of so few, all lanes work at once: their chains would wait */
 #define AHEAD_SHORT 512   /* elements of a row, which then goes beside as many as for more tokens */
 #define AHEAD_SPREAD 4    /* from so many tiles on, lines are spread over them */
 
-/* At step g of a tile: `lines` lines from at + g * step on. chunk: bytes from a tile's to the next one's. */
-struct ahead { const uint8_t *at; size_t step, lines, chunk; };
+/* At step g of a tile: `lines` lines from at + g * step on. chunk: bytes from a tile's to the next
+ * one's. Again: lines at again + 64 g, `apart` from each other, and from step `turn` on `jump` behind
+ * them. */
+struct ahead {
+	const uint8_t *at, *again;
+	size_t step, lines, chunk, apart, turn, jump;
+};
 
 /* For nr rows that lie in `bytes` bytes from `rows` on, are used in `steps` steps by each of `tiles` tiles,
  * and have `left` bytes of rows behind them. */
@@ -28,10 +36,12 @@ static inline struct ahead ahead_of(const uint8_t *rows, size_t bytes, size_t nr
 	size_t left)
 {
 	size_t far = (AHEAD_LEAST + bytes - 1) / bytes * bytes, chunk = (bytes + tiles) / (tiles ? tiles : 1);
+	size_t near = steps * 64 < AHEAD_AGAIN ? steps * 64 : AHEAD_AGAIN;
 
 	if (tiles >= AHEAD_SPREAD && left >= bytes && steps)
-		return (struct ahead){ rows + bytes, (chunk + steps - 1) / steps, 1, chunk };
-	return (struct ahead){ rows + far, 64 * nr, left >= far ? nr : 0, 0 };
+		return (struct ahead){ rows + bytes, NULL, (chunk + steps - 1) / steps, 1, chunk, 0, 0, 0 };
+	return (struct ahead){ rows + far, rows + near, 64 * nr, left >= far ? nr : 0, 0, bytes / nr,
+		steps - near / 64, bytes - 64 * steps };
 }
 
 /* Of the tile after the one of a. */
@@ -39,6 +49,16 @@ static inline struct ahead ahead_next(struct ahead a)
 {
 	a.at += a.chunk;
 	a.lines = a.chunk ? a.lines : 0;
+	a.again = NULL;
+	return a;
+}
+
+/* Of the same rows `steps` steps later. */
+static inline struct ahead ahead_later(struct ahead a, size_t steps)
+{
+	a.at += steps * a.step;
+	a.again = a.again ? a.again + 64 * steps : NULL;
+	a.turn = a.turn > steps ? a.turn - steps : 0;
 	return a;
 }
 
@@ -50,6 +70,9 @@ static inline __attribute__((always_inline)) void ahead_ask(struct ahead a, size
 	else if (a.lines)
 		for (size_t i = 0; i < most; i++)
 			__builtin_prefetch(a.at + g * a.step + 64 * i, 0, 2);
+	if (a.again)
+		for (size_t i = 0; i < most; i++)
+			__builtin_prefetch(a.again + 64 * g + (g < a.turn ? 0 : a.jump) + a.apart * i, 0, 2);
 }
 
 #endif

@@ -224,7 +224,7 @@ ALWAYS void dot_group(const uint8_t *rows, size_t row_bytes, size_t n, size_t nr
 #endif
 		dot_tiles(rows + 64 * g, row_bytes, x + 32 * DOT_X * g, xs, len, nr, n_tok, sums, g == 0, ahead,
 			out, ys);
-		ahead.at += len * ahead.step;
+		ahead = ahead_later(ahead, len);
 	}
 	if (n % 32) {
 		for (size_t r = 0; r < nr; r++)

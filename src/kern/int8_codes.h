@@ -18,8 +18,8 @@
  * forgets what it is asked for while it has enough to fetch. */
 struct asked { ptrdiff_t far, near; };
 
-/* A part of one row, taken apart: places for its codes, scales and minima. Nothing is asked for from
- * `end` on. */
+/* A part of one row, taken apart: places for its codes, scales and minima. Nothing is asked for
+ * from `end` on. */
 struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; struct asked asked; };
 
 /* A part of nr rows, n256 times 256 elements of each, how far ahead of each to ask, and where
@@ -54,8 +54,8 @@ ALWAYS void ahead_at(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *e
 #endif
 }
 
-/* Of the n bytes at p: rows of one or two kilobytes, used a row at a time, do not teach the hardware to
- * be early enough. */
+/* Of the n bytes at p: rows of one or two kilobytes, used a row at a time, do not teach the
+ * hardware to be early enough. */
 ALWAYS void ahead(const uint8_t *p, size_t n, struct asked asked, const uint8_t *end)
 {
 	ahead_at(p, n, asked.far, end);

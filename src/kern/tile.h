@@ -191,7 +191,7 @@ ALWAYS void row_group(uint32_t type, uint32_t as, const uint8_t *rows, size_t ro
 
 		if (direct(as)) {
 			tiles(as, part, row_bytes, x + i, xs, len, nr, n_tok, sums, i == 0, ahead);
-			ahead.at += len * direct(as) / 64 * ahead.step;
+			ahead = ahead_later(ahead, len * direct(as) / 64);
 			continue;
 		}
 		for (size_t r = 0; r < nr; r++) {
