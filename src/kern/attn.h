@@ -5,7 +5,7 @@
  * A row is converted in registers and serves several queries at once. Sums are those of kern.h: a score
  * is its dot product; an element of an output is a chain of fused multiply-adds over ascending rows.
  * Rows lie one behind another and are used once in a long context, so the bytes ATT_AHEAD further on
- * are asked for while these are worked on.
+ * are asked for while these are worked on, and once more those ATT_NEAR further on.
  *
  * The including file may define ATT_ACC, the vectors that sums are kept in (4 or 16); ATT_LOOPS;
  * HAVE_VSUM16 with vsum16(const V a[16]): lane i is the tree sum of a[i]; HAVE_VMAX with vmax(a, b):
@@ -25,6 +25,7 @@
 
 #define ATT_BLOCK 32   /* rows that all queries use before the next: they stay in the L1 cache */
 #define ATT_AHEAD 16384
+#define ATT_NEAR 2048
 #define ATT_STRIP 32   /* elements and rows that are turned to floats at a time */
 #define ATT_ROWS 64
 
@@ -40,8 +41,10 @@
 
 FORCE void att_ahead(const uint8_t *p, size_t n)
 {
-	for (size_t i = 0; i < n; i += 64)
+	for (size_t i = 0; i < n; i += 64) {
 		__builtin_prefetch(p + ATT_AHEAD + i, 0, 2);
+		__builtin_prefetch(p + ATT_NEAR + i, 0, 2);
+	}
 }
 
 /* Elements i .. i + 15 of a row; i is a multiple of 16. */
