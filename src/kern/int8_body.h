@@ -230,11 +230,26 @@ static ptrdiff_t far_of(size_t r, size_t n, size_t bytes, size_t at, size_t row_
 	return (ptrdiff_t)(k * row_bytes) + (r + k < nr ? 0 : turn);
 }
 
+/* How far ahead rows are asked for that lie one behind another. Intel's processors: an ask that memory
+ * must answer keeps one of few places through which all that is read must pass; so once, and as far as
+ * the hardware itself reads ahead of what is used. */
+ALWAYS struct asked asked_rows(void)
+{
+#if defined(__x86_64__)
+	if (__builtin_cpu_is("intel"))
+		return (struct asked){ 0, AHEAD_ONCE };
+#endif
+	return (struct asked){ AHEAD, AHEAD_NEAR };
+}
+
 static void set_asked(struct asked asked[R], size_t bytes, size_t at, size_t row_bytes, size_t nr)
 {
+	const struct asked whole = asked_rows();
+
 	for (size_t r = 0; r < nr; r++)
-		asked[r] = (struct asked){ far_of(r, AHEAD, bytes, at, row_bytes, nr),
-			far_of(r, AHEAD_NEAR, bytes, at, row_bytes, nr) };
+		asked[r] = (struct asked){
+			whole.far ? far_of(r, (size_t)whole.far, bytes, at, row_bytes, nr) : 0,
+			far_of(r, (size_t)whole.near, bytes, at, row_bytes, nr) };
 }
 
 /* Zeros behind rows of len elements, up to where sums of their blocks are taken. */
@@ -338,7 +353,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 
 	g->end = rows + r1 * row_bytes;
 	for (size_t r = 0; r < R; r++)
-		g->asked[r] = (struct asked){ AHEAD, AHEAD_NEAR };
+		g->asked[r] = asked_rows();
 	if (ARRANGED(most) && fits)
 		arrange(most, a->q, np * n_tok, g->x);
 	for (size_t r = r0; r < r1; r += R) {

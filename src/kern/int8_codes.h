@@ -15,7 +15,7 @@
 #define ALWAYS static inline __attribute__((always_inline))
 
 /* How far from what is used lies what is asked for, and what is asked for once more: the processor
- * forgets what it is asked for while it has enough to fetch. */
+ * forgets what it is asked for while it has enough to fetch. far 0: asked for once, at near. */
 struct asked { ptrdiff_t far, near; };
 
 /* A part of one row, taken apart: places for its codes, scales and minima. Nothing is asked for
@@ -37,20 +37,22 @@ struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t n
 
 #define AHEAD 16384
 #define AHEAD_NEAR 6144
+#define AHEAD_ONCE 3072
 #define AHEAD_ROW 1024 /* shorter rows come soon enough of themselves */
 
-/* Asks the second-level cache for n bytes `far` behind p, if that is before `end`. */
-ALWAYS void ahead_at(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end)
+/* Asks the second-level cache for n bytes `far` behind p, if that is before `end`: the lines that
+ * they begin, and if `all`, the one that they begin in. */
+ALWAYS void ahead_at(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *end, const int all)
 {
 #ifdef __AVX2__
 	const char *at = (const char *)p + far;
 
 	__asm__("" : "+r"(at)); /* one register, not one for each line */
 	if (end && (ptrdiff_t)n + far <= end - p)
-		for (size_t i = 0; i < n; i += 64)
+		for (size_t i = all ? 0 : -(uintptr_t)at % 64; i < n; i += 64)
 			_mm_prefetch(at + i, _MM_HINT_T1);
 #else
-	(void)p, (void)n, (void)far, (void)end;
+	(void)p, (void)n, (void)far, (void)end, (void)all;
 #endif
 }
 
@@ -58,8 +60,12 @@ ALWAYS void ahead_at(const uint8_t *p, size_t n, ptrdiff_t far, const uint8_t *e
  * hardware to be early enough. */
 ALWAYS void ahead(const uint8_t *p, size_t n, struct asked asked, const uint8_t *end)
 {
-	ahead_at(p, n, asked.far, end);
-	ahead_at(p, n, asked.near, end);
+	if (asked.far) {
+		ahead_at(p, n, asked.far, end, 1);
+		ahead_at(p, n, asked.near, end, 1);
+	} else {
+		ahead_at(p, n, asked.near, end, 0);
+	}
 }
 
 /* `bytes` bytes at p, behind which others are read, up to `most`: where they lie, or, if nothing is
