@@ -355,7 +355,9 @@ static void body_exp_shift(float *x, float shift, size_t n)
 
 #include "kern/attn.h"
 
-const struct kern KERN_TABLE = {
-	KERN_NAME, KERN_SUPPORTED, body_to_float, body_gemm, KERN_BF16, body_dot, body_axpy, body_silu_mul,
-	body_exp_shift, body_sum, body_att_dot, body_att_mix, body_max, body_to_f16, body_to_q8_0,
-};
+#define KERN_ROW(name, supported) { \
+	name, supported, body_to_float, body_gemm, KERN_BF16, body_dot, body_axpy, body_silu_mul, \
+	body_exp_shift, body_sum, body_att_dot, body_att_mix, body_max, body_to_f16, body_to_q8_0, \
+}
+
+const struct kern KERN_TABLE = KERN_ROW(KERN_NAME, KERN_SUPPORTED);

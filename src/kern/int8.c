@@ -8,6 +8,7 @@
 /* Best first. To add one: an int8_NAME.c, a line in table.h, a row here. */
 static const struct int8_kern *const table[] = {
 #if defined(__x86_64__)
+	&int8_amx,
 	&int8_avx512,
 	&int8_avx2,
 #elif defined(__aarch64__)

@@ -140,6 +140,7 @@ struct gm;
 static void widen(const struct codes *c, struct gm *g, size_t n_group, size_t len);
 
 #include "kern/int8_body.h"
+#include "kern/int8_few.h"
 
 /* ---- prefill ---- */
 

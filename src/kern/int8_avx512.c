@@ -1,115 +1,13 @@
 /* int8_avx512.c - 8-bit products with AVX-512 VNNI: 48 rows against 4 tokens, or 16 against 12. */
 #if defined(__x86_64__)
-#include <immintrin.h>
-#include <math.h>
-
-#include "kern/int8.h"
-#include "kern/table.h"
-
-static inline float half(uint16_t h)
-{
-	return _cvtsh_ss(h);
-}
-
-#include "kern/int8_codes.h"
-
-#define R 16
 #define GM_TOK 12
 #define GM_GROUPS 3
 #define GM_PART 2048 /* a row of most models: what is added up is in memory once */
-#define PAIRS 1
 #define TILE_ASKS 1
+#define PACKED_TILES 1
+#define SIGNED_TILES 0
 #define TOKEN_TERMS(c) (!exact(c)) /* of the others, tiles know better */
-#define OFF_LOG2(c) ((c)->off_log2)
-typedef __m512i VI;
-
-static inline VI vi_load(const void *p) { return _mm512_loadu_si512(p); }
-static inline void vi_store(void *p, VI v) { _mm512_storeu_si512(p, v); }
-static inline VI vf_zero(void) { return _mm512_setzero_si512(); }
-
-/* Lanes of two 16-bit integers. */
-static inline VI vi_pair(VI a, VI b)
-{
-	return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16));
-}
-
-static inline VI vi_minus_shifted(const int16_t *p, unsigned log2)
-{
-	__m512i v = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)p));
-
-	return log2 ? _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), v), log2) :
-		_mm512_setzero_si512();
-}
-
-static inline VI vi_int(VI v) { return _mm512_cvtps_epi32(_mm512_castsi512_ps(v)); }
-
-#define PS(v) _mm512_castsi512_ps(v)
-#define BITS(v) _mm512_castps_si512(v)
-
-static inline VI vf_exact(VI acc, VI s, VI d, float dx)
-{
-	return BITS(_mm512_add_ps(PS(acc), _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(PS(d),
-		_mm512_set1_ps(dx)))));
-}
-
-static inline VI vf_exact_min(VI acc, VI s, VI d, VI m, VI dmin, float dx)
-{
-	__m512 p = _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(PS(d), _mm512_set1_ps(dx)));
-
-	p = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), _mm512_mul_ps(PS(dmin), _mm512_set1_ps(dx)), p);
-	return BITS(_mm512_add_ps(PS(acc), p));
-}
-
-static inline VI vf_chain(VI t, VI s, VI sc)
-{
-	return BITS(_mm512_fmadd_ps(_mm512_cvtepi32_ps(s), PS(sc), PS(t)));
-}
-
-static inline VI vf_chain_min(VI v, VI mn, float x)
-{
-	return BITS(_mm512_fmadd_ps(PS(mn), _mm512_set1_ps(x), PS(v)));
-}
-
-static inline VI vf_group(VI acc, VI t, float dx)
-{
-	return BITS(_mm512_add_ps(PS(acc), _mm512_mul_ps(PS(t), _mm512_set1_ps(dx))));
-}
-
-static inline VI vf_group_min(VI acc, VI t, VI v, float dx)
-{
-	return vf_group(acc, BITS(_mm512_sub_ps(PS(t), PS(v))), dx);
-}
-
-static inline void vf_store(float *y, VI v, size_t n)
-{
-	_mm512_mask_storeu_ps(y, (__mmask16)((1u << n) - 1), _mm512_castsi512_ps(v));
-}
-
-static inline void transpose(__m512i v[16])
-{
-	__m512i t[16];
-
-	for (int i = 0; i < 16; i += 2) {
-		t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-		t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-	}
-	for (int i = 0; i < 16; i += 4) {
-		v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-		v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-		v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-		v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-	}
-	for (int i = 0; i < 4; i++) {
-		t[i] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88);
-		t[i + 4] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xdd);
-		t[i + 8] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
-		t[i + 12] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xdd);
-	}
-	for (int i = 0; i < 8; i++) {
-		v[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-		v[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-	}
-}
+#include "kern/int8_avx512.h"
 
 /* v[r], r < 8: eight lanes of row r, then of row r + 8 -> lanes by row, v[0] to v[7]. */
 static inline void transpose_halves(__m512i v[16])
@@ -136,23 +34,16 @@ static inline void transpose_halves(__m512i v[16])
 		v[i] = t[i];
 }
 
-static inline VI vf_halves(VI v, unsigned by, float unit)
-{
-	__m512 f = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v, by)));
-
-	return BITS(_mm512_mul_ps(f, _mm512_set1_ps(unit)));
-}
-
 #include "kern/int8_kinds.h"
+#include "kern/int8_avx512_scales.h"
 #include "kern/int8_avx512_decode.h"
 #include "kern/int8_avx512_fill.h"
 
 #include "kern/int8_body.h"
+#include "kern/int8_few.h"
+#include "kern/int8_avx512_sums.h"
 
 /* ---- prefill ---- */
-
-/* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
-enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };
 
 /* Codes of a tile: a byte each; or two a byte, i and 16 + i of a block, or those of two blocks. */
 enum packing { BYTES, HALVES, BLOCKS };
@@ -202,26 +93,6 @@ static void starts(const struct codes *c, int small, const struct gm_in *in, siz
 				_mm512_slli_epi32(both, c->off_log2)));
 		}
 	}
-}
-
-/* Of pairs of 16-bit integers in sixteen lanes, which do not begin g, the lower or the upper ones as
- * 32 bits: those that lie in upper halves, two bytes before or not. */
-ALWAYS __m512i one_of_pairs(const struct gm *g, const void *at, size_t odd)
-{
-	const uint8_t *p = (const uint8_t *)g + ((const uint8_t *)at - (const uint8_t *)g);
-
-	return _mm512_srai_epi32(vi_load(p - 2 * (1 - odd)), 16);
-}
-
-/* Asks the second-level cache for the b-th of n256 shares of what comes next: all at once, they
- * would have to wait for each other, and what follows for them. */
-ALWAYS void ask_share(const struct next *next, size_t b, size_t n256)
-{
-	size_t share = (next->bytes + n256 - 1) / n256;
-
-	for (size_t r = 0; r < next->n; r++)
-		for (size_t i = 0; i < share; i += 64)
-			_mm_prefetch((const char *)next->p + r * next->step + b * share + i, _MM_HINT_T1);
 }
 
 /* nt tokens against ng groups of rows: y[t][0..16 ng - 1] continues its sum (from 0 if first). A
@@ -330,12 +201,7 @@ ALWAYS void tile(const size_t ng, const size_t nt, const size_t blk, const enum 
 			for (size_t k = 0; k < ng; k++) {
 				__m512i acc = vi_load(sum[t][k]);
 
-				acc = by == INTS ? vf_exact(acc, u[k][t], vi_load(g->dt[b][k]), d) :
-					by == INTS_MIN ? vf_exact_min(acc, u[k][t], vi_load(g->dt[b][k]), v[k][t],
-					vi_load(g->dmt[b][k]), d) :
-					by == FLOATS ? vf_group(acc, u[k][t], d) :
-					vf_group_min(acc, u[k][t], v[k][t], d);
-				vi_store(sum[t][k], acc);
+				vi_store(sum[t][k], with_group(by, g, b, k, acc, u[k][t], v[k][t], d));
 			}
 		}
 	}

@@ -48,7 +48,28 @@ ALWAYS __m512i fifth(__m512i h, size_t i, __m512i w)
  * costs the products nothing, as other ports do it. */
 ALWAYS int packs(enum kind kind)
 {
-	return kind == Q4_0 || kind == Q4_1 || kind == Q4_K;
+	return PACKED_TILES && (kind == Q4_0 || kind == Q4_1 || kind == Q4_K);
+}
+
+/* What is taken off codes that are magnitudes and an off, where tiles hold signed bytes. */
+ALWAYS int off_of(enum kind kind)
+{
+	switch (kind) {
+	case Q8_0: case IQ4_NL: case IQ4_XS: return 128;
+	case Q6_K: return 32;
+	case Q5_0: case MXFP4: return 16;
+	case Q4_0: return 8;
+	case Q3_K: return 4;
+	default: return 0;
+	}
+}
+
+/* A vector of a tile. */
+ALWAYS void put_codes(enum kind kind, void *to, __m512i v)
+{
+	if (SIGNED_TILES && off_of(kind))
+		v = _mm512_sub_epi8(v, _mm512_set1_epi8((char)off_of(kind)));
+	vi_store(to, v);
 }
 
 /* Types with blocks of 32 of their own: nibbles of 16 bytes, or 32 bytes. */
@@ -73,7 +94,7 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 			__m512i hi = _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4);
 
 			if (packs(kind)) {
-				_mm512_storeu_si512(tile[G(i)], v[i]);
+				vi_store(tile[G(i)], v[i]);
 				continue;
 			}
 			if (kind == Q8_0) {
@@ -86,8 +107,8 @@ ALWAYS void fill_blocks(enum kind kind, const uint8_t *const row[16], size_t len
 				lo = _mm512_shuffle_epi8(table, lo);
 				hi = _mm512_shuffle_epi8(table, hi);
 			}
-			_mm512_storeu_si512(tile[G(i)], lo);
-			_mm512_storeu_si512(tile[G(4 + i)], hi);
+			put_codes(kind, tile[G(i)], lo);
+			put_codes(kind, tile[G(4 + i)], hi);
 		}
 	}
 }
@@ -157,16 +178,25 @@ ALWAYS void fill_q2_scales(const uint8_t *const row[16], size_t at, float (*sct)
 	}
 }
 
-/* A byte has codes of two blocks, the i-th of each, and is left so. */
+/* A byte has codes of two blocks, the i-th of each; packed, it is left so. */
 ALWAYS void fill_q4_k(const uint8_t *const row[16], size_t at, lanes *tile)
 {
-	for (size_t c = 0; c < 8; c++, tile += G(4)) {
+	const __m512i low4 = _mm512_set1_epi8(15);
+
+	for (size_t c = 0; c < 8; c++) {
+		lanes *o = tile + (packs(Q4_K) ? G(4 * c) : G(16 * (c / 2) + 4 * (c % 2)));
 		__m512i v[4];
 
 		turned(row, at + 16 + 16 * c, v);
 #pragma GCC unroll 4
-		for (size_t i = 0; i < 4; i++)
-			_mm512_storeu_si512(tile[G(i)], v[i]);
+		for (size_t i = 0; i < 4; i++) {
+			if (packs(Q4_K)) {
+				vi_store(o[G(i)], v[i]);
+				continue;
+			}
+			put_codes(Q4_K, o[G(i)], _mm512_and_si512(v[i], low4));
+			put_codes(Q4_K, o[G(8 + i)], _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4));
+		}
 	}
 }
 
@@ -188,8 +218,8 @@ ALWAYS void fill_q5_k(const uint8_t *const row[16], size_t at, lanes *tile)
 				__m512i hi = _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4);
 				__m512i g = _mm512_srli_epi16(h[i], (unsigned)(2 * c)); /* bits 2 c and 2 c + 1 */
 
-				_mm512_storeu_si512(o[G(i)], and_or(_mm512_slli_epi16(g, 4), bit5, lo));
-				_mm512_storeu_si512(o[G(8 + i)], and_or(_mm512_slli_epi16(g, 3), bit5, hi));
+				put_codes(Q5_K, o[G(i)], and_or(_mm512_slli_epi16(g, 4), bit5, lo));
+				put_codes(Q5_K, o[G(8 + i)], and_or(_mm512_slli_epi16(g, 3), bit5, hi));
 			}
 		}
 	}
@@ -209,13 +239,13 @@ ALWAYS void fill_q6_k(const uint8_t *const row[16], size_t at, lanes *tile)
 			turned(row, at + 128 + 32 * b + 16 * j, h);
 #pragma GCC unroll 4
 			for (size_t i = 0; i < 4; i++) {
-				_mm512_storeu_si512(o[G(i)], and_or(_mm512_slli_epi16(h[i], 4), two,
+				put_codes(Q6_K, o[G(i)], and_or(_mm512_slli_epi16(h[i], 4), two,
 					_mm512_and_si512(x[i], low4)));
-				_mm512_storeu_si512(o[G(8 + i)], and_or(_mm512_slli_epi16(h[i], 2), two,
+				put_codes(Q6_K, o[G(8 + i)], and_or(_mm512_slli_epi16(h[i], 2), two,
 					_mm512_and_si512(y[i], low4)));
-				_mm512_storeu_si512(o[G(16 + i)], and_or(h[i], two,
+				put_codes(Q6_K, o[G(16 + i)], and_or(h[i], two,
 					_mm512_and_si512(_mm512_srli_epi16(x[i], 4), low4)));
-				_mm512_storeu_si512(o[G(24 + i)], and_or(_mm512_srli_epi16(h[i], 2), two,
+				put_codes(Q6_K, o[G(24 + i)], and_or(_mm512_srli_epi16(h[i], 2), two,
 					_mm512_and_si512(_mm512_srli_epi16(y[i], 4), low4)));
 			}
 		}
@@ -242,7 +272,7 @@ ALWAYS void fill_low_k(enum kind kind, const uint8_t *const row[16], size_t at, 
 					if (kind == Q3_K)
 						w = and_or(_mm512_slli_epi16(_mm512_srli_epi16(h[i], (unsigned)(4 * b) + t), 2),
 							bit3, w);
-					_mm512_storeu_si512(tile[G(32 * b + 8 * t + 4 * j + i)], w);
+					put_codes(kind, tile[G(32 * b + 8 * t + 4 * j + i)], w);
 				}
 		}
 	}
@@ -257,8 +287,8 @@ ALWAYS void fill_iq4_xs(const uint8_t *const row[16], size_t at, lanes *tile)
 
 		turned(row, at + 8 + 16 * b, v);
 		for (size_t i = 0; i < 4; i++) {
-			_mm512_storeu_si512(tile[G(8 * b + i)], _mm512_shuffle_epi8(table, _mm512_and_si512(v[i], low4)));
-			_mm512_storeu_si512(tile[G(8 * b + 4 + i)], _mm512_shuffle_epi8(table,
+			put_codes(IQ4_XS, tile[G(8 * b + i)], _mm512_shuffle_epi8(table, _mm512_and_si512(v[i], low4)));
+			put_codes(IQ4_XS, tile[G(8 * b + 4 + i)], _mm512_shuffle_epi8(table,
 				_mm512_and_si512(_mm512_srli_epi16(v[i], 4), low4)));
 		}
 	}

@@ -32,7 +32,7 @@ struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const struct asked 
 #define GV_TOK 4     /* tokens that share the unpacked codes */
 
 /* Some of a call's activations: token t's are np, np / 256, np / blk behind token 0's. x: as
- * arrange (int8_body.h) made them of q, xp bytes a token. */
+ * arrange (int8_few.h) made them of q, xp bytes a token. */
 struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t np, xp; };
 
 #define AHEAD 16384

@@ -72,22 +72,6 @@ static enum kind kind_of(uint32_t type, size_t len)
 	return (exact(c) ? I32 : B32) + (c->blk == 16 ? 2u : 0u) + (c->has_min ? 1u : 0u);
 }
 
-/* The same for a token or a few. */
-static enum kind gemv_kind_of(uint32_t type, size_t len)
-{
-#ifdef __AVX2__
-	static const enum kind more[QT_MAX] = { [QT_Q1_0] = Q1_0, [QT_Q2_0] = Q2_0,
-		[QT_NVFP4] = NVFP4, [QT_TQ1_0] = TQ1_0, [QT_TQ2_0] = TQ2_0,
-		[QT_IQ2_XXS] = IQ2_XXS, [QT_IQ2_XS] = IQ2_XS, [QT_IQ2_S] = IQ2_S,
-		[QT_IQ3_XXS] = IQ3_XXS, [QT_IQ3_S] = IQ3_S, [QT_IQ1_S] = IQ1_S,
-		[QT_IQ1_M] = IQ1_M };
-
-	if (more[type] && len >= 256)
-		return more[type];
-#endif
-	return kind_of(type, len);
-}
-
 /* Bytes of 256 elements of the kinds that are read as they lie. */
 ALWAYS size_t bytes256(enum kind kind)
 {

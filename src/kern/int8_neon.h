@@ -502,6 +502,7 @@ ALWAYS int fill_raw(enum kind kind, const uint8_t *const row[R], size_t len, uin
 }
 
 #include "kern/int8_body.h"
+#include "kern/int8_few.h"
 
 /* How a tile weighs its blocks' sums: by integers, with integer minima or without, or by floats. */
 enum by { INTS, INTS_MIN, FLOATS, FLOATS_MIN };

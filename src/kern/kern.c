@@ -9,7 +9,8 @@
 /* Best first. To add an ISA: a kern_NAME.c that includes body.h, a line in table.h, a row here. */
 static const struct kern *const table[] = {
 #if defined(__x86_64__)
-#define ALL "avx512, avx2, plain"
+#define ALL "amx, avx512, avx2, plain"
+	&kern_amx,
 	&kern_avx512,
 	&kern_avx2,
 #elif defined(__aarch64__)

@@ -37,7 +37,7 @@ struct kern_bf16 {
 };
 
 struct kern {
-	const char *name; /* "plain"; "avx2", "avx512"; "neon", "dotprod" */
+	const char *name; /* "plain"; "avx2", "avx512", "amx"; "neon", "dotprod" */
 	int (*supported)(void);
 
 	/* One row of n elements of type -> float. n is a multiple of the type's block. */

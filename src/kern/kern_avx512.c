@@ -149,6 +149,8 @@ static const struct kern_bf16 *best_bf16(void)
 #define KERN_TABLE kern_avx512
 #define KERN_SUPPORTED supported
 #include "kern/body.h"
+
+const struct kern kern_amx = KERN_ROW("amx", amx_supported); /* its matrices are of integers */
 #else
 typedef int kern_avx512_unused; /* ISO C wants a translation unit to declare something */
 #endif
