@@ -8,6 +8,10 @@
  * the order of use. All goes to the second cache: in the first, long rows would drive each
  * other and the activations out, and what is asked for there holds up what is read. Where many
  * tokens share the rows, the same lines are spread over all their tiles, into the first cache.
+ *
+ * Not so Intel's processors, which drop nothing: an ask that memory must answer keeps one of the few
+ * places that all reading has to pass. There rows are asked for once, and no further ahead than the
+ * hardware itself goes from what it is asked for.
  */
 #ifndef KERN_AHEAD_H
 #define KERN_AHEAD_H
@@ -17,10 +21,21 @@
 
 #define AHEAD_LEAST 8192 /* bytes between what is used and what is asked for */
 #define AHEAD_AGAIN 2048 /* the same of a row, for what is asked for again */
+#define AHEAD_ONCE 3072   /* the same where nothing is asked for twice */
 #define AHEAD_ROWS 2      /* side by side for one token */
 #define FEW_SUMS AHEAD_ROWS /* of so few, all lanes work at once: their chains would wait */
 #define AHEAD_SHORT 512   /* elements of a row, which then goes beside as many as for more tokens */
 #define AHEAD_SPREAD 4    /* from so many tiles on, lines are spread over them */
+
+/* 1 if memory is to be asked but once. */
+static inline int asks_once(void)
+{
+#if defined(__x86_64__)
+	return __builtin_cpu_is("intel") != 0;
+#else
+	return 0;
+#endif
+}
 
 /* At step g of a tile: `lines` lines from at + g * step on. chunk: bytes from a tile's to the next
  * one's. Again: lines at again + 64 g, `apart` from each other, and from step `turn` on `jump` behind
@@ -36,11 +51,11 @@ static inline struct ahead ahead_of(const uint8_t *rows, size_t bytes, size_t nr
 	size_t left)
 {
 	size_t far = (AHEAD_LEAST + bytes - 1) / bytes * bytes, chunk = (bytes + tiles) / (tiles ? tiles : 1);
-	size_t near = steps * 64 < AHEAD_AGAIN ? steps * 64 : AHEAD_AGAIN;
+	size_t most = asks_once() ? AHEAD_ONCE : AHEAD_AGAIN, near = steps * 64 < most ? steps * 64 : most;
 
 	if (tiles >= AHEAD_SPREAD && left >= bytes && steps)
 		return (struct ahead){ rows + bytes, NULL, (chunk + steps - 1) / steps, 1, chunk, 0, 0, 0 };
-	return (struct ahead){ rows + far, rows + near, 64 * nr, left >= far ? nr : 0, 0, bytes / nr,
+	return (struct ahead){ rows + far, rows + near, 64 * nr, left >= far && !asks_once() ? nr : 0, 0, bytes / nr,
 		steps - near / 64, bytes - 64 * steps };
 }
 

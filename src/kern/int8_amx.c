@@ -257,6 +257,31 @@ ALWAYS size_t sixteens(const struct gm_in *in)
 	return (in->n_tok + 15) / 16;
 }
 
+/* The lines of the rows that come next, of which each token of each step asks for some: all at once, they
+ * would hold up what is read meanwhile. */
+struct asking { const uint8_t *at, *end; size_t rows, bytes, jump, once; };
+
+ALWAYS struct asking asking_of(const struct next *next, size_t slots)
+{
+	size_t bytes = (next->bytes + 63) / 64 * 64;
+
+	return (struct asking){ next->p, next->p + bytes, next->n, bytes, next->step - bytes,
+		(next->n * (bytes / 64) + slots - 1) / slots };
+}
+
+ALWAYS void ask_some(struct asking *a)
+{
+	for (size_t i = 0; i < a->once && a->rows; i++) {
+		_mm_prefetch(a->at, _MM_HINT_T1);
+		a->at += 64;
+		if (a->at == a->end) {
+			a->at += a->jump;
+			a->end = a->at + a->bytes;
+			a->rows--;
+		}
+	}
+}
+
 /* Step i of a tile: tokens from t on, n_16 sixteens (or fewer), of group k of rows and part e of the
  * elements. */
 struct step { size_t k, e, t, n_16; };
@@ -288,6 +313,7 @@ ALWAYS void tile_integers(const size_t ng, const size_t blk, const enum by by, c
 	const size_t n_16 = sixteens(in), n_step = n256 * ng * ((n_16 + 1) / 2), nt = in->n_tok / n_16;
 	_Alignas(64) float sum[GM_GROUPS][GM_TOK][16];
 	_Alignas(64) sums256 s[2];
+	struct asking ask = asking_of(&in->next, n_step * nt * n_16 / ((n_16 + 1) / 2));
 
 	begin(ng, in, y, ys, nr, first, sum);
 	multiply_integers(shift, o, step_at(0, ng, n_16, 2), in, s[0]);
@@ -295,14 +321,13 @@ ALWAYS void tile_integers(const size_t ng, const size_t blk, const enum by by, c
 		const struct step at = step_at(i, ng, n_16, 2);
 		const size_t k = at.k, b = at.e;
 
-		if (k == 0 && at.t == 0)
-			ask_share(&in->next, b, n256);
 		if (i + 1 < n_step)
 			multiply_integers(shift, o, step_at(i + 1, ng, n_16, 2), in, s[(i + 1) % 2]);
 		for (size_t j = 0; j < nt * at.n_16; j++) {
 			const size_t t = at.t + j;
 			__m512i u = vi_load(s[i % 2][j / 16][0][j % 16]);
 
+			ask_some(&ask);
 			if (shift)
 				u = _mm512_add_epi32(u, _mm512_slli_epi32(vi_load(s[i % 2][j / 16][1][j % 16]), shift));
 			vi_store(sum[k][t], with_group(by, &o->g, b, k, vi_load(sum[k][t]), u,
@@ -319,6 +344,7 @@ ALWAYS void tile_floats(const size_t ng, const size_t blk, const enum by by, con
 	const size_t nt = in->n_tok / n_16;
 	_Alignas(64) float sum[GM_GROUPS][GM_TOK][16], half[GM_GROUPS][GM_TOK][16];
 	_Alignas(64) sums8 s[2];
+	struct asking ask = asking_of(&in->next, n_step * nt);
 
 	begin(ng, in, y, ys, nr, first, sum);
 	multiply8(blk, g, 0, 0, in->q, in->np, s[0]);
@@ -326,14 +352,13 @@ ALWAYS void tile_floats(const size_t ng, const size_t blk, const enum by by, con
 		const struct step at = step_at(i, ng, n_16, 1), next = step_at(i + 1, ng, n_16, 1);
 		const size_t k = at.k, b = at.e / eights, h = at.e % eights;
 
-		if (k == 0 && h == 0 && at.t == 0)
-			ask_share(&in->next, b, n256);
 		if (i + 1 < n_step)
 			multiply8(blk, g, next.k, 8 * next.e, in->q + 8 * blk * next.e + next.t * in->np, in->np,
 				s[(i + 1) % 2]);
 		for (size_t t = at.t; t < at.t + nt; t++) {
 			__m512i u = h ? vi_load(half[k][t]) : vf_zero();
 
+			ask_some(&ask);
 #pragma GCC unroll 8
 			for (size_t j = 0; j < 8; j++)
 				u = vf_chain(u, vi_load(s[i % 2][j][t - at.t]), vi_load(g->sct[8 * at.e + j][k]));

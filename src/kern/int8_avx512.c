@@ -95,6 +95,17 @@ static void starts(const struct codes *c, int small, const struct gm_in *in, siz
 	}
 }
 
+/* Asks the second-level cache for the b-th of n256 shares of what comes next: all at once, they
+ * would have to wait for each other, and what follows for them. */
+ALWAYS void ask_share(const struct next *next, size_t b, size_t n256)
+{
+	size_t share = (next->bytes + n256 - 1) / n256;
+
+	for (size_t r = 0; r < next->n; r++)
+		for (size_t i = 0; i < share; i += 64)
+			_mm_prefetch((const char *)next->p + r * next->step + b * share + i, _MM_HINT_T1);
+}
+
 /* nt tokens against ng groups of rows: y[t][0..16 ng - 1] continues its sum (from 0 if first). A
  * broadcast activation serves ng products, a vector of weights nt. The sums of a block and those of a
  * group of 256 stay in registers; of the largest tile, y is in memory between groups. If small, the

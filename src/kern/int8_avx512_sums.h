@@ -12,17 +12,6 @@ ALWAYS __m512i one_of_pairs(const struct gm *g, const void *at, size_t odd)
 	return _mm512_srai_epi32(vi_load(p - 2 * (1 - odd)), 16);
 }
 
-/* Asks the second-level cache for the b-th of n256 shares of what comes next: all at once, they
- * would have to wait for each other, and what follows for them. */
-ALWAYS void ask_share(const struct next *next, size_t b, size_t n256)
-{
-	size_t share = (next->bytes + n256 - 1) / n256;
-
-	for (size_t r = 0; r < next->n; r++)
-		for (size_t i = 0; i < share; i += 64)
-			_mm_prefetch((const char *)next->p + r * next->step + b * share + i, _MM_HINT_T1);
-}
-
 /* acc with the sums of group b of 256 elements: u of products, v of minima. */
 ALWAYS __m512i with_group(const enum by by, const struct gm *g, size_t b, size_t k, __m512i acc, __m512i u,
 	__m512i v, float d)

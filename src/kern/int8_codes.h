@@ -37,7 +37,6 @@ struct gv_in { const int8_t *q, *x; const float *d; const int16_t *sum; size_t n
 
 #define AHEAD 16384
 #define AHEAD_NEAR 6144
-#define AHEAD_ONCE 3072
 #define AHEAD_ROW 1024 /* shorter rows come soon enough of themselves */
 
 /* Asks the second-level cache for n bytes `far` behind p, if that is before `end`: the lines that

@@ -29,6 +29,8 @@
  *	                                                   added up: to S, or half to S and half to M
  *	vi_sums(v), vi_two_sums(v, s, m)                   how that is done for R rows, a lane each
  */
+#include "kern/ahead.h"
+
 /* As kind_of, for a token or a few. */
 static enum kind gemv_kind_of(uint32_t type, size_t len)
 {
@@ -196,16 +198,10 @@ static ptrdiff_t far_of(size_t r, size_t n, size_t bytes, size_t at, size_t row_
 	return (ptrdiff_t)(k * row_bytes) + (r + k < nr ? 0 : turn);
 }
 
-/* How far ahead rows are asked for that lie one behind another. Intel's processors: an ask that memory
- * must answer keeps one of few places through which all that is read must pass; so once, and as far as
- * the hardware itself reads ahead of what is used. */
+/* How far ahead rows are asked for that lie one behind another: see ahead.h. */
 ALWAYS struct asked asked_rows(void)
 {
-#if defined(__x86_64__)
-	if (__builtin_cpu_is("intel"))
-		return (struct asked){ 0, AHEAD_ONCE };
-#endif
-	return (struct asked){ AHEAD, AHEAD_NEAR };
+	return asks_once() ? (struct asked){ 0, AHEAD_ONCE } : (struct asked){ AHEAD, AHEAD_NEAR };
 }
 
 static void set_asked(struct asked asked[R], size_t bytes, size_t at, size_t row_bytes, size_t nr)
