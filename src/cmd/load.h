@@ -59,7 +59,8 @@ struct load_opts {
 	{ "expert-policy", 0, OPT_TEXT, &(v).policy, "NAME", "which: lru (default), lfu, or static:TRACE", 0, 0 }, \
 	{ "cache-aware", 0, OPT_TEXT, &(v).aware, "KEEP,RANK", "CHANGES ROUTING: keep the KEEP best experts, take " \
 	  "the rest from memory up to RANK", 0, 0 }, \
-	{ "isa", 0, OPT_TEXT, &(v).isa, "NAME", "kernels: avx512, avx2 (x86), dotprod, neon (ARM) or " \
+	{ "isa", 0, OPT_TEXT, &(v).isa, "NAME", \
+	  "kernels: amx, avx512, avx2 (x86), dotprod, neon (ARM) or " \
 	  "plain (default: the best)", 0, 0 }
 
 enum { LOAD_AUTO, LOAD_MAP, LOAD_COPY }; /* where */

@@ -9,9 +9,9 @@
  * other and the activations out, and what is asked for there holds up what is read. Where many
  * tokens share the rows, the same lines are spread over all their tiles, into the first cache.
  *
- * Not so Intel's processors, which drop nothing: an ask that memory must answer keeps one of the few
- * places that all reading has to pass. There rows are asked for once, and no further ahead than the
- * hardware itself goes from what it is asked for.
+ * Not so Intel's processors, which drop nothing: an ask that memory must answer keeps one of the
+ * few places that all reading has to pass. There rows are asked for once, and no further ahead
+ * than the hardware itself goes from what it is asked for.
  */
 #ifndef KERN_AHEAD_H
 #define KERN_AHEAD_H
@@ -51,12 +51,14 @@ static inline struct ahead ahead_of(const uint8_t *rows, size_t bytes, size_t nr
 	size_t left)
 {
 	size_t far = (AHEAD_LEAST + bytes - 1) / bytes * bytes, chunk = (bytes + tiles) / (tiles ? tiles : 1);
-	size_t most = asks_once() ? AHEAD_ONCE : AHEAD_AGAIN, near = steps * 64 < most ? steps * 64 : most;
+	size_t most = asks_once() ? AHEAD_ONCE : AHEAD_AGAIN;
+	size_t near = steps * 64 < most ? steps * 64 : most;
 
 	if (tiles >= AHEAD_SPREAD && left >= bytes && steps)
 		return (struct ahead){ rows + bytes, NULL, (chunk + steps - 1) / steps, 1, chunk, 0, 0, 0 };
-	return (struct ahead){ rows + far, rows + near, 64 * nr, left >= far && !asks_once() ? nr : 0, 0, bytes / nr,
-		steps - near / 64, bytes - 64 * steps };
+	return (struct ahead){ rows + far, rows + near, 64 * nr,
+		left >= far && !asks_once() ? nr : 0, 0, bytes / nr, steps - near / 64,
+		bytes - 64 * steps };
 }
 
 /* Of the tile after the one of a. */

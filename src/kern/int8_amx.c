@@ -1,11 +1,11 @@
 /*
  * int8_amx.c - 8-bit products with AMX: 48 rows against 16 tokens at once, for prefill.
  *
- * One instruction multiplies 64 codes, or fewer, of each of 16 rows with those of up to 16 tokens, and
- * adds up in integers. Where blocks have integer scales, codes are multiplied by them when the tile is
- * filled: as products need more than 8 bits, into two tiles that are weighed against each other, once
- * for 256 elements. Where scales are floats, sums of blocks go through memory, eight at a time, to be
- * weighed by AVX-512. Of a few tokens, int8_avx512 is as fast.
+ * One instruction multiplies 64 codes, or fewer, of each of 16 rows with those of up to 16 tokens,
+ * and adds up in integers. Where blocks have integer scales, codes are multiplied by them when the
+ * tile is filled: as products need more than 8 bits, into two tiles that are weighed against each
+ * other, once for 256 elements. Where scales are floats, sums of blocks go through memory, eight at
+ * a time, to be weighed by AVX-512.
  */
 #if defined(__x86_64__)
 #define GM_TOK 64 /* many, as codes should stay in the first cache meanwhile */
@@ -31,28 +31,16 @@ static void split_codes(const struct codes *c, struct gm *g, size_t n_group, siz
 #include "kern/int8_body.h"
 #include "kern/int8_avx512_sums.h"
 
+#include "kern/amx.h"
+
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define ARCH_REQ_XCOMP_PERM 0x1023 /* asm/prctl.h of Linux 5.16 and later */
 #define XFEATURE_XTILEDATA 18
 
-#define LEAST 5 /* tokens */
-
-/* Of eight registers the first n_sum, sums, have a row a token; then activations, `bytes` of each
- * token; the last as many hold codes. */
-struct shapes { uint8_t palette, start, none[14]; uint16_t bytes[16]; uint8_t rows[16]; };
-
-static void set_shapes(size_t n_sum, size_t bytes, size_t n_tok)
-{
-	struct shapes s = { .palette = 1 };
-
-	for (size_t i = 0; i < 8; i++) {
-		s.rows[i] = (uint8_t)(i < (n_sum + 8) / 2 ? n_tok : bytes / 4);
-		s.bytes[i] = (uint16_t)(i >= n_sum && i < (n_sum + 8) / 2 ? bytes : 64);
-	}
-	__asm__ volatile("ldtilecfg %0" : : "m"(s));
-}
+/* Of fewer tokens the products of int8_avx512 are as fast, as filling a tile costs less there. */
+#define LEAST(c) (exact(c) ? 32 : 16)
 
 /* What was stored before is there, and what was stored by a tile is read again after. */
 #define ORDER() __asm__ volatile("" : : : "memory")
@@ -64,8 +52,8 @@ struct two { struct gm g; uint8_t high[GM_PART / 4][GM_GROUPS][R][4]; };
 
 _Static_assert(sizeof(struct two) <= INT8_SCRATCH, "scratch");
 
-/* Where codes are magnitudes, the scale, of six bits, is split instead, so that products of words are
- * products of their bytes; and of Q2_K nothing need be split. */
+/* Where codes are magnitudes, the scale, of six bits, is split instead, so that products of words
+ * are products of their bytes; and of Q2_K nothing need be split. */
 ALWAYS unsigned shift_of(const struct codes *c)
 {
 	return !c->has_min ? 7 : c->bits == 2 ? 0 : 3;
@@ -90,19 +78,20 @@ ALWAYS void split(const unsigned shift, __m512i codes4, __m512i scale, __m512i *
 	odd = _mm512_mullo_epi16(_mm512_srai_epi16(codes4, 8), scale);
 	*low = _mm512_and_si512(_mm512_set1_epi8(127),
 		_mm512_ternarylogic_epi32(bytes, even, _mm512_slli_epi16(odd, 8), 0xca));
-	*high = _mm512_ternarylogic_epi32(bytes, _mm512_srai_epi16(even, 7), _mm512_slli_epi16(odd, 1), 0xca);
+	*high = _mm512_ternarylogic_epi32(bytes, _mm512_srai_epi16(even, 7),
+		_mm512_slli_epi16(odd, 1), 0xca);
 }
 
-ALWAYS void split_blocks(const unsigned shift, const size_t blk, struct two *o, size_t n_group, size_t len)
+ALWAYS void split_blocks(const unsigned shift, const size_t blk, struct two *o, size_t n_group,
+	size_t len)
 {
 	const __m512i lower = _mm512_set1_epi32(0xffff);
 
 	for (size_t b = 0; b < len / blk; b++)
 		for (size_t k = 0; k < n_group; k++) {
-			__m512i pair = vi_load(o->g.sct[b / 2][k]), scale;
-
-			scale = b % 2 ? _mm512_ternarylogic_epi32(lower, _mm512_srli_epi32(pair, 16), pair, 0xca) :
-				_mm512_ternarylogic_epi32(lower, pair, _mm512_slli_epi32(pair, 16), 0xca);
+			__m512i both = vi_load(o->g.sct[b / 2][k]), turned = _mm512_rol_epi32(both, 16);
+			__m512i scale = b % 2 ? _mm512_ternarylogic_epi32(lower, turned, both, 0xca) :
+				_mm512_ternarylogic_epi32(lower, both, turned, 0xca);
 #pragma GCC unroll 8
 			for (size_t i = 0; i < blk / 4; i++) {
 				uint8_t *at = o->g.tile[b * (blk / 4) + i][k][0];
@@ -143,10 +132,10 @@ typedef int32_t sums256[2][2][16][16];
 		_tile_dpbsud(C, A, B); \
 	} while (0)
 
-/* Of group k of rows and n_16 sixteens of tokens (or fewer tokens) at q, np apart; group b of 256 elements
- * of the tile. */
-ALWAYS void multiply256(const unsigned shift, const size_t n_16, const struct two *o, size_t k, size_t b,
-	const int8_t *q, size_t np, sums256 s)
+/* Of group k of rows and n_16 sixteens of tokens (or fewer tokens) at q, np apart; group b of 256
+ * elements of the tile. */
+ALWAYS void multiply256(const unsigned shift, const size_t n_16, const struct two *o, size_t k,
+	size_t b, const int8_t *q, size_t np, sums256 s)
 {
 	ORDER();
 	_tile_zero(0);
@@ -194,8 +183,8 @@ typedef int32_t sums8[8][16][16];
 	} while (0)
 
 /* Of group k of rows and the tokens at q, np apart, from block b of the tile on. */
-ALWAYS void multiply8(const size_t blk, const struct gm *g, size_t k, size_t b, const int8_t *q, size_t np,
-	sums8 s)
+ALWAYS void multiply8(const size_t blk, const struct gm *g, size_t k, size_t b, const int8_t *q,
+	size_t np, sums8 s)
 {
 	const uint8_t *w = g->tile[b * (blk / 4)][k][0];
 
@@ -234,8 +223,8 @@ ALWAYS __m512i minima(const enum by by, const size_t blk, const struct gm *g, si
 }
 
 /* y of the tokens, or zeros if there is none yet, and back. */
-ALWAYS void begin(const size_t ng, const struct gm_in *in, const float *y, size_t ys, size_t nr, int first,
-	float sum[GM_GROUPS][GM_TOK][16])
+ALWAYS void begin(const size_t ng, const struct gm_in *in, const float *y, size_t ys, size_t nr,
+	int first, float sum[GM_GROUPS][GM_TOK][16])
 {
 	for (size_t t = 0; t < in->n_tok; t++)
 		for (size_t k = 0; k < ng; k++)
@@ -257,16 +246,16 @@ ALWAYS size_t sixteens(const struct gm_in *in)
 	return (in->n_tok + 15) / 16;
 }
 
-/* The lines of the rows that come next, of which each token of each step asks for some: all at once, they
- * would hold up what is read meanwhile. */
+/* The lines of the rows that come next, of which each step asks for some: all at once, they would
+ * hold up what is read meanwhile. */
 struct asking { const uint8_t *at, *end; size_t rows, bytes, jump, once; };
 
-ALWAYS struct asking asking_of(const struct next *next, size_t slots)
+ALWAYS struct asking asking_of(const struct next *next, size_t n_step)
 {
 	size_t bytes = (next->bytes + 63) / 64 * 64;
 
 	return (struct asking){ next->p, next->p + bytes, next->n, bytes, next->step - bytes,
-		(next->n * (bytes / 64) + slots - 1) / slots };
+		(next->n * (bytes / 64) + n_step - 1) / n_step };
 }
 
 ALWAYS void ask_some(struct asking *a)
@@ -282,8 +271,8 @@ ALWAYS void ask_some(struct asking *a)
 	}
 }
 
-/* Step i of a tile: tokens from t on, n_16 sixteens (or fewer), of group k of rows and part e of the
- * elements. */
+/* Step i of a tile: tokens from t on, n_16 sixteens (or fewer), of group k of rows and part e of
+ * the elements. */
 struct step { size_t k, e, t, n_16; };
 
 ALWAYS struct step step_at(size_t i, size_t ng, size_t n_16, const size_t at_once)
@@ -304,16 +293,17 @@ ALWAYS void multiply_integers(const unsigned shift, const struct two *o, struct 
 		multiply256(shift, 1, o, at.k, at.e, q, in->np, s);
 }
 
-/* in->n_tok tokens against ng groups of rows, as in int8_avx512.c: fewer than 16, or sixteens of them.
- * A step is 256 elements, or eight blocks, of a group and some tokens; while its sums are weighed, those
- * of the next are multiplied. */
+/* in->n_tok tokens against ng groups of rows, as in int8_avx512.c: fewer than 16, or sixteens of
+ * them. A step is 256 elements, or eight blocks, of a group and some tokens; while its sums are
+ * weighed, those of the next are multiplied. */
 ALWAYS void tile_integers(const size_t ng, const size_t blk, const enum by by, const unsigned shift,
-	const struct two *o, size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
+	const struct two *o, size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr,
+	int first)
 {
-	const size_t n_16 = sixteens(in), n_step = n256 * ng * ((n_16 + 1) / 2), nt = in->n_tok / n_16;
+	const size_t n_16 = sixteens(in), nt = in->n_tok / n_16, n_step = n256 * ng * ((n_16 + 1) / 2);
 	_Alignas(64) float sum[GM_GROUPS][GM_TOK][16];
 	_Alignas(64) sums256 s[2];
-	struct asking ask = asking_of(&in->next, n_step * nt * n_16 / ((n_16 + 1) / 2));
+	struct asking ask = asking_of(&in->next, n_step);
 
 	begin(ng, in, y, ys, nr, first, sum);
 	multiply_integers(shift, o, step_at(0, ng, n_16, 2), in, s[0]);
@@ -321,15 +311,17 @@ ALWAYS void tile_integers(const size_t ng, const size_t blk, const enum by by, c
 		const struct step at = step_at(i, ng, n_16, 2);
 		const size_t k = at.k, b = at.e;
 
+		ask_some(&ask);
 		if (i + 1 < n_step)
 			multiply_integers(shift, o, step_at(i + 1, ng, n_16, 2), in, s[(i + 1) % 2]);
 		for (size_t j = 0; j < nt * at.n_16; j++) {
 			const size_t t = at.t + j;
-			__m512i u = vi_load(s[i % 2][j / 16][0][j % 16]);
+			__m512i u = vi_load(s[i % 2][j / 16][0][j % 16]), high;
 
-			ask_some(&ask);
-			if (shift)
-				u = _mm512_add_epi32(u, _mm512_slli_epi32(vi_load(s[i % 2][j / 16][1][j % 16]), shift));
+			if (shift) {
+				high = vi_load(s[i % 2][j / 16][1][j % 16]);
+				u = _mm512_add_epi32(u, _mm512_slli_epi32(high, shift));
+			}
 			vi_store(sum[k][t], with_group(by, &o->g, b, k, vi_load(sum[k][t]), u,
 				minima(by, blk, &o->g, k, b, in, t), in->d[t * (in->np / 256) + b]));
 		}
@@ -344,7 +336,7 @@ ALWAYS void tile_floats(const size_t ng, const size_t blk, const enum by by, con
 	const size_t nt = in->n_tok / n_16;
 	_Alignas(64) float sum[GM_GROUPS][GM_TOK][16], half[GM_GROUPS][GM_TOK][16];
 	_Alignas(64) sums8 s[2];
-	struct asking ask = asking_of(&in->next, n_step * nt);
+	struct asking ask = asking_of(&in->next, n_step);
 
 	begin(ng, in, y, ys, nr, first, sum);
 	multiply8(blk, g, 0, 0, in->q, in->np, s[0]);
@@ -352,13 +344,13 @@ ALWAYS void tile_floats(const size_t ng, const size_t blk, const enum by by, con
 		const struct step at = step_at(i, ng, n_16, 1), next = step_at(i + 1, ng, n_16, 1);
 		const size_t k = at.k, b = at.e / eights, h = at.e % eights;
 
+		ask_some(&ask);
 		if (i + 1 < n_step)
-			multiply8(blk, g, next.k, 8 * next.e, in->q + 8 * blk * next.e + next.t * in->np, in->np,
-				s[(i + 1) % 2]);
+			multiply8(blk, g, next.k, 8 * next.e, in->q + 8 * blk * next.e + next.t * in->np,
+				in->np, s[(i + 1) % 2]);
 		for (size_t t = at.t; t < at.t + nt; t++) {
 			__m512i u = h ? vi_load(half[k][t]) : vf_zero();
 
-			ask_some(&ask);
 #pragma GCC unroll 8
 			for (size_t j = 0; j < 8; j++)
 				u = vf_chain(u, vi_load(s[i % 2][j][t - at.t]), vi_load(g->sct[8 * at.e + j][k]));
@@ -372,11 +364,12 @@ ALWAYS void tile_floats(const size_t ng, const size_t blk, const enum by by, con
 	end(ng, in, y, ys, nr, sum);
 }
 
-#define INTEGERS(ng, blk, by, shift) tile_integers(ng, blk, by, shift, o, n256, in, y, ys, nr, first)
+#define INTEGERS(ng, blk, by, shift) \
+	tile_integers(ng, blk, by, shift, o, n256, in, y, ys, nr, first)
 #define FLOAT_SCALES(ng, blk, by) tile_floats(ng, blk, by, g, n256, in, y, ys, nr, first)
 #define TILE(ng) \
-static void tile##ng(const struct codes *c, const struct gm *g, size_t n256, const struct gm_in *in, \
-	float *y, size_t ys, size_t nr, int first) \
+static void tile##ng(const struct codes *c, const struct gm *g, size_t n256, \
+	const struct gm_in *in, float *y, size_t ys, size_t nr, int first) \
 { \
 	const struct two *o = (const struct two *)(const void *)g; \
 \
@@ -406,7 +399,7 @@ static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, si
 {
 	static const struct tile tiles[] = { { GM_TOK, tile3, 3 }, { GM_TOK, tile1, 1 } };
 
-	if (n_tok < LEAST) {
+	if (n_tok < LEAST(&codes[type])) {
 		int8_avx512.gemm(type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
 		return;
 	}
@@ -422,7 +415,8 @@ static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1
 int amx_supported(void)
 {
 	return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
-		int8_avx512.supported() && !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+		int8_avx512.supported() &&
+		!syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
 }
 
 const struct int8_kern int8_amx = { "amx", amx_supported, round_rows, gemm };

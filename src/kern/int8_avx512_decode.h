@@ -198,12 +198,16 @@ static inline __m512i dot(__m512i s, __m512i w, const void *x)
 
 /* Codes of sixteen blocks: 512 elements in blocks of 32, of which n256 (1 or 2) times 256 are there, or
  * 256 in blocks of 16. They lie at p and p1, the second 256 being those at p1 but for Q1_0 and Q2_0;
- * or are unpacked at code. */
+ * or are unpacked at code. part: what comes later is asked for. */
 struct sixteen { __m512i w[8]; struct scales f; };
 
 ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *p1, const uint8_t *code,
-	size_t n256, struct sixteen *o)
+	size_t n256, const struct part *part, struct sixteen *o)
 {
+	const int spread = kind == Q8_0 && part && !part->asked.far; /* 34 bytes at a time */
+
+	if (part && !spread)
+		ahead(p, n256 * bytes256(kind), part->asked, part->end);
 	if (kind == Q1_0) {
 		bits_of(p, n256, o->w);
 		return;
@@ -228,8 +232,11 @@ ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *p1, co
 		return;
 	}
 #pragma GCC unroll 8
-	for (size_t j = 0; j < 4 * n256; j++)
+	for (size_t j = 0; j < 4 * n256; j++) {
+		if (spread)
+			ahead_at(p + 68 * j, 68, part->asked.near, part->end, 0);
 		o->w[j] = fetch(kind, j / 4 ? p1 : p, code + j / 4 * 256, j % 4);
+	}
 }
 
 /* Their integer sums with the activations x, in order: of blocks of 32, the second 256 with those at
@@ -360,7 +367,7 @@ ALWAYS void lying_sixteen(enum kind kind, const struct codes *c, struct eight a,
 	const __mmask16 there = (__mmask16)(((1u << a.n) - 1) | ((1u << b.n) - 1) << 8);
 	struct sixteen o;
 
-	read_sixteen(kind, a.p, b.p, NULL, n256, &o);
+	read_sixteen(kind, a.p, b.p, NULL, n256, NULL, &o);
 	o.f = scales_at(kind, a.p, b.p, n256);
 	o.f.sc = _mm512_maskz_mov_epi32(there, o.f.sc);
 	o.f.mn = _mm512_maskz_mov_epi32(there, o.f.mn);
@@ -386,7 +393,7 @@ ALWAYS void nvfp4_end(const struct codes *c, const uint8_t *row, size_t i, size_
 
 	ahead(p, bytes, part.asked, part.end);
 	p = readable(p, bytes, sizeof room, part.end, room);
-	read_sixteen(NVFP4, p, p, NULL, 1, &o);
+	read_sixteen(NVFP4, p, p, NULL, 1, NULL, &o);
 	o.f = scales_at(NVFP4, p, p, 1);
 	o.f.sc = _mm512_maskz_mov_epi32((__mmask16)((1u << (len - i) / 16) - 1), o.f.sc);
 	keep_scales(NVFP4, &o.f, part, i / 16);
@@ -445,8 +452,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	for (; i + step <= whole; i += step, b += 16) {
 		const uint8_t *p = row + i / 256 * b256;
 
-		ahead(p, step / 256 * b256, part.asked, part.end);
-		read_sixteen(kind, p, p + b256, NULL, step / 256, &o);
+		read_sixteen(kind, p, p + b256, NULL, step / 256, &part, &o);
 		o.f = scales_at(kind, p, p + b256, step / 256);
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
@@ -464,14 +470,13 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
 		const uint8_t *p = row + i / 256 * b256;
 
-		ahead(p, b256, part.asked, part.end);
-		read_sixteen(kind, p, p, NULL, 1, &o);
+		read_sixteen(kind, p, p, NULL, 1, &part, &o);
 		o.f = scales_at(kind, p, p, 1);
 		if (whole < len) {
 			u.f = loaded(rest, part, b);
 			o.f.sc = _mm512_mask_mov_epi32(u.f.sc, 0xff, o.f.sc);
 			o.f.mn = _mm512_mask_mov_epi32(u.f.mn, 0xff, o.f.mn);
-			read_sixteen(rest, NULL, NULL, part.code + whole, 1, &u);
+			read_sixteen(rest, NULL, NULL, part.code + whole, 1, NULL, &u);
 		}
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
@@ -488,7 +493,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		b += 16;
 	}
 	for (; i < act8_pad(len); i += step, b += 16) { /* unpacked, then zeros */
-		read_sixteen(rest, NULL, NULL, part.code + i, step / 256, &u);
+		read_sixteen(rest, NULL, NULL, part.code + i, step / 256, NULL, &u);
 		u.f = loaded(rest, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			const int8_t *q = in->q + t * np + i;

@@ -13,8 +13,9 @@ ALWAYS __m128i eight_words(const uint8_t *p, size_t bytes)
 
 	for (size_t k = 0; k < 8 / per; k++) {
 		size_t at = per * k * bytes, last = 8 * bytes - 130, base = at < last ? at : last;
-		__m128i i = _mm_add_epi16(_mm_setr_epi16(0, s, (short)(2 * s), (short)(3 * s), (short)(4 * s),
-			(short)(5 * s), (short)(6 * s), (short)(7 * s)), _mm_set1_epi16((short)((at - base) / 2)));
+		__m128i i = _mm_add_epi16(_mm_set1_epi16((short)((at - base) / 2)),
+			_mm_setr_epi16(0, s, (short)(2 * s), (short)(3 * s), (short)(4 * s), (short)(5 * s),
+			(short)(6 * s), (short)(7 * s)));
 
 		part[k] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(p + base),
 			_mm512_castsi128_si512(i), _mm512_loadu_si512(p + base + 64)));
@@ -52,8 +53,8 @@ ALWAYS __m256i words_of_some(const uint8_t *p, size_t n256, const size_t per)
 	return _mm512_castsi512_si256(_mm512_permutex2var_epi16(v, _mm512_castsi256_si512(at), u));
 }
 
-/* The words with the exponents of eight blocks of MXFP4: 17 bytes, so every second one's is the high
- * byte. */
+/* The words with the exponents of eight blocks of MXFP4: 17 bytes, so every second one's is the
+ * high byte. */
 ALWAYS __m128i mxfp4_words(const uint8_t *p)
 {
 	const __m512i i = _mm512_castsi128_si512(_mm_setr_epi16(0, 8, 17, 25, 34, 42, 51, 59));
@@ -69,7 +70,8 @@ ALWAYS __m512 mxfp4_scales(const uint8_t *p, const uint8_t *p1, size_t n256)
 	__m512i e = _mm512_cvtepu16_epi32(_mm256_set_m128i(more, mxfp4_words(p)));
 
 	e = _mm512_and_si512(_mm512_mask_srli_epi32(e, 0xaaaa, e, 8), _mm512_set1_epi32(255));
-	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(_mm512_slli_epi32(_mm512_sub_epi32(e, one), 23),
+	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(
+		_mm512_slli_epi32(_mm512_sub_epi32(e, one), 23),
 		_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e));
 }
 
@@ -157,8 +159,10 @@ ALWAYS void scales(enum kind kind, const struct codes *c, const uint8_t *row, si
 		const uint8_t *p = row + i / 256 * bytes256(kind);
 		struct scales s = scales_at(kind, p, p + bytes256(kind), len - i < step ? 1 : step / 256);
 
-		_mm512_storeu_ps(sc + b, exact_of(kind) ? _mm512_cvtepi32_ps(s.sc) : _mm512_castsi512_ps(s.sc));
-		_mm512_storeu_ps(mn + b, exact_of(kind) ? _mm512_cvtepi32_ps(s.mn) : _mm512_castsi512_ps(s.mn));
+		_mm512_storeu_ps(sc + b,
+			exact_of(kind) ? _mm512_cvtepi32_ps(s.sc) : _mm512_castsi512_ps(s.sc));
+		_mm512_storeu_ps(mn + b,
+			exact_of(kind) ? _mm512_cvtepi32_ps(s.mn) : _mm512_castsi512_ps(s.mn));
 	}
 	if (len % 256) { /* fewer than eight blocks of 32 */
 		uint8_t code[256];
@@ -175,7 +179,8 @@ ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, s
 	size_t whole = UNPACKED(kind) ? 0 : len / 256 * 256, b = whole / blk_of(kind);
 
 	if (whole < len)
-		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b, part.mn + b);
+		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b,
+			part.mn + b);
 }
 
 /* (v & mask) | w */

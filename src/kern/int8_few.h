@@ -1,33 +1,31 @@
 /*
- * int8_few.h - the loops of the 8-bit products of one token, or of a few: rows are read one after the
- * other as they lie, integer sums come out with a lane per block, or R lanes for each 256 elements, and
- * are turned to a lane per row before they become floats.
+ * int8_few.h - the loops of the 8-bit products of one token, or of a few: rows are read one after
+ * the other as they lie, integer sums come out with a lane per block, or R lanes for each 256
+ * elements, and are turned to a lane per row before they become floats.
  *
  * Included after int8_body.h, by a file that defines besides what that asks for:
- *	prepare(kind, c, row, len, part)                   codes, scales and minima, if sums_of_row needs
- *	                                                   them
+ *	prepare(kind, c, row, len, part)      codes, scales and minima, if sums_of_row needs them
  *	sums_of_row(kind, c, row, len, part, in, n_tok, out, os)
- *	                                                   of a row with n_tok tokens, os integers apart:
- *	                                                   kinds with scales in floating point: sum_b(w x) by
- *	                                                   blocks up to a multiple of R and of 256
- *	                                                   elements, and the scales and minima to part,
- *	                                                   zeros behind len; with integer scales: S and
- *	                                                   M of each group of 256
+ *	                                      of a row with n_tok tokens, os integers apart: kinds with
+ *	                                      scales in floating point: sum_b(w x) by blocks up to a
+ *	                                      multiple of R and of 256 elements, and the scales and
+ *	                                      minima to part, zeros behind len; with integer scales: S
+ *	                                      and M of each group of 256
  * It may define
- *	HALVED(kind, len, nr)                              elements of nr rows that sums_of_row does; the
- *	                                                   last R / 2 blocks are for end_of_two, if fewer
- *	                                                   than len
+ *	HALVED(kind, len, nr)                 elements of nr rows that sums_of_row does; the last R / 2
+ *	                                      blocks are for end_of_two, if fewer than len
  *	end_of_two(kind, c, row, row_bytes, i, len, part, in, n_tok, out, os)
- *	                                                   the same from element i on: R / 2 blocks of
- *	                                                   this row, then of the one R / 2 behind it
- *	transpose_halves(VI v[R])                          R / 2 of such -> R / 2 lanes by row
- *	ARRANGED(kind), arrange(kind, q, n, out)           an order of activations that it wants, and
- *	                                                   bytes that 256 of them take (0: none)
+ *	                                      the same from element i on: R / 2 blocks of this row, then
+ *	                                      of the one R / 2 behind it
+ *	transpose_halves(VI v[R])             R / 2 of such -> R / 2 lanes by row
+ *	ARRANGED(kind), arrange(kind, q, n, out)
+ *	                                      an order of activations that it wants, and bytes that 256
+ *	                                      of them take (0: none)
  *	WIDE(kind), wide_row(kind, c, rows, r, n_row, in, n_tok)
- *	                                                   kinds with integer scales, and what leaves
- *	                                                   R lanes of each 256 of row r (or 2), to be
- *	                                                   added up: to S, or half to S and half to M
- *	vi_sums(v), vi_two_sums(v, s, m)                   how that is done for R rows, a lane each
+ *	                                      kinds with integer scales, and what leaves R lanes of each
+ *	                                      256 of row r (or 2), to be added up: to S, or half to S
+ *	                                      and half to M
+ *	vi_sums(v), vi_two_sums(v, s, m)      how that is done for R rows, a lane each
  */
 #include "kern/ahead.h"
 
@@ -80,8 +78,8 @@ struct gv {
 };
 
 /* acc[r] continues with row r's groups, in order, of which s holds S and M. */
-ALWAYS VI add_exact(int min, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_group, const float *dx,
-	VI acc)
+ALWAYS VI add_exact(int min, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_group,
+	const float *dx, VI acc)
 {
 	for (size_t i = 0; i < 2 * n_group; i += R) {
 		VI v[R];
@@ -227,7 +225,7 @@ static void end_rows(struct gv *g, size_t blk, size_t len)
 	}
 }
 
-/* A row is prepared while the one before it is used: what was stored has reached the cache by then. */
+/* A row is prepared while the one before it is used: what was stored is in the cache by then. */
 ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t len, const struct gv_in *in, size_t n_tok)
 {
@@ -288,16 +286,16 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 }
 
 #define X(kind) \
-static void gemv_##kind(const struct codes *c, struct gv *g, const uint8_t *rows, size_t row_bytes, \
-	size_t nr, size_t i, size_t len, const struct act8 *a, size_t np, size_t n_tok, VI *acc) \
+static void gemv_##kind(const struct codes *c, struct gv *g, const uint8_t *rows, \
+	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np, size_t n_tok, VI *acc) \
 { \
 	gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok, acc); \
 }
 GEMV_KINDS
 #undef X
 
-typedef void gemv_fn(const struct codes *, struct gv *, const uint8_t *, size_t, size_t, size_t, size_t,
-	const struct act8 *, size_t, size_t, VI *);
+typedef void gemv_fn(const struct codes *, struct gv *, const uint8_t *, size_t, size_t, size_t,
+	size_t, const struct act8 *, size_t, size_t, VI *);
 static gemv_fn *const gemv_kinds[] = {
 #define X(kind) [kind] = gemv_##kind,
 GEMV_KINDS
@@ -336,8 +334,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 			if (n_part > 1)
 				set_asked(g->asked, qtype_row_bytes(type, len), qtype_row_bytes(type, i), row_bytes,
 					nr);
-			gemv_kinds[kind](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr, i, len,
-				a, np, n_tok, acc);
+			gemv_kinds[kind](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr,
+				i, len, a, np, n_tok, acc);
 		}
 		for (size_t t = 0; t < n_tok; t++)
 			vf_store(y + t * ys + r, acc[t], nr);
@@ -347,8 +345,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 _Static_assert(sizeof(struct gv) <= INT8_SCRATCH, "scratch");
 
 /* As gemm of struct int8_kern. */
-ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *rows, size_t row_bytes,
-	size_t n, size_t r0, size_t r1, struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
+ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *rows,
+	size_t row_bytes, size_t n, size_t r0, size_t r1, struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
 	if (n_tok <= GV_TOK)
 		gemv_body(type, rows, row_bytes, n, r0, r1, &a, n_tok, y, ys, scratch);

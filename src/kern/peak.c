@@ -6,6 +6,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include "kern/amx.h"
+#include "kern/table.h"
 #endif
 
 #define ROUND ((uint64_t)1 << 20)
@@ -65,6 +67,21 @@ __attribute__((target("avx512f,avx512bf16"))) static void bf512(uint64_t n)
 	CHAINS(__m512, _mm512_setzero_ps(), BF512, n)
 }
 
+#define TILE_MACS (16 * 16 * 64)
+
+/* Four registers of sums, each of 16 rows by 16 columns. */
+__attribute__((target("amx-tile,amx-int8"))) static void tiles(uint64_t n)
+{
+	set_shapes(4, 64, 16);
+	for (uint64_t r = 0; r < n; r++) {
+		_tile_dpbssd(0, 4, 6);
+		_tile_dpbssd(1, 4, 7);
+		_tile_dpbssd(2, 5, 6);
+		_tile_dpbssd(3, 5, 7);
+	}
+	_tile_release();
+}
+
 static int has_fma512(void) { return __builtin_cpu_supports("avx512f"); }
 static int has_fma256(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static int has_dot512(void)
@@ -106,6 +123,7 @@ static const struct row {
 	uint64_t step;
 } rows[] = {
 #if defined(__x86_64__)
+	{ PEAK_INT8, "tdpbssd of 16 by 64 bytes", amx_supported, tiles, 4 * TILE_MACS },
 	{ PEAK_INT8, "vpdpbusd of 512 bits", has_dot512, dot512, 10 * 64 },
 	{ PEAK_INT8, "vpmaddubsw, vpmaddwd, vpaddd of 256 bits", has_fma256, dot256, 10 * 32 },
 	{ PEAK_BF16, "vdpbf16ps of 512 bits", has_bf512, bf512, 10 * 32 },

@@ -29,7 +29,7 @@ for t in 1 2 3 8; do
 		grep -q 'DIVERGED\|ROUTE\|NOT_' out && no "threads $t, batch $b: $(cat out)"
 	done
 done
-for isa in plain avx2 avx512 neon dotprod; do
+for isa in plain avx2 avx512 amx neon dotprod; do
 	"$MOESCOPE" bench --isa $isa --pairs 1 --prefill 1 --decode 1 --no-log "$tiny" >/dev/null 2>&1 || continue
 	r 0 'BIT_EXACT' 2 --model "$tiny" --isa $isa
 	grep -q 'DIVERGED\|ROUTE\|NOT_' out && no "isa $isa: $(cat out)"

@@ -31,7 +31,7 @@ compare() { # label, reference
 }
 
 isas=
-for isa in plain avx2 avx512 neon dotprod; do
+for isa in plain avx2 avx512 amx neon dotprod; do
 	if "$MOESCOPE" run "$tiny" x -n 0 --no-log --isa $isa >/dev/null 2>err; then
 		isas="$isas $isa"
 	else

@@ -281,6 +281,9 @@ static void all_give_the_same_bits(void **state)
 
 		for (size_t tok = 1; tok <= 31; tok += tok < 16 ? 1 : 5)
 			one_shape(&r, &rows[i], blk * (1 + (size_t)rng_below(&r, 9)), 1 + (size_t)rng_below(&r, 40), tok);
+		for (size_t tok = 32; tok <= 160; tok += 7 + tok / 2) /* tiles of many, and their rests */
+			one_shape(&r, &rows[i], blk * (1 + (size_t)rng_below(&r, 9)) + (tok % 2 ? 2048 : 0),
+				1 + (size_t)rng_below(&r, 100), tok);
 		one_shape(&r, &rows[i], 8192 + 256, 19, 1);
 		one_shape(&r, &rows[i], 8192 + 256, 17, 13);
 		for (size_t tok = 1; tok <= 7; tok += 2) /* whole 256s and a rest, where blocks allow one */
@@ -296,7 +299,7 @@ static void all_give_the_same_bits(void **state)
  * 16 bits, or one more: of four-bit codes, of six-bit ones in blocks of 16, of five-bit ones. */
 static void extremes_do_not_overflow(void **state)
 {
-	enum { N = 512, ROWS = 9, TOK = 6 };
+	enum { N = 512, ROWS = 9, TOK = 38 };
 	static float x[TOK * N], want[TOK * ROWS], got[TOK * ROWS];
 	void *mem, *own_mem, *scratch;
 	struct act8 a = act_new(N, TOK, &mem), own = act_new(N, TOK, &own_mem);
@@ -359,7 +362,7 @@ static void multiply(const void *ctx)
 /* Rows that begin where memory does, then rows that end there. */
 static void nothing_beside_rows_is_read(void **state)
 {
-	enum { N = 8192 + 256, ROWS = 50, TOK = 14 };
+	enum { N = 8192 + 256, ROWS = 50, TOK = 37 };
 	static const size_t n_rows[] = { 1, 2, 16, 33, ROWS }, n_toks[] = { 1, 2, 7, TOK };
 	static float x[TOK * N], y[TOK * ROWS];
 	void *mem, *scratch;

@@ -38,6 +38,7 @@ static void same_bits_kv(const char *name, int kv_type)
 		{ 1, 1, 0, NULL, 0 },
 		{ 2, 7, 0, NULL, 0 }, { 3, 1, 0, NULL, 0 }, { 2, 512, 9, NULL, 0 }, { 8, 7, 23, NULL, 0 },
 		{ 2, 512, 3, "plain", 0 }, { 1, 7, 0, "avx2", 0 }, { 3, 7, 0, "avx512", 0 },
+		{ 2, 512, 3, "amx", 0 }, { 2, 7, 0, "amx", 0 },
 		{ 1, 7, 0, "neon", 0 }, { 3, 7, 0, "dotprod", 0 },
 		{ 2, 512, 0, NULL, 1 }, { 1, 7, 5, NULL, 1 },
 	};
