@@ -287,7 +287,8 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 
 #define X(kind) \
 static void gemv_##kind(const struct codes *c, struct gv *g, const uint8_t *rows, \
-	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np, size_t n_tok, VI *acc) \
+	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np, \
+	size_t n_tok, VI *acc) \
 { \
 	gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok, acc); \
 }
@@ -346,7 +347,8 @@ _Static_assert(sizeof(struct gv) <= INT8_SCRATCH, "scratch");
 
 /* As gemm of struct int8_kern. */
 ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *rows,
-	size_t row_bytes, size_t n, size_t r0, size_t r1, struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
+	size_t row_bytes, size_t n, size_t r0, size_t r1, struct act8 a, size_t n_tok, float *y,
+	size_t ys, void *scratch)
 {
 	if (n_tok <= GV_TOK)
 		gemv_body(type, rows, row_bytes, n, r0, r1, &a, n_tok, y, ys, scratch);
