@@ -20,4 +20,22 @@ static inline void set_shapes(size_t n_sum, size_t bytes, size_t n_tok)
 	__asm__ volatile("ldtilecfg %0" : : "m"(s));
 }
 
+/* This thread's shapes, and back to them, as other libraries in the process may set theirs once for
+ * all; without any, the registers are given up, which spares the system from keeping them. */
+static inline struct shapes shapes_now(void)
+{
+	struct shapes s;
+
+	__asm__ volatile("sttilecfg %0" : "=m"(s));
+	return s;
+}
+
+static inline void shapes_back(const struct shapes *s)
+{
+	if (s->palette)
+		__asm__ volatile("ldtilecfg %0" : : "m"(*s));
+	else
+		__asm__ volatile("tilerelease");
+}
+
 #endif

@@ -398,13 +398,15 @@ static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, si
 	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
 	static const struct tile tiles[] = { { GM_TOK, tile3, 3 }, { GM_TOK, tile1, 1 } };
+	struct shapes before;
 
 	if (n_tok < LEAST(&codes[type])) {
 		int8_avx512.gemm(type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
 		return;
 	}
+	before = shapes_now();
 	gemm_many(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
-	_tile_release();
+	shapes_back(&before);
 }
 
 static void round_rows(const float *x, size_t xs, size_t n, size_t r0, size_t r1, struct act8 a)

@@ -72,6 +72,8 @@ __attribute__((target("avx512f,avx512bf16"))) static void bf512(uint64_t n)
 /* Four registers of sums, each of 16 rows by 16 columns. */
 __attribute__((target("amx-tile,amx-int8"))) static void tiles(uint64_t n)
 {
+	const struct shapes before = shapes_now();
+
 	set_shapes(4, 64, 16);
 	for (uint64_t r = 0; r < n; r++) {
 		_tile_dpbssd(0, 4, 6);
@@ -79,7 +81,7 @@ __attribute__((target("amx-tile,amx-int8"))) static void tiles(uint64_t n)
 		_tile_dpbssd(2, 5, 6);
 		_tile_dpbssd(3, 5, 7);
 	}
-	_tile_release();
+	shapes_back(&before);
 }
 
 static int has_fma512(void) { return __builtin_cpu_supports("avx512f"); }

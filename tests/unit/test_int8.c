@@ -10,6 +10,9 @@
 
 #include "base/rng.h"
 #include "kern/int8.h"
+#if defined(__x86_64__)
+#include "kern/amx.h"
+#endif
 
 /* Types with integer codes, and where the half floats of a block lie (-1: none). */
 static const struct row { uint32_t type; int half[2]; } rows[] = {
@@ -404,6 +407,39 @@ static void nothing_beside_rows_is_read(void **state)
 	free(scratch);
 }
 
+/* Another library in the process may have set the shapes of this thread's matrix registers once. */
+static void registers_stay_as_they_were(void **state)
+{
+#if defined(__x86_64__)
+	enum { N = 256, TOK = 40 };
+	static float x[TOK * N], y[TOK];
+	unsigned char w[144];
+	struct shapes before, after;
+	void *mem, *scratch;
+	struct act8 a;
+
+	(void)state;
+	if (!kern_pick("amx", NULL))
+		skip();
+	a = act_new(N, TOK, &mem);
+	assert_int_equal(posix_memalign(&scratch, 64, INT8_SCRATCH), 0);
+	memset(w, 0, sizeof w);
+	plain()->round(x, N, N, 0, TOK, a);
+	set_shapes(2, 32, 7);
+	before = shapes_now();
+	int8_for(kern_pick("amx", NULL))->gemm(QT_Q4_K, w, sizeof w, N, 0, 1, a, TOK, y, 1, scratch);
+	after = shapes_now();
+	__asm__ volatile("tilerelease");
+	assert_int_equal(before.rows[0], 7);
+	assert_memory_equal(&before, &after, sizeof before);
+	free(mem);
+	free(scratch);
+#else
+	(void)state;
+	skip();
+#endif
+}
+
 static void every_float_row_has_one(void **state)
 {
 	(void)state;
@@ -424,6 +460,7 @@ int main(void)
 		cmocka_unit_test(all_give_the_same_bits),
 		cmocka_unit_test(extremes_do_not_overflow),
 		cmocka_unit_test(nothing_beside_rows_is_read),
+		cmocka_unit_test(registers_stay_as_they_were),
 		cmocka_unit_test(every_float_row_has_one),
 	};
 
