@@ -39,8 +39,9 @@ static void split_codes(const struct codes *c, struct gm *g, size_t n_group, siz
 #define ARCH_REQ_XCOMP_PERM 0x1023 /* asm/prctl.h of Linux 5.16 and later */
 #define XFEATURE_XTILEDATA 18
 
-/* Of fewer tokens the products of int8_avx512 are as fast, as filling a tile costs less there. */
-#define LEAST(c) (exact(c) ? 32 : 16)
+/* Of fewer tokens the products of int8_avx512 are as fast, as filling a tile costs less there; and
+ * of blocks of 16 with scales in floating point, as 16 codes take an instruction as long as 64. */
+#define LEAST(c) (exact(c) ? 32 : (c)->blk == 32 ? 16 : SIZE_MAX)
 
 /* What was stored before is there, and what was stored by a tile is read again after. */
 #define ORDER() __asm__ volatile("" : : : "memory")
@@ -176,17 +177,16 @@ typedef int32_t sums8[8][16][16];
 /* Block i of eight, by registers. */
 #define BLOCK(i, C, A, B) do { \
 	_tile_zero(C); \
-	_tile_loadd(A, q + (i) * blk, np); \
-	_tile_loadd(B, w + (i) * (blk / 4) * sizeof g->tile[0], sizeof g->tile[0]); \
+	_tile_loadd(A, q + 32 * (i), np); \
+	_tile_loadd(B, w + 8 * (i) * sizeof g->tile[0], sizeof g->tile[0]); \
 	_tile_dpbssd(C, A, B); \
 	_tile_stored(C, s[i], sizeof s[i][0]); \
 	} while (0)
 
 /* Of group k of rows and the tokens at q, np apart, from block b of the tile on. */
-ALWAYS void multiply8(const size_t blk, const struct gm *g, size_t k, size_t b, const int8_t *q,
-	size_t np, sums8 s)
+ALWAYS void multiply8(const struct gm *g, size_t k, size_t b, const int8_t *q, size_t np, sums8 s)
 {
-	const uint8_t *w = g->tile[b * (blk / 4)][k][0];
+	const uint8_t *w = g->tile[8 * b][k][0];
 
 	ORDER();
 	BLOCK(0, 0, 4, 6);
@@ -329,36 +329,33 @@ ALWAYS void tile_integers(const size_t ng, const size_t blk, const enum by by, c
 	end(ng, in, y, ys, nr, sum);
 }
 
-ALWAYS void tile_floats(const size_t ng, const size_t blk, const enum by by, const struct gm *g,
-	size_t n256, const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
+ALWAYS void tile_floats(const size_t ng, const enum by by, const struct gm *g, size_t n256,
+	const struct gm_in *in, float *y, size_t ys, size_t nr, int first)
 {
-	const size_t n_16 = sixteens(in), eights = 32 / blk, n_step = n256 * eights * ng * n_16;
-	const size_t nt = in->n_tok / n_16;
-	_Alignas(64) float sum[GM_GROUPS][GM_TOK][16], half[GM_GROUPS][GM_TOK][16];
+	const size_t n_16 = sixteens(in), n_step = n256 * ng * n_16, nt = in->n_tok / n_16;
+	_Alignas(64) float sum[GM_GROUPS][GM_TOK][16];
 	_Alignas(64) sums8 s[2];
 	struct asking ask = asking_of(&in->next, n_step);
 
 	begin(ng, in, y, ys, nr, first, sum);
-	multiply8(blk, g, 0, 0, in->q, in->np, s[0]);
+	multiply8(g, 0, 0, in->q, in->np, s[0]);
 	for (size_t i = 0; i < n_step; i++) {
 		const struct step at = step_at(i, ng, n_16, 1), next = step_at(i + 1, ng, n_16, 1);
-		const size_t k = at.k, b = at.e / eights, h = at.e % eights;
+		const size_t k = at.k, b = at.e;
 
 		ask_some(&ask);
 		if (i + 1 < n_step)
-			multiply8(blk, g, next.k, 8 * next.e, in->q + 8 * blk * next.e + next.t * in->np,
-				in->np, s[(i + 1) % 2]);
+			multiply8(g, next.k, 8 * next.e, in->q + 256 * next.e + next.t * in->np, in->np,
+				s[(i + 1) % 2]);
 		for (size_t t = at.t; t < at.t + nt; t++) {
-			__m512i u = h ? vi_load(half[k][t]) : vf_zero();
+			__m512i u = vf_zero();
 
 #pragma GCC unroll 8
 			for (size_t j = 0; j < 8; j++)
-				u = vf_chain(u, vi_load(s[i % 2][j][t - at.t]), vi_load(g->sct[8 * at.e + j][k]));
-			if (h + 1 < eights)
-				vi_store(half[k][t], u);
-			else
-				vi_store(sum[k][t], with_group(by, g, b, k, vi_load(sum[k][t]), u,
-					minima(by, blk, g, k, b, in, t), in->d[t * (in->np / 256) + b]));
+				u = vf_chain(u, vi_load(s[i % 2][j][t - at.t]),
+					vi_load(g->sct[8 * b + j][k]));
+			vi_store(sum[k][t], with_group(by, g, b, k, vi_load(sum[k][t]), u,
+				minima(by, 32, g, k, b, in, t), in->d[t * (in->np / 256) + b]));
 		}
 	}
 	end(ng, in, y, ys, nr, sum);
@@ -366,7 +363,7 @@ ALWAYS void tile_floats(const size_t ng, const size_t blk, const enum by by, con
 
 #define INTEGERS(ng, blk, by, shift) \
 	tile_integers(ng, blk, by, shift, o, n256, in, y, ys, nr, first)
-#define FLOAT_SCALES(ng, blk, by) tile_floats(ng, blk, by, g, n256, in, y, ys, nr, first)
+#define FLOAT_SCALES(ng, by) tile_floats(ng, by, g, n256, in, y, ys, nr, first)
 #define TILE(ng) \
 static void tile##ng(const struct codes *c, const struct gm *g, size_t n256, \
 	const struct gm_in *in, float *y, size_t ys, size_t nr, int first) \
@@ -383,13 +380,11 @@ static void tile##ng(const struct codes *c, const struct gm *g, size_t n256, \
 			INTEGERS(ng, 16, INTS, 7); /* blocks do not matter here */ \
 		return; \
 	} \
-	set_shapes(4, c->blk, in->n_tok / sixteens(in)); \
-	if (c->blk == 16) \
-		FLOAT_SCALES(ng, 16, FLOATS); \
-	else if (c->has_min) \
-		FLOAT_SCALES(ng, 32, FLOATS_MIN); \
+	set_shapes(4, 32, in->n_tok / sixteens(in)); \
+	if (c->has_min) \
+		FLOAT_SCALES(ng, FLOATS_MIN); \
 	else \
-		FLOAT_SCALES(ng, 32, FLOATS); \
+		FLOAT_SCALES(ng, FLOATS); \
 }
 TILE(3)
 TILE(1)
