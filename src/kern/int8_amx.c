@@ -15,7 +15,6 @@
 #define TOKEN_TERMS(c) (!exact(c) && (c)->has_min)
 #define PACKED_TILES 0
 #define SIGNED_TILES 1
-#define ANY_TOKENS 16
 #define AS_CODES(c, v) \
 	_mm512_sub_epi8(v, _mm512_set1_epi8((char)((c)->off_log2 ? 1u << (c)->off_log2 : 0)))
 #include "kern/int8_avx512.h"
@@ -183,10 +182,10 @@ typedef int32_t sums8[8][16][16];
 	_tile_stored(C, s[i], sizeof s[i][0]); \
 	} while (0)
 
-/* Of group k of rows and the tokens at q, np apart, from block b of the tile on. */
+/* Of group k of rows and the tokens at q, np apart; group b of 256 elements of the tile. */
 ALWAYS void multiply8(const struct gm *g, size_t k, size_t b, const int8_t *q, size_t np, sums8 s)
 {
-	const uint8_t *w = g->tile[8 * b][k][0];
+	const uint8_t *w = g->tile[64 * b][k][0];
 
 	ORDER();
 	BLOCK(0, 0, 4, 6);
@@ -345,7 +344,7 @@ ALWAYS void tile_floats(const size_t ng, const enum by by, const struct gm *g, s
 
 		ask_some(&ask);
 		if (i + 1 < n_step)
-			multiply8(g, next.k, 8 * next.e, in->q + 256 * next.e + next.t * in->np, in->np,
+			multiply8(g, next.k, next.e, in->q + 256 * next.e + next.t * in->np, in->np,
 				s[(i + 1) % 2]);
 		for (size_t t = at.t; t < at.t + nt; t++) {
 			__m512i u = vf_zero();
@@ -392,7 +391,11 @@ TILE(1)
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
 	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
 {
-	static const struct tile tiles[] = { { GM_TOK, tile3, 3 }, { GM_TOK, tile1, 1 } };
+#define T(n, ng) { n, tile##ng, ng }
+#define FOUR(n, ng) T(n + 3, ng), T(n + 2, ng), T(n + 1, ng), T(n, ng)
+#define ALL(ng) T(GM_TOK, ng), T(48, ng), T(32, ng), T(16, ng), FOUR(12, ng), FOUR(8, ng), \
+	FOUR(4, ng), T(3, ng), T(2, ng), T(1, ng)
+	static const struct tile tiles[] = { ALL(3), ALL(1) };
 	struct shapes before;
 
 	if (n_tok < LEAST(&codes[type])) {

@@ -38,8 +38,6 @@
  *	                                                   minima are
  *	FINISH(c, g, n_group, len)                         what else is to do with a tile that was filled
  *	AS_CODES(c, v)                                     codes of four bytes a lane as tiles want them
- *	ANY_TOKENS                                         tiles take any number of tokens up to theirs that
- *	                                                   is less than this, or a multiple
  * After this, the file defines its tiles and their table, and its gemm calls gemm_many, or gemm_body of
  * int8_few.h.
  */
@@ -81,9 +79,6 @@ ALWAYS void super_floats(const struct codes *c, int min, const uint32_t halves[R
 #endif
 #ifndef AS_CODES
 #define AS_CODES(c, v) (v)
-#endif
-#ifndef ANY_TOKENS
-#define ANY_TOKENS 0
 #endif
 #ifndef FINISH
 #define FINISH(c, g, n_group, len) ((void)0)
@@ -246,7 +241,7 @@ static void against_tokens(const struct tile *tiles, const struct codes *c, stru
 	size_t np = act8_pad(n), step = (next->n * tiles->n_tok + n_tok - 1) / n_tok;
 	struct next part = *next;
 
-	for (size_t t = 0, nt; t < n_tok; t += nt) {
+	for (size_t t = 0; t < n_tok; t += tiles->n_tok) {
 		size_t at = t * np + i;
 		struct gm_in in = { a->q + at, a->d + at / 256, c->blk == 32 ? a->sum32 + at / 32 : a->sum16 + at / 16,
 			a->fits + at / 256, np, 0, part };
@@ -256,11 +251,10 @@ static void against_tokens(const struct tile *tiles, const struct codes *c, stru
 			fetch_rows(&in.next, 0, step, next->bytes, 0);
 		part.n -= in.next.n;
 		part.p += in.next.n * next->step;
-		while (!ANY_TOKENS && tiles->n_tok > n_tok - t)
+		while (tiles->n_tok > n_tok - t)
 			tiles++;
-		nt = n_tok - t < tiles->n_tok ? n_tok - t : tiles->n_tok;
-		in.n_tok = nt = nt > ANY_TOKENS ? nt - nt % (ANY_TOKENS + !ANY_TOKENS) : nt;
-		token_terms(c, g, a, np, at, len, nt);
+		in.n_tok = tiles->n_tok;
+		token_terms(c, g, a, np, at, len, tiles->n_tok);
 		tiles->fn(c, g, (len + 255) / 256, &in, y + t * ys, ys, nr, i == 0);
 	}
 }
