@@ -162,14 +162,17 @@ uint64_t peak_run(enum peak p, uint64_t rounds)
 	return n * r->step;
 }
 
-uint64_t peak_read(const void *p, size_t n)
+uint64_t peak_read(const void *p, size_t n, size_t far)
 {
 	const struct line { pair part[4]; } *x = p;
 	struct line sum = { 0 };
 
-	for (size_t i = 0; i < n / sizeof *x; i++)
+	for (size_t i = 0; i < n / sizeof *x; i++) {
+		if (far)
+			__builtin_prefetch((const char *)&x[i] + far, 0, 2);
 		for (int k = 0; k < 4; k++)
 			sum.part[k] ^= x[i].part[k];
+	}
 	sum.part[0] ^= sum.part[1] ^ sum.part[2] ^ sum.part[3];
 	return sum.part[0][0] ^ sum.part[0][1];
 }
