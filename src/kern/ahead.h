@@ -10,8 +10,9 @@
  * tokens share the rows, the same lines are spread over all their tiles, into the first cache.
  *
  * Not so Intel's processors, which drop nothing: an ask that memory must answer keeps one of the
- * few places that all reading has to pass. There rows are asked for once, and no further ahead
- * than the hardware itself goes from what it is asked for.
+ * few places that all reading has to pass. There rows are asked for once, no further ahead than
+ * needed, and best one line at a time between other operations: of some at once, all but the first
+ * wait, and what is done meanwhile waits with them.
  */
 #ifndef KERN_AHEAD_H
 #define KERN_AHEAD_H
@@ -22,6 +23,7 @@
 #define AHEAD_LEAST 8192 /* bytes between what is used and what is asked for */
 #define AHEAD_AGAIN 2048 /* the same of a row, for what is asked for again */
 #define AHEAD_ONCE 3072   /* the same where nothing is asked for twice */
+#define AHEAD_EVEN 6144   /* the same where a line is asked for between some operations */
 #define AHEAD_ROWS 2      /* side by side for one token */
 #define FEW_SUMS AHEAD_ROWS /* of so few, all lanes work at once: their chains would wait */
 #define AHEAD_SHORT 512   /* elements of a row, which then goes beside as many as for more tokens */

@@ -67,10 +67,12 @@ struct int8_kern {
 	int (*supported)(void);
 	/* Round rows r0..r1-1 of x (xs floats apart) into a. */
 	void (*round)(const float *x, size_t xs, size_t n, size_t r0, size_t r1, struct act8 a);
-	/* y[t*ys + r] for r0 <= r < r1, t < n_tok; rows: first row of the matrix. scratch: INT8_SCRATCH
-	 * bytes, 64-byte aligned, the worker's own. The type must have int8_type_ok. */
+	/* y[t*ys + r] for r0 <= r < r1, t < n_tok; rows: first row of the matrix. next: where that
+	 * begins which is read after row r1 - 1, if it is known, or NULL: memory may be asked early.
+	 * scratch: INT8_SCRATCH bytes, 64-byte aligned, the worker's own. The type must have
+	 * int8_type_ok. */
 	void (*gemm)(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
-		struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch);
+		struct act8 a, size_t n_tok, float *y, size_t ys, const void *next, void *scratch);
 };
 
 #define INT8_ROWS 48           /* rows of a tile, at most: units of work should be multiples */

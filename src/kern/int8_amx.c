@@ -389,7 +389,8 @@ TILE(3)
 TILE(1)
 
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
-	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
+	struct act8 a, size_t n_tok, float *y, size_t ys, const void *next,
+	void *scratch)
 {
 #define T(n, ng) { n, tile##ng, ng }
 #define FOUR(n, ng) T(n + 3, ng), T(n + 2, ng), T(n + 1, ng), T(n, ng)
@@ -399,7 +400,7 @@ static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, si
 	struct shapes before;
 
 	if (n_tok < LEAST(&codes[type])) {
-		int8_avx512.gemm(type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
+		int8_avx512.gemm(type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, next, scratch);
 		return;
 	}
 	before = shapes_now();

@@ -479,13 +479,14 @@ TILE(1, 2)
 TILE(1, 1)
 
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
-	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
+	struct act8 a, size_t n_tok, float *y, size_t ys, const void *next,
+	void *scratch)
 {
 	static const struct tile tiles[] = { { 4, tile6_4, 6 }, { 2, tile6_2, 6 }, { 1, tile6_1, 6 },
 		{ 4, tile2_4, 2 }, { 2, tile2_2, 2 }, { 1, tile2_1, 2 }, { 4, tile1_4, 1 }, { 2, tile1_2, 1 },
 		{ 1, tile1_1, 1 } };
 
-	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
+	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, next, scratch);
 }
 
 /* ---- activations ---- */

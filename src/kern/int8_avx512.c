@@ -9,31 +9,6 @@
 #define TOKEN_TERMS(c) (!exact(c)) /* of the others, tiles know better */
 #include "kern/int8_avx512.h"
 
-/* v[r], r < 8: eight lanes of row r, then of row r + 8 -> lanes by row, v[0] to v[7]. */
-static inline void transpose_halves(__m512i v[16])
-{
-	const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
-	const __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(2));
-	__m512i t[8];
-
-	for (int i = 0; i < 8; i += 2) {
-		t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-		t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-	}
-	for (int i = 0; i < 8; i += 4) {
-		v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-		v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-		v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-		v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-	}
-	for (int i = 0; i < 4; i++) {
-		t[i] = _mm512_permutex2var_epi64(v[i], low, v[i + 4]);
-		t[i + 4] = _mm512_permutex2var_epi64(v[i], high, v[i + 4]);
-	}
-	for (int i = 0; i < 8; i++)
-		v[i] = t[i];
-}
-
 #include "kern/int8_kinds.h"
 #include "kern/int8_avx512_scales.h"
 #include "kern/int8_avx512_decode.h"
@@ -296,12 +271,13 @@ TILE(1, 3)
 TILE(1, 1)
 
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
-	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
+	struct act8 a, size_t n_tok, float *y, size_t ys, const void *next,
+	void *scratch)
 {
 	static const struct tile tiles[] = { { 4, tile3_4, 3 }, { 3, tile3_3, 3 }, { 2, tile3_2, 3 },
 		{ 1, tile3_1, 3 }, { 12, tile1_12, 1 }, { 6, tile1_6, 1 }, { 3, tile1_3, 1 }, { 1, tile1_1, 1 } };
 
-	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
+	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, next, scratch);
 }
 
 /* ---- activations ---- */

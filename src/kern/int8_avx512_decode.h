@@ -1,16 +1,13 @@
 /*
  * int8_avx512_decode.h - a row of weights against one token: integer sums with a lane per block.
  *
- * Four ways to the sums. Kinds with blocks of 32 and codes of at most 5 bits ("fours" below) put
- * the same 16 bytes of four blocks into one vector, so that two dot products leave four lanes a
- * block; their activations are arranged likewise, once a call. Where a weight is a bit, four bytes
- * are a block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. Where
- * eight bytes are one (of 32 elements in Q2_0, of 16 in NVFP4), they leave two. The others, Q8_0 and
- * what was unpacked, take 64 codes in their order. K-quants and all else that is WIDE leave their sums
- * otherwise (int8_avx512_wide.h); of them, only scales of Q3_K are read here, for tiles.
+ * What several rows at once take (int8_avx512_across.h) and what leaves its sums in sixteen lanes
+ * (int8_avx512_wide.h) comes below; here are the others. IQ4_XS puts the same 16 bytes of four blocks
+ * into one vector, so that two dot products leave four lanes a block; its activations are arranged
+ * likewise, once a call. Where a weight is a bit, four bytes are a block: eight dot products, each
+ * with the same bit of 64 bytes, leave a lane a block. Where eight bytes are one (of 32 elements in
+ * Q2_0, of 16 in NVFP4), they leave two. What was unpacked is taken 64 codes in their order.
  */
-
-#define FOURS(kind) ((kind) >= Q4_0 && (kind) <= MXFP4)
 
 /* ---- codes ---- */
 
@@ -24,65 +21,17 @@ ALWAYS __m512i four16(const uint8_t *p, size_t step)
 	return _mm512_mask_broadcast_i32x4(v, 0xf000, load128(p + 3 * step));
 }
 
-/* 16-bit words at p, p + step, ... */
-ALWAYS uint64_t four_words(const uint8_t *p, size_t step)
+/* Of 256 elements of IQ4_XS: out[h][i] holds 16 codes each of the blocks h, h + 2, h + 4, h + 6, those
+ * from 16 i on. */
+ALWAYS void fours(const uint8_t *p, __m512i out[2][2])
 {
-	return (uint64_t)rd16(p) | (uint64_t)rd16(p + step) << 16 | (uint64_t)rd16(p + 2 * step) << 32 |
-		(uint64_t)rd16(p + 3 * step) << 48;
-}
+	const __m512i low4 = _mm512_set1_epi8(15), table = _mm512_broadcast_i32x4(load128(iq4_table));
+	const __m512i a = _mm512_loadu_si512(p + 8), b = _mm512_loadu_si512(p + 72);
+	const __m512i v[2] = { _mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd) };
 
-/* Words n to n + 3 as the numbers of a permutation. */
-#define WORDS(n) ((n) * 0x0001000100010001 + 0x0003000200010000)
-
-/* Of 256 elements at p: out[h][i] holds 16 codes each of the blocks h, h + 2, h + 4, h + 6, those from
- * 16 i on. */
-ALWAYS void fours(enum kind kind, const uint8_t *p, __m512i out[2][2])
-{
-	const __m512i low4 = _mm512_set1_epi8(15), bit5 = _mm512_set1_epi8(16);
-	const size_t step = bytes256(kind) / 4, one = step / 2;
-	const size_t at = kind == Q4_0 || kind == IQ4_NL ? 2 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : 8;
-	__m512i a, b, v[2];
-
-	if (kind == IQ4_XS) {
-		a = _mm512_loadu_si512(p + 8);
-		b = _mm512_loadu_si512(p + 72);
-		v[0] = _mm512_shuffle_i32x4(a, b, 0x88);
-		v[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
-	} else if (kind == Q4_0 || kind == IQ4_NL) { /* by words: scales stand between the pieces */
-		const __m512i w = _mm512_setr_epi64(WORDS(1), WORDS(5), WORDS(19), WORDS(23), WORDS(37),
-			WORDS(41), WORDS(55), WORDS(59));
-
-		a = _mm512_loadu_si512(p);
-		b = _mm512_loadu_si512(p + 64);
-		v[0] = _mm512_permutex2var_epi16(a, w, b);
-		a = _mm512_permutex2var_epi16(a, _mm512_add_epi16(w, _mm512_set1_epi16(9)), b);
-		v[1] = _mm512_mask_broadcast_i32x4(a, 0xf000, load128(p + 128)); /* behind both */
-	} else if (kind == MXFP4) { /* words of every second block; no load ends behind all */
-		const __m512i w = _mm512_setr_epi64(WORDS(0), WORDS(4), WORDS(17), WORDS(21), WORDS(34),
-			WORDS(38), WORDS(51), WORDS(55));
-		const __m512i five = _mm512_maskz_set1_epi64(0xf0, WORDS(5) - WORDS(0));
-
-		v[0] = _mm512_permutex2var_epi16(_mm512_loadu_si512(p + 1), w, _mm512_loadu_si512(p + 65));
-		v[1] = _mm512_permutex2var_epi16(_mm512_loadu_si512(p + 18), _mm512_add_epi16(w, five),
-			_mm512_loadu_si512(p + 72));
-	} else {
-		v[0] = four16(p + at, step);
-		v[1] = four16(p + at + one, step);
-	}
 	for (int h = 0; h < 2; h++) { /* high nibbles are the block's second half */
-		out[h][0] = _mm512_and_si512(v[h], low4);
-		out[h][1] = _mm512_and_si512(_mm512_srli_epi16(v[h], 4), low4);
-	}
-	if (kind == Q5_0 || kind == Q5_1)
-		for (size_t h = 0; h < 2; h++)
-			for (size_t i = 0; i < 2; i++)
-				out[h][i] = _mm512_mask_add_epi8(out[h][i],
-					four_words(p + at - 4 + h * one + 2 * i, step), out[h][i], bit5);
-	if (kind == IQ4_NL || kind == IQ4_XS || kind == MXFP4) {
-		a = _mm512_broadcast_i32x4(load128(kind == MXFP4 ? mxfp4_codes : iq4_table));
-		for (int h = 0; h < 2; h++)
-			for (int i = 0; i < 2; i++)
-				out[h][i] = _mm512_shuffle_epi8(a, out[h][i]);
+		out[h][0] = _mm512_shuffle_epi8(table, _mm512_and_si512(v[h], low4));
+		out[h][1] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(v[h], 4), low4));
 	}
 }
 
@@ -130,17 +79,6 @@ ALWAYS void nibbles_of(const uint8_t *p, __m512i out[4])
 		out[2 * i] = _mm512_shuffle_epi8(t, _mm512_and_si512(v, low4));
 		out[2 * i + 1] = _mm512_shuffle_epi8(t, _mm512_and_si512(_mm512_srli_epi16(v, 4), low4));
 	}
-}
-
-/* 64 codes, j < 4 of 256 at p or unpacked at code. */
-ALWAYS __m512i fetch(enum kind kind, const uint8_t *p, const uint8_t *code, size_t j)
-{
-	__m512i v;
-
-	if (kind != Q8_0)
-		return _mm512_loadu_si512(code + 64 * j);
-	v = _mm512_inserti64x4(_mm512_castsi256_si512(load256(p + 68 * j + 2)), load256(p + 68 * j + 36), 1);
-	return _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80));
 }
 
 /* ---- sums ---- */
@@ -202,12 +140,14 @@ static inline __m512i dot(__m512i s, __m512i w, const void *x)
 struct sixteen { __m512i w[8]; struct scales f; };
 
 ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *p1, const uint8_t *code,
-	size_t n256, const struct part *part, struct sixteen *o)
+	size_t n256, const struct part *part, struct asks *asks, struct sixteen *o)
 {
-	const int spread = kind == Q8_0 && part && !part->asked.far; /* 34 bytes at a time */
+	const size_t bytes = n256 * bytes256(kind);
 
-	if (part && !spread)
-		ahead(p, n256 * bytes256(kind), part->asked, part->end);
+	if (part)
+		ahead(p, bytes, part->asked, part->end);
+	if (kind != IQ4_XS)
+		ask_part(asks, bytes, 0, 1);
 	if (kind == Q1_0) {
 		bits_of(p, n256, o->w);
 		return;
@@ -220,30 +160,29 @@ ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *p1, co
 		nibbles_of(p, o->w);
 		return;
 	}
-	if (FOURS(kind)) {
+	if (kind == IQ4_XS) { /* the other half while sums are taken */
 #pragma GCC unroll 2
 		for (size_t i = 0; i < n256; i++) {
 			__m512i w[2][2];
 
-			fours(kind, i ? p1 : p, w);
+			ask_part(asks, bytes, i, 4);
+			fours(i ? p1 : p, w);
 			for (size_t h = 0; h < 4; h++)
 				o->w[4 * i + h] = w[h / 2][h % 2];
 		}
 		return;
 	}
 #pragma GCC unroll 8
-	for (size_t j = 0; j < 4 * n256; j++) {
-		if (spread)
-			ahead_at(p + 68 * j, 68, part->asked.near, part->end, 0);
-		o->w[j] = fetch(kind, j / 4 ? p1 : p, code + j / 4 * 256, j % 4);
-	}
+	for (size_t j = 0; j < 4 * n256; j++)
+		o->w[j] = _mm512_loadu_si512(code + 64 * j);
 }
 
 /* Their integer sums with the activations x, in order: of blocks of 32, the second 256 with those at
  * x1. */
 ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, const int8_t *x,
-	const int8_t *x1)
+	const int8_t *x1, struct asks *asks)
 {
+	const size_t bytes = n256 * bytes256(kind);
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i v[8];
 
@@ -267,7 +206,7 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 		}
 		return pairs_of_lanes(v[0], v[1]);
 	}
-	if (FOURS(kind)) {
+	if (kind == IQ4_XS) {
 		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
 
 #pragma GCC unroll 4
@@ -275,9 +214,9 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 			const int8_t *at = (i / 2 ? x1 : x) + 128 * (i % 2);
 
 			v[i] = i / 2 >= n256 ? zero : dot(dot(zero, o->w[2 * i], at), o->w[2 * i + 1], at + 64);
+			if (i % 2)
+				ask_part(asks, bytes, 2 + i / 2, 4);
 		}
-		if (kind == Q4_0 || kind == Q4_1)
-			return _mm512_permutexvar_epi32(order, short_sums_of_four(v));
 		return _mm512_permutexvar_epi32(order, sums_of_four(v));
 	}
 #pragma GCC unroll 8
@@ -343,102 +282,34 @@ ALWAYS void keep_scales(enum kind kind, const struct scales *f, struct part part
 		vi_store(part.mn + b, f->mn);
 }
 
+#define EVENLY(kind) (!UNPACKED(kind))
+
+#include "kern/int8_points.h"
+#include "kern/int8_avx512_across.h"
 #include "kern/int8_avx512_wide.h"
 
-/* Up to eight blocks at p, the first n of which are of a row: those of elements from i on. */
-struct eight { const uint8_t *p; size_t n, i; };
-
-ALWAYS struct eight last_eight(enum kind kind, const uint8_t *row, size_t i, size_t len, struct part part,
-	uint8_t room[8 * 34])
-{
-	const uint8_t *p = row + i / 256 * bytes256(kind);
-	size_t n = (len - i) / 32, bytes;
-
-	n = n < 8 ? n : 8;
-	bytes = n * (bytes256(kind) / 8);
-	ahead(p, bytes, part.asked, part.end);
-	return (struct eight){ readable(p, bytes, bytes256(kind), part.end, room), n, i };
-}
-
-/* Both as sixteen blocks with zeros between and behind, or a alone for n256 1. */
-ALWAYS void lying_sixteen(enum kind kind, const struct codes *c, struct eight a, struct eight b,
-	const size_t n256, struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
-{
-	const __mmask16 there = (__mmask16)(((1u << a.n) - 1) | ((1u << b.n) - 1) << 8);
-	struct sixteen o;
-
-	read_sixteen(kind, a.p, b.p, NULL, n256, NULL, &o);
-	o.f = scales_at(kind, a.p, b.p, n256);
-	o.f.sc = _mm512_maskz_mov_epi32(there, o.f.sc);
-	o.f.mn = _mm512_maskz_mov_epi32(there, o.f.mn);
-	keep_scales(kind, &o.f, part, a.i / 32);
-	for (size_t t = 0; t < n_tok; t++) {
-		const int8_t *x = in->x + t * in->xp;
-		const int16_t *xsum = in->sum + t * in->np / 32;
-
-		put_sixteen(kind, c, sums_of(kind, &o, n256, x + a.i, x + b.i), &o.f,
-			_mm256_set_m128i(load128(xsum + b.i / 32), load128(xsum + a.i / 32)),
-			out + t * os + a.i / 32);
-	}
-}
-
-/* The same of NVFP4, where sixteen are 256 elements. */
+/* What is left of a row of NVFP4, where sixteen blocks are 256 elements. */
 ALWAYS void nvfp4_end(const struct codes *c, const uint8_t *row, size_t i, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
 	size_t bytes = (len - i) / 64 * 36;
 	const uint8_t *p = row + i / 256 * 144;
 	uint8_t room[144];
+	struct asks none = { p, NULL, 0 };
 	struct sixteen o;
 
 	ahead(p, bytes, part.asked, part.end);
 	p = readable(p, bytes, sizeof room, part.end, room);
-	read_sixteen(NVFP4, p, p, NULL, 1, NULL, &o);
+	read_sixteen(NVFP4, p, p, NULL, 1, NULL, &none, &o);
 	o.f = scales_at(NVFP4, p, p, 1);
 	o.f.sc = _mm512_maskz_mov_epi32((__mmask16)((1u << (len - i) / 16) - 1), o.f.sc);
 	keep_scales(NVFP4, &o.f, part, i / 16);
 	for (size_t t = 0; t < n_tok; t++) {
 		const int8_t *x = in->x + t * in->xp + i;
 
-		put_sixteen(NVFP4, c, sums_of(NVFP4, &o, 1, x, x), &o.f,
+		put_sixteen(NVFP4, c, sums_of(NVFP4, &o, 1, x, x, &none), &o.f,
 			load256(in->sum + (t * in->np + i) / 16), out + t * os + i / 16);
 	}
-}
-
-/* What whole sixteens leave of a row, from element i on. */
-ALWAYS void row_end(enum kind kind, const struct codes *c, const uint8_t *row, size_t i, size_t len,
-	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
-{
-	uint8_t room[2][8 * 34];
-	struct eight a, b;
-
-	if (kind == NVFP4) {
-		nvfp4_end(c, row, i, len, part, in, n_tok, out, os);
-		return;
-	}
-	a = last_eight(kind, row, i, len, part, room[0]);
-	b = (struct eight){ a.p, 0, i };
-	if (i + 256 < len) {
-		b = last_eight(kind, row, i + 256, len, part, room[1]);
-		lying_sixteen(kind, c, a, b, 2, part, in, n_tok, out, os);
-	} else {
-		lying_sixteen(kind, c, a, b, 1, part, in, n_tok, out, os);
-	}
-}
-
-/* Half of sixteen, or less, goes together with that of the row R / 2 behind, as the upper half. */
-#define HALVED(kind, len, nr) (LIES(kind) && (kind) != NVFP4 && (nr) == R && (len) % 512 && \
-	(len) % 512 <= 256 ? (len) / 512 * 512 : (len))
-
-ALWAYS void end_of_two(enum kind kind, const struct codes *c, const uint8_t *row, size_t row_bytes,
-	size_t i, size_t len, struct part part, const struct gv_in *in, size_t n_tok, int32_t *out,
-	size_t os)
-{
-	uint8_t room[2][8 * 34];
-	struct eight a = last_eight(kind, row, i, len, part, room[0]);
-	struct eight b = last_eight(kind, row + R / 2 * row_bytes, i, len, part, room[1]);
-
-	lying_sixteen(kind, c, a, b, 2, part, in, n_tok, out, os);
 }
 
 ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
@@ -447,45 +318,52 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	const size_t blk = blk_of(kind), step = blk * 16, np = in->np, b256 = bytes256(kind);
 	const enum kind rest = unpacked_of(kind);
 	size_t whole = UNPACKED(kind) ? 0 : len / 256 * 256, i = 0, b = 0;
+	struct asks asks = asks_now(*part.asks);
 	struct sixteen o, u;
 
 	for (; i + step <= whole; i += step, b += 16) {
 		const uint8_t *p = row + i / 256 * b256;
+		const size_t line = asks.step;
 
-		read_sixteen(kind, p, p + b256, NULL, step / 256, &part, &o);
+		ask_more(&asks, step / 256 * b256, b / 16);
+		read_sixteen(kind, p, p + b256, NULL, step / 256, &part, &asks, &o);
 		o.f = scales_at(kind, p, p + b256, step / 256);
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			const int8_t *x = in->x + t * in->xp + i;
 
-			put_sixteen(kind, c, sums_of(kind, &o, step / 256, x, x + 256), &o.f,
+			put_sixteen(kind, c, sums_of(kind, &o, step / 256, x, x + 256, &asks), &o.f,
 				load256(in->sum + t * np / blk + b), out + t * os + out_at(kind, b));
+			asks.step = 0; /* for the first token */
 		}
+		asks.step = line;
 	}
+	*part.asks = asks;
+	asks.step = 0;
 	if (LIES(kind)) {
 		if (i < len)
-			row_end(kind, c, row, i, len, part, in, n_tok, out, os);
+			nvfp4_end(c, row, i, len, part, in, n_tok, out, os);
 		return;
 	}
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
 		const uint8_t *p = row + i / 256 * b256;
 
-		read_sixteen(kind, p, p, NULL, 1, &part, &o);
+		read_sixteen(kind, p, p, NULL, 1, &part, &asks, &o);
 		o.f = scales_at(kind, p, p, 1);
 		if (whole < len) {
 			u.f = loaded(rest, part, b);
 			o.f.sc = _mm512_mask_mov_epi32(u.f.sc, 0xff, o.f.sc);
 			o.f.mn = _mm512_mask_mov_epi32(u.f.mn, 0xff, o.f.mn);
-			read_sixteen(rest, NULL, NULL, part.code + whole, 1, NULL, &u);
+			read_sixteen(rest, NULL, NULL, part.code + whole, 1, NULL, &asks, &u);
 		}
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			const int8_t *x = in->x + t * in->xp + i, *q = in->q + t * np + whole;
-			__m512i s = sums_of(kind, &o, 1, x, x);
+			__m512i s = sums_of(kind, &o, 1, x, x, &asks);
 
 			if (whole < len)
 				s = _mm512_mask_permutexvar_epi32(s, 0xff00, _mm512_setr_epi32(8, 9, 10, 11, 12, 13, 14,
-					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, q, q));
+					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, q, q, &asks));
 			put_sixteen(kind, c, s, &o.f, load256(in->sum + t * np / blk + b),
 				out + t * os + out_at(kind, b));
 		}
@@ -493,12 +371,12 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		b += 16;
 	}
 	for (; i < act8_pad(len); i += step, b += 16) { /* unpacked, then zeros */
-		read_sixteen(rest, NULL, NULL, part.code + i, step / 256, NULL, &u);
+		read_sixteen(rest, NULL, NULL, part.code + i, step / 256, NULL, &asks, &u);
 		u.f = loaded(rest, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			const int8_t *q = in->q + t * np + i;
 
-			put_sixteen(rest, c, sums_of(rest, &u, step / 256, q, q + 256), &u.f,
+			put_sixteen(rest, c, sums_of(rest, &u, step / 256, q, q + 256, &asks), &u.f,
 				load256(in->sum + t * np / blk + b), out + t * os + out_at(kind, b));
 		}
 	}

@@ -1,23 +1,17 @@
 /*
- * int8_avx512_wide.h - rows of types with integer scales, read as they lie against one token or a
+ * int8_avx512_wide.h - rows of the IQ and ternary types, read as they lie against one token or a
  * few: the sums of 256 products are left in sixteen lanes, which are added up for sixteen rows at
- * once.
+ * once. Of all but TQ1_0 they come about as in int8_avx512_super.h.
  *
  * Four dot products of 64 codes each leave 64 sums of four, which fit into 16 bits: packed in pairs
  * of vectors, two products of words weigh them. A type's off is either 0 (what lies there are
  * magnitudes; the signs go to the activations) or taken off by the activations' sums.
  */
 
-#include "kern/int8_points.h"
 
-#define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
-#define NIBBLES(kind) ((kind) == Q4_K || (kind) == Q5_K)
-#define WIDE(kind) (NIBBLES(kind) || (kind) == Q6_K || (kind) == Q2_K || (kind) == Q3_K || \
-	(kind) >= TQ1_0)
+#define WIDE(kind) ((kind) >= TQ1_0)
 #define ARRANGED(kind) ((kind) == TQ1_0 ? 320u : \
-	FOURS(kind) || NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
-
-#define W(i) ((i) * 0x0001000100010001)
+	(kind) == IQ4_XS || NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
 
 /* 128-bit lane i of all four to out + 128 i. */
 static inline void put_lanes(const __m512i v[4], int8_t *out)
@@ -64,7 +58,7 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
 		for (size_t b = 0; b < 8 && NIBBLES(kind); b++)
 			memcpy(out + 32 * (b & 4) + 32 * (b / 2 % 2) + 64 * (b % 2), q + 32 * b, 32);
-		for (size_t h = 0; h < 2 && FOURS(kind); h++)
+		for (size_t h = 0; h < 2 && kind == IQ4_XS; h++)
 			for (size_t j = 0; j < 2; j++)
 				_mm512_storeu_si512(out + 128 * h + 64 * j,
 					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
@@ -84,44 +78,27 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 
 /* ---- sums of lanes of sixteen rows ---- */
 
-/* Lane r: the lanes of s[r] added up; or the first eight of them, and to m the others. */
-static inline void four_lanes(const int32_t s[16][16], __m512i c[2])
-{
-	__m512i v[16], b[4];
-
-	for (int i = 0; i < 16; i++) {
-		v[i] = vi_load(s[i]);
-		LOADED(v[i]);
-	}
-	for (int i = 0; i < 4; i++)
-		b[i] = sums_of_four(v + 4 * i);
-	for (int i = 0; i < 2; i++)
-		c[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0x88),
-			_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0xdd));
-}
-
+/* Lane r: the lanes of s[r] added up. */
 static inline VI vi_sums(const int32_t s[16][16])
 {
-	__m512i c[2];
+	__m512i v[4], b[4];
 
-	four_lanes(s, c);
-	return _mm512_add_epi32(_mm512_shuffle_i32x4(c[0], c[1], 0x88),
-		_mm512_shuffle_i32x4(c[0], c[1], 0xdd));
+	for (int i = 0; i < 4; i++) {
+		for (int j = 0; j < 4; j++) {
+			v[j] = vi_load(s[4 * i + j]);
+			LOADED(v[j]);
+		}
+		b[i] = sums_of_four(v);
+	}
+	return lanes_of_four(b);
 }
 
-static inline void vi_two_sums(const int32_t v[16][16], VI *s, VI *m)
-{
-	__m512i c[2];
-
-	four_lanes(v, c);
-	*s = _mm512_shuffle_i32x4(c[0], c[1], 0x88);
-	*m = _mm512_shuffle_i32x4(c[0], c[1], 0xdd);
-}
+#define vi_two_sums(v, s, m) ((void)(s), (void)(m)) /* none of these has minima */
 
 /* ---- codes ---- */
 
 /* 256 elements: their codes, or magnitudes and signs; the scales of the words that two pairs of
- * vectors are packed to; scales and minima in order. */
+ * vectors are packed to; scales, and the shifts of IQ1_S, in order. */
 struct wide { __m512i w[4], k[2]; __mmask64 minus[4]; __m256i sc, mn; };
 
 #define POINT8(grid, n, i) (long long)(grid)[n(i)]
@@ -176,89 +153,19 @@ ALWAYS void read_points(enum kind kind, const uint8_t *p, const struct numbers *
 	}
 }
 
-/* How far the fifth bit of the codes of vector j, upper or lower half, is from its place. */
-#define FIFTH(j, upper) ((4 - 4 * ((j) / 2) - 2 * (upper) - (j) % 2) & 63)
-
-/* Those of the others. */
-ALWAYS void read_bits(enum kind kind, const uint8_t *p, struct wide *o)
-{
-	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3);
-	const __m512i four = _mm512_set1_epi8(4), bit5 = _mm512_set1_epi8(16);
-	__m512i v, h;
-	__m128i b;
-
-	if (kind == Q6_K) {
-#pragma GCC unroll 4
-		for (size_t j = 0; j < 4; j++) {
-			v = _mm512_loadu_si512(p + 64 * (j / 2));
-			h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p + 128 + 32 * (j / 2))),
-				j % 2 ? _mm512_setr_epi64(0, 0, 0, 0, 62, 62, 62, 62) :
-				_mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2));
-			v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
-			o->w[j] = and_or(h, _mm512_set1_epi8(0x30), v);
-		}
-		o->sc = _mm256_cvtepi8_epi16(load128(p + 192));
-		return;
-	}
-	if (NIBBLES(kind)) {
-		__m256i both = _mm256_cvtepu8_epi16(k_bytes(p));
-
-		o->sc = both;
-		o->mn = _mm256_zextsi128_si256(_mm256_extracti128_si256(both, 1));
-#pragma GCC unroll 2
-		for (size_t j = 0; j < 2; j++) {
-			v = _mm512_loadu_si512(p + (kind == Q4_K ? 16 : 48) + 64 * j);
-			LOADED(v);
-			o->w[2 * j] = _mm512_and_si512(v, low4);
-			o->w[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
-		}
-	}
-	if (kind == Q5_K) {
-		h = _mm512_broadcast_i64x4(load256(p + 16));
-#pragma GCC unroll 4
-		for (int j = 0; j < 4; j++)
-			o->w[j] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(FIFTH(j, 0), FIFTH(j, 0),
-				FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1))),
-				bit5, o->w[j]);
-	}
-	if (NIBBLES(kind))
-		return;
-	v = _mm512_loadu_si512(p + (kind == TQ2_0 ? 0 : kind == Q2_K ? 16 : 32));
-	LOADED(v);
-#pragma GCC unroll 4
-	for (unsigned j = 0; j < 4; j++)
-		o->w[j] = _mm512_and_si512(_mm512_srli_epi16(v, 2 * j), two);
-	if (kind == Q2_K) {
-		b = load128(p);
-		o->sc = _mm256_cvtepi8_epi16(_mm_and_si128(b, _mm_set1_epi8(15)));
-		o->mn = _mm256_cvtepi8_epi16(_mm_and_si128(_mm_srli_epi16(b, 4), _mm_set1_epi8(15)));
-	}
-	if (kind == Q3_K) {
-		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)),
-			_mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62, 62));
-		o->w[0] = and_or(h, four, o->w[0]);
-		o->w[1] = and_or(_mm512_ror_epi64(h, 1), four, o->w[1]);
-		o->w[2] = and_or(_mm512_ror_epi64(h, 2), four, o->w[2]);
-		o->w[3] = and_or(_mm512_ror_epi64(h, 3), four, o->w[3]);
-		o->sc = _mm256_cvtepi8_epi16(q3_k_bytes(p + 96));
-	}
-}
-
 ALWAYS void read_wide(enum kind kind, const uint8_t *p, const struct numbers *n, struct wide *o)
 {
 	__m512i i0, step, sc;
 
-	if (POINTS(kind))
-		read_points(kind, p, n, o);
-	else
-		read_bits(kind, p, o);
-	if (kind == TQ2_0)
+	if (kind == TQ2_0) {
+		super_codes(kind, p, o->w);
 		return;
-	i0 = NIBBLES(kind) ? _mm512_setr_epi64(W(0), W(1), W(0), W(1), W(2), W(3), W(2), W(3)) :
-		blk_of(kind) == 32 ? _mm512_setr_epi64(W(0), W(2), W(0), W(2), W(1), W(3), W(1), W(3)) :
-		QUARTERS(kind) ? _mm512_setr_epi64(W(0), W(2), W(1), W(3), W(8), W(10), W(9), W(11)) :
+	}
+	read_points(kind, p, n, o);
+	i0 = blk_of(kind) == 32 ?
+		_mm512_setr_epi64(W(0), W(2), W(0), W(2), W(1), W(3), W(1), W(3)) :
 		_mm512_setr_epi64(W(0), W(4), W(1), W(5), W(2), W(6), W(3), W(7));
-	step = _mm512_set1_epi16(blk_of(kind) == 32 || QUARTERS(kind) ? 4 : 8);
+	step = _mm512_set1_epi16(blk_of(kind) == 32 ? 4 : 8);
 	sc = _mm512_castsi256_si512(o->sc);
 	o->k[0] = _mm512_permutexvar_epi16(i0, sc);
 	o->k[1] = _mm512_permutexvar_epi16(_mm512_add_epi16(i0, step), sc);
@@ -269,16 +176,12 @@ ALWAYS void read_wide(enum kind kind, const uint8_t *p, const struct numbers *n,
 /* Where the sums start that are lanes of S: minus off times those of the activations. */
 ALWAYS __m512i first_of(enum kind kind, const struct wide *o, const int16_t *xsum)
 {
-	const __m256i none = _mm256_setzero_si256();
 	__m256i x;
 
 	switch (kind) {
-	case Q6_K: case Q3_K: case IQ1_M:
-		x = _mm256_slli_epi16(load256(xsum), kind == Q3_K ? 2 : 4);
-		x = _mm256_sub_epi16(none, x);
-		x = kind == Q6_K ? _mm256_dpwssd_epi32(_mm256_dpwssd_epi32(none, x, o->sc), x, o->sc) :
-			_mm256_dpwssd_epi32(none, x, o->sc);
-		return _mm512_zextsi256_si512(x);
+	case IQ1_M:
+		x = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(load256(xsum), 4));
+		return _mm512_zextsi256_si512(_mm256_madd_epi16(x, o->sc));
 	case TQ2_0:
 		return _mm512_zextsi128_si512(_mm_madd_epi16(load128(xsum), _mm_set1_epi16(-1)));
 	case IQ1_S:
@@ -288,11 +191,11 @@ ALWAYS __m512i first_of(enum kind kind, const struct wide *o, const int16_t *xsu
 	}
 }
 
-ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, const int16_t *xsum)
+ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, const int16_t *xsum,
+	struct asks *asks)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s = first_of(kind, o, xsum), v[4];
-	__m256i t, m;
 
 	if (kind == TQ2_0) { /* twice, because d_unit is a half */
 		__m512i u = dot(dot(zero, o->w[2], x + 128), o->w[3], x + 192);
@@ -307,15 +210,11 @@ ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, c
 		if (SIGNED(kind))
 			q = _mm512_mask_sub_epi8(q, o->minus[j], zero, q);
 		v[j] = _mm512_dpbusd_epi32(zero, o->w[j], q);
+		if (j > 0)
+			ask_part(asks, bytes256(kind), j, 4);
 	}
 	s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[0], v[1]), o->k[0]);
-	s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[2], v[3]), o->k[1]);
-	if (!min_of(kind))
-		return s;
-	t = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
-	m = blk_of(kind) == 16 ? _mm256_madd_epi16(o->mn, load256(xsum)) :
-		_mm256_zextsi128_si256(_mm_madd_epi16(_mm256_castsi256_si128(o->mn), load128(xsum)));
-	return _mm512_inserti64x4(_mm512_castsi256_si512(t), m, 1);
+	return _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[2], v[3]), o->k[1]);
 }
 
 /* TQ1_0: five digits to base 3 in a byte b as a fraction of 256, which the first comes out of as
@@ -344,15 +243,19 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
 	struct numbers n[GV_PART / 256];
 	const uint8_t *p = wide_begin(kind, rows, r, n_row, n);
+	struct asks asks = asks_now(*rows->asks);
 
 	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
 		int32_t *out = rows->out + R * (R * i + r);
+		const size_t step = asks.step;
 		struct wide o[2];
 
 		for (size_t k = 0; k < n_row; k++) {
 			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
 			if (kind < TQ1_0)
 				ahead(p, bytes, rows->asked[r], rows->end);
+			ask_part(&asks, bytes, 0, 4);
+			ask_more(&asks, bytes, i);
 			if (kind != TQ1_0)
 				read_wide(kind, p + k * rows->bytes, &n[i], &o[k]);
 		}
@@ -363,9 +266,12 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 
 			for (size_t k = 0; k < n_row; k++)
 				s[k] = kind == TQ1_0 ? digits_sum(p + k * rows->bytes, x, xsum) :
-					wide_sum(kind, &o[k], x, xsum);
+					wide_sum(kind, &o[k], x, xsum, &asks);
 			for (size_t k = 0; k < n_row; k++)
 				vi_store(out + R * k, s[k]);
+			asks.step = 0; /* for the first token */
 		}
+		asks.step = step;
 	}
+	*rows->asks = asks;
 }

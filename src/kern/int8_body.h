@@ -155,7 +155,7 @@ ALWAYS void fill_rows(int kind, const struct codes *c, struct gm *g, size_t to, 
 				scales(kind, c, row[r], len, g->sc[r], g->mn[r]);
 			else
 				prepare(kind, c, row[r], len,
-					(struct part){ g->code[r], g->sc[r], g->mn[r], NULL, { 0, 0 } });
+					(struct part){ g->code[r], g->sc[r], g->mn[r], NULL, { 0, 0 }, NULL });
 			for (size_t b = n_block; b < n_all; b++)
 				g->sc[r][b] = g->mn[r][b] = 0;
 		}

@@ -15,18 +15,24 @@
 #define ALWAYS static inline __attribute__((always_inline))
 
 /* How far from what is used lies what is asked for, and what is asked for once more: the processor
- * forgets what it is asked for while it has enough to fetch. far 0: asked for once, at near. */
+ * forgets what it is asked for while it has enough to fetch. far 0: asked for once, at near; near
+ * 0 as well: not so. */
 struct asked { ptrdiff_t far, near; };
+
+/* The next line to be asked for of rows that are asked for evenly, in the order of their addresses,
+ * up to `to`. step: 64, or 0 when there is none; then `at` is anything. */
+struct asks { const uint8_t *at, *to; size_t step; };
 
 /* A part of one row, taken apart: places for its codes, scales and minima. Nothing is asked for
  * from `end` on. */
-struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; struct asked asked; };
+struct part { uint8_t *code; float *sc, *mn; const uint8_t *end; struct asked asked;
+	struct asks *asks; };
 
 /* A part of nr rows, n256 times 256 elements of each, how far ahead of each to ask, and where
  * results go: what lies as d and dmin of the k-th of row r to halves[R * k + r], and its R lanes
  * for token t to out[t * os + R * (R * k + r)]. */
 struct part_rows { const uint8_t *p; size_t bytes, nr, n256; const struct asked *asked;
-	const uint8_t *end; uint32_t *halves; int32_t *out; size_t os; };
+	struct asks *asks; const uint8_t *end; uint32_t *halves; int32_t *out; size_t os; };
 
 #define GV_PART 8192 /* elements of a row at a time: longer ones have equal parts */
 #define GV_TOK 4     /* tokens that share the unpacked codes */
@@ -62,9 +68,54 @@ ALWAYS void ahead(const uint8_t *p, size_t n, struct asked asked, const uint8_t 
 	if (asked.far) {
 		ahead_at(p, n, asked.far, end, 1);
 		ahead_at(p, n, asked.near, end, 1);
-	} else {
+	} else if (asked.near) {
 		ahead_at(p, n, asked.near, end, 0);
 	}
+}
+
+/* Where a row begins, or what is left to ask for: whether anything is. */
+ALWAYS struct asks asks_now(struct asks a)
+{
+	a.step = a.at < a.to ? 64 : 0;
+	return a;
+}
+
+ALWAYS void ask(struct asks *a)
+{
+#ifdef __AVX2__
+	__asm__ volatile("prefetcht1 (%0)" : : "r"(a->at)); /* stays where it stands */
+#endif
+	a->at += a->step;
+}
+
+/* The k-th of n parts of so many lines. */
+ALWAYS void ask_nth(struct asks *a, size_t lines, size_t k, size_t n)
+{
+#pragma GCC unroll 8
+	for (size_t i = k * lines / n; i < (k + 1) * lines / n; i++)
+		ask(a);
+}
+
+/* Lines to ask for while `bytes` bytes of rows are read, most of what they are: the rest is for
+ * what is done with their sums. The k-th of n parts of them. */
+#define ASK_BYTES(bytes) ((bytes) * 15 / 16)
+
+ALWAYS void ask_part(struct asks *a, size_t bytes, size_t k, size_t n)
+{
+	ask_nth(a, ASK_BYTES(bytes) / 64, k, n);
+}
+
+/* One more in as many of the steps i as makes that right. */
+ALWAYS void ask_more(struct asks *a, size_t bytes, size_t i)
+{
+	if (ASK_BYTES(bytes) % 64 + i % 4 * 16 >= 64)
+		ask(a);
+}
+
+ALWAYS void ask_all(struct asks *a, size_t bytes, size_t i)
+{
+	ask_part(a, bytes, 0, 1);
+	ask_more(a, bytes, i);
 }
 
 /* `bytes` bytes at p, behind which others are read, up to `most`: where they lie, or, if nothing is

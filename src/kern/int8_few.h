@@ -12,15 +12,13 @@
  *	                                      minima to part, zeros behind len; with integer scales: S
  *	                                      and M of each group of 256
  * It may define
- *	HALVED(kind, len, nr)                 elements of nr rows that sums_of_row does; the last R / 2
- *	                                      blocks are for end_of_two, if fewer than len
- *	end_of_two(kind, c, row, row_bytes, i, len, part, in, n_tok, out, os)
- *	                                      the same from element i on: R / 2 blocks of this row, then
- *	                                      of the one R / 2 behind it
- *	transpose_halves(VI v[R])             R / 2 of such -> R / 2 lanes by row
+ *	ACROSS(kind), groups_across(kind, rows, row_bytes, len, in, n_tok, again, asks, acc)
+ *	                                      kinds of which R rows are taken at once, all of it, of any
+ *	                                      length: no parts
  *	ARRANGED(kind), arrange(kind, q, n, out)
  *	                                      an order of activations that it wants, and bytes that 256
  *	                                      of them take (0: none)
+ *	EVENLY(kind)                          sums_of_row or wide_row asks for rows with part.asks
  *	WIDE(kind), wide_row(kind, c, rows, r, n_row, in, n_tok)
  *	                                      kinds with integer scales, and what leaves R lanes of each
  *	                                      256 of row r (or 2), to be added up: to S, or half to S
@@ -57,10 +55,13 @@ static inline void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *ou
 }
 #endif
 
-#ifndef HALVED
-#define HALVED(kind, len, nr) (len)
-#define end_of_two(...) ((void)0)
-#define transpose_halves(v) ((void)(v))
+#ifndef EVENLY
+#define EVENLY(kind) 0
+#endif
+
+#ifndef ACROSS
+#define ACROSS(kind) 0
+#define groups_across(...) ((void)0)
 #endif
 
 struct gv {
@@ -75,14 +76,27 @@ struct gv {
 	int8_t x[GV_X];
 	const uint8_t *end;              /* of the rows to do */
 	struct asked asked[R];           /* of each row; of parts, as set_asked says */
+	struct asks asks;
 };
 
+/* What is left to ask for, evenly in n steps, of which this is the first. */
+ALWAYS void ask_rest(struct asks *asks, size_t n)
+{
+	size_t lines = asks->at < asks->to ? (size_t)(asks->to - asks->at) / 64 / n : 0;
+
+	asks->step = 64;
+	for (; lines; lines--)
+		ask(asks);
+}
+
 /* acc[r] continues with row r's groups, in order, of which s holds S and M. */
-ALWAYS VI add_exact(int min, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_group,
-	const float *dx, VI acc)
+ALWAYS VI add_exact(int min, struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_group, const float *dx,
+	VI acc)
 {
 	for (size_t i = 0; i < 2 * n_group; i += R) {
 		VI v[R];
+
+		ask_rest(&g->asks, (2 * n_group - i + R - 1) / R);
 
 		for (int r = 0; r < R; r++)
 			v[r] = vi_load(&s[r][i]);
@@ -113,12 +127,12 @@ ALWAYS void wide_rows(enum kind kind, const struct codes *c, const struct part_r
 }
 
 /* The same of S, or halves of S and M, still in R lanes: s[R * k + r] of group k and row r. */
-ALWAYS VI add_wide(int min, const struct gv *g, int32_t s[][R], size_t n_group, const float *dx,
-	VI acc)
+ALWAYS VI add_wide(int min, struct gv *g, int32_t s[][R], size_t n_group, const float *dx, VI acc)
 {
 	for (size_t k = 0; k < n_group; k++) {
 		VI sum, m;
 
+		ask_rest(&g->asks, n_group - k);
 		if (min) {
 			vi_two_sums(s + R * k, &sum, &m);
 			acc = vf_exact_min(acc, sum, vi_load(g->d[k]), m, vi_load(g->dmin[k]), dx[k]);
@@ -134,31 +148,28 @@ ALWAYS VI add_wide(int min, const struct gv *g, int32_t s[][R], size_t n_group, 
 #define wide_rows(kind, c, rows, in, n_tok) ((void)(rows), (void)(in))
 #endif
 
-/* R vectors `step` bytes apart, of them half as halves of two rows -> lanes by row. */
-ALWAYS void by_row(VI v[R], const void *at, size_t step, const int half)
-{
-	for (size_t r = 0; r < (half ? R / 2 : R); r++)
-		v[r] = vi_load((const char *)at + r * step);
-	if (half)
-		transpose_halves(v);
-	else
-		transpose(v);
-}
-
 /* The same of sums of blocks, per of which make a group. xsum: of the token's blocks. */
 struct chain { VI acc, t, u; };
 
-/* R blocks from block b on, or half as many. */
-ALWAYS void chain_blocks(int min, size_t per, const struct gv *g, int32_t s[R][GV_BLOCKS], size_t b,
-	const int half, const float *dx, const int16_t *xsum, struct chain *h)
+/* R blocks from block b on; `left` times as many are left. */
+ALWAYS void chain_blocks(int min, size_t per, struct gv *g, int32_t s[R][GV_BLOCKS], size_t b,
+	size_t left, const float *dx, const int16_t *xsum, struct chain *h)
 {
+	struct asks asks = asks_now(g->asks);
+	const size_t line = asks.step, lines = line ? (size_t)(asks.to - asks.at) / 64 : 0;
+	const size_t more = lines > R / 2 * left ? 64 : 0;
 	VI v[R], sc[R], mn[R];
 
-	by_row(v, &s[0][b], sizeof s[0], half);
-	by_row(sc, &g->sc[0][b], sizeof g->sc[0], half);
+	for (size_t r = 0; r < R; r++) {
+		v[r] = vi_load(&s[r][b]);
+		sc[r] = vi_load(&g->sc[r][b]);
+		mn[r] = vi_load(&g->mn[r][b]);
+	}
+	transpose(v);
+	transpose(sc);
 	if (min)
-		by_row(mn, &g->mn[0][b], sizeof g->mn[0], half);
-	for (size_t i = 0; i < (half ? R / 2 : R); i++) {
+		transpose(mn);
+	for (size_t i = 0; i < R; i++) {
 		h->t = vf_chain(h->t, v[i], sc[i]);
 		if (min)
 			h->u = vf_chain_min(h->u, mn[i], (float)xsum[b + i]);
@@ -168,19 +179,19 @@ ALWAYS void chain_blocks(int min, size_t per, const struct gv *g, int32_t s[R][G
 			h->acc = min ? vf_group_min(h->acc, h->t, h->u, d) : vf_group(h->acc, h->t, d);
 			h->t = h->u = vf_zero();
 		}
+		asks.step = i % 2 ? line : more;
+		ask(&asks);
 	}
+	g->asks = asks;
 }
 
-/* n_block blocks; behind them, if there is a half, half of R. */
-ALWAYS VI add_chains(int min, size_t per, const struct gv *g, int32_t s[R][GV_BLOCKS],
-	size_t n_block, int half, const float *dx, const int16_t *xsum, VI acc)
+ALWAYS VI add_chains(int min, size_t per, struct gv *g, int32_t s[R][GV_BLOCKS],
+	size_t n_block, const float *dx, const int16_t *xsum, VI acc)
 {
 	struct chain h = { acc, vf_zero(), vf_zero() };
 
 	for (size_t b = 0; b < n_block; b += R)
-		chain_blocks(min, per, g, s, b, 0, dx, xsum, &h);
-	if (half)
-		chain_blocks(min, per, g, s, n_block, 1, dx, xsum, &h);
+		chain_blocks(min, per, g, s, b, (n_block - b) / R, dx, xsum, &h);
 	return h.acc;
 }
 
@@ -212,6 +223,37 @@ static void set_asked(struct asked asked[R], size_t bytes, size_t at, size_t row
 			far_of(r, (size_t)whole.near, bytes, at, row_bytes, nr) };
 }
 
+static const uint8_t *min_at(const uint8_t *a, const uint8_t *b)
+{
+	return a < b ? a : b;
+}
+
+/* Rows are begun: what is used first is asked for at once, unless that was done at the end of the
+ * call before, of which this is what the scratch still tells; anything else does as well. */
+static void asks_begin(struct gv *g, const uint8_t *rows, size_t lead)
+{
+	const uint8_t *to = min_at(g->end, rows + lead);
+
+	if ((uintptr_t)to - (uintptr_t)g->asks.at >= 64)
+		g->asks.at = rows;
+	g->asks = (struct asks){ g->asks.at, to, 64 };
+	while (g->asks.at < to)
+		ask(&g->asks);
+	for (size_t r = 0; r < R; r++)
+		g->asked[r].near = 0;
+}
+
+/* Rows before `row` are read next. With the last of them what is read after all of them is asked
+ * for, as far as it is known. */
+static void asks_go_on(struct gv *g, const uint8_t *row, size_t lead, const uint8_t *next)
+{
+	g->asks.to = min_at(g->end, row + lead);
+	if (next && next != g->end && g->end - g->asks.at < 64) {
+		g->asks.at = next;
+		g->asks.to = next + lead;
+	}
+}
+
 /* Zeros behind rows of len elements, up to where sums of their blocks are taken. */
 static void end_rows(struct gv *g, size_t blk, size_t len)
 {
@@ -231,11 +273,11 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 {
 	const size_t n256 = exact_of(kind) ? super_bytes(c) : 0;
 	const size_t bytes = UNPACKED(kind) ? qtype_row_bytes((uint32_t)(c - codes), len) : 0;
-	const size_t whole = HALVED(kind, len, nr);
 	struct part part[R];
 
 	for (size_t r = 0; r < R; r++)
-		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, g->asked[r] };
+		part[r] = (struct part){ g->code[r & 1], g->sc[r], g->mn[r], g->end, g->asked[r],
+			&g->asks };
 	if (!LIES(kind))
 		prepare(kind, c, rows, len, part[0]);
 	for (size_t r = 0; r < nr; r++) {
@@ -247,25 +289,30 @@ ALWAYS void sums_of_rows(enum kind kind, const struct codes *c, struct gv *g, co
 			ahead(row, bytes, g->asked[r], g->end);
 		for (size_t k = 0; exact_of(kind) && k < len / 256; k++)
 			g->halves[k][r] = super_halves(kind, c, row + k * n256);
-		sums_of_row(kind, c, row, whole, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);
+		sums_of_row(kind, c, row, len, part[r], in, n_tok, g->s[0][r], R * GV_BLOCKS);
 	}
-	for (size_t r = 0; whole < len && r < R / 2; r++)
-		end_of_two(kind, c, rows + r * row_bytes, row_bytes, whole, len, part[r], in, n_tok,
-			g->s[0][r], R * GV_BLOCKS);
 }
 
 ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8_t *rows,
 	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np,
 	size_t n_tok, VI acc[GV_TOK])
 {
-	const size_t blk = blk_of(kind), xb = ARRANGED(kind), whole = HALVED(kind, len, nr);
+	const size_t blk = blk_of(kind), xb = ARRANGED(kind);
 	const size_t per = 256 / blk, up = per > R ? per : R;
-	const size_t n_block = (whole / blk + up - 1) / up * up;
+	const size_t n_block = (len / blk + up - 1) / up * up;
 	const struct gv_in in = { a->q + i, xb ? g->x + i / 256 * xb : a->q + i, a->d + i / 256,
 		(blk == 32 ? a->sum32 : a->sum16) + i / blk, np, xb ? np / 256 * xb : np };
-	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->asked, g->end, g->halves[0],
-		g->wide[0][0], R * GV_SUPER * R };
+	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->asked, &g->asks, g->end,
+		g->halves[0], g->wide[0][0], R * GV_SUPER * R };
 
+	if (ACROSS(kind)) {
+		if (n_tok == 1) /* the commonest: codes need not be kept */
+			groups_across(kind, rows, row_bytes, len, &in, 1, g->asked[0].far, &g->asks, acc);
+		else
+			groups_across(kind, rows, row_bytes, len, &in, n_tok, g->asked[0].far, &g->asks, acc);
+		ask_rest(&g->asks, 1);
+		return;
+	}
 	if (WIDE(kind))
 		wide_rows(kind, c, &part, &in, n_tok);
 	else
@@ -280,7 +327,7 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 		else if (exact_of(kind))
 			acc[t] = add_exact(min_of(kind), g, g->s[t], len / 256, dx, acc[t]);
 		else
-			acc[t] = add_chains(min_of(kind), per, g, g->s[t], n_block, whole < len, dx,
+			acc[t] = add_chains(min_of(kind), per, g, g->s[t], n_block, dx,
 				in.sum + t * np / blk, acc[t]);
 	}
 }
@@ -303,31 +350,58 @@ GEMV_KINDS
 #undef X
 };
 
+/* The last nr of n lanes. */
+ALWAYS void vf_store_last(float *y, VI v, size_t n, size_t nr)
+{
+	float all[R];
+
+	if (n == nr) {
+		vf_store(y, v, nr);
+		return;
+	}
+	vi_store(all, v);
+	memcpy(y, all + n - nr, nr * sizeof *y);
+}
+
 static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
-	size_t r1, const struct act8 *a, size_t n_tok, float *y, size_t ys, struct gv *g)
+	size_t r1, const struct act8 *a, size_t n_tok, float *y, size_t ys, const uint8_t *next,
+	struct gv *g)
 {
 	const struct codes *c = &codes[type];
 	const enum kind most = gemv_kind_of(type, n);
-	size_t np = act8_pad(n), n_part = (n + GV_PART - 1) / GV_PART;
+	const size_t np = act8_pad(n);
+	const int fits = np / 256 * ARRANGED(most) * n_tok <= GV_X;
+	const int across = ACROSS(most) && r1 >= R && fits;
+	size_t n_part = across ? 1 : (n + GV_PART - 1) / GV_PART;
 	size_t step = act8_pad((n + n_part - 1) / n_part);
-	int fits = np / 256 * ARRANGED(most) * n_tok <= GV_X;
+	const int evenly = across || (asks_once() && n_part == 1 && EVENLY(most));
+	const size_t lead = across ? R * row_bytes : AHEAD_EVEN;
 
 	g->end = rows + r1 * row_bytes;
 	for (size_t r = 0; r < R; r++)
 		g->asked[r] = asked_rows();
+	if (evenly)
+		asks_begin(g, rows + r0 * row_bytes, lead);
+	else
+		g->asks = (struct asks){ rows, rows, 0 };
+	if (evenly && next == g->end) /* one piece */
+		g->end += lead;
 	if (ARRANGED(most) && fits)
 		arrange(most, a->q, np * n_tok, g->x);
 	for (size_t r = r0; r < r1; r += R) {
 		size_t nr = r1 - r < R ? r1 - r : R;
+		size_t first = across ? r + nr - R : r; /* where R are wanted, some are done again */
 		VI acc[GV_TOK];
 
+		if (evenly)
+			asks_go_on(g, rows + (r + nr) * row_bytes, lead, r + nr < r1 ? NULL : next);
 		for (size_t t = 0; t < n_tok; t++)
 			acc[t] = vf_zero();
 		for (size_t i = 0; i < n; i += step) {
 			size_t len = n - i < step ? n - i : step;
 			enum kind kind = gemv_kind_of(type, len);
 
-			if (ARRANGED(kind) && !fits)
+			if ((ARRANGED(kind) && !fits) || (ACROSS(kind) && !across))
 				kind = kind_of(type, 0);
 			if (len < act8_pad(len) && !LIES(kind) && (n_part > 1 || r == r0))
 				/* a page may be untouched: not for nothing */
@@ -335,11 +409,11 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 			if (n_part > 1)
 				set_asked(g->asked, qtype_row_bytes(type, len), qtype_row_bytes(type, i), row_bytes,
 					nr);
-			gemv_kinds[kind](c, g, rows + r * row_bytes + qtype_row_bytes(type, i), row_bytes, nr,
-				i, len, a, np, n_tok, acc);
+			gemv_kinds[kind](c, g, rows + first * row_bytes + qtype_row_bytes(type, i), row_bytes,
+				r + nr - first, i, len, a, np, n_tok, acc);
 		}
 		for (size_t t = 0; t < n_tok; t++)
-			vf_store(y + t * ys + r, acc[t], nr);
+			vf_store_last(y + t * ys + r, acc[t], r + nr - first, nr);
 	}
 }
 
@@ -348,10 +422,10 @@ _Static_assert(sizeof(struct gv) <= INT8_SCRATCH, "scratch");
 /* As gemm of struct int8_kern. */
 ALWAYS void gemm_body(const struct tile *tiles, uint32_t type, const uint8_t *rows,
 	size_t row_bytes, size_t n, size_t r0, size_t r1, struct act8 a, size_t n_tok, float *y,
-	size_t ys, void *scratch)
+	size_t ys, const void *next, void *scratch)
 {
 	if (n_tok <= GV_TOK)
-		gemv_body(type, rows, row_bytes, n, r0, r1, &a, n_tok, y, ys, scratch);
+		gemv_body(type, rows, row_bytes, n, r0, r1, &a, n_tok, y, ys, next, scratch);
 	else
 		gemm_many(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
 }

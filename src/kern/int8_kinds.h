@@ -5,8 +5,7 @@
  */
 
 /* Unpacked ones: elements that share a scale, in floating point (B) or an integer (I), with minimum or
- * without. Those from Q4_0 to MXFP4 have blocks of 32 in 16 bytes, two codes a byte (FOURS of
- * int8_avx512_decode.h). */
+ * without. Those from Q4_0 to MXFP4 have blocks of 32 in 16 bytes, two codes a byte. */
 enum kind { B32, B32_MIN, B16, B16_MIN, I32, I32_MIN, I16, I16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
 	Q1_0, Q2_0, NVFP4,
 	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K,

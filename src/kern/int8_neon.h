@@ -628,12 +628,13 @@ TILE(2)
 TILE(1)
 
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
-	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
+	struct act8 a, size_t n_tok, float *y, size_t ys, const void *next,
+	void *scratch)
 {
 	static const struct tile tiles[] = { { 8, tile8, 1 }, { 4, tile4, 1 }, { 2, tile2, 1 },
 		{ 1, tile1, 1 } };
 
-	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, scratch);
+	gemm_body(tiles, type, rows, row_bytes, n, r0, r1, a, n_tok, y, ys, next, scratch);
 }
 
 /* ---- activations ---- */

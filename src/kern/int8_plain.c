@@ -100,11 +100,13 @@ static float group(const struct codes *c, const struct row *w, size_t g, size_t 
 }
 
 static void gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
-	struct act8 a, size_t n_tok, float *y, size_t ys, void *scratch)
+	struct act8 a, size_t n_tok, float *y, size_t ys, const void *next,
+	void *scratch)
 {
 	const struct codes *c = &codes[type];
 	struct row *w = scratch;
 
+	(void)next;
 	for (size_t r = r0; r < r1; r++)
 		for (size_t i = 0; i < n; i += sizeof w->code) {
 			size_t len = n - i < sizeof w->code ? n - i : sizeof w->code;

@@ -36,7 +36,7 @@ struct job {
 	float *y;         /* [n_tok], ys floats apart */
 	size_t ys;
 	size_t unit0;     /* first pool unit of this job, filled in by product_run */
-	size_t rows, split, fine; /* rows of a unit, from row `split` on of a finer one; likewise */
+	size_t rows;      /* of a unit; likewise */
 	enum input_kind inputs; /* likewise; rounded ones lie at `laid`, of 8 bits as a8 says */
 	unsigned char *laid;
 	struct act8 a8;

@@ -14,20 +14,22 @@
 
 #define UNIT_MIN 16384      /* multiply-adds of a pool unit: between these, about four units a thread */
 #define UNIT_MAX (1 << 25)  /* so that tiles follow each other: the next is asked for in time */
-#define UNIT_STREAM (1 << 21) /* and for one token, where a unit is a stream from memory */
+#define UNIT_STREAM (1 << 19) /* and for one token, eight: neighbours are one stream from memory */
 #define STREAM_ROWS 16        /* there, rows of a unit are a multiple */
 
 #define SHORT_ROW 256 /* activations of rows below it, as of a head, stay single precision */
 
 struct job_run { struct session *s; struct job *jobs; size_t n; };
 
-static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r1, int worker)
+/* next: see struct int8_kern. */
+static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r1, const void *next,
+	int worker)
 {
 	const struct weight *w = j->w;
 
 	if (j->inputs == INPUT_INT8)
 		s->int8->gemm(w->type, j->data, w->row_bytes, w->n_in, r0, r1, j->a8, j->n_tok, j->y, j->ys,
-			s->scratch8 + (size_t)worker * INT8_SCRATCH);
+			next, s->scratch8 + (size_t)worker * INT8_SCRATCH);
 	else if (j->inputs == INPUT_BF16)
 		s->bf16->gemm(j->data, w->row_bytes, w->n_in, r0, r1, j->laid, j->n_tok, j->y, j->ys);
 	else
@@ -38,7 +40,7 @@ static void job_rows(struct session *s, const struct job *j, size_t r0, size_t r
 /* The job of a unit and its rows *r0 .. *r1 - 1. */
 static const struct job *unit_job(const struct job *jobs, size_t n, size_t unit, size_t *r0, size_t *r1)
 {
-	size_t lo = 0, hi = n, coarse;
+	size_t lo = 0, hi = n;
 	const struct job *j;
 
 	while (hi - lo > 1) { /* last job whose unit0 <= unit */
@@ -50,25 +52,19 @@ static const struct job *unit_job(const struct job *jobs, size_t n, size_t unit,
 			hi = mid;
 	}
 	j = &jobs[lo];
-	unit -= j->unit0;
-	coarse = (j->split + j->rows - 1) / j->rows;
-	if (unit < coarse) {
-		*r0 = unit * j->rows;
-		*r1 = min_size(*r0 + j->rows, j->split);
-	} else {
-		*r0 = j->split + (unit - coarse) * j->fine;
-		*r1 = min_size(*r0 + j->fine, j->w->n_out);
-	}
+	*r0 = (unit - j->unit0) * j->rows;
+	*r1 = min_size(*r0 + j->rows, j->w->n_out);
 	return j;
 }
 
 static void job_unit(void *ctx, size_t unit, int worker)
 {
 	const struct job_run *run = ctx;
-	size_t r0, r1;
+	size_t r0, r1, n0, n1, then = pool_then(run->s->pool, worker);
 	const struct job *j = unit_job(run->jobs, run->n, unit, &r0, &r1);
+	const struct job *next = then != SIZE_MAX ? unit_job(run->jobs, run->n, then, &n0, &n1) : NULL;
 
-	job_rows(run->s, j, r0, r1, worker);
+	job_rows(run->s, j, r0, r1, next ? next->data + n0 * next->w->row_bytes : NULL, worker);
 }
 
 /* Rows of a unit: about `unit` multiply-adds, whole register tiles; in prefill enough rows to use a
@@ -233,39 +229,20 @@ static size_t up_to(size_t n, size_t step)
 	return (n + step - 1) / step * step;
 }
 
-/* One token's: rows before `most` multiply-adds in units of one size, the others in fine ones, so that all
- * threads end at about the same time. */
-static void split_stream(struct job *j, size_t unit, size_t most)
-{
-	size_t row = j->w->n_in, n;
-
-	j->split = min_size(up_to(most / row, STREAM_ROWS), j->w->n_out);
-	n = (j->split * row + unit / 2) / unit;
-	n = n ? n : 1;
-	j->rows = up_to(j->split / n + 1, STREAM_ROWS);
-	j->fine = up_to(unit / 4 / row + 1, STREAM_ROWS);
-}
-
 /* Cuts jobs of `cost` multiply-adds into units; returns how many. */
 static size_t lay_units(const struct session *s, struct job *jobs, size_t n, size_t cost)
 {
-	size_t threads = (size_t)pool_threads(s->pool), unit = cost / (4 * threads), units = 0, at = 0, tail;
-	size_t most = jobs[0].n_tok == 1 ? UNIT_STREAM : UNIT_MAX;
+	const int one = jobs[0].n_tok == 1;
+	size_t unit = cost / ((one ? 8 : 4) * (size_t)pool_threads(s->pool));
+	size_t most = one ? UNIT_STREAM : UNIT_MAX, units = 0;
 
 	unit = unit < UNIT_MIN ? UNIT_MIN : unit > most ? most : unit;
-	tail = min_size(threads * unit, cost);
 	for (size_t i = 0; i < n; i++) {
 		struct job *j = &jobs[i];
 
-		if (jobs[0].n_tok == 1) {
-			split_stream(j, unit, at < cost - tail ? cost - tail - at : 0);
-		} else {
-			j->rows = j->fine = unit_rows(j, unit);
-			j->split = j->w->n_out;
-		}
+		j->rows = one ? up_to(unit / j->w->n_in + 1, STREAM_ROWS) : unit_rows(j, unit);
 		j->unit0 = units;
-		units += up_to(j->split, j->rows) / j->rows + up_to(j->w->n_out - j->split, j->fine) / j->fine;
-		at += j->n_tok * j->w->n_in * j->w->n_out;
+		units += (j->w->n_out + j->rows - 1) / j->rows;
 	}
 	return units;
 }
@@ -283,7 +260,7 @@ static size_t run_some(struct session *s, struct job *jobs, size_t n)
 		return n;
 	}
 	for (size_t i = 0; i < n; i++)
-		job_rows(s, &jobs[i], 0, jobs[i].w->n_out, 0);
+		job_rows(s, &jobs[i], 0, jobs[i].w->n_out, NULL, 0);
 	return n;
 }
 
@@ -300,7 +277,7 @@ void product_ahead(struct session *s, struct job *jobs, size_t n)
 			pool_ahead(s->pool, i, NULL);
 			continue;
 		}
-		j = unit_job(jobs, n, (size_t)i, &r0, &r1);
+		j = unit_job(jobs, n, pool_first(s->pool, i, units), &r0, &r1);
 		pool_ahead(s->pool, i, j->data + r0 * j->w->row_bytes);
 	}
 }

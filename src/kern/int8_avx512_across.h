@@ -1,0 +1,418 @@
+/*
+ * int8_avx512_across.h - sixteen rows at once against one token or a few: blocks of 32 codes with
+ * scales in floating point. One block of all rows is read at a time, so that sums come out with a
+ * lane per row, as the chains of floats want them: nothing is stored and turned between.
+ *
+ * A vector of codes holds 16 bytes each of four rows (Q8_0: 32 bytes of two): rows are read in
+ * their order, in which the hardware follows them. Four such vectors (eight) leave their sums in
+ * another, as the scales are; results are put in order at the end. A row may be of any number of
+ * blocks.
+ */
+
+#define ACROSS(kind) (((kind) >= Q4_0 && (kind) <= IQ4_NL) || (kind) == MXFP4 || (kind) == Q8_0 || \
+	SUPER(kind))
+
+/* The k-th of n parts of the next `bytes` bytes of each row, which are in the second cache by now,
+ * to the first: of many lines that are missed there at once, memory's have to wait. */
+ALWAYS void next_lines(const uint8_t *p, size_t row_bytes, size_t bytes, size_t k, size_t n)
+{
+	const size_t lines = (bytes + 63) / 64, of_row = n / 16;
+
+	p += k / of_row * row_bytes;
+#pragma GCC unroll 8
+	for (size_t i = k % of_row * lines / of_row; i < (k % of_row + 1) * lines / of_row; i++) {
+		const size_t at = 64 * i + 63 < bytes ? 64 * i + 63 : bytes - 1;
+
+		__asm__ volatile("prefetcht0 (%0)" : : "r"(p + at)); /* stays where it stands */
+	}
+}
+
+/* The row of a lane of sums: 4 l + i is row l of the i-th four, of Q8_0 a row of the i-th two or of
+ * the (4 + i)-th. */
+ALWAYS size_t row_of(enum kind kind, size_t lane)
+{
+	const size_t l = lane / 4, i = lane % 4;
+
+	return kind == Q8_0 ? l / 2 * 8 + 2 * i + l % 2 : 4 * i + l;
+}
+
+/* Rows in order <-> lanes 4 l + i. */
+static inline __m512i by_fours(__m512i v)
+{
+	return _mm512_permutexvar_epi32(
+		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+}
+
+ALWAYS __m512i by_row(enum kind kind, __m512i v)
+{
+	const __m512i twos = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+
+	return kind == Q8_0 ? _mm512_permutexvar_epi32(twos, v) : by_fours(v);
+}
+
+#include "kern/int8_avx512_super.h"
+
+/* ---- scales ---- */
+
+ALWAYS size_t block_bytes(enum kind kind)
+{
+	return bytes256(kind) / 8;
+}
+
+/* Blocks whose scales lie in 64 bytes, and where the 64 begin that block b's are taken from, of
+ * eight blocks, behind which nothing is read. */
+ALWAYS size_t scales_in_64(enum kind kind)
+{
+	return 64 / block_bytes(kind) + (64 % block_bytes(kind) >= 4);
+}
+
+ALWAYS size_t scales_from(enum kind kind, size_t b)
+{
+	const size_t per = scales_in_64(kind), bytes = block_bytes(kind);
+	const size_t at = b / per * per * bytes / 2 * 2, last = 8 * bytes - 64;
+
+	return at < last ? at : last;
+}
+
+/* Words of eight blocks at p, to lane l of z. */
+ALWAYS __m512i scale_words(enum kind kind, const uint8_t *p, size_t l, __m512i z)
+{
+	const size_t per = scales_in_64(kind);
+#define AT(b) (short)(((b) * block_bytes(kind) - scales_from(kind, b)) / 2)
+	const __m512i at = _mm512_broadcast_i32x4(_mm_setr_epi16(AT(0), AT(1), AT(2), AT(3), AT(4),
+		AT(5), AT(6), AT(7)));
+#undef AT
+
+#pragma GCC unroll 4
+	for (size_t b = 0; b < 8; b += per)
+		z = _mm512_mask_permutexvar_epi16(z,
+			(__mmask32)(((1u << per) - 1) << b & 0xff) << 8 * l, at,
+			_mm512_loadu_si512(p + scales_from(kind, b)));
+	return z;
+}
+
+/* Dwords of blocks b0 to b0 + 3, scale and minimum. */
+ALWAYS __m512i scale_pairs(enum kind kind, const uint8_t *p, size_t b0, size_t l, __m512i z)
+{
+	const size_t per = scales_in_64(kind);
+#define AT(i) (int)(((b0 + (i)) * block_bytes(kind) - scales_from(kind, b0 + (i))) / 4)
+	const __m512i at = _mm512_broadcast_i32x4(_mm_setr_epi32(AT(0), AT(1), AT(2), AT(3)));
+#undef AT
+
+#pragma GCC unroll 4
+	for (size_t b = 0; b < 8; b += per) {
+		const unsigned some = ((1u << per) - 1) << b >> b0 & 15;
+
+		if (some)
+			z = _mm512_mask_permutexvar_epi32(z, (__mmask16)(some << 4 * l), at,
+				_mm512_loadu_si512(p + scales_from(kind, b)));
+	}
+	return z;
+}
+
+/* Scales, or minima, of a block of sixteen rows as they lie -> floats. high: the byte that they are
+ * of their words, of MXFP4. */
+ALWAYS __m512 scale_floats(enum kind kind, __m256i w, const int high)
+{
+	__m512i e, normal, least = _mm512_set1_epi32(0x200000);
+
+	if (kind != MXFP4)
+		return _mm512_cvtph_ps(w);
+	e = _mm512_cvtepu16_epi32(w);
+	e = high ? _mm512_srli_epi32(e, 8) : _mm512_and_si512(e, _mm512_set1_epi32(255));
+	normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+	return PS(_mm512_mask_sllv_epi32(normal, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)),
+		least, e));
+}
+
+struct across { float sc[8][16], mn[8][16]; };
+
+/* Two vectors of words, lane by lane, or of dwords, one after the other. */
+static inline void words_in_turn(__m512i v, __m512i w, __m512i o[2])
+{
+	o[0] = _mm512_unpacklo_epi16(v, w);
+	o[1] = _mm512_unpackhi_epi16(v, w);
+}
+
+static inline void dwords_in_turn(__m512i v, __m512i w, __m512i o[2])
+{
+	o[0] = _mm512_unpacklo_epi32(v, w);
+	o[1] = _mm512_unpackhi_epi32(v, w);
+}
+
+/* Of eight blocks of each row. */
+ALWAYS void scales_across(enum kind kind, const uint8_t *p, size_t row_bytes, struct across *o,
+	struct asks *asks, size_t lines)
+{
+	const __m512i apart = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+	__m512i z[4], a[2], b[2], e[4];
+
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		z[j] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+		for (size_t l = 0; l < 4; l++) {
+			z[j] = scale_words(kind, p + row_of(kind, 4 * l + j) * row_bytes, l, z[j]);
+			ask_nth(asks, lines, 4 * j + l, 16);
+		}
+	}
+	words_in_turn(z[0], z[1], a);
+	words_in_turn(z[2], z[3], b);
+	for (size_t i = 0; i < 2; i++)
+		dwords_in_turn(a[i], b[i], e + 2 * i);
+	for (size_t i = 0; i < 4; i++) {
+		e[i] = _mm512_permutexvar_epi64(apart, e[i]);
+		_mm512_storeu_ps(o->sc[2 * i], scale_floats(kind, _mm512_castsi512_si256(e[i]), 0));
+		_mm512_storeu_ps(o->sc[2 * i + 1],
+			scale_floats(kind, _mm512_extracti64x4_epi64(e[i], 1), 1));
+	}
+}
+
+static inline __m512 minus(__m512 v)
+{
+	return _mm512_xor_ps(_mm512_set1_ps(-0.0f), v);
+}
+
+/* The same of kinds with minima, of four blocks from b0 on. */
+ALWAYS void pairs_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b0,
+	struct across *o, struct asks *asks, size_t lines)
+{
+	const __m512i even = _mm512_set1_epi32(0x00020000);
+	const __m512i from = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25,
+		29);
+	const __m512i halves = _mm512_add_epi16(even, _mm512_or_si512(from,
+		_mm512_slli_epi32(from, 16)));
+	__m512i z[4], a[2], b[2], e[4];
+
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		z[j] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+		for (size_t l = 0; l < 4; l++) {
+			z[j] = scale_pairs(kind, p + row_of(kind, 4 * l + j) * row_bytes, b0, l, z[j]);
+			ask_nth(asks, lines, 4 * j + l, 16);
+		}
+	}
+	dwords_in_turn(z[0], z[1], a);
+	dwords_in_turn(z[2], z[3], b);
+	for (size_t i = 0; i < 2; i++) {
+		e[2 * i] = _mm512_unpacklo_epi64(a[i], b[i]);
+		e[2 * i + 1] = _mm512_unpackhi_epi64(a[i], b[i]);
+	}
+	for (size_t i = 0; i < 4; i++) { /* words of scales, then of minima */
+		e[i] = _mm512_permutexvar_epi16(halves, e[i]);
+		_mm512_storeu_ps(o->sc[b0 + i], _mm512_cvtph_ps(_mm512_castsi512_si256(e[i])));
+		_mm512_storeu_ps(o->mn[b0 + i],
+			minus(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(e[i], 1))));
+	}
+}
+
+/* The same of fewer blocks, one by one. */
+ALWAYS void scales_of_some(enum kind kind, const uint8_t *p, size_t row_bytes, size_t n_blk,
+	struct across *o)
+{
+	const size_t bytes = block_bytes(kind);
+
+	for (size_t b = 0; b < n_blk; b++) {
+		uint16_t sc[16], mn[16];
+
+		for (size_t r = 0; r < 16; r++) {
+			const uint8_t *at = p + row_of(kind, r) * row_bytes + b * bytes;
+
+			sc[r] = kind == MXFP4 ? *at : rd16(at);
+			mn[r] = rd16(at + 2);
+		}
+		_mm512_storeu_ps(o->sc[b], scale_floats(kind, load256(sc), 0));
+		_mm512_storeu_ps(o->mn[b], minus(_mm512_cvtph_ps(load256(mn))));
+	}
+}
+
+/* ---- codes ---- */
+
+/* Where a block's codes begin. */
+ALWAYS size_t block_codes(enum kind kind)
+{
+	return kind == MXFP4 ? 1 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : kind == Q5_1 ? 8 : 2;
+}
+
+/* Of Q5_0 and Q5_1, four rows' blocks whose high bits lie at p: adds them to the low ones. */
+ALWAYS void add_fifth(const uint8_t *p, size_t step, __m512i w[2])
+{
+	const __m512i bits = _mm512_set1_epi64((long long)0x8040201008040201), v = four16(p, step);
+
+#pragma GCC unroll 2
+	for (size_t h = 0; h < 2; h++) {
+		const long long first = h ? 0x0202020202020202 : 0, next = first + 0x0101010101010101;
+		const __m512i at = _mm512_setr_epi64(first, next, first, next, first, next, first, next);
+
+		const __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(v, at), bits);
+
+		w[h] = _mm512_mask_add_epi8(w[h], set, w[h], _mm512_set1_epi8(16));
+	}
+}
+
+/* Of the block at p: those of low nibbles, then of high ones, for i < 4; of Q8_0 those of two rows,
+ * for i < 8. */
+ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t i, __m512i w[2])
+{
+	const __m512i low4 = _mm512_set1_epi8(15);
+	__m512i v;
+
+	if (kind == Q8_0) {
+		p += 2 * i * row_bytes + 2;
+		v = _mm512_inserti64x4(_mm512_castsi256_si512(load256(p)), load256(p + row_bytes), 1);
+		w[0] = _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80));
+		return;
+	}
+	p += 4 * i * row_bytes;
+	v = four16(p + block_codes(kind), row_bytes);
+	w[0] = _mm512_and_si512(v, low4);
+	w[1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
+	if (kind == Q5_0 || kind == Q5_1)
+		add_fifth(p + block_codes(kind) - 4, row_bytes, w);
+	if (kind == IQ4_NL || kind == MXFP4)
+		for (size_t h = 0; h < 2; h++)
+			w[h] = _mm512_shuffle_epi8(
+				_mm512_broadcast_i32x4(load128(kind == MXFP4 ? mxfp4_codes : iq4_table)), w[h]);
+}
+
+/* ---- sums ---- */
+
+/* Two vectors with four lanes a row -> the two as pairs of lanes, of sums that fit into 16 bits. */
+static inline __m512i short_pairs(__m512i v, __m512i w)
+{
+	return _mm512_madd_epi16(_mm512_packs_epi32(v, w), _mm512_set1_epi16(1));
+}
+
+/* The sums of a block's products, which v holds in parts, a lane per row. */
+ALWAYS __m512i sums_across(enum kind kind, const __m512i v[8])
+{
+	__m512i s, t;
+
+	if (kind == Q8_0) {
+		s = sums_of_four(v);
+		t = sums_of_four(v + 4);
+		return _mm512_add_epi32(_mm512_shuffle_i32x4(s, t, 0x88), _mm512_shuffle_i32x4(s, t, 0xdd));
+	}
+	if (kind == IQ4_NL)
+		return sums_of_four(v);
+	if (kind == Q4_0 || kind == Q4_1)
+		return short_sums_of_four(v);
+	s = short_pairs(v[0], v[1]);
+	t = short_pairs(v[2], v[3]);
+	return _mm512_add_epi32(BITS(_mm512_shuffle_ps(PS(s), PS(t), 0x88)),
+		BITS(_mm512_shuffle_ps(PS(s), PS(t), 0xdd)));
+}
+
+/* The sum of the activations of block b, which are 16-bit words, times n, in all lanes. */
+ALWAYS __m512i xsum_times(const int16_t *xsum, size_t b, int n)
+{
+	const __m512i both = _mm512_set1_epi32((int)rd32((const uint8_t *)(xsum + b / 2 * 2)));
+
+	return _mm512_madd_epi16(both, _mm512_set1_epi32(b % 2 ? n * 65536 : n));
+}
+
+/* Block b of those from element i on of the sixteen rows, at p: on with the chains of n_tok tokens.
+ * lines, next: what eight blocks ask for. */
+ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b,
+	const struct across *o, size_t i, const struct gv_in *in, size_t n_tok, VI c[GV_TOK],
+	VI m[GV_TOK], struct asks *asks, size_t lines, const uint8_t *next)
+{
+	const size_t n = kind == Q8_0 ? 8 : 4;
+	const int off = min_of(kind) ? 0 : kind == Q4_0 ? 8 : kind == Q5_0 || kind == MXFP4 ? 16 : 128;
+	const int8_t *x = in->q + i + 32 * b;
+	const int16_t *xsum = in->sum + i / 32;
+	__m512i w[8][2];
+
+#pragma GCC unroll 8
+	for (size_t j = 0; j < n && n_tok > 1; j++)
+		codes_across(kind, p, row_bytes, j, w[j]);
+	for (size_t t = 0; t < n_tok; t++, x += in->np, xsum += in->np / 32) {
+		__m512i v[8], s, xs[2];
+
+		if (kind == Q8_0) {
+			xs[0] = _mm512_broadcast_i64x4(load256(x));
+		} else {
+			xs[0] = _mm512_broadcast_i32x4(load128(x));
+			xs[1] = _mm512_broadcast_i32x4(load128(x + 16));
+		}
+#pragma GCC unroll 8
+		for (size_t j = 0; j < n; j++) {
+			if (n_tok == 1)
+				codes_across(kind, p, row_bytes, j, w[j]);
+			v[j] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w[j][0], xs[0]);
+			if (kind != Q8_0)
+				v[j] = _mm512_dpbusd_epi32(v[j], w[j][1], xs[1]);
+			if (t == 0) {
+				ask_nth(asks, lines, b * n + j, 8 * n);
+				next_lines(next, row_bytes, bytes256(kind), b * n + j, 8 * n);
+			}
+		}
+		s = sums_across(kind, v);
+		if (off)
+			s = _mm512_sub_epi32(s, xsum_times(xsum, b, off));
+		c[t] = vf_chain(c[t], s, vi_load(o->sc[b]));
+		if (min_of(kind))
+			m[t] = vf_chain(m[t], xsum_times(xsum, b, 1), vi_load(o->mn[b]));
+	}
+}
+
+/* What the processor may have dropped, shortly before its use: n bytes at p + far of each row. */
+ALWAYS void ask_again(const uint8_t *p, size_t row_bytes, ptrdiff_t far, size_t n)
+{
+	for (size_t r = 0; r < 16; r++)
+		for (size_t i = 0; i < n + 63; i += 64)
+			_mm_prefetch((const char *)p + (ptrdiff_t)(r * row_bytes + i) + far, _MM_HINT_T1);
+}
+
+/* Groups of 256 of sixteen rows, the last of which may be of fewer blocks. */
+ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t len,
+	const struct gv_in *in, size_t n_tok, int twice, struct asks *all, VI acc[GV_TOK])
+{
+	const size_t b256 = bytes256(kind), bytes = block_bytes(kind), lines = b256 / 4;
+	const size_t most = kind == Q8_0 ? 64 : 32;
+	const size_t in_blocks = lines * 4 / 5 < most ? lines * 4 / 5 : most;
+	const ptrdiff_t next_rows = (ptrdiff_t)(16 * row_bytes) - ((ptrdiff_t)(len + 255) / 256 - 2) *
+		(ptrdiff_t)b256;
+	struct asks asks = asks_now(*all);
+	struct across o;
+
+	for (size_t i = 0; i < len; i += 256, p += b256) {
+		const size_t n_blk = len - i < 256 ? (len - i) / 32 : 8;
+		const uint8_t *next = p + (i + 256 < len ? (ptrdiff_t)b256 : next_rows - (ptrdiff_t)b256);
+		VI c[GV_TOK], m[GV_TOK];
+
+		if (SUPER(kind)) {
+			super_across(kind, p, row_bytes, i, in, n_tok, acc, &asks, next);
+			continue;
+		}
+
+		for (size_t t = 0; t < n_tok; t++)
+			c[t] = m[t] = vf_zero();
+		if (twice)
+			ask_again(p, row_bytes, i + 512 < len ? 2 * (ptrdiff_t)b256 : next_rows, b256);
+		if (n_blk == 8) {
+			for (size_t b = 0; b < 8 && min_of(kind); b += 4)
+				pairs_across(kind, p, row_bytes, b, &o, &asks, (lines - in_blocks) / 2);
+			if (!min_of(kind))
+				scales_across(kind, p, row_bytes, &o, &asks, lines - in_blocks);
+#pragma GCC unroll 8
+			for (size_t b = 0; b < 8; b++)
+				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, c, m, &asks,
+					in_blocks, next);
+		} else {
+			scales_of_some(kind, p, row_bytes, n_blk, &o);
+			for (size_t b = 0; b < n_blk; b++)
+				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, c, m, &asks,
+					in_blocks, next);
+		}
+		for (size_t t = 0; t < n_tok; t++) {
+			float d = in->d[t * in->np / 256 + i / 256];
+
+			acc[t] = min_of(kind) ? vf_group_min(acc[t], c[t], m[t], d) : vf_group(acc[t], c[t], d);
+		}
+	}
+	for (size_t t = 0; t < n_tok; t++)
+		acc[t] = by_row(kind, acc[t]);
+	*all = asks;
+}

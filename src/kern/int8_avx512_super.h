@@ -1,0 +1,244 @@
+/*
+ * int8_avx512_super.h - sixteen rows at once of the types with integer scales under a d of 256
+ * elements, whose scales are bytes (Q2_K to Q6_K), against one token or a few.
+ *
+ * Scales are taken apart for four rows at a time: lane l of vector j is of row 4 j + l. A row's 256
+ * products are four dot products of 64 codes each, which leave 64 sums of four that fit into 16
+ * bits: packed in pairs of vectors, two products of words weigh them, and the sixteen lanes that
+ * are left are added up with those of the other rows.
+ */
+
+#define SUPER(kind) ((kind) == Q4_K || (kind) == Q5_K || (kind) == Q6_K || (kind) == Q2_K || \
+	(kind) == Q3_K)
+#define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
+#define NIBBLES(kind) ((kind) == Q4_K || (kind) == Q5_K)
+
+#define W(i) ((i) * 0x0001000100010001)
+
+/* ---- scales ---- */
+
+/* Of four rows, 16-bit words: scales, the first eight and the others, and minima. In quarters the
+ * order is 0 to 3, 8 to 11; 4 to 7, 12 to 15. */
+struct heads { __m512i sc[2], mn[2]; };
+
+ALWAYS __m512i bytes16(int i, int j, int k, int l)
+{
+	return _mm512_broadcast_i32x4(_mm_setr_epi32(i, j, k, l));
+}
+
+/* As k_bytes (int8_codes.h), of four rows. */
+static inline __m512i k_bytes_of_four(__m512i v)
+{
+	const __m512i low = bytes16(0x07060504, 0x0f0e0d0c, 0x0b0a0908, 0x0f0e0d0c);
+	const __m512i high = bytes16(-1, 0x07060504, -1, 0x0b0a0908);
+	const __m512i keep = bytes16(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f);
+	__m512i b = _mm512_srlv_epi32(_mm512_shuffle_epi8(v, low), bytes16(0, 0, 0, 4));
+	__m512i h = _mm512_srli_epi32(_mm512_shuffle_epi8(v, high), 2);
+
+	return and_or(h, _mm512_set1_epi8(0x30), _mm512_and_si512(b, keep));
+}
+
+/* Q3_K's: sixteen of six bits, from twelve bytes behind two others. */
+static inline __m512i q3_k_bytes_of_four(__m512i v)
+{
+	__m512i s = _mm512_shuffle_epi8(v, bytes16(0x05040302, 0x05040302, 0x09080706, 0x09080706));
+	__m512i h = _mm512_shuffle_epi8(v, bytes16(0x0d0c0b0a, 0x0d0c0b0a, 0x0d0c0b0a, 0x0d0c0b0a));
+
+	s = _mm512_and_si512(_mm512_srlv_epi32(s, bytes16(0, 4, 0, 4)), _mm512_set1_epi8(15));
+	h = _mm512_rolv_epi32(h, bytes16(4, 0, 2, 30));
+	return _mm512_sub_epi8(and_or(h, _mm512_set1_epi8(0x30), s), _mm512_set1_epi8(32));
+}
+
+/* Of the four rows at p; what lies at the first of their 16 bytes to *head. */
+ALWAYS struct heads heads_of(enum kind kind, const uint8_t *p, size_t row_bytes, __m512i *head)
+{
+	const __m512i zero = _mm512_setzero_si512(), low4 = _mm512_set1_epi8(15);
+	struct heads h = { { zero, zero }, { zero, zero } };
+	__m512i v = four16(p + (kind == Q6_K ? 192 : kind == Q3_K ? 94 : 0), row_bytes), m;
+
+	*head = v;
+	if (NIBBLES(kind)) {
+		v = k_bytes_of_four(v);
+		h.sc[0] = _mm512_unpacklo_epi8(v, zero);
+		h.mn[0] = _mm512_unpackhi_epi8(v, zero);
+	} else if (kind == Q2_K) {
+		v = _mm512_shuffle_epi32(v, _MM_PERM_DBCA);
+		m = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
+		v = _mm512_and_si512(v, low4);
+		h.sc[0] = _mm512_unpacklo_epi8(v, zero);
+		h.sc[1] = _mm512_unpackhi_epi8(v, zero);
+		h.mn[0] = _mm512_unpacklo_epi8(m, zero);
+		h.mn[1] = _mm512_unpackhi_epi8(m, zero);
+	} else {
+		v = kind == Q3_K ? q3_k_bytes_of_four(v) : v;
+		h.sc[0] = _mm512_srai_epi16(_mm512_unpacklo_epi8(v, v), 8);
+		h.sc[1] = _mm512_srai_epi16(_mm512_unpackhi_epi8(v, v), 8);
+		h.mn[0] = h.sc[0]; /* what is taken off for `off` */
+		h.mn[1] = h.sc[1];
+	}
+	return h;
+}
+
+/* The words that row l of the four weighs the sums of vectors 2 i and 2 i + 1 with, packed. */
+ALWAYS __m512i weights_of(enum kind kind, const struct heads *h, size_t l, size_t i)
+{
+	const __m512i at = NIBBLES(kind) ?
+		_mm512_setr_epi64(W(0), W(1), W(0), W(1), W(2), W(3), W(2), W(3)) : QUARTERS(kind) ?
+		_mm512_setr_epi64(W(0), W(2), W(1), W(3), W(4), W(6), W(5), W(7)) :
+		_mm512_setr_epi64(W(0), W(4), W(1), W(5), W(2), W(6), W(3), W(7));
+	const size_t from = 8 * l + (NIBBLES(kind) ? 4 * i : 0);
+
+	return _mm512_permutexvar_epi16(_mm512_add_epi16(at, _mm512_set1_epi16((short)from)),
+		h->sc[NIBBLES(kind) ? 0 : i]);
+}
+
+/* Sums of the activations of sixteen blocks, or eight, in the order of the heads. */
+ALWAYS void xsums_of(enum kind kind, const int16_t *xsum, __m512i xs[2])
+{
+	__m128i a = load128(xsum), b = blk_of(kind) == 16 ? load128(xsum + 8) : a;
+
+	xs[0] = _mm512_broadcast_i32x4(QUARTERS(kind) ? _mm_unpacklo_epi64(a, b) : a);
+	xs[1] = _mm512_broadcast_i32x4(QUARTERS(kind) ? _mm_unpackhi_epi64(a, b) : b);
+}
+
+/* ---- codes ---- */
+
+/* How far the fifth bit of the codes of vector j, upper or lower half, is from its place. */
+#define FIFTH(j, upper) ((4 - 4 * ((j) / 2) - 2 * (upper) - (j) % 2) & 63)
+
+/* 256 of a row: in vector j the blocks of 32 elements 4 (j / 2) + j % 2, and two behind it, of
+ * nibbles; elements 32 j on, and 128 behind those, of quarters; 64 j on, of Q6_K. */
+ALWAYS void super_codes(enum kind kind, const uint8_t *p, __m512i w[4])
+{
+	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3);
+	__m512i v, h;
+
+	if (kind == Q6_K) {
+#pragma GCC unroll 4
+		for (size_t j = 0; j < 4; j++) {
+			v = _mm512_loadu_si512(p + 64 * (j / 2));
+			h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p + 128 + 32 * (j / 2))),
+				j % 2 ? _mm512_setr_epi64(0, 0, 0, 0, 62, 62, 62, 62) :
+				_mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2));
+			v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
+			w[j] = and_or(h, _mm512_set1_epi8(0x30), v);
+		}
+		return;
+	}
+	if (QUARTERS(kind)) {
+		v = _mm512_loadu_si512(p + (kind == TQ2_0 ? 0 : kind == Q2_K ? 16 : 32));
+		LOADED(v);
+#pragma GCC unroll 4
+		for (unsigned j = 0; j < 4; j++)
+			w[j] = _mm512_and_si512(_mm512_srli_epi16(v, 2 * j), two);
+		if (kind != Q3_K)
+			return;
+		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)),
+			_mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62, 62));
+#pragma GCC unroll 4
+		for (int j = 0; j < 4; j++)
+			w[j] = and_or(j ? _mm512_ror_epi64(h, j) : h, _mm512_set1_epi8(4), w[j]);
+		return;
+	}
+#pragma GCC unroll 2
+	for (size_t j = 0; j < 2; j++) {
+		v = _mm512_loadu_si512(p + (kind == Q4_K ? 16 : 48) + 64 * j);
+		LOADED(v);
+		w[2 * j] = _mm512_and_si512(v, low4);
+		w[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
+	}
+	if (kind != Q5_K)
+		return;
+	h = _mm512_broadcast_i64x4(load256(p + 16));
+#pragma GCC unroll 4
+	for (int j = 0; j < 4; j++)
+		w[j] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 0),
+			FIFTH(j, 0), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1))),
+			_mm512_set1_epi8(16), w[j]);
+}
+
+/* ---- sums ---- */
+
+/* d in the lower half of a row's lane, dmin in the upper one. Of nibbles both begin the head. */
+ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const __m512i head[4])
+{
+	__m512i v = _mm512_setzero_si512();
+
+	if (NIBBLES(kind))
+		return _mm512_unpacklo_epi64(_mm512_unpacklo_epi32(head[0], head[1]),
+			_mm512_unpacklo_epi32(head[2], head[3]));
+	p += kind == Q2_K ? 80 : bytes256(kind) - 4;
+#pragma GCC unroll 16
+	for (size_t r = 0; r < 16; r++, p += row_bytes)
+		v = _mm512_mask_set1_epi32(v, (__mmask16)(1u << (4 * (r % 4) + r / 4)), (int)rd32(p));
+	return kind == Q2_K ? v : _mm512_srli_epi32(v, 16);
+}
+
+/* Lane l of each b[j]: a quarter of the sums of the rows 4 j to 4 j + 3 -> all, in order. */
+static inline __m512i lanes_of_four(const __m512i b[4])
+{
+	__m512i c[2];
+
+	for (int i = 0; i < 2; i++)
+		c[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0x88),
+			_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0xdd));
+	return _mm512_add_epi32(_mm512_shuffle_i32x4(c[0], c[1], 0x88),
+		_mm512_shuffle_i32x4(c[0], c[1], 0xdd));
+}
+
+/* 256 elements of the sixteen rows at p with those of n_tok tokens, added to acc. */
+ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t i,
+	const struct gv_in *in, size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t *next)
+{
+	const __m512i zero = _mm512_setzero_si512();
+	const size_t lines = bytes256(kind) / 4, blk = blk_of(kind);
+	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[4], d;
+
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		const struct heads h = heads_of(kind, p + 4 * j * row_bytes, row_bytes, &head[j]);
+
+		for (size_t t = 0; t < n_tok; t++) {
+			__m512i xs[2];
+
+			xsums_of(kind, in->sum + (t * in->np + i) / blk, xs);
+			m[t][j] = _mm512_madd_epi16(h.mn[0], xs[0]);
+			if (blk == 16)
+				m[t][j] = _mm512_dpwssd_epi32(m[t][j], h.mn[1], xs[1]);
+		}
+#pragma GCC unroll 4
+		for (size_t l = 0; l < 4; l++) {
+			const __m512i k0 = weights_of(kind, &h, l, 0), k1 = weights_of(kind, &h, l, 1);
+
+			super_codes(kind, p + (4 * j + l) * row_bytes, w);
+			for (size_t t = 0; t < n_tok; t++) {
+				const int8_t *x = in->x + t * in->xp + i;
+				__m512i v[4];
+
+#pragma GCC unroll 4
+				for (size_t q = 0; q < 4; q++) {
+					v[q] = dot(zero, w[q], x + 64 * q);
+					if (t == 0) {
+						ask_nth(asks, lines, 16 * j + 4 * l + q, 64);
+						next_lines(next, row_bytes, bytes256(kind), 16 * j + 4 * l + q, 64);
+					}
+				}
+				s[t][l] = _mm512_madd_epi16(_mm512_packs_epi32(v[0], v[1]), k0);
+				s[t][l] = _mm512_dpwssd_epi32(s[t][l], _mm512_packs_epi32(v[2], v[3]), k1);
+			}
+		}
+		for (size_t t = 0; t < n_tok; t++)
+			b[t][j] = sums_of_four(s[t]);
+	}
+	d = super_d(kind, p, row_bytes, head);
+	for (size_t t = 0; t < n_tok; t++) {
+		const float dx = in->d[(t * in->np + i) / 256];
+		__m512i sum = by_fours(lanes_of_four(b[t])), min = sums_of_four(m[t]);
+
+		if (min_of(kind))
+			acc[t] = vf_exact_min(acc[t], sum, vf_halves(d, 0, 1), min, vf_halves(d, 16, 1), dx);
+		else
+			acc[t] = vf_exact(acc[t], _mm512_sub_epi32(sum,
+				_mm512_slli_epi32(min, kind == Q6_K ? 5 : 2)), vf_halves(d, 0, 1), dx);
+	}
+}
