@@ -644,6 +644,7 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 	const size_t blk = blk_of(kind), np = in->np, per = exact_of(kind) ? 2 : 256 / blk;
 	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
 	const size_t n256 = (len + (LIES(kind) ? 255 : 0)) / 256;
+	struct asks asks = asks_now(*part.asks);
 	uint8_t room[8 * 34];
 	__m256i w[9];
 
@@ -652,6 +653,8 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 		struct scales f;
 
 		ahead(row, bytes256(kind), part.asked, part.end);
+		ask_part(&asks, bytes256(kind), 0, 2);
+		ask_more(&asks, bytes256(kind), i);
 		if (LIES(kind) && left < 256)
 			row = readable(row, left * bytes256(kind) / 256, bytes256(kind), part.end, room);
 		read_codes(kind, row, NULL, w);
@@ -670,8 +673,12 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 		for (size_t t = 0; t < n_tok; t++)
 			put_sums(kind, c, w, &f, in->x + t * in->xp + xb * i,
 				in->sum + (t * np + 256 * i) / blk, out + t * os + i * per);
+		ask_part(&asks, bytes256(kind), 1, 2);
 	}
+	*part.asks = asks;
 }
+
+#define EVENLY(kind) (!UNPACKED(kind))
 
 ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)

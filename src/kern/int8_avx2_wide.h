@@ -239,6 +239,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
 	struct numbers n[GV_PART / 256];
 	const uint8_t *p = wide_begin(kind, rows, r, n_row, n);
+	struct asks asks = asks_now(*rows->asks);
 
 	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
 		int32_t *out = rows->out + R * (R * i + r);
@@ -247,9 +248,13 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 		struct scales f;
 		__m256i w[9];
 
-		for (size_t k = 0; k < n_row; k++)
+		for (size_t k = 0; k < n_row; k++) {
 			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
+			ask_part(&asks, bytes, 0, 2);
+			ask_more(&asks, bytes, i);
+		}
 		if (POINTS(kind)) {
+			ask_part(&asks, bytes, 1, 2);
 			point_lanes(kind, p, &n[i], x, in->xp, xsum, n_tok, out, rows->os);
 			continue;
 		}
@@ -270,5 +275,8 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 			for (size_t k = 0; k < n_row; k++)
 				vi_store(out + R * k, s[k]);
 		}
+		for (size_t k = 0; k < n_row; k++)
+			ask_part(&asks, bytes, 1, 2);
 	}
+	*rows->asks = asks;
 }

@@ -112,12 +112,6 @@ ALWAYS void ask_more(struct asks *a, size_t bytes, size_t i)
 		ask(a);
 }
 
-ALWAYS void ask_all(struct asks *a, size_t bytes, size_t i)
-{
-	ask_part(a, bytes, 0, 1);
-	ask_more(a, bytes, i);
-}
-
 /* `bytes` bytes at p, behind which others are read, up to `most`: where they lie, or, if nothing is
  * known to be there, in room. */
 ALWAYS const uint8_t *readable(const uint8_t *p, size_t bytes, size_t most, const uint8_t *end,
