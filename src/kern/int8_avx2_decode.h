@@ -678,7 +678,6 @@ ALWAYS void whole_sums(enum kind kind, const struct codes *c, const uint8_t *row
 	*part.asks = asks;
 }
 
-#define EVENLY(kind) (!UNPACKED(kind))
 
 ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)

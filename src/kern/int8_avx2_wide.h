@@ -250,11 +250,12 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 
 		for (size_t k = 0; k < n_row; k++) {
 			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
-			ask_part(&asks, bytes, 0, 2);
-			ask_more(&asks, bytes, i);
+			if (EVENLY(kind)) {
+				ask_part(&asks, bytes, 0, 2);
+				ask_more(&asks, bytes, i);
+			}
 		}
 		if (POINTS(kind)) {
-			ask_part(&asks, bytes, 1, 2);
 			point_lanes(kind, p, &n[i], x, in->xp, xsum, n_tok, out, rows->os);
 			continue;
 		}
@@ -275,7 +276,7 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 			for (size_t k = 0; k < n_row; k++)
 				vi_store(out + R * k, s[k]);
 		}
-		for (size_t k = 0; k < n_row; k++)
+		for (size_t k = 0; k < n_row && EVENLY(kind); k++)
 			ask_part(&asks, bytes, 1, 2);
 	}
 	*rows->asks = asks;

@@ -282,8 +282,6 @@ ALWAYS void keep_scales(enum kind kind, const struct scales *f, struct part part
 		vi_store(part.mn + b, f->mn);
 }
 
-#define EVENLY(kind) (!UNPACKED(kind))
-
 #include "kern/int8_points.h"
 #include "kern/int8_avx512_across.h"
 #include "kern/int8_avx512_wide.h"

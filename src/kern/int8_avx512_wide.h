@@ -210,7 +210,7 @@ ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, c
 		if (SIGNED(kind))
 			q = _mm512_mask_sub_epi8(q, o->minus[j], zero, q);
 		v[j] = _mm512_dpbusd_epi32(zero, o->w[j], q);
-		if (j > 0)
+		if (j > 0 && EVENLY(kind))
 			ask_part(asks, bytes256(kind), j, 4);
 	}
 	s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[0], v[1]), o->k[0]);
@@ -252,10 +252,10 @@ ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_ro
 
 		for (size_t k = 0; k < n_row; k++) {
 			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
-			if (kind < TQ1_0)
-				ahead(p, bytes, rows->asked[r], rows->end);
-			ask_part(&asks, bytes, 0, 4);
-			ask_more(&asks, bytes, i);
+			if (EVENLY(kind)) {
+				ask_part(&asks, bytes, 0, 4);
+				ask_more(&asks, bytes, i);
+			}
 			if (kind != TQ1_0)
 				read_wide(kind, p + k * rows->bytes, &n[i], &o[k]);
 		}

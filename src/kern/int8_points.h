@@ -28,6 +28,9 @@ static void arrange_digits(const int8_t *q, int8_t *out)
 #define SIGNED(kind) ((kind) >= IQ2_XXS && (kind) <= IQ3_S)
 #define POINTS(kind) ((kind) >= IQ2_XXS)
 
+/* See int8_few.h. Looking up points takes longer than reading them: asks only cost. */
+#define EVENLY(kind) (!UNPACKED(kind) && !POINTS(kind))
+
 /* Of 256 elements: numbers of points, if they do not lie there as bytes, and bytes of eight signs,
  * or the 9 or 7 that is added to a point of IQ1_M. A row is done before its points are looked up,
  * so that nobody waits for them. */
