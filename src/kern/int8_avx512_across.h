@@ -36,20 +36,6 @@ ALWAYS size_t row_of(enum kind kind, size_t lane)
 	return kind == Q8_0 ? l / 2 * 8 + 2 * i + l % 2 : 4 * i + l;
 }
 
-/* Rows in order <-> lanes 4 l + i. */
-static inline __m512i by_fours(__m512i v)
-{
-	return _mm512_permutexvar_epi32(
-		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
-}
-
-ALWAYS __m512i by_row(enum kind kind, __m512i v)
-{
-	const __m512i twos = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
-
-	return kind == Q8_0 ? _mm512_permutexvar_epi32(twos, v) : by_fours(v);
-}
-
 #include "kern/int8_avx512_super.h"
 
 /* ---- scales ---- */
@@ -114,15 +100,13 @@ ALWAYS __m512i scale_pairs(enum kind kind, const uint8_t *p, size_t b0, size_t l
  * of their words, of MXFP4. */
 ALWAYS __m512 scale_floats(enum kind kind, __m256i w, const int high)
 {
-	__m512i e, normal, least = _mm512_set1_epi32(0x200000);
+	__m512i e;
 
 	if (kind != MXFP4)
 		return _mm512_cvtph_ps(w);
 	e = _mm512_cvtepu16_epi32(w);
-	e = high ? _mm512_srli_epi32(e, 8) : _mm512_and_si512(e, _mm512_set1_epi32(255));
-	normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-	return PS(_mm512_mask_sllv_epi32(normal, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)),
-		least, e));
+	return mxfp4_floats(high ? _mm512_srli_epi32(e, 8) :
+		_mm512_and_si512(e, _mm512_set1_epi32(255)));
 }
 
 struct across { float sc[8][16], mn[8][16]; };
@@ -140,6 +124,24 @@ static inline void dwords_in_turn(__m512i v, __m512i w, __m512i o[2])
 	o[1] = _mm512_unpackhi_epi32(v, w);
 }
 
+/* As they lie: words of eight blocks, of kinds with minima dwords of four from b0 on. */
+ALWAYS void scales_of_rows(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b0,
+	__m512i z[4], struct asks *asks, size_t lines)
+{
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		z[j] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+		for (size_t l = 0; l < 4; l++) {
+			const uint8_t *row = p + row_of(kind, 4 * l + j) * row_bytes;
+
+			z[j] = min_of(kind) ? scale_pairs(kind, row, b0, l, z[j]) :
+				scale_words(kind, row, l, z[j]);
+			ask_nth(asks, lines, 4 * j + l, 16);
+		}
+	}
+}
+
 /* Of eight blocks of each row. */
 ALWAYS void scales_across(enum kind kind, const uint8_t *p, size_t row_bytes, struct across *o,
 	struct asks *asks, size_t lines)
@@ -147,15 +149,7 @@ ALWAYS void scales_across(enum kind kind, const uint8_t *p, size_t row_bytes, st
 	const __m512i apart = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
 	__m512i z[4], a[2], b[2], e[4];
 
-#pragma GCC unroll 4
-	for (size_t j = 0; j < 4; j++) {
-		z[j] = _mm512_setzero_si512();
-#pragma GCC unroll 4
-		for (size_t l = 0; l < 4; l++) {
-			z[j] = scale_words(kind, p + row_of(kind, 4 * l + j) * row_bytes, l, z[j]);
-			ask_nth(asks, lines, 4 * j + l, 16);
-		}
-	}
+	scales_of_rows(kind, p, row_bytes, 0, z, asks, lines);
 	words_in_turn(z[0], z[1], a);
 	words_in_turn(z[2], z[3], b);
 	for (size_t i = 0; i < 2; i++)
@@ -184,15 +178,7 @@ ALWAYS void pairs_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 		_mm512_slli_epi32(from, 16)));
 	__m512i z[4], a[2], b[2], e[4];
 
-#pragma GCC unroll 4
-	for (size_t j = 0; j < 4; j++) {
-		z[j] = _mm512_setzero_si512();
-#pragma GCC unroll 4
-		for (size_t l = 0; l < 4; l++) {
-			z[j] = scale_pairs(kind, p + row_of(kind, 4 * l + j) * row_bytes, b0, l, z[j]);
-			ask_nth(asks, lines, 4 * j + l, 16);
-		}
-	}
+	scales_of_rows(kind, p, row_bytes, b0, z, asks, lines);
 	dwords_in_turn(z[0], z[1], a);
 	dwords_in_turn(z[2], z[3], b);
 	for (size_t i = 0; i < 2; i++) {
@@ -220,7 +206,7 @@ ALWAYS void scales_of_some(enum kind kind, const uint8_t *p, size_t row_bytes, s
 			const uint8_t *at = p + row_of(kind, r) * row_bytes + b * bytes;
 
 			sc[r] = kind == MXFP4 ? *at : rd16(at);
-			mn[r] = rd16(at + 2);
+			mn[r] = min_of(kind) ? rd16(at + 2) : 0;
 		}
 		_mm512_storeu_ps(o->sc[b], scale_floats(kind, load256(sc), 0));
 		_mm512_storeu_ps(o->mn[b], minus(_mm512_cvtph_ps(load256(mn))));
@@ -244,7 +230,6 @@ ALWAYS void add_fifth(const uint8_t *p, size_t step, __m512i w[2])
 	for (size_t h = 0; h < 2; h++) {
 		const long long first = h ? 0x0202020202020202 : 0, next = first + 0x0101010101010101;
 		const __m512i at = _mm512_setr_epi64(first, next, first, next, first, next, first, next);
-
 		const __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(v, at), bits);
 
 		w[h] = _mm512_mask_add_epi8(w[h], set, w[h], _mm512_set1_epi8(16));
@@ -278,7 +263,8 @@ ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 
 /* ---- sums ---- */
 
-/* Two vectors with four lanes a row -> the two as pairs of lanes, of sums that fit into 16 bits. */
+/* Two vectors -> pairs of their lanes added up, which have to fit into 16 bits: products of words
+ * do that where unpacking would use the ports that are short. */
 static inline __m512i short_pairs(__m512i v, __m512i w)
 {
 	return _mm512_madd_epi16(_mm512_packs_epi32(v, w), _mm512_set1_epi16(1));
@@ -289,17 +275,14 @@ ALWAYS __m512i sums_across(enum kind kind, const __m512i v[8])
 {
 	__m512i s, t;
 
-	if (kind == Q8_0) {
-		s = sums_of_four(v);
-		t = sums_of_four(v + 4);
-		return _mm512_add_epi32(_mm512_shuffle_i32x4(s, t, 0x88), _mm512_shuffle_i32x4(s, t, 0xdd));
-	}
+	if (kind == Q8_0)
+		return lanes_of_two(sums_of_four(v), sums_of_four(v + 4));
 	if (kind == IQ4_NL)
 		return sums_of_four(v);
-	if (kind == Q4_0 || kind == Q4_1)
-		return short_sums_of_four(v);
 	s = short_pairs(v[0], v[1]);
 	t = short_pairs(v[2], v[3]);
+	if (kind == Q4_0 || kind == Q4_1) /* those of pairs fit as well */
+		return short_pairs(s, t);
 	return _mm512_add_epi32(BITS(_mm512_shuffle_ps(PS(s), PS(t), 0x88)),
 		BITS(_mm512_shuffle_ps(PS(s), PS(t), 0xdd)));
 }
@@ -319,7 +302,6 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	VI m[GV_TOK], struct asks *asks, size_t lines, const uint8_t *next)
 {
 	const size_t n = kind == Q8_0 ? 8 : 4;
-	const int off = min_of(kind) ? 0 : kind == Q4_0 ? 8 : kind == Q5_0 || kind == MXFP4 ? 16 : 128;
 	const int8_t *x = in->q + i + 32 * b;
 	const int16_t *xsum = in->sum + i / 32;
 	__m512i w[8][2];
@@ -349,8 +331,8 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			}
 		}
 		s = sums_across(kind, v);
-		if (off)
-			s = _mm512_sub_epi32(s, xsum_times(xsum, b, off));
+		if (off_of(kind))
+			s = _mm512_sub_epi32(s, xsum_times(xsum, b, off_of(kind)));
 		c[t] = vf_chain(c[t], s, vi_load(o->sc[b]));
 		if (min_of(kind))
 			m[t] = vf_chain(m[t], xsum_times(xsum, b, 1), vi_load(o->mn[b]));
@@ -382,15 +364,14 @@ ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, si
 		const uint8_t *next = p + (i + 256 < len ? (ptrdiff_t)b256 : next_rows - (ptrdiff_t)b256);
 		VI c[GV_TOK], m[GV_TOK];
 
+		if (twice)
+			ask_again(p, row_bytes, i + 512 < len ? 2 * (ptrdiff_t)b256 : next_rows, b256);
 		if (SUPER(kind)) {
 			super_across(kind, p, row_bytes, i, in, n_tok, acc, &asks, next);
 			continue;
 		}
-
 		for (size_t t = 0; t < n_tok; t++)
 			c[t] = m[t] = vf_zero();
-		if (twice)
-			ask_again(p, row_bytes, i + 512 < len ? 2 * (ptrdiff_t)b256 : next_rows, b256);
 		if (n_blk == 8) {
 			for (size_t b = 0; b < 8 && min_of(kind); b += 4)
 				pairs_across(kind, p, row_bytes, b, &o, &asks, (lines - in_blocks) / 2);
@@ -413,6 +394,6 @@ ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, si
 		}
 	}
 	for (size_t t = 0; t < n_tok; t++)
-		acc[t] = by_row(kind, acc[t]);
+		acc[t] = kind == Q8_0 ? by_twos(acc[t]) : by_fours(acc[t]);
 	*all = asks;
 }

@@ -83,21 +83,6 @@ ALWAYS void nibbles_of(const uint8_t *p, __m512i out[4])
 
 /* ---- sums ---- */
 
-/* Lane l of each of eight vectors: four-element sums. -> sums of blocks of 32, in order. */
-static inline __m512i sums32(const __m512i v[8])
-{
-	const __m512i order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
-	__m512i s[4], x, y;
-
-	for (int i = 0; i < 4; i++)
-		s[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]),
-			_mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]));
-	x = _mm512_add_epi32(_mm512_unpacklo_epi64(s[0], s[1]), _mm512_unpackhi_epi64(s[0], s[1]));
-	y = _mm512_add_epi32(_mm512_unpacklo_epi64(s[2], s[3]), _mm512_unpackhi_epi64(s[2], s[3]));
-	x = _mm512_add_epi32(_mm512_shuffle_i32x4(x, y, 0x88), _mm512_shuffle_i32x4(x, y, 0xdd));
-	return _mm512_permutexvar_epi32(order, x);
-}
-
 /* Four lanes a block: lane 4 l + i of the result is block l of vector i. */
 static inline __m512i sums_of_four(const __m512i v[4])
 {
@@ -105,6 +90,32 @@ static inline __m512i sums_of_four(const __m512i v[4])
 	__m512i t = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
 
 	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
+}
+
+/* Pairs of neighbouring 128-bit lanes added up: those of v, then those of w. */
+static inline __m512i lanes_of_two(__m512i v, __m512i w)
+{
+	return _mm512_add_epi32(_mm512_shuffle_i32x4(v, w, 0x88), _mm512_shuffle_i32x4(v, w, 0xdd));
+}
+
+/* Lanes 4 l + i <-> l + 4 i. */
+static inline __m512i by_fours(__m512i v)
+{
+	return _mm512_permutexvar_epi32(
+		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+}
+
+/* Of each half: lanes 4 l + i -> 2 i + l. */
+static inline __m512i by_twos(__m512i v)
+{
+	return _mm512_permutexvar_epi32(
+		_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15), v);
+}
+
+/* Lane l of each of eight vectors: four-element sums. -> sums of blocks of 32, in order. */
+static inline __m512i sums32(const __m512i v[8])
+{
+	return by_twos(lanes_of_two(sums_of_four(v), sums_of_four(v + 4)));
 }
 
 /* Two lanes a block, those of v, then those of w. */
@@ -116,17 +127,6 @@ static inline __m512i pairs_of_lanes(__m512i v, __m512i w)
 
 	return _mm512_add_epi32(_mm512_permutex2var_epi32(v, even, w),
 		_mm512_permutex2var_epi32(v, odd, w));
-}
-
-/* The same of lanes that fit into 16 bits, as do the sums of two of a block: products of words add
- * them up where unpacking would use the ports that are short. */
-static inline __m512i short_sums_of_four(const __m512i v[4])
-{
-	const __m512i one = _mm512_set1_epi16(1);
-	__m512i s = _mm512_madd_epi16(_mm512_packs_epi32(v[0], v[1]), one);
-	__m512i t = _mm512_madd_epi16(_mm512_packs_epi32(v[2], v[3]), one);
-
-	return _mm512_madd_epi16(_mm512_packs_epi32(s, t), one);
 }
 
 static inline __m512i dot(__m512i s, __m512i w, const void *x)
@@ -224,8 +224,7 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 		v[j] = j / 4 >= n256 ? zero : dot(zero, o->w[j], (j / 4 ? x1 : x) + 64 * (j % 4));
 	if (blk_of(kind) == 32)
 		return sums32(v);
-	return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
-		sums_of_four(v));
+	return by_fours(sums_of_four(v));
 }
 
 /* What becomes of the sums s of 16 blocks with activations whose sums are xsum. Blocks with integer

@@ -51,19 +51,6 @@ ALWAYS int packs(enum kind kind)
 	return PACKED_TILES && (kind == Q4_0 || kind == Q4_1 || kind == Q4_K);
 }
 
-/* What is taken off codes that are magnitudes and an off, where tiles hold signed bytes. */
-ALWAYS int off_of(enum kind kind)
-{
-	switch (kind) {
-	case Q8_0: case IQ4_NL: case IQ4_XS: return 128;
-	case Q6_K: return 32;
-	case Q5_0: case MXFP4: return 16;
-	case Q4_0: return 8;
-	case Q3_K: return 4;
-	default: return 0;
-	}
-}
-
 /* A vector of a tile. */
 ALWAYS void put_codes(enum kind kind, void *to, __m512i v)
 {

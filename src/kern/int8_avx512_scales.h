@@ -3,6 +3,19 @@
 static inline __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
 static inline __m128i load128(const void *p) { return _mm_loadu_si128(p); }
 
+/* What is taken off codes that are magnitudes and an off (off_log2 of int8_codes.h). */
+ALWAYS int off_of(enum kind kind)
+{
+	switch (kind) {
+	case Q8_0: case IQ4_NL: case IQ4_XS: return 128;
+	case Q6_K: return 32;
+	case Q5_0: case MXFP4: return 16;
+	case Q4_0: return 8;
+	case Q3_K: return 4;
+	default: return 0;
+	}
+}
+
 /* The 16-bit words at p + b * bytes of eight blocks; bytes is even. Two bytes less than the blocks
  * have behind p are read. */
 ALWAYS __m128i eight_words(const uint8_t *p, size_t bytes)
@@ -63,16 +76,22 @@ ALWAYS __m128i mxfp4_words(const uint8_t *p)
 		_mm512_loadu_si512(p + 64)));
 }
 
+/* Exponents of MXFP4 -> half their powers of two, as mxfp4_scale has it. */
+static inline __m512 mxfp4_floats(__m512i e)
+{
+	__m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+
+	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(normal,
+		_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e));
+}
+
 ALWAYS __m512 mxfp4_scales(const uint8_t *p, const uint8_t *p1, size_t n256)
 {
-	const __m512i one = _mm512_set1_epi32(1);
 	__m128i more = n256 > 1 ? mxfp4_words(p1) : _mm_setzero_si128();
 	__m512i e = _mm512_cvtepu16_epi32(_mm256_set_m128i(more, mxfp4_words(p)));
 
 	e = _mm512_and_si512(_mm512_mask_srli_epi32(e, 0xaaaa, e, 8), _mm512_set1_epi32(255));
-	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(
-		_mm512_slli_epi32(_mm512_sub_epi32(e, one), 23),
-		_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e));
+	return mxfp4_floats(e);
 }
 
 /* Sixteen scales of six bits, from the twelve bytes of Q3_K. */

@@ -177,13 +177,7 @@ ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const
 /* Lane l of each b[j]: a quarter of the sums of the rows 4 j to 4 j + 3 -> all, in order. */
 static inline __m512i lanes_of_four(const __m512i b[4])
 {
-	__m512i c[2];
-
-	for (int i = 0; i < 2; i++)
-		c[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0x88),
-			_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0xdd));
-	return _mm512_add_epi32(_mm512_shuffle_i32x4(c[0], c[1], 0x88),
-		_mm512_shuffle_i32x4(c[0], c[1], 0xdd));
+	return lanes_of_two(lanes_of_two(b[0], b[1]), lanes_of_two(b[2], b[3]));
 }
 
 /* 256 elements of the sixteen rows at p with those of n_tok tokens, added to acc. */
@@ -239,6 +233,6 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			acc[t] = vf_exact_min(acc[t], sum, vf_halves(d, 0, 1), min, vf_halves(d, 16, 1), dx);
 		else
 			acc[t] = vf_exact(acc[t], _mm512_sub_epi32(sum,
-				_mm512_slli_epi32(min, kind == Q6_K ? 5 : 2)), vf_halves(d, 0, 1), dx);
+				_mm512_mullo_epi32(min, _mm512_set1_epi32(off_of(kind)))), vf_halves(d, 0, 1), dx);
 	}
 }

@@ -12,7 +12,7 @@
  *	                                      minima to part, zeros behind len; with integer scales: S
  *	                                      and M of each group of 256
  * It may define
- *	ACROSS(kind), groups_across(kind, rows, row_bytes, len, in, n_tok, again, asks, acc)
+ *	ACROSS(kind), groups_across(kind, rows, row_bytes, len, in, n_tok, twice, asks, acc)
  *	                                      kinds of which R rows are taken at once, all of it, of any
  *	                                      length: no parts
  *	ARRANGED(kind), arrange(kind, q, n, out)
@@ -97,7 +97,6 @@ ALWAYS VI add_exact(int min, struct gv *g, int32_t s[R][GV_BLOCKS], size_t n_gro
 		VI v[R];
 
 		ask_rest(&g->asks, (2 * n_group - i + R - 1) / R);
-
 		for (int r = 0; r < R; r++)
 			v[r] = vi_load(&s[r][i]);
 		transpose(v);
