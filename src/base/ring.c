@@ -5,30 +5,35 @@
  * Only the producer moves head, only the consumer moves tail, both under the lock. The lock is
  * also what orders a block's bytes between the threads.
  *
- * A ring that was emptied begins again at its first slot. Only the producer decides that, when it
- * reserves a block while none is full; the consumer looks at none then and learns of it by the
- * lock. A slot whose block is not full is the producer's, who may put another block there.
+ * Free blocks are a stack: what was released last is filled next, so that as few blocks are in use
+ * as there are full ones at once. They stay in the processor's cache, and memory that nobody needs
+ * is never touched.
  */
 #include "base/ring.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/mem.h"
 
 struct ring {
 	pthread_mutex_t lock;
 	pthread_cond_t freed, filled; /* on CLOCK_MONOTONIC */
-	uint64_t head, tail, first; /* first: the block in the first slot; moves when all are free */
+	uint64_t head, tail;
 	int closed, stopped;
 	int waits, held;  /* the consumer is in ring_wait(); it is to stay there */
 	int asked;        /* the producer waits for it to come there */
 	size_t want;      /* blocks that it waits for */
 	int64_t until;    /* or for this time; ns */
 	size_t block_bytes, n_block;
-	void **slot;        /* [n_block] blocks: of mem, or spare ones that came in their place */
+	void **slot;        /* [n_block] full blocks: of mem, or spare ones that came in their place */
+	void **unused;      /* [n_unused] free ones but next, which the producer reserved */
+	size_t n_unused;
+	void *next;
 	unsigned char *mem; /* [n_block][block_bytes] */
 	void **spare;       /* [n_spare] that were allocated on their own, wherever they are now */
 	size_t n_spare;
@@ -41,6 +46,7 @@ static void free_blocks(struct ring *r)
 	for (size_t i = 0; i < r->n_spare; i++)
 		free(r->spare[i]);
 	free(r->spare);
+	free(r->unused);
 	free(r->slot);
 	free(r->mem);
 	free(r);
@@ -50,19 +56,23 @@ struct ring *ring_new(size_t block_bytes, size_t n_block, struct moe_err *e)
 {
 	struct ring *r = calloc(1, sizeof *r);
 	pthread_condattr_t attr;
+	size_t pages;
 
 	block_bytes = (block_bytes + 63) / 64 * 64;
+	pages = (block_bytes * n_block + MEM_HUGE_PAGE - 1) / MEM_HUGE_PAGE;
 	if (r && n_block >= 2 && block_bytes && n_block <= SIZE_MAX / block_bytes) {
-		r->mem = aligned_alloc(64, block_bytes * n_block);
+		r->mem = aligned_alloc(MEM_HUGE_PAGE, pages * MEM_HUGE_PAGE);
 		r->slot = malloc(n_block * sizeof *r->slot);
+		r->unused = malloc(n_block * sizeof *r->unused);
 	}
-	if (!r || !r->mem || !r->slot) {
+	if (!r || !r->mem || !r->slot || !r->unused) {
 		free_blocks(r);
 		err_nomem(e, (unsigned long long)block_bytes * n_block, "the ring of blocks");
 		return NULL;
 	}
-	for (size_t i = 0; i < n_block; i++)
-		r->slot[i] = r->mem + i * block_bytes;
+	for (size_t i = n_block; i-- > 0;)
+		r->unused[r->n_unused++] = r->mem + i * block_bytes;
+	(void)madvise(r->mem, pages * MEM_HUGE_PAGE, MADV_HUGEPAGE); /* the engine touches it first */
 	r->block_bytes = block_bytes;
 	r->n_block = n_block;
 	pthread_mutex_init(&r->lock, NULL);
@@ -86,7 +96,7 @@ void ring_free(struct ring *r)
 
 static void **slot(const struct ring *r, uint64_t i)
 {
-	return &r->slot[(size_t)((i - r->first) % r->n_block)];
+	return &r->slot[(size_t)(i % r->n_block)];
 }
 
 void *ring_reserve(struct ring *r, size_t keep, int wait)
@@ -96,10 +106,8 @@ void *ring_reserve(struct ring *r, size_t keep, int wait)
 	pthread_mutex_lock(&r->lock);
 	while (!r->stopped && r->head - r->tail + keep >= r->n_block && wait)
 		pthread_cond_wait(&r->freed, &r->lock);
-	if (r->head == r->tail) /* as few slots as are needed: they stay in the processor's cache */
-		r->first = r->head;
 	if (!r->stopped && r->head - r->tail + keep < r->n_block)
-		p = *slot(r, r->head);
+		p = r->next = r->next ? r->next : r->unused[--r->n_unused];
 	pthread_mutex_unlock(&r->lock);
 	return p;
 }
@@ -120,9 +128,9 @@ void *ring_spare(struct ring *r, struct moe_err *e)
 
 void *ring_swap(struct ring *r, void *spare)
 {
-	void **at = slot(r, r->head), *was = *at;
+	void *was = r->next;
 
-	*at = spare;
+	r->next = spare;
 	ring_publish(r);
 	return was;
 }
@@ -130,7 +138,8 @@ void *ring_swap(struct ring *r, void *spare)
 void ring_publish(struct ring *r)
 {
 	pthread_mutex_lock(&r->lock);
-	r->head++;
+	*slot(r, r->head++) = r->next;
+	r->next = NULL;
 	if (r->waits && r->head - r->tail >= r->want)
 		pthread_cond_signal(&r->filled);
 	pthread_mutex_unlock(&r->lock);
@@ -196,6 +205,8 @@ void *ring_at(struct ring *r, size_t i)
 void ring_release(struct ring *r, size_t n)
 {
 	pthread_mutex_lock(&r->lock);
+	for (size_t i = n; i-- > 0;)
+		r->unused[r->n_unused++] = *slot(r, r->tail + i);
 	r->tail += n;
 	pthread_cond_signal(&r->freed);
 	pthread_mutex_unlock(&r->lock);

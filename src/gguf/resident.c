@@ -20,9 +20,9 @@
 #include <sys/mman.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "gguf/internal.h"
 
-#define HUGE_PAGE ((size_t)2 << 20)
 #define WINDOW ((size_t)16 << 20) /* whole large pages */
 #define PIECE ((size_t)1 << 20)   /* between looks at `stop` */
 
@@ -69,12 +69,12 @@ static int copy_window(const struct resident *r, const struct window *w, uint8_t
 
 static int move_window(const struct resident *r, const struct window *w)
 {
-	size_t room = w->n + HUGE_PAGE, before, moved = 0;
+	size_t room = w->n + MEM_HUGE_PAGE, before, moved = 0;
 	uint8_t *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return -1;
-	before = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
+	before = (MEM_HUGE_PAGE - (uintptr_t)p % MEM_HUGE_PAGE) % MEM_HUGE_PAGE;
 	(void)madvise(p + before, w->n, MADV_HUGEPAGE);
 	if (!copy_window(r, w, p + before) && !mprotect(p + before, w->n, PROT_READ) &&
 	    mremap(p + before, w->n, w->n, MREMAP_MAYMOVE | MREMAP_FIXED, w->at) == w->at)
@@ -105,7 +105,8 @@ static void *move_all(void *arg)
 /* Adds the whole large pages of [lo, hi), in windows; those that are taken already end at *done. */
 static int add_windows(struct resident *r, size_t *cap, const uint8_t *lo, const uint8_t *hi, uintptr_t *done)
 {
-	uintptr_t at = ((uintptr_t)lo + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE, end = (uintptr_t)hi / HUGE_PAGE * HUGE_PAGE;
+	uintptr_t at = ((uintptr_t)lo + MEM_HUGE_PAGE - 1) / MEM_HUGE_PAGE * MEM_HUGE_PAGE;
+	uintptr_t end = (uintptr_t)hi / MEM_HUGE_PAGE * MEM_HUGE_PAGE;
 
 	at = at > *done ? at : *done;
 	for (; at < end; at = *done) {
@@ -137,7 +138,8 @@ static int find_windows(const struct gguf *g, struct resident *r, gguf_wanted *w
 
 		if (!g->file[t->part].map || !t->n_bytes || !wanted(g, t))
 			continue;
-		if (!lo || t->part != part || p < hi || (size_t)(p - hi) > HUGE_PAGE) { /* files need not list in order */
+		if (!lo || t->part != part || p < hi || (size_t)(p - hi) > MEM_HUGE_PAGE) {
+			/* files need not list in order */
 			if (lo && add_windows(r, &cap, lo, hi, &done))
 				return -1;
 			lo = p;

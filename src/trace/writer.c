@@ -21,6 +21,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "base/ring.h"
 #include "trace/commit.h"
 #include "trace/dbfile.h"
@@ -411,7 +412,7 @@ static void fill(struct moe_trace *t, const struct part *p, const struct moe_rou
 	h->any_flags |= flags;
 	fill_before(t, p, v, li, flags);
 	if (h->has_logits)
-		memcpy(r.logits + p->row * n_expert, v->logits + p->from * n_expert,
+		mem_copy_out(r.logits + p->row * n_expert, v->logits + p->from * n_expert,
 			n * n_expert * sizeof *r.logits);
 }
 

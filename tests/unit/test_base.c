@@ -722,6 +722,24 @@ static void under(const char *root, const char *name, char out[256])
 	assert_int_equal(mkdir(out, 0700), 0);
 }
 
+static void test_copy_out(void **state)
+{
+	static const size_t size[] = { 0, 1, 4095, 4096, 4097, 4111, 4112, 10000 };
+	unsigned char from[10100], to[10200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof from; i++)
+		from[i] = (unsigned char)(i * 7 + i / 256);
+	for (size_t k = 0; k < sizeof size / sizeof *size; k++)
+		for (size_t at = 0; at < 40; at++) {
+			memset(to, 0x5a, sizeof to);
+			mem_copy_out(to + 50 + at, from + at % 7, size[k]);
+			assert_memory_equal(to + 50 + at, from + at % 7, size[k]);
+			assert_int_equal(to[49 + at], 0x5a);
+			assert_int_equal(to[50 + at + size[k]], 0x5a);
+		}
+}
+
 /* A tree as the kernel shows it: what a group and those above it leave is the least of them. */
 static void test_mem_knows_control_groups(void **state)
 {
@@ -778,6 +796,7 @@ int main(void)
 		cmocka_unit_test(test_pool_runs_every_unit_once),
 		cmocka_unit_test(test_pool_hands_results_over),
 		cmocka_unit_test(test_qtype_has_the_formats_blocks),
+		cmocka_unit_test(test_copy_out),
 		cmocka_unit_test(test_mem_knows_control_groups),
 	};
 

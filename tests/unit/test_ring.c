@@ -95,6 +95,32 @@ static void test_hold(void **state)
 	ring_free(r);
 }
 
+/* What was released last is filled next, the oldest first, whatever is still full. */
+static void test_reuse(void **state)
+{
+	struct moe_err e;
+	struct ring *r = ring_new(64, 100, &e);
+	void *p[5];
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		p[i] = ring_reserve(r, 0, 0);
+		assert_ptr_equal(ring_reserve(r, 0, 0), p[i]);
+		ring_publish(r);
+	}
+	assert_int_equal(ring_wait(r, 1, 0), 5);
+	ring_release(r, 3);
+	for (int i = 0; i < 3; i++) {
+		assert_ptr_equal(ring_reserve(r, 0, 0), p[i]);
+		ring_publish(r);
+	}
+	for (int i = 0; i < 5; i++)
+		assert_ptr_equal(ring_at(r, (size_t)i), p[(i + 3) % 5]);
+	ring_release(r, 5);
+	assert_ptr_equal(ring_reserve(r, 0, 0), p[3]);
+	ring_free(r);
+}
+
 /* Spare blocks change places with those of the ring; what is in them stays. */
 static void test_swap(void **state)
 {
@@ -132,6 +158,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hold),
+		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_swap),
 		cmocka_unit_test(test_ring),
 	};
