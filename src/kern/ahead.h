@@ -12,7 +12,7 @@
  * Not so Intel's processors, which drop nothing: an ask that memory must answer keeps one of the
  * few places that all reading has to pass. There rows are asked for once, no further ahead than
  * needed, and best one line at a time between other operations: of some at once, all but the first
- * wait, and what is done meanwhile waits with them.
+ * wait, and what is done meanwhile waits with them. For one token rows go one by one there.
  */
 #ifndef KERN_AHEAD_H
 #define KERN_AHEAD_H
@@ -24,7 +24,7 @@
 #define AHEAD_AGAIN 2048 /* the same of a row, for what is asked for again */
 #define AHEAD_ONCE 3072   /* the same where nothing is asked for twice */
 #define AHEAD_EVEN 6144   /* the same where a line is asked for between some operations */
-#define AHEAD_ROWS 2      /* side by side for one token */
+#define AHEAD_ROWS 2      /* side by side for one token, where memory is asked twice */
 #define FEW_SUMS AHEAD_ROWS /* of so few, all lanes work at once: their chains would wait */
 #define AHEAD_SHORT 512   /* elements of a row, which then goes beside as many as for more tokens */
 #define AHEAD_SPREAD 4    /* from so many tiles on, lines are spread over them */
@@ -58,6 +58,8 @@ static inline struct ahead ahead_of(const uint8_t *rows, size_t bytes, size_t nr
 
 	if (tiles >= AHEAD_SPREAD && left >= bytes && steps)
 		return (struct ahead){ rows + bytes, NULL, (chunk + steps - 1) / steps, 1, chunk, 0, 0, 0 };
+	if (nr == 1 && asks_once())
+		return (struct ahead){ rows + AHEAD_EVEN, NULL, 64, 1, 0, 0, 0, 0 };
 	return (struct ahead){ rows + far, rows + near, 64 * nr,
 		left >= far && !asks_once() ? nr : 0, 0, bytes / nr, steps - near / 64,
 		bytes - 64 * steps };
@@ -84,7 +86,7 @@ static inline struct ahead ahead_later(struct ahead a, size_t steps)
 /* At step g; `most` is the number of rows. */
 static inline __attribute__((always_inline)) void ahead_ask(struct ahead a, size_t g, size_t most)
 {
-	if (a.lines == 1)
+	if (a.chunk)
 		__builtin_prefetch(a.at + g * a.step, 0, 3);
 	else if (a.lines)
 		for (size_t i = 0; i < most; i++)

@@ -244,6 +244,8 @@ static __attribute__((noinline)) void dot_rows(const uint8_t *rows, size_t row_b
 {
 	size_t r = r0;
 
+	for (; n_tok == 1 && asks_once() && r < r1; r++)
+		dot_group(rows + r * row_bytes, row_bytes, n, 1, x, xs, 1, y + r, ys, 0);
 	for (; n_tok == 1 && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
 		dot_group(rows + r * row_bytes, row_bytes, n, AHEAD_ROWS, x, xs, 1, y + r, ys,
 			(r1 - r - AHEAD_ROWS) * row_bytes);

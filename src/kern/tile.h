@@ -212,7 +212,7 @@ ALWAYS void row_groups(uint32_t type, uint32_t as, const uint8_t *rows, size_t r
 {
 	size_t r = r0;
 
-	for (; n_tok == 1 && n > AHEAD_SHORT && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
+	for (; n_tok == 1 && !direct(as) && n > AHEAD_SHORT && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
 		row_group(type, as, rows + r * row_bytes, row_bytes, n, AHEAD_ROWS, x, xs, 1, y + r, ys, scratch,
 			(r1 - r - AHEAD_ROWS) * row_bytes);
 	for (; r + TILE_R <= r1; r += TILE_R)
@@ -222,9 +222,45 @@ ALWAYS void row_groups(uint32_t type, uint32_t as, const uint8_t *rows, size_t r
 		row_group(type, as, rows + r * row_bytes, row_bytes, n, 1, x, xs, n_tok, y + r, ys, scratch, 0);
 }
 
+/* One token and rows that are read as they lie. Each type has a function of its own: in one with
+ * too many loops the compiler keeps the sums in memory. */
+ALWAYS void token_rows(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
+	size_t r1, const float *x, float *y)
+{
+	size_t r = r0;
+
+	if (n <= AHEAD_SHORT)
+		__builtin_unreachable(); /* else the compiler worries about sums of nothing */
+	for (; !asks_once() && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
+		row_group(type, type, rows + r * row_bytes, row_bytes, n, AHEAD_ROWS, x, 0, 1, y + r, 0,
+			NULL, (r1 - r - AHEAD_ROWS) * row_bytes);
+	for (; r < r1; r++)
+		row_group(type, type, rows + r * row_bytes, row_bytes, n, 1, x, 0, 1, y + r, 0, NULL, 0);
+}
+
+#define TOKEN_ROWS(name) \
+	static __attribute__((noinline)) void token_##name(const uint8_t *rows, size_t row_bytes, \
+		size_t n, size_t r0, size_t r1, const float *x, float *y) \
+	{ \
+		token_rows(QT_##name, rows, row_bytes, n, r0, r1, x, y); \
+	}
+TOKEN_ROWS(F32)
+TOKEN_ROWS(F16)
+TOKEN_ROWS(BF16)
+#undef TOKEN_ROWS
+typedef void token_fn(const uint8_t *rows, size_t row_bytes, size_t n, size_t r0, size_t r1,
+	const float *x, float *y);
+
 static void body_gemm(uint32_t type, const void *rows, size_t row_bytes, size_t n, size_t r0,
 	size_t r1, const float *x, size_t xs, size_t n_tok, float *y, size_t ys, float *scratch)
 {
+	static token_fn *const token[QT_MAX] = { [QT_F32] = token_F32, [QT_F16] = token_F16,
+		[QT_BF16] = token_BF16 };
+
+	if (n_tok == 1 && n > AHEAD_SHORT && token[type]) {
+		token[type](rows, row_bytes, n, r0, r1, x, y);
+		return;
+	}
 	for (size_t t = 0; t < n_tok; t += TOK_BLOCK, x += TOK_BLOCK * xs, y += TOK_BLOCK * ys) {
 		size_t nt = n_tok - t < TOK_BLOCK ? n_tok - t : TOK_BLOCK;
 
