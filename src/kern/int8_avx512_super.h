@@ -174,12 +174,6 @@ ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const
 	return kind == Q2_K ? v : _mm512_srli_epi32(v, 16);
 }
 
-/* Lane l of each b[j]: a quarter of the sums of the rows 4 j to 4 j + 3 -> all, in order. */
-static inline __m512i lanes_of_four(const __m512i b[4])
-{
-	return lanes_of_two(lanes_of_two(b[0], b[1]), lanes_of_two(b[2], b[3]));
-}
-
 /* 256 elements of the sixteen rows at p with those of n_tok tokens, added to acc. */
 ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t i,
 	const struct gv_in *in, size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t *next)

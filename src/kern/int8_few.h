@@ -12,9 +12,10 @@
  *	                                      minima to part, zeros behind len; with integer scales: S
  *	                                      and M of each group of 256
  * It may define
- *	ACROSS(kind), groups_across(kind, rows, row_bytes, len, in, n_tok, twice, asks, acc)
+ *	ACROSS(kind), groups_across(kind, c, rows, row_bytes, len, in, n_tok, twice, asks, acc)
  *	                                      kinds of which R rows are taken at once, all of it, of any
  *	                                      length: no parts
+ *	HERE(kind)                            what this CPU has instead of a kind of a few tokens
  *	ARRANGED(kind), arrange(kind, q, n, out)
  *	                                      an order of activations that it wants, and bytes that 256
  *	                                      of them take (0: none)
@@ -27,6 +28,10 @@
  */
 #include "kern/ahead.h"
 
+#ifndef HERE
+#define HERE(kind) (kind)
+#endif
+
 /* As kind_of, for a token or a few. */
 static enum kind gemv_kind_of(uint32_t type, size_t len)
 {
@@ -38,7 +43,7 @@ static enum kind gemv_kind_of(uint32_t type, size_t len)
 		[QT_IQ1_M] = IQ1_M };
 
 	if (more[type] && len >= 256)
-		return more[type];
+		return HERE(more[type]);
 #endif
 	return kind_of(type, len);
 }
@@ -306,9 +311,10 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 
 	if (ACROSS(kind)) {
 		if (n_tok == 1) /* the commonest: codes need not be kept */
-			groups_across(kind, rows, row_bytes, len, &in, 1, g->asked[0].far, &g->asks, acc);
+			groups_across(kind, c, rows, row_bytes, len, &in, 1, g->asked[0].far, &g->asks, acc);
 		else
-			groups_across(kind, rows, row_bytes, len, &in, n_tok, g->asked[0].far, &g->asks, acc);
+			groups_across(kind, c, rows, row_bytes, len, &in, n_tok, g->asked[0].far, &g->asks,
+				acc);
 		ask_rest(&g->asks, 1);
 		return;
 	}
