@@ -435,8 +435,12 @@ __attribute__((constructor)) static void fill(void)
 	struct grid_halves *h = &kern_grid_halves;
 	uint16_t marked[256];
 
-	for (int i = 0; i < 2048; i++)
+	for (int i = 0; i < 2048; i++) {
+		uint32_t point = kern_grid_iq1[i];
+
 		b->iq1[i] = 8 * grid_spread2(kern_grid_iq1[i]);
+		h->iq1[i] = (point & 255) | (point >> 8) << 16;
+	}
 	for (int i = 0; i < 1024; i++)
 		b->iq2_s[i] = grid_iq2(kern_grid_iq2_s[i]);
 	for (int i = 0; i < 512; i++) {
@@ -456,6 +460,5 @@ __attribute__((constructor)) static void fill(void)
 	halve(kern_grid_iq2_xxs, 256, h->iq2_xxs[0], h->iq2_xxs[1]);
 	halve(kern_grid_iq2_xs, 512, h->iq2_xs[0], h->iq2_xs[1]);
 	halve(kern_grid_iq2_s, 1024, h->iq2_s[0], h->iq2_s[1]);
-	halve(kern_grid_iq1, 2048, h->iq1[0], h->iq1[1]);
 	halve(kern_grid_iq3_s, 512, h->iq3_s[0], h->iq3_s[1]);
 }

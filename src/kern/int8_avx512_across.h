@@ -16,7 +16,7 @@
 /* The kind to which a type of points belongs where they are looked up in registers. */
 static enum kind points_here(enum kind kind)
 {
-	if (!SIGNED(kind) || !int8_vbmi_supported())
+	if (!POINTS(kind) || (SIGNED(kind) ? !int8_vbmi_supported() : !int8_vbmi_gathers()))
 		return kind;
 	return kind == IQ3_XXS || kind == IQ3_S ? POINTS4 : POINTS8;
 }

@@ -1,5 +1,7 @@
 /* int8_avx512_lanes.h - lanes of several vectors added up, or put into another order. */
 
+#define W(i) ((i) * 0x0001000100010001) /* a 16-bit word four times */
+
 /* (v & mask) | w */
 static inline __m512i and_or(__m512i v, __m512i mask, __m512i w)
 {

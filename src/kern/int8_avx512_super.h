@@ -13,8 +13,6 @@
 #define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
 #define NIBBLES(kind) ((kind) == Q4_K || (kind) == Q5_K)
 
-#define W(i) ((i) * 0x0001000100010001)
-
 /* ---- scales ---- */
 
 /* Of four rows, 16-bit words: scales, the first eight and the others, and minima. In quarters the

@@ -8,6 +8,8 @@
  * products come in four vectors, each of another coordinate of all points (of points of eight: of
  * two), and activations are arranged likewise. Signs go to the activations, under masks.
  *
+ * Of IQ1, with 2048 points, tables would take longer to permute than memory to gather from.
+ *
  * In all of these vectors, 32-bit lane j belongs to elements 16 j to 16 j + 15.
  */
 #if defined(__x86_64__)
@@ -20,10 +22,23 @@
 /* Types whose points have four coordinates; others have eight. */
 #define FOUR(type) ((type) == QT_IQ3_XXS || (type) == QT_IQ3_S)
 
+/* Types whose points are gathered: their shift, not signs, is with them. */
+#define GATHERED(type) ((type) == QT_IQ1_S || (type) == QT_IQ1_M)
+
 static inline __m512i load512(const void *p) { return _mm512_loadu_si512(p); }
 static inline __m512i load256(const void *p)
 {
 	return _mm512_castsi256_si512(_mm256_loadu_si256(p));
+}
+static inline __m512i load128(const void *p)
+{
+	return _mm512_castsi128_si512(_mm_loadu_si128(p));
+}
+
+/* 32 bytes. */
+static inline __m512i bytes_as_words(const void *p)
+{
+	return _mm512_cvtepu8_epi16(_mm256_loadu_si256(p));
 }
 
 ALWAYS __m512i all16(int v) { return _mm512_set1_epi16((short)v); }
@@ -31,7 +46,7 @@ ALWAYS __m512i all32(uint32_t v) { return _mm512_set1_epi32((int)v); }
 ALWAYS __m512i all64(uint64_t v) { return _mm512_set1_epi64((long long)v); }
 
 /* 256 elements of a row: packed points, the first two codes of each four and the others, or all
- * four; bytes of signs, that of each of them; scales. */
+ * four; bytes of signs, that of each of them, or shifts, which are 2 or 0; scales. */
 struct row { __m512i at[2], sign, sc; };
 
 /* ---- points ---- */
@@ -91,10 +106,10 @@ ALWAYS __m512i sevens(uint32_t type, __m512i v, unsigned from)
 	return with_eighth(_mm512_multishift_epi64_epi8(all64(at + from * GRID_ONES), v), 0);
 }
 
-/* Scales k of four bits, which lie from bit 1 of the lanes on -> 2 k + 1. */
-ALWAYS __m512i odd_scales(__m512i v)
+/* Scales k, which lie from bit 1 of the lanes on, up to the top bit of the mask -> 2 k + 1. */
+ALWAYS __m512i odd_scales(__m512i v, uint32_t mask)
 {
-	return and_or(v, all32(30), all32(1));
+	return and_or(v, all32(mask), all32(1));
 }
 
 /* Of sixteen nibbles, one a lane. */
@@ -103,7 +118,7 @@ ALWAYS __m512i nibble_scales(const uint8_t *p)
 	const __m512i at = _mm512_setr_epi32(63, 3, 7, 11, 15, 19, 23, 27, 31, 35, 39, 43, 47, 51, 55,
 		59);
 
-	return odd_scales(_mm512_multishift_epi64_epi8(at, all64(rd64(p))));
+	return odd_scales(_mm512_multishift_epi64_epi8(at, all64(rd64(p))), 30);
 }
 
 /* ---- rows ---- */
@@ -121,13 +136,39 @@ ALWAYS void read_one(uint32_t type, const uint8_t *p, struct row *o)
 		points_at(g->iq3_xxs[0], g->iq3_xxs[1], 256, v, 0, 0, o->at);
 		s = _mm512_permutexvar_epi32(twice, load256(p + 66));
 		o->sign = sevens(type, s, 0);
-		o->sc = odd_scales(_mm512_srli_epi32(s, 27));
+		o->sc = odd_scales(_mm512_srli_epi32(s, 27), 30);
 		return;
 	}
 	points_at(g->iq3_s[0], g->iq3_s[1], 512, v, rd64(p + 66), 0, o->at);
-	s = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(load256(p + 74)));
+	s = bytes_as_words(p + 74);
 	o->sign = _mm512_or_si512(s, _mm512_slli_epi16(s, 8));
-	o->sc = odd_scales(_mm512_multishift_epi64_epi8(nibble, all32(rd32(p + 106))));
+	o->sc = odd_scales(_mm512_multishift_epi64_epi8(nibble, all32(rd32(p + 106))), 30);
+}
+
+/* Of a row of IQ1: numbers of eleven bits, of which three and a shift lie apart, in a word for four
+ * points. */
+ALWAYS void read_gathered(uint32_t type, const uint8_t *p, struct row *o)
+{
+	const __m512i up = all64(type == QT_IQ1_S ? 0x0900060003000000 : 0x0c00080004000000);
+	const __m512i third = _mm512_setr_epi32(63, 2, 5, 8, 15, 18, 21, 24, 31, 34, 37, 40, 47, 50, 53,
+		56);
+	const uint32_t *g = kern_grid_halves.iq1;
+	const __m512i words = _mm512_setr_epi64(W(0), W(1), W(2), W(3), W(4), W(5), W(6), W(7));
+	__m512i v = bytes_as_words(p + (type == QT_IQ1_S ? 2 : 0)), odd;
+	__m512i h = _mm512_permutexvar_epi16(words, load128(p + (type == QT_IQ1_S ? 34 : 32)));
+
+	v = and_or(_mm512_multishift_epi64_epi8(up, h), all16(0x0700), v);
+	odd = _mm512_i32gather_epi32(_mm512_srli_epi32(v, 16), g, 4);
+	v = _mm512_i32gather_epi32(_mm512_and_si512(v, all32(0xffff)), g, 4);
+	o->at[0] = _mm512_or_si512(v, _mm512_slli_epi32(odd, 8));
+	if (type == QT_IQ1_S) {
+		o->sign = _mm512_andnot_si512(_mm512_srai_epi16(h, 15), all16(0x0202));
+		o->sc = odd_scales(_mm512_srli_epi32(h, 27), 14);
+		return;
+	}
+	h = _mm512_multishift_epi64_epi8(all64(0x0c080c0804000400), h); /* bit 3: minus */
+	o->sign = _mm512_gf2p8affine_epi64_epi8(h, all64(0x0008000000000000), 2);
+	o->sc = odd_scales(_mm512_multishift_epi64_epi8(third, all64(rd64(p + 48))), 14);
 }
 
 /* 32 bytes at p and q: eight of those, eight of these, and so on. */
@@ -149,8 +190,8 @@ ALWAYS void read_two(uint32_t type, const uint8_t *p, const uint8_t *q, struct r
 		points_at(g->iq2_xxs[0], g->iq2_xxs[1], 256, v, 0, 0, at);
 		o[0].sign = sevens(type, a, 32);
 		o[1].sign = sevens(type, b, 32);
-		o[0].sc = odd_scales(_mm512_srli_epi32(_mm512_shuffle_epi32(a, _MM_PERM_DDBB), 27));
-		o[1].sc = odd_scales(_mm512_srli_epi32(_mm512_shuffle_epi32(b, _MM_PERM_DDBB), 27));
+		o[0].sc = odd_scales(_mm512_srli_epi32(_mm512_shuffle_epi32(a, _MM_PERM_DDBB), 27), 30);
+		o[1].sc = odd_scales(_mm512_srli_epi32(_mm512_shuffle_epi32(b, _MM_PERM_DDBB), 27), 30);
 		break;
 	case QT_IQ2_XS: /* words of nine bits and seven signs */
 		v = _mm512_packus_epi16(_mm512_and_si512(a, all16(255)), _mm512_and_si512(b, all16(255)));
@@ -191,35 +232,55 @@ ALWAYS __m512i magnitudes(uint32_t type, const struct row *o, unsigned t)
 		return _mm512_gf2p8affine_epi64_epi8(v, all64(0x0008000102040000u << 4 * (t % 2)), 4);
 	case QT_IQ3_S: /* 1 + 2 c */
 		return _mm512_gf2p8affine_epi64_epi8(v, all64(0x0001020400000000u << 4 * (t % 2)), 1);
+	case QT_IQ1_S: case QT_IQ1_M: /* 8 c and the shift */
+		return _mm512_xor_si512(o->sign,
+			_mm512_gf2p8affine_epi64_epi8(v, all64(0x0000000102000000u << 2 * t), 0));
 	default: /* 8, 25 or 43 */
 		return _mm512_gf2p8affine_epi64_epi8(v, all64(0x0302000001020000u << 2 * t), 8);
 	}
 }
 
+/* Where sums of 16 products start: points of IQ1 are read as 9 more than they are. */
+ALWAYS __m512i first_of(uint32_t type, const int16_t *xsum)
+{
+	if (!GATHERED(type))
+		return _mm512_setzero_si512();
+	return _mm512_mullo_epi32(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(load256(xsum))),
+		all32((uint32_t)-9));
+}
+
 /* Lanes of S of a row. */
-ALWAYS __m512i row_sums(uint32_t type, const struct row *o, const int8_t *x)
+ALWAYS __m512i row_sums(uint32_t type, const struct row *o, const int8_t *x, __m512i s)
 {
 	const __m512i zero = _mm512_setzero_si512();
-	__m512i s = zero;
 
 #pragma GCC unroll 4
 	for (unsigned t = 0; t < 4; t++) {
 		__m512i v = load512(x + 64 * t);
 
-		v = _mm512_mask_sub_epi8(v, _mm512_test_epi8_mask(o->sign,
-			FOUR(type) ? all16(0x1001 << t) : all32(0x10100101u << t)), zero, v);
+		if (!GATHERED(type))
+			v = _mm512_mask_sub_epi8(v, _mm512_test_epi8_mask(o->sign,
+				FOUR(type) ? all16(0x1001 << t) : all32(0x10100101u << t)), zero, v);
 		s = _mm512_dpbusd_epi32(s, magnitudes(type, o, t), v);
 	}
 	return _mm512_mullo_epi32(s, o->sc);
+}
+
+/* d as it lies. */
+ALWAYS uint32_t d_of(uint32_t type, const uint8_t *p)
+{
+	return type == QT_IQ1_M ? spread_half(p) : rd16(p);
 }
 
 /* 256 elements of sixteen rows, from element i on. */
 ALWAYS void rows_256(uint32_t type, const size_t bytes, const uint8_t *p, size_t row_bytes,
 	size_t i, const struct gv_in *in, size_t n_tok, struct asks *asks, VI acc[GV_TOK])
 {
+	__m512i s[GV_TOK][4], b[GV_TOK][4], first[GV_TOK], d;
 	uint32_t halves[16];
-	__m512i s[GV_TOK][4], b[GV_TOK][4], d;
 
+	for (size_t t = 0; t < n_tok; t++)
+		first[t] = first_of(type, in->sum + (t * in->np + i) / 16);
 #pragma GCC unroll 4
 	for (size_t j = 0; j < 4; j++) {
 #pragma GCC unroll 2
@@ -230,15 +291,20 @@ ALWAYS void rows_256(uint32_t type, const size_t bytes, const uint8_t *p, size_t
 			if (FOUR(type)) {
 				read_one(type, at, &o[0]);
 				read_one(type, at + row_bytes, &o[1]);
+			} else if (GATHERED(type)) {
+				read_gathered(type, at, &o[0]);
+				read_gathered(type, at + row_bytes, &o[1]);
 			} else {
 				read_two(type, at, at + row_bytes, o);
 			}
 			for (size_t t = 0; t < n_tok; t++) {
-				s[t][l] = row_sums(type, &o[0], in->x + t * in->xp + i);
-				s[t][l + 1] = row_sums(type, &o[1], in->x + t * in->xp + i);
+				const int8_t *x = in->x + t * in->xp + i;
+
+				s[t][l] = row_sums(type, &o[0], x, first[t]);
+				s[t][l + 1] = row_sums(type, &o[1], x, first[t]);
 			}
-			halves[4 * j + l] = rd16(at);
-			halves[4 * j + l + 1] = rd16(at + row_bytes);
+			halves[4 * j + l] = d_of(type, at);
+			halves[4 * j + l + 1] = d_of(type, at + row_bytes);
 			ask_nth(asks, bytes / 4, 2 * j + l / 2, 8);
 		}
 		for (size_t t = 0; t < n_tok; t++)
@@ -280,6 +346,8 @@ void int8_vbmi_rows(uint32_t type, const uint8_t *p, size_t row_bytes, size_t le
 	CASE(QT_IQ2_S, 82)
 	CASE(QT_IQ3_XXS, 98)
 	CASE(QT_IQ3_S, 110)
+	CASE(QT_IQ1_S, 50)
+	CASE(QT_IQ1_M, 56)
 	default: break;
 	}
 }
@@ -287,6 +355,12 @@ void int8_vbmi_rows(uint32_t type, const uint8_t *p, size_t row_bytes, size_t le
 int int8_vbmi_supported(void)
 {
 	return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni");
+}
+
+int int8_vbmi_gathers(void)
+{
+	return int8_vbmi_supported() && __builtin_cpu_is("intel") &&
+		__builtin_cpu_supports("avx512fp16");
 }
 #else
 typedef int int8_vbmi_unused; /* ISO C wants a translation unit to declare something */
