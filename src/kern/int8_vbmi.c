@@ -55,7 +55,7 @@ struct row { __m512i at[2], sign, sc; };
  * set for those of the k-th, and may be for some of later ones. */
 ALWAYS void masks_of(__m512i v, const size_t n, __mmask64 bit8, __mmask64 m[8])
 {
-	m[1] = _mm512_movepi8_mask(_mm512_add_epi8(v, v));
+	m[1] = _mm512_test_epi8_mask(v, all16(0x4040));
 	m[2] = _mm512_movepi8_mask(v);
 	m[3] = m[1] & m[2];
 	m[4] = bit8;
