@@ -32,8 +32,8 @@
 #define HERE(kind) (kind)
 #endif
 
-/* As kind_of, for a token or a few. */
-static enum kind gemv_kind_of(uint32_t type, size_t len)
+/* As kind_of, for a token or a few, on any CPU. */
+static enum kind kind_anywhere(uint32_t type, size_t len)
 {
 #ifdef __AVX2__
 	static const enum kind more[QT_MAX] = { [QT_Q1_0] = Q1_0, [QT_Q2_0] = Q2_0,
@@ -43,9 +43,14 @@ static enum kind gemv_kind_of(uint32_t type, size_t len)
 		[QT_IQ1_M] = IQ1_M };
 
 	if (more[type] && len >= 256)
-		return HERE(more[type]);
+		return more[type];
 #endif
 	return kind_of(type, len);
+}
+
+static enum kind gemv_kind_of(uint32_t type, size_t len)
+{
+	return HERE(kind_anywhere(type, len));
 }
 
 #define GV_BLOCKS (GV_PART / 16 + 16) /* sums of a row's part, and a line to spread rows */
@@ -406,6 +411,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 			size_t len = n - i < step ? n - i : step;
 			enum kind kind = gemv_kind_of(type, len);
 
+			if ((ARRANGED(kind) && !fits) || (ACROSS(kind) && !across))
+				kind = kind_anywhere(type, len);
 			if ((ARRANGED(kind) && !fits) || (ACROSS(kind) && !across))
 				kind = kind_of(type, 0);
 			if (len < act8_pad(len) && !LIES(kind) && (n_part > 1 || r == r0))
