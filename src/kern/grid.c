@@ -10,6 +10,8 @@
  */
 #include "kern/grid.h"
 
+#include <stddef.h>
+
 const uint16_t kern_grid_iq2_xxs[256] = {
 	0x0000, 0x0002, 0x0005, 0x0008, 0x000a, 0x0011, 0x0014, 0x0020, 0x0022, 0x0028, 0x002a, 0x0041,
 	0x0044, 0x0050, 0x0058, 0x0061, 0x0064, 0x0080, 0x0082, 0x008a, 0x00a2, 0x0101, 0x0104, 0x0110,
@@ -416,13 +418,29 @@ const uint16_t kern_grid_iq3_s[512] = {
 };
 
 struct grid_bytes kern_grid_bytes;
+_Alignas(64) struct grid_halves kern_grid_halves;
+
+static void halve(const uint16_t *restrict grid, size_t n, uint8_t *restrict lower,
+	uint8_t *restrict upper)
+{
+	for (size_t i = 0; i < n; i++) {
+		lower[i] = (uint8_t)grid[i];
+		upper[i] = (uint8_t)(grid[i] >> 8);
+	}
+}
 
 __attribute__((constructor)) static void fill(void)
 {
 	struct grid_bytes *b = &kern_grid_bytes;
+	struct grid_halves *h = &kern_grid_halves;
+	uint16_t marked[256];
 
-	for (int i = 0; i < 2048; i++)
+	for (int i = 0; i < 2048; i++) {
+		uint32_t point = kern_grid_iq1[i];
+
 		b->iq1[i] = 8 * grid_spread2(kern_grid_iq1[i]);
+		h->iq1[i] = (point & 255) | (point >> 8) << 16;
+	}
 	for (int i = 0; i < 1024; i++)
 		b->iq2_s[i] = grid_iq2(kern_grid_iq2_s[i]);
 	for (int i = 0; i < 512; i++) {
@@ -433,4 +451,14 @@ __attribute__((constructor)) static void fill(void)
 		b->iq2_xxs[i] = grid_iq2(kern_grid_iq2_xxs[i]);
 		b->iq3_xxs[i] = (uint32_t)grid_iq3_xxs(kern_grid_iq3_xxs[i], 0);
 	}
+	for (int i = 0; i < 256; i++) {
+		unsigned c = kern_grid_iq3_xxs[i];
+
+		marked[i] = (uint16_t)(c | (c << 3 & c << 2 & c << 1 & 0x8888));
+	}
+	halve(marked, 256, h->iq3_xxs[0], h->iq3_xxs[1]);
+	halve(kern_grid_iq2_xxs, 256, h->iq2_xxs[0], h->iq2_xxs[1]);
+	halve(kern_grid_iq2_xs, 512, h->iq2_xs[0], h->iq2_xs[1]);
+	halve(kern_grid_iq2_s, 1024, h->iq2_s[0], h->iq2_s[1]);
+	halve(kern_grid_iq3_s, 512, h->iq3_s[0], h->iq3_s[1]);
 }

@@ -77,4 +77,12 @@ struct grid_bytes {
 };
 extern struct grid_bytes kern_grid_bytes;
 
+/* The same packed, the lower byte of each point and the upper one: codes of two bits, or of four,
+ * where 15 is 7 of iq3_xxs. */
+struct grid_halves {
+	uint8_t iq2_xxs[2][256], iq2_xs[2][512], iq2_s[2][1024], iq3_xxs[2][256], iq3_s[2][512];
+	uint32_t iq1[2048]; /* lower | upper << 16 */
+};
+extern struct grid_halves kern_grid_halves;
+
 #endif

@@ -10,6 +10,8 @@
 #include "kern/int8_avx512.h"
 
 #include "kern/int8_kinds.h"
+#include "kern/int8_avx512_lanes.h"
+#include "kern/int8_vbmi.h"
 #include "kern/int8_avx512_scales.h"
 #include "kern/int8_avx512_decode.h"
 #include "kern/int8_avx512_fill.h"

@@ -10,7 +10,17 @@
  */
 
 #define ACROSS(kind) (((kind) >= Q4_0 && (kind) <= IQ4_NL) || (kind) == MXFP4 || (kind) == Q8_0 || \
-	SUPER(kind))
+	SUPER(kind) || LOOKED_UP(kind))
+#define LOOKED_UP(kind) ((kind) == POINTS8 || (kind) == POINTS4) /* see int8_vbmi.h */
+
+/* The kind to which a type of points belongs where they are looked up in registers. */
+static enum kind points_here(enum kind kind)
+{
+	if (!POINTS(kind) || (SIGNED(kind) ? !int8_vbmi_supported() : !int8_vbmi_gathers()))
+		return kind;
+	return kind == IQ3_XXS || kind == IQ3_S ? POINTS4 : POINTS8;
+}
+#define HERE(kind) points_here(kind)
 
 /* The k-th of n parts of the next `bytes` bytes of each row, which are in the second cache by now,
  * to the first: of many lines that are missed there at once, memory's have to wait. */
@@ -339,17 +349,9 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	}
 }
 
-/* What the processor may have dropped, shortly before its use: n bytes at p + far of each row. */
-ALWAYS void ask_again(const uint8_t *p, size_t row_bytes, ptrdiff_t far, size_t n)
-{
-	for (size_t r = 0; r < 16; r++)
-		for (size_t i = 0; i < n + 63; i += 64)
-			_mm_prefetch((const char *)p + (ptrdiff_t)(r * row_bytes + i) + far, _MM_HINT_T1);
-}
-
 /* Groups of 256 of sixteen rows, the last of which may be of fewer blocks. */
-ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t len,
-	const struct gv_in *in, size_t n_tok, int twice, struct asks *all, VI acc[GV_TOK])
+ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *p, size_t row_bytes,
+	size_t len, const struct gv_in *in, size_t n_tok, int twice, struct asks *all, VI acc[GV_TOK])
 {
 	const size_t b256 = bytes256(kind), bytes = block_bytes(kind), lines = b256 / 4;
 	const size_t most = kind == Q8_0 ? 64 : 32;
@@ -359,10 +361,14 @@ ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, si
 	struct asks asks = asks_now(*all);
 	struct across o;
 
+	if (LOOKED_UP(kind)) {
+		int8_vbmi_rows((uint32_t)(c - codes), p, row_bytes, len, in, n_tok, twice, all, acc);
+		return;
+	}
 	for (size_t i = 0; i < len; i += 256, p += b256) {
 		const size_t n_blk = len - i < 256 ? (len - i) / 32 : 8;
 		const uint8_t *next = p + (i + 256 < len ? (ptrdiff_t)b256 : next_rows - (ptrdiff_t)b256);
-		VI c[GV_TOK], m[GV_TOK];
+		VI sum[GV_TOK], m[GV_TOK];
 
 		if (twice)
 			ask_again(p, row_bytes, i + 512 < len ? 2 * (ptrdiff_t)b256 : next_rows, b256);
@@ -371,7 +377,7 @@ ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, si
 			continue;
 		}
 		for (size_t t = 0; t < n_tok; t++)
-			c[t] = m[t] = vf_zero();
+			sum[t] = m[t] = vf_zero();
 		if (n_blk == 8) {
 			for (size_t b = 0; b < 8 && min_of(kind); b += 4)
 				pairs_across(kind, p, row_bytes, b, &o, &asks, (lines - in_blocks) / 2);
@@ -379,18 +385,19 @@ ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, si
 				scales_across(kind, p, row_bytes, &o, &asks, lines - in_blocks);
 #pragma GCC unroll 8
 			for (size_t b = 0; b < 8; b++)
-				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, c, m, &asks,
+				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, sum, m, &asks,
 					in_blocks, next);
 		} else {
 			scales_of_some(kind, p, row_bytes, n_blk, &o);
 			for (size_t b = 0; b < n_blk; b++)
-				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, c, m, &asks,
+				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, sum, m, &asks,
 					in_blocks, next);
 		}
 		for (size_t t = 0; t < n_tok; t++) {
 			float d = in->d[t * in->np / 256 + i / 256];
 
-			acc[t] = min_of(kind) ? vf_group_min(acc[t], c[t], m[t], d) : vf_group(acc[t], c[t], d);
+			acc[t] = min_of(kind) ? vf_group_min(acc[t], sum[t], m[t], d) :
+				vf_group(acc[t], sum[t], d);
 		}
 	}
 	for (size_t t = 0; t < n_tok; t++)

@@ -83,28 +83,6 @@ ALWAYS void nibbles_of(const uint8_t *p, __m512i out[4])
 
 /* ---- sums ---- */
 
-/* Four lanes a block: lane 4 l + i of the result is block l of vector i. */
-static inline __m512i sums_of_four(const __m512i v[4])
-{
-	__m512i s = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
-	__m512i t = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
-
-	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
-}
-
-/* Pairs of neighbouring 128-bit lanes added up: those of v, then those of w. */
-static inline __m512i lanes_of_two(__m512i v, __m512i w)
-{
-	return _mm512_add_epi32(_mm512_shuffle_i32x4(v, w, 0x88), _mm512_shuffle_i32x4(v, w, 0xdd));
-}
-
-/* Lanes 4 l + i <-> l + 4 i. */
-static inline __m512i by_fours(__m512i v)
-{
-	return _mm512_permutexvar_epi32(
-		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
-}
-
 /* Of each half: lanes 4 l + i -> 2 i + l. */
 static inline __m512i by_twos(__m512i v)
 {

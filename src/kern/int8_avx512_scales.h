@@ -201,9 +201,3 @@ ALWAYS void prepare(enum kind kind, const struct codes *c, const uint8_t *row, s
 		c->fn(row + whole / 256 * bytes256(kind), len - whole, part.code + whole, part.sc + b,
 			part.mn + b);
 }
-
-/* (v & mask) | w */
-static inline __m512i and_or(__m512i v, __m512i mask, __m512i w)
-{
-	return _mm512_ternarylogic_epi32(v, mask, w, 0xea);
-}

@@ -13,8 +13,6 @@
 #define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
 #define NIBBLES(kind) ((kind) == Q4_K || (kind) == Q5_K)
 
-#define W(i) ((i) * 0x0001000100010001)
-
 /* ---- scales ---- */
 
 /* Of four rows, 16-bit words: scales, the first eight and the others, and minima. In quarters the
@@ -172,12 +170,6 @@ ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const
 	for (size_t r = 0; r < 16; r++, p += row_bytes)
 		v = _mm512_mask_set1_epi32(v, (__mmask16)(1u << (4 * (r % 4) + r / 4)), (int)rd32(p));
 	return kind == Q2_K ? v : _mm512_srli_epi32(v, 16);
-}
-
-/* Lane l of each b[j]: a quarter of the sums of the rows 4 j to 4 j + 3 -> all, in order. */
-static inline __m512i lanes_of_four(const __m512i b[4])
-{
-	return lanes_of_two(lanes_of_two(b[0], b[1]), lanes_of_two(b[2], b[3]));
 }
 
 /* 256 elements of the sixteen rows at p with those of n_tok tokens, added to acc. */

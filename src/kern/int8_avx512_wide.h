@@ -9,12 +9,13 @@
  */
 
 
-#define WIDE(kind) ((kind) >= TQ1_0)
+#define WIDE(kind) ((kind) >= TQ1_0 && !LOOKED_UP(kind))
 #define ARRANGED(kind) ((kind) == TQ1_0 ? 320u : \
-	(kind) == IQ4_XS || NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
+	(kind) == IQ4_XS || NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) || \
+	LOOKED_UP(kind) ? 256u : 0u)
 
-/* 128-bit lane i of all four to out + 128 i. */
-static inline void put_lanes(const __m512i v[4], int8_t *out)
+/* 128-bit lane i of all four to out + step i. */
+static inline void put_lanes(const __m512i v[4], int8_t *out, size_t step)
 {
 	__m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x88);
 	__m512i b = _mm512_shuffle_i32x4(v[2], v[3], 0x88);
@@ -22,9 +23,9 @@ static inline void put_lanes(const __m512i v[4], int8_t *out)
 	__m512i d = _mm512_shuffle_i32x4(v[2], v[3], 0xdd);
 
 	_mm512_storeu_si512(out, _mm512_shuffle_i32x4(a, b, 0x88));
-	_mm512_storeu_si512(out + 128, _mm512_shuffle_i32x4(c, d, 0x88));
-	_mm512_storeu_si512(out + 256, _mm512_shuffle_i32x4(a, b, 0xdd));
-	_mm512_storeu_si512(out + 384, _mm512_shuffle_i32x4(c, d, 0xdd));
+	_mm512_storeu_si512(out + step, _mm512_shuffle_i32x4(c, d, 0x88));
+	_mm512_storeu_si512(out + 2 * step, _mm512_shuffle_i32x4(a, b, 0xdd));
+	_mm512_storeu_si512(out + 3 * step, _mm512_shuffle_i32x4(c, d, 0xdd));
 }
 
 /* Of 512 activations: those that belong to bit 0 of 64 bytes of bits, then to bit 1, and so on. */
@@ -43,14 +44,25 @@ static void arrange_bits(const int8_t *q, int8_t *out)
 		lo[i] = _mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]);
 		hi[i] = _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]);
 	}
-	put_lanes(lo, out);
-	put_lanes(hi, out + 64);
+	put_lanes(lo, out, 128);
+	put_lanes(hi, out + 64, 128);
+}
+
+/* Of 256 activations: those of one coordinate of points of four; or of points of eight in pairs,
+ * coordinate t and t + 4. */
+static void arrange_points(const __m512i coordinates, const int8_t *q, int8_t *out)
+{
+	__m512i v[4];
+
+	for (size_t i = 0; i < 4; i++)
+		v[i] = by_fours(_mm512_shuffle_epi8(_mm512_loadu_si512(q + 64 * i), coordinates));
+	put_lanes(v, out, 64);
 }
 
 /* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold
  * the low nibbles of two and the high ones of those next to them; 32 each of two halves, as 64
  * bytes hold two bits each; the digits of TQ1_0; what belongs to each bit of a byte, or to each
- * two; eights that are low or high nibbles of the same bytes. */
+ * two; eights that are low or high nibbles of the same bytes; coordinates of points. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n && kind == Q1_0; i += 512)
@@ -73,6 +85,10 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 			memcpy(out + 128 * (t / 16) + 64 * (t % 2) + t % 16 / 2 * 8, q + 8 * t, 8);
 		if (kind == TQ1_0)
 			arrange_digits(q, out);
+		if (kind == POINTS4)
+			arrange_points(bytes16(0x0c080400, 0x0d090501, 0x0e0a0602, 0x0f0b0703), q, out);
+		if (kind == POINTS8)
+			arrange_points(bytes16(0x0c040800, 0x0d050901, 0x0e060a02, 0x0f070b03), q, out);
 	}
 }
 

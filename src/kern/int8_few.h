@@ -12,9 +12,10 @@
  *	                                      minima to part, zeros behind len; with integer scales: S
  *	                                      and M of each group of 256
  * It may define
- *	ACROSS(kind), groups_across(kind, rows, row_bytes, len, in, n_tok, twice, asks, acc)
+ *	ACROSS(kind), groups_across(kind, c, rows, row_bytes, len, in, n_tok, twice, asks, acc)
  *	                                      kinds of which R rows are taken at once, all of it, of any
  *	                                      length: no parts
+ *	HERE(kind)                            what this CPU has instead of a kind of a few tokens
  *	ARRANGED(kind), arrange(kind, q, n, out)
  *	                                      an order of activations that it wants, and bytes that 256
  *	                                      of them take (0: none)
@@ -27,8 +28,12 @@
  */
 #include "kern/ahead.h"
 
-/* As kind_of, for a token or a few. */
-static enum kind gemv_kind_of(uint32_t type, size_t len)
+#ifndef HERE
+#define HERE(kind) (kind)
+#endif
+
+/* As kind_of, for a token or a few, on any CPU. */
+static enum kind kind_anywhere(uint32_t type, size_t len)
 {
 #ifdef __AVX2__
 	static const enum kind more[QT_MAX] = { [QT_Q1_0] = Q1_0, [QT_Q2_0] = Q2_0,
@@ -41,6 +46,11 @@ static enum kind gemv_kind_of(uint32_t type, size_t len)
 		return more[type];
 #endif
 	return kind_of(type, len);
+}
+
+static enum kind gemv_kind_of(uint32_t type, size_t len)
+{
+	return HERE(kind_anywhere(type, len));
 }
 
 #define GV_BLOCKS (GV_PART / 16 + 16) /* sums of a row's part, and a line to spread rows */
@@ -306,9 +316,10 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 
 	if (ACROSS(kind)) {
 		if (n_tok == 1) /* the commonest: codes need not be kept */
-			groups_across(kind, rows, row_bytes, len, &in, 1, g->asked[0].far, &g->asks, acc);
+			groups_across(kind, c, rows, row_bytes, len, &in, 1, g->asked[0].far, &g->asks, acc);
 		else
-			groups_across(kind, rows, row_bytes, len, &in, n_tok, g->asked[0].far, &g->asks, acc);
+			groups_across(kind, c, rows, row_bytes, len, &in, n_tok, g->asked[0].far, &g->asks,
+				acc);
 		ask_rest(&g->asks, 1);
 		return;
 	}
@@ -400,6 +411,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 			size_t len = n - i < step ? n - i : step;
 			enum kind kind = gemv_kind_of(type, len);
 
+			if ((ARRANGED(kind) && !fits) || (ACROSS(kind) && !across))
+				kind = kind_anywhere(type, len);
 			if ((ARRANGED(kind) && !fits) || (ACROSS(kind) && !across))
 				kind = kind_of(type, 0);
 			if (len < act8_pad(len) && !LIES(kind) && (n_part > 1 || r == r0))

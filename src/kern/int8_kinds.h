@@ -9,14 +9,20 @@
 enum kind { B32, B32_MIN, B16, B16_MIN, I32, I32_MIN, I16, I16_MIN, Q8_0, Q6_K, Q2_K, Q3_K,
 	Q1_0, Q2_0, NVFP4,
 	Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, MXFP4, Q4_K, Q5_K,
-	TQ1_0, TQ2_0, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, IQ1_M };
+	TQ1_0, TQ2_0, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, IQ1_M,
+	POINTS8, POINTS4 };
 #define KINDS X(B32) X(B32_MIN) X(B16) X(B16_MIN) X(I32) X(I32_MIN) X(I16) X(I16_MIN) \
 	X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) X(IQ4_XS) X(MXFP4) \
 	X(Q4_K) X(Q5_K)
 /* Those that are read as they lie only where there is one token, or a few. */
 #ifdef __AVX2__
-#define GEMV_KINDS KINDS X(Q1_0) X(Q2_0) X(NVFP4) X(TQ1_0) X(TQ2_0) X(IQ2_XXS) X(IQ2_XS) \
+#define AVX2_KINDS KINDS X(Q1_0) X(Q2_0) X(NVFP4) X(TQ1_0) X(TQ2_0) X(IQ2_XXS) X(IQ2_XS) \
 	X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(IQ1_S) X(IQ1_M)
+#endif
+#ifdef __AVX512F__
+#define GEMV_KINDS AVX2_KINDS X(POINTS8) X(POINTS4)
+#elif defined(__AVX2__)
+#define GEMV_KINDS AVX2_KINDS
 #else
 #define GEMV_KINDS KINDS
 #endif
@@ -36,7 +42,7 @@ ALWAYS size_t blk_of(enum kind kind)
 {
 	return kind == B16 || kind == B16_MIN || kind == I16 || kind == I16_MIN || kind == Q6_K ||
 		kind == Q2_K || kind == Q3_K || kind == NVFP4 || kind == IQ2_XS || kind == IQ2_S ||
-		kind == IQ1_M ? 16 : 32;
+		kind == IQ1_M || kind == POINTS8 || kind == POINTS4 ? 16 : 32;
 }
 
 ALWAYS int min_of(enum kind kind)

@@ -1,0 +1,39 @@
+/* int8_avx512_lanes.h - lanes of several vectors added up, or put into another order. */
+
+#define W(i) ((i) * 0x0001000100010001) /* a 16-bit word four times */
+
+/* (v & mask) | w */
+static inline __m512i and_or(__m512i v, __m512i mask, __m512i w)
+{
+	return _mm512_ternarylogic_epi32(v, mask, w, 0xea);
+}
+
+/* Four lanes a block: lane 4 l + i of the result is block l of vector i. */
+static inline __m512i sums_of_four(const __m512i v[4])
+{
+	__m512i s = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]),
+		_mm512_unpackhi_epi32(v[0], v[1]));
+	__m512i t = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]),
+		_mm512_unpackhi_epi32(v[2], v[3]));
+
+	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
+}
+
+/* Pairs of neighbouring 128-bit lanes added up: those of v, then those of w. */
+static inline __m512i lanes_of_two(__m512i v, __m512i w)
+{
+	return _mm512_add_epi32(_mm512_shuffle_i32x4(v, w, 0x88), _mm512_shuffle_i32x4(v, w, 0xdd));
+}
+
+/* Lane l of each b[j]: a quarter of the sums of the rows 4 j to 4 j + 3 -> all, in order. */
+static inline __m512i lanes_of_four(const __m512i b[4])
+{
+	return lanes_of_two(lanes_of_two(b[0], b[1]), lanes_of_two(b[2], b[3]));
+}
+
+/* Lanes 4 l + i <-> l + 4 i. */
+static inline __m512i by_fours(__m512i v)
+{
+	return _mm512_permutexvar_epi32(
+		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+}
