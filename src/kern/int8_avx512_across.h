@@ -1,7 +1,8 @@
 /*
- * int8_avx512_across.h - sixteen rows at once against one token or a few: blocks of 32 codes with
- * scales in floating point. One block of all rows is read at a time, so that sums come out with a
- * lane per row, as the chains of floats want them: nothing is stored and turned between.
+ * int8_avx512_across.h - sixteen rows at once against one token or a few: 32 codes, which are a
+ * block, or of NVFP4 two. One block of all rows is read at a time, so that sums come out with a
+ * lane per row, as the chains of floats want them, and the integer scales of IQ4_XS: nothing is
+ * stored and turned between.
  *
  * A vector of codes holds 16 bytes each of four rows (Q8_0: 32 bytes of two): rows are read in
  * their order, in which the hardware follows them. Four such vectors (eight) leave their sums in
@@ -9,7 +10,7 @@
  * blocks.
  */
 
-#define ACROSS(kind) (((kind) >= Q4_0 && (kind) <= IQ4_NL) || (kind) == MXFP4 || (kind) == Q8_0 || \
+#define ACROSS(kind) (((kind) >= Q4_0 && (kind) <= MXFP4) || (kind) == NVFP4 || (kind) == Q8_0 || \
 	SUPER(kind))
 
 /* The k-th of n parts of the next `bytes` bytes of each row, which are in the second cache by now,
@@ -109,7 +110,9 @@ ALWAYS __m512 scale_floats(enum kind kind, __m256i w, const int high)
 		_mm512_and_si512(e, _mm512_set1_epi32(255)));
 }
 
-struct across { float sc[8][16], mn[8][16]; };
+/* Of eight times 32 elements of sixteen rows: scales and minima, of NVFP4 scales of the first 16
+ * and of the second; of IQ4_XS integers, and d. */
+struct across { float sc[8][16], mn[8][16], d[16]; };
 
 /* Two vectors of words, lane by lane, or of dwords, one after the other. */
 static inline void words_in_turn(__m512i v, __m512i w, __m512i o[2])
@@ -193,6 +196,51 @@ ALWAYS void pairs_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	}
 }
 
+/* The same of IQ4_XS. Its head of a group: d, upper bits of the scales, lower bits. */
+ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, struct across *o)
+{
+	const __m512i low4 = _mm512_set1_epi32(15), two = _mm512_set1_epi32(0x30);
+	__m512i head[4], high, low;
+
+	for (size_t j = 0; j < 4; j++)
+		head[j] = four16(p + 4 * j * row_bytes, row_bytes);
+	high = dwords_of(head, 0);
+	low = dwords_of(head, 1);
+	vi_store(o->d, vf_halves(high, 0, 1));
+#pragma GCC unroll 8
+	for (unsigned b = 0; b < 8; b++)
+		vi_store(o->sc[b], _mm512_sub_epi32(and_or(_mm512_srli_epi32(high, 12 + 2 * b), two,
+			_mm512_and_si512(_mm512_srli_epi32(low, 4 * b), low4)), _mm512_set1_epi32(32)));
+}
+
+/* Words of E4M3's seven bits, in the place that they have in half floats -> halves of them. */
+ALWAYS void store_e4m3(float *even, float *odd, __m512i v)
+{
+	const __m512i even_words = _mm512_setr_epi32(0x20000, 0x60004, 0xa0008, 0xe000c, 0x120010,
+		0x160014, 0x1a0018, 0x1e001c, 0x30001, 0x70005, 0xb0009, 0xf000d, 0x130011, 0x170015,
+		0x1b0019, 0x1f001d);
+	const __m512 times = _mm512_set1_ps(128);
+
+	v = _mm512_permutexvar_epi16(even_words, _mm512_and_si512(v, _mm512_set1_epi16(0x3f80)));
+	_mm512_storeu_ps(even, _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(v)), times));
+	_mm512_storeu_ps(odd, _mm512_mul_ps(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(v, 1)), times));
+}
+
+/* The same of NVFP4, of n64 times 64 elements that begin with their scales. */
+ALWAYS void nvfp4_across(const uint8_t *p, size_t row_bytes, size_t n64, struct across *o)
+{
+	for (size_t k = 0; k < n64; k++, p += 36) {
+		__m512i head[4], v;
+
+		for (size_t j = 0; j < 4; j++)
+			head[j] = four16(p + 4 * j * row_bytes, row_bytes);
+		v = dwords_of(head, 0);
+		v = _mm512_maskz_mov_epi8(_mm512_cmpneq_epi8_mask(v, _mm512_set1_epi8(0x7f)), v); /* NaN */
+		store_e4m3(o->sc[2 * k], o->sc[2 * k + 1], _mm512_slli_epi32(v, 7));
+		store_e4m3(o->mn[2 * k], o->mn[2 * k + 1], _mm512_srli_epi32(v, 1));
+	}
+}
+
 /* The same of fewer blocks, one by one. */
 ALWAYS void scales_of_some(enum kind kind, const uint8_t *p, size_t row_bytes, size_t n_blk,
 	struct across *o)
@@ -215,10 +263,18 @@ ALWAYS void scales_of_some(enum kind kind, const uint8_t *p, size_t row_bytes, s
 
 /* ---- codes ---- */
 
+/* Where block b begins, of NVFP4 the b-th 32 elements; of those of IQ4_XS and NVFP4 it is what is
+ * ahead of the codes of all that share a head that comes before. */
+ALWAYS size_t block_at(enum kind kind, size_t b)
+{
+	return kind == IQ4_XS ? 16 * b : kind == NVFP4 ? 16 * b + 4 * (b / 2) : block_bytes(kind) * b;
+}
+
 /* Where a block's codes begin. */
 ALWAYS size_t block_codes(enum kind kind)
 {
-	return kind == MXFP4 ? 1 : kind == Q4_1 ? 4 : kind == Q5_0 ? 6 : kind == Q5_1 ? 8 : 2;
+	return kind == MXFP4 ? 1 : kind == Q4_1 || kind == NVFP4 ? 4 : kind == Q5_0 ? 6 :
+		kind == Q5_1 || kind == IQ4_XS ? 8 : 2;
 }
 
 /* Of Q5_0 and Q5_1, four rows' blocks whose high bits lie at p: adds them to the low ones. */
@@ -255,10 +311,10 @@ ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	w[1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
 	if (kind == Q5_0 || kind == Q5_1)
 		add_fifth(p + block_codes(kind) - 4, row_bytes, w);
-	if (kind == IQ4_NL || kind == MXFP4)
+	if (kind == IQ4_NL || kind == IQ4_XS || kind == MXFP4 || kind == NVFP4)
 		for (size_t h = 0; h < 2; h++)
-			w[h] = _mm512_shuffle_epi8(
-				_mm512_broadcast_i32x4(load128(kind == MXFP4 ? mxfp4_codes : iq4_table)), w[h]);
+			w[h] = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(
+				kind == MXFP4 || kind == NVFP4 ? mxfp4_codes : iq4_table)), w[h]);
 }
 
 /* ---- sums ---- */
@@ -270,21 +326,29 @@ static inline __m512i short_pairs(__m512i v, __m512i w)
 	return _mm512_madd_epi16(_mm512_packs_epi32(v, w), _mm512_set1_epi16(1));
 }
 
-/* The sums of a block's products, which v holds in parts, a lane per row. */
+/* The sums of a block's products, which v holds in parts, a lane per row: of two blocks of NVFP4,
+ * or of two halves. */
+ALWAYS void two_sums(const __m512i v[4], __m512i sum[2])
+{
+	const __m512i s = short_pairs(v[0], v[1]), t = short_pairs(v[2], v[3]);
+
+	sum[0] = BITS(_mm512_shuffle_ps(PS(s), PS(t), 0x88));
+	sum[1] = BITS(_mm512_shuffle_ps(PS(s), PS(t), 0xdd));
+}
+
+/* Of all of it. */
 ALWAYS __m512i sums_across(enum kind kind, const __m512i v[8])
 {
-	__m512i s, t;
+	__m512i half[2];
 
 	if (kind == Q8_0)
 		return lanes_of_two(sums_of_four(v), sums_of_four(v + 4));
-	if (kind == IQ4_NL)
+	if (kind == IQ4_NL || kind == IQ4_XS)
 		return sums_of_four(v);
-	s = short_pairs(v[0], v[1]);
-	t = short_pairs(v[2], v[3]);
 	if (kind == Q4_0 || kind == Q4_1) /* those of pairs fit as well */
-		return short_pairs(s, t);
-	return _mm512_add_epi32(BITS(_mm512_shuffle_ps(PS(s), PS(t), 0x88)),
-		BITS(_mm512_shuffle_ps(PS(s), PS(t), 0xdd)));
+		return short_pairs(short_pairs(v[0], v[1]), short_pairs(v[2], v[3]));
+	two_sums(v, half);
+	return _mm512_add_epi32(half[0], half[1]);
 }
 
 /* The sum of the activations of block b, which are 16-bit words, times n, in all lanes. */
@@ -295,6 +359,27 @@ ALWAYS __m512i xsum_times(const int16_t *xsum, size_t b, int n)
 	return _mm512_madd_epi16(both, _mm512_set1_epi32(b % 2 ? n * 65536 : n));
 }
 
+/* c, a chain of floats or a sum of integers, goes on with block b, or two of NVFP4, whose products
+ * v holds. */
+ALWAYS VI chain_across(enum kind kind, const __m512i v[8], const struct across *o, size_t b,
+	const int16_t *xsum, VI c)
+{
+	__m512i s[2];
+
+	if (kind == NVFP4) {
+		two_sums(v, s);
+		for (size_t h = 0; h < 2; h++)
+			c = vf_chain(c, _mm512_sub_epi32(s[h], xsum_times(xsum, 2 * b + h, off_of(kind))),
+				vi_load(h ? o->mn[b] : o->sc[b]));
+		return c;
+	}
+	s[0] = sums_across(kind, v);
+	if (off_of(kind))
+		s[0] = _mm512_sub_epi32(s[0], xsum_times(xsum, b, off_of(kind)));
+	return kind == IQ4_XS ? _mm512_add_epi32(c, _mm512_mullo_epi32(s[0], vi_load(o->sc[b]))) :
+		vf_chain(c, s[0], vi_load(o->sc[b]));
+}
+
 /* Block b of those from element i on of the sixteen rows, at p: on with the chains of n_tok tokens.
  * lines, next: what eight blocks ask for. */
 ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b,
@@ -302,15 +387,16 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	VI m[GV_TOK], struct asks *asks, size_t lines, const uint8_t *next)
 {
 	const size_t n = kind == Q8_0 ? 8 : 4;
-	const int8_t *x = in->q + i + 32 * b;
-	const int16_t *xsum = in->sum + i / 32;
+	const size_t xp = kind == NVFP4 ? in->xp : in->np;
+	const int8_t *x = (kind == NVFP4 ? in->x : in->q) + i + 32 * b;
+	const int16_t *xsum = in->sum + i / blk_of(kind);
 	__m512i w[8][2];
 
 #pragma GCC unroll 8
 	for (size_t j = 0; j < n && n_tok > 1; j++)
 		codes_across(kind, p, row_bytes, j, w[j]);
-	for (size_t t = 0; t < n_tok; t++, x += in->np, xsum += in->np / 32) {
-		__m512i v[8], s, xs[2];
+	for (size_t t = 0; t < n_tok; t++, x += xp, xsum += in->np / blk_of(kind)) {
+		__m512i v[8], xs[2];
 
 		if (kind == Q8_0) {
 			xs[0] = _mm512_broadcast_i64x4(load256(x));
@@ -330,10 +416,7 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 				next_lines(next, row_bytes, bytes256(kind), b * n + j, 8 * n);
 			}
 		}
-		s = sums_across(kind, v);
-		if (off_of(kind))
-			s = _mm512_sub_epi32(s, xsum_times(xsum, b, off_of(kind)));
-		c[t] = vf_chain(c[t], s, vi_load(o->sc[b]));
+		c[t] = chain_across(kind, v, o, b, xsum, c[t]);
 		if (min_of(kind))
 			m[t] = vf_chain(m[t], xsum_times(xsum, b, 1), vi_load(o->mn[b]));
 	}
@@ -347,11 +430,37 @@ ALWAYS void ask_again(const uint8_t *p, size_t row_bytes, ptrdiff_t far, size_t 
 			_mm_prefetch((const char *)p + (ptrdiff_t)(r * row_bytes + i) + far, _MM_HINT_T1);
 }
 
+/* Scales of a group of n_blk blocks. */
+ALWAYS void scales_of_group(enum kind kind, const uint8_t *p, size_t row_bytes, size_t n_blk,
+	struct across *o, struct asks *asks, size_t lines)
+{
+	if (kind == IQ4_XS) {
+		iq4_xs_across(p, row_bytes, o);
+	} else if (kind == NVFP4) {
+		nvfp4_across(p, row_bytes, n_blk / 2, o);
+	} else if (n_blk < 8) {
+		scales_of_some(kind, p, row_bytes, n_blk, o);
+	} else if (min_of(kind)) {
+		pairs_across(kind, p, row_bytes, 0, o, asks, lines / 2);
+		pairs_across(kind, p, row_bytes, 4, o, asks, lines / 2);
+	} else {
+		scales_across(kind, p, row_bytes, o, asks, lines);
+	}
+}
+
+/* acc goes on with what a group left in c and m. */
+ALWAYS VI end_across(enum kind kind, VI acc, VI c, VI m, const struct across *o, float d)
+{
+	if (kind == IQ4_XS)
+		return vf_exact(acc, c, vi_load(o->d), d);
+	return min_of(kind) ? vf_group_min(acc, c, m, d) : vf_group(acc, c, d);
+}
+
 /* Groups of 256 of sixteen rows, the last of which may be of fewer blocks. */
 ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t len,
 	const struct gv_in *in, size_t n_tok, int twice, struct asks *all, VI acc[GV_TOK])
 {
-	const size_t b256 = bytes256(kind), bytes = block_bytes(kind), lines = b256 / 4;
+	const size_t b256 = bytes256(kind), lines = b256 / 4;
 	const size_t most = kind == Q8_0 ? 64 : 32;
 	const size_t in_blocks = lines * 4 / 5 < most ? lines * 4 / 5 : most;
 	const ptrdiff_t next_rows = (ptrdiff_t)(16 * row_bytes) - ((ptrdiff_t)(len + 255) / 256 - 2) *
@@ -373,24 +482,19 @@ ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, si
 		for (size_t t = 0; t < n_tok; t++)
 			c[t] = m[t] = vf_zero();
 		if (n_blk == 8) {
-			for (size_t b = 0; b < 8 && min_of(kind); b += 4)
-				pairs_across(kind, p, row_bytes, b, &o, &asks, (lines - in_blocks) / 2);
-			if (!min_of(kind))
-				scales_across(kind, p, row_bytes, &o, &asks, lines - in_blocks);
+			scales_of_group(kind, p, row_bytes, 8, &o, &asks, lines - in_blocks);
 #pragma GCC unroll 8
 			for (size_t b = 0; b < 8; b++)
-				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, c, m, &asks,
-					in_blocks, next);
+				block_across(kind, p + block_at(kind, b), row_bytes, b, &o, i, in, n_tok, c, m,
+					&asks, in_blocks, next);
 		} else {
-			scales_of_some(kind, p, row_bytes, n_blk, &o);
+			scales_of_group(kind, p, row_bytes, n_blk, &o, &asks, 0);
 			for (size_t b = 0; b < n_blk; b++)
-				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, c, m, &asks,
-					in_blocks, next);
+				block_across(kind, p + block_at(kind, b), row_bytes, b, &o, i, in, n_tok, c, m,
+					&asks, in_blocks, next);
 		}
 		for (size_t t = 0; t < n_tok; t++) {
-			float d = in->d[t * in->np / 256 + i / 256];
-
-			acc[t] = min_of(kind) ? vf_group_min(acc[t], c[t], m[t], d) : vf_group(acc[t], c[t], d);
+			acc[t] = end_across(kind, acc[t], c[t], m[t], &o, in->d[t * in->np / 256 + i / 256]);
 		}
 	}
 	for (size_t t = 0; t < n_tok; t++)

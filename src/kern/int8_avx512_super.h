@@ -159,14 +159,22 @@ ALWAYS void super_codes(enum kind kind, const uint8_t *p, __m512i w[4])
 
 /* ---- sums ---- */
 
+/* Of the rows whose 16 bytes each are in four heads: first dwords, or second, a lane per row. */
+ALWAYS __m512i dwords_of(const __m512i head[4], const int second)
+{
+	const __m512i a = _mm512_unpacklo_epi32(head[0], head[1]);
+	const __m512i b = _mm512_unpacklo_epi32(head[2], head[3]);
+
+	return second ? _mm512_unpackhi_epi64(a, b) : _mm512_unpacklo_epi64(a, b);
+}
+
 /* d in the lower half of a row's lane, dmin in the upper one. Of nibbles both begin the head. */
 ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const __m512i head[4])
 {
 	__m512i v = _mm512_setzero_si512();
 
 	if (NIBBLES(kind))
-		return _mm512_unpacklo_epi64(_mm512_unpacklo_epi32(head[0], head[1]),
-			_mm512_unpacklo_epi32(head[2], head[3]));
+		return dwords_of(head, 0);
 	p += kind == Q2_K ? 80 : bytes256(kind) - 4;
 #pragma GCC unroll 16
 	for (size_t r = 0; r < 16; r++, p += row_bytes)
