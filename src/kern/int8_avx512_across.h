@@ -1,8 +1,7 @@
 /*
  * int8_avx512_across.h - sixteen rows at once against one token or a few: 32 codes, which are a
  * block, or of NVFP4 two. One block of all rows is read at a time, so that sums come out with a
- * lane per row, as the chains of floats want them, and the integer scales of IQ4_XS: nothing is
- * stored and turned between.
+ * lane per row, as the chains of floats want them: nothing is stored and turned between.
  *
  * A vector of codes holds 16 bytes each of four rows (Q8_0: 32 bytes of two): rows are read in
  * their order, in which the hardware follows them. Four such vectors (eight) leave their sums in
@@ -111,8 +110,8 @@ ALWAYS __m512 scale_floats(enum kind kind, __m256i w, const int high)
 }
 
 /* Of eight times 32 elements of sixteen rows: scales and minima, of NVFP4 scales of the first 16
- * and of the second; of IQ4_XS integers, and d. */
-struct across { float sc[8][16], mn[8][16], d[16]; };
+ * and of the second. */
+struct across { float sc[8][16], mn[8][16]; };
 
 /* Two vectors of words, lane by lane, or of dwords, one after the other. */
 static inline void words_in_turn(__m512i v, __m512i w, __m512i o[2])
@@ -196,23 +195,6 @@ ALWAYS void pairs_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	}
 }
 
-/* The same of IQ4_XS. Its head of a group: d, upper bits of the scales, lower bits. */
-ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, struct across *o)
-{
-	const __m512i low4 = _mm512_set1_epi32(15), two = _mm512_set1_epi32(0x30);
-	__m512i head[4], high, low;
-
-	for (size_t j = 0; j < 4; j++)
-		head[j] = four16(p + 4 * j * row_bytes, row_bytes);
-	high = dwords_of(head, 0);
-	low = dwords_of(head, 1);
-	vi_store(o->d, vf_halves(high, 0, 1));
-#pragma GCC unroll 8
-	for (unsigned b = 0; b < 8; b++)
-		vi_store(o->sc[b], _mm512_sub_epi32(and_or(_mm512_srli_epi32(high, 12 + 2 * b), two,
-			_mm512_and_si512(_mm512_srli_epi32(low, 4 * b), low4)), _mm512_set1_epi32(32)));
-}
-
 /* Words of E4M3's seven bits, in the place that they have in half floats -> halves of them. */
 ALWAYS void store_e4m3(float *even, float *odd, __m512i v)
 {
@@ -263,18 +245,17 @@ ALWAYS void scales_of_some(enum kind kind, const uint8_t *p, size_t row_bytes, s
 
 /* ---- codes ---- */
 
-/* Where block b begins, of NVFP4 the b-th 32 elements; of those of IQ4_XS and NVFP4 it is what is
- * ahead of the codes of all that share a head that comes before. */
+/* Where block b begins; of NVFP4 the codes of 32 elements, as far behind it as those of others. */
 ALWAYS size_t block_at(enum kind kind, size_t b)
 {
-	return kind == IQ4_XS ? 16 * b : kind == NVFP4 ? 16 * b + 4 * (b / 2) : block_bytes(kind) * b;
+	return kind == NVFP4 ? 16 * b + 4 * (b / 2) : block_bytes(kind) * b;
 }
 
 /* Where a block's codes begin. */
 ALWAYS size_t block_codes(enum kind kind)
 {
 	return kind == MXFP4 ? 1 : kind == Q4_1 || kind == NVFP4 ? 4 : kind == Q5_0 ? 6 :
-		kind == Q5_1 || kind == IQ4_XS ? 8 : 2;
+		kind == Q5_1 ? 8 : 2;
 }
 
 /* Of Q5_0 and Q5_1, four rows' blocks whose high bits lie at p: adds them to the low ones. */
@@ -311,7 +292,7 @@ ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	w[1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
 	if (kind == Q5_0 || kind == Q5_1)
 		add_fifth(p + block_codes(kind) - 4, row_bytes, w);
-	if (kind == IQ4_NL || kind == IQ4_XS || kind == MXFP4 || kind == NVFP4)
+	if (kind == IQ4_NL || kind == MXFP4 || kind == NVFP4)
 		for (size_t h = 0; h < 2; h++)
 			w[h] = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(
 				kind == MXFP4 || kind == NVFP4 ? mxfp4_codes : iq4_table)), w[h]);
@@ -343,7 +324,7 @@ ALWAYS __m512i sums_across(enum kind kind, const __m512i v[8])
 
 	if (kind == Q8_0)
 		return lanes_of_two(sums_of_four(v), sums_of_four(v + 4));
-	if (kind == IQ4_NL || kind == IQ4_XS)
+	if (kind == IQ4_NL)
 		return sums_of_four(v);
 	if (kind == Q4_0 || kind == Q4_1) /* those of pairs fit as well */
 		return short_pairs(short_pairs(v[0], v[1]), short_pairs(v[2], v[3]));
@@ -359,8 +340,7 @@ ALWAYS __m512i xsum_times(const int16_t *xsum, size_t b, int n)
 	return _mm512_madd_epi16(both, _mm512_set1_epi32(b % 2 ? n * 65536 : n));
 }
 
-/* c, a chain of floats or a sum of integers, goes on with block b, or two of NVFP4, whose products
- * v holds. */
+/* c goes on with block b, or two of NVFP4, whose products v holds. */
 ALWAYS VI chain_across(enum kind kind, const __m512i v[8], const struct across *o, size_t b,
 	const int16_t *xsum, VI c)
 {
@@ -376,8 +356,7 @@ ALWAYS VI chain_across(enum kind kind, const __m512i v[8], const struct across *
 	s[0] = sums_across(kind, v);
 	if (off_of(kind))
 		s[0] = _mm512_sub_epi32(s[0], xsum_times(xsum, b, off_of(kind)));
-	return kind == IQ4_XS ? _mm512_add_epi32(c, _mm512_mullo_epi32(s[0], vi_load(o->sc[b]))) :
-		vf_chain(c, s[0], vi_load(o->sc[b]));
+	return vf_chain(c, s[0], vi_load(o->sc[b]));
 }
 
 /* Block b of those from element i on of the sixteen rows, at p: on with the chains of n_tok tokens.
@@ -434,9 +413,7 @@ ALWAYS void ask_again(const uint8_t *p, size_t row_bytes, ptrdiff_t far, size_t 
 ALWAYS void scales_of_group(enum kind kind, const uint8_t *p, size_t row_bytes, size_t n_blk,
 	struct across *o, struct asks *asks, size_t lines)
 {
-	if (kind == IQ4_XS) {
-		iq4_xs_across(p, row_bytes, o);
-	} else if (kind == NVFP4) {
+	if (kind == NVFP4) {
 		nvfp4_across(p, row_bytes, n_blk / 2, o);
 	} else if (n_blk < 8) {
 		scales_of_some(kind, p, row_bytes, n_blk, o);
@@ -446,14 +423,6 @@ ALWAYS void scales_of_group(enum kind kind, const uint8_t *p, size_t row_bytes, 
 	} else {
 		scales_across(kind, p, row_bytes, o, asks, lines);
 	}
-}
-
-/* acc goes on with what a group left in c and m. */
-ALWAYS VI end_across(enum kind kind, VI acc, VI c, VI m, const struct across *o, float d)
-{
-	if (kind == IQ4_XS)
-		return vf_exact(acc, c, vi_load(o->d), d);
-	return min_of(kind) ? vf_group_min(acc, c, m, d) : vf_group(acc, c, d);
 }
 
 /* Groups of 256 of sixteen rows, the last of which may be of fewer blocks. */
@@ -475,6 +444,10 @@ ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, si
 
 		if (twice)
 			ask_again(p, row_bytes, i + 512 < len ? 2 * (ptrdiff_t)b256 : next_rows, b256);
+		if (kind == IQ4_XS) {
+			iq4_xs_across(p, row_bytes, i, in, n_tok, acc, &asks, next);
+			continue;
+		}
 		if (SUPER(kind)) {
 			super_across(kind, p, row_bytes, i, in, n_tok, acc, &asks, next);
 			continue;
@@ -494,7 +467,9 @@ ALWAYS void groups_across(enum kind kind, const uint8_t *p, size_t row_bytes, si
 					&asks, in_blocks, next);
 		}
 		for (size_t t = 0; t < n_tok; t++) {
-			acc[t] = end_across(kind, acc[t], c[t], m[t], &o, in->d[t * in->np / 256 + i / 256]);
+			float d = in->d[t * in->np / 256 + i / 256];
+
+			acc[t] = min_of(kind) ? vf_group_min(acc[t], c[t], m[t], d) : vf_group(acc[t], c[t], d);
 		}
 	}
 	for (size_t t = 0; t < n_tok; t++)

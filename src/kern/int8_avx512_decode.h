@@ -103,12 +103,11 @@ static inline __m512i dot(__m512i s, __m512i w, const void *x)
 }
 
 /* Codes of sixteen blocks: 512 elements in blocks of 32, of which n256 (1 or 2) times 256 are there, or
- * 256 in blocks of 16. They lie at p and p1, the second 256 being those at p1 but for Q1_0 and Q2_0;
- * or are unpacked at code. part: what comes later is asked for. */
+ * 256 in blocks of 16. They lie at p, or are unpacked at code. part: what comes later is asked for. */
 struct sixteen { __m512i w[8]; struct scales f; };
 
-ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *p1, const uint8_t *code,
-	size_t n256, const struct part *part, struct asks *asks, struct sixteen *o)
+ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, size_t n256,
+	const struct part *part, struct asks *asks, struct sixteen *o)
 {
 	const size_t bytes = n256 * bytes256(kind);
 
@@ -234,7 +233,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		const size_t line = asks.step;
 
 		ask_more(&asks, step / 256 * b256, b / 16);
-		read_sixteen(kind, p, p + b256, NULL, step / 256, &part, &asks, &o);
+		read_sixteen(kind, p, NULL, step / 256, &part, &asks, &o);
 		o.f = scales_at(kind, p, p + b256, step / 256);
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
@@ -251,13 +250,13 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
 		const uint8_t *p = row + i / 256 * b256;
 
-		read_sixteen(kind, p, p, NULL, 1, &part, &asks, &o);
+		read_sixteen(kind, p, NULL, 1, &part, &asks, &o);
 		o.f = scales_at(kind, p, p, 1);
 		if (whole < len) {
 			u.f = loaded(rest, part, b);
 			o.f.sc = _mm512_mask_mov_epi32(u.f.sc, 0xff, o.f.sc);
 			o.f.mn = _mm512_mask_mov_epi32(u.f.mn, 0xff, o.f.mn);
-			read_sixteen(rest, NULL, NULL, part.code + whole, 1, NULL, &asks, &u);
+			read_sixteen(rest, NULL, part.code + whole, 1, NULL, &asks, &u);
 		}
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
@@ -274,7 +273,7 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		b += 16;
 	}
 	for (; i < act8_pad(len); i += step, b += 16) { /* unpacked, then zeros */
-		read_sixteen(rest, NULL, NULL, part.code + i, step / 256, NULL, &asks, &u);
+		read_sixteen(rest, NULL, part.code + i, step / 256, NULL, &asks, &u);
 		u.f = loaded(rest, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			const int8_t *q = in->q + t * np + i;

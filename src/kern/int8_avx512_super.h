@@ -1,11 +1,12 @@
 /*
  * int8_avx512_super.h - sixteen rows at once of the types with integer scales under a d of 256
- * elements, whose scales are bytes (Q2_K to Q6_K), against one token or a few.
+ * elements, whose scales are bytes (Q2_K to Q6_K) or six bits (IQ4_XS), against one token or a few.
  *
  * Scales are taken apart for four rows at a time: lane l of vector j is of row 4 j + l. A row's 256
  * products are four dot products of 64 codes each, which leave 64 sums of four that fit into 16
  * bits: packed in pairs of vectors, two products of words weigh them, and the sixteen lanes that
- * are left are added up with those of the other rows.
+ * are left are added up with those of the other rows. Sums of IQ4_XS take more than 16 bits, so
+ * that products of 32 weigh them, which are dear: once the four lanes of a block are added up.
  */
 
 #define SUPER(kind) ((kind) == Q4_K || (kind) == Q5_K || (kind) == Q6_K || (kind) == Q2_K || \
@@ -243,4 +244,84 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			acc[t] = vf_exact(acc[t], _mm512_sub_epi32(sum,
 				_mm512_mullo_epi32(min, _mm512_set1_epi32(off_of(kind)))), vf_halves(d, 0, 1), dx);
 	}
+}
+
+/* Scales of IQ4_XS, of which heads hold upper and lower bits: to lane 4 l + i of k[j][h] that of
+ * block 4 h + l of row 4 j + i. */
+ALWAYS void iq4_xs_scales(const __m512i head[4], __m512i k[4][2])
+{
+	const __m512i l = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+	const __m512i upper = dwords_of(head, 0), lower = dwords_of(head, 1);
+
+#pragma GCC unroll 4
+	for (int j = 0; j < 4; j++) {
+		const __m512i at = bytes16(j, 4 + j, 8 + j, 12 + j);
+		const __m512i u = _mm512_permutexvar_epi32(at, upper);
+		const __m512i v = _mm512_permutexvar_epi32(at, lower);
+
+#pragma GCC unroll 2
+		for (int h = 0; h < 2; h++) {
+			const __m512i from = _mm512_add_epi32(l, _mm512_set1_epi32(4 * h));
+			const __m512i by2 = _mm512_add_epi32(_mm512_slli_epi32(from, 1), _mm512_set1_epi32(12));
+			const __m512i low = _mm512_and_si512(_mm512_srlv_epi32(v, _mm512_slli_epi32(from, 2)),
+				_mm512_set1_epi32(15));
+
+			k[j][h] = _mm512_sub_epi32(and_or(_mm512_srlv_epi32(u, by2), _mm512_set1_epi32(0x30),
+				low), _mm512_set1_epi32(32));
+		}
+	}
+}
+
+/* Where the sums of the blocks of either half start: a quarter of what is taken off in each lane. */
+ALWAYS void iq4_xs_starts(const int16_t *xsum, __m512i start[2])
+{
+	const __m512i l = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+	const __m512i quarter = _mm512_set1_epi32(-off_of(IQ4_XS) / 4);
+	const __m512i x = _mm512_cvtepi16_epi32(_mm256_castsi128_si256(load128(xsum)));
+
+	for (int h = 0; h < 2; h++)
+		start[h] = _mm512_mullo_epi32(quarter,
+			_mm512_permutexvar_epi32(_mm512_add_epi32(l, _mm512_set1_epi32(4 * h)), x));
+}
+
+/* As super_across, of IQ4_XS. */
+ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, size_t i, const struct gv_in *in,
+	size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t *next)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), table = _mm512_broadcast_i32x4(load128(iq4_table));
+	const size_t bytes = bytes256(IQ4_XS);
+	__m512i head[4], k[4][2], start[GV_TOK][2], b[GV_TOK][4];
+
+	for (size_t j = 0; j < 4; j++)
+		head[j] = four16(p + 4 * j * row_bytes, row_bytes);
+	iq4_xs_scales(head, k);
+	for (size_t t = 0; t < n_tok; t++)
+		iq4_xs_starts(in->sum + (t * in->np + i) / 32, start[t]);
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		__m512i s[GV_TOK][2][4];
+
+#pragma GCC unroll 8
+		for (size_t r = 0; r < 8; r++) { /* a half of a row */
+			const size_t l = r / 2, h = r % 2;
+			__m512i v = _mm512_loadu_si512(p + (4 * j + l) * row_bytes + 8 + 64 * h), w0, w1;
+
+			LOADED(v);
+			w0 = _mm512_shuffle_epi8(table, _mm512_and_si512(v, low4));
+			w1 = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(v, 4), low4));
+			for (size_t t = 0; t < n_tok; t++) {
+				const int8_t *x = in->x + t * in->xp + i + 128 * h;
+
+				s[t][h][l] = dot(dot(start[t][h], w0, x), w1, x + 64);
+			}
+			ask_nth(asks, bytes / 4, 8 * j + r, 32);
+			next_lines(next, row_bytes, bytes, 8 * j + r, 32);
+		}
+		for (size_t t = 0; t < n_tok; t++)
+			b[t][j] = _mm512_add_epi32(_mm512_mullo_epi32(sums_of_four(s[t][0]), k[j][0]),
+				_mm512_mullo_epi32(sums_of_four(s[t][1]), k[j][1]));
+	}
+	for (size_t t = 0; t < n_tok; t++)
+		acc[t] = vf_exact(acc[t], by_fours(lanes_of_four(b[t])),
+			vf_halves(dwords_of(head, 0), 0, 1), in->d[(t * in->np + i) / 256]);
 }

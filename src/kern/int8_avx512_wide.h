@@ -11,7 +11,7 @@
 
 #define WIDE(kind) ((kind) >= TQ1_0)
 #define ARRANGED(kind) ((kind) == TQ1_0 ? 320u : \
-	NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
+	(kind) == IQ4_XS || NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) ? 256u : 0u)
 
 /* 128-bit lane i of all four to out + 128 i. */
 static inline void put_lanes(const __m512i v[4], int8_t *out)
@@ -47,7 +47,7 @@ static void arrange_bits(const int8_t *q, int8_t *out)
 	put_lanes(hi, out + 64);
 }
 
-/* The orders of activations: blocks in the order 0 2 1 3, as 64 bytes hold
+/* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold
  * the low nibbles of two and the high ones of those next to them; 32 each of two halves, as 64
  * bytes hold two bits each; the digits of TQ1_0; what belongs to each bit of a byte, or to each
  * two; two eights that are low nibbles of 16 bytes, and those that are high ones. */
@@ -58,6 +58,9 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
 		for (size_t b = 0; b < 8 && NIBBLES(kind); b++)
 			memcpy(out + 32 * (b & 4) + 32 * (b / 2 % 2) + 64 * (b % 2), q + 32 * b, 32);
+		for (size_t j = 0; j < 4 && kind == IQ4_XS; j++)
+			_mm512_storeu_si512(out + 64 * j,
+				four16((const uint8_t *)q + 128 * (j / 2) + 16 * (j % 2), 32));
 		for (size_t t = 0; t < 4 && QUARTERS(kind); t++) {
 			memcpy(out + 64 * t, q + 32 * t, 32);
 			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
