@@ -9,14 +9,19 @@
 
 /* ---- codes ---- */
 
-/* 16 bytes at p, p + step, p + 2 step, p + 3 step: broadcasts under a mask, which need no shuffle */
+/* 16 bytes at each of four places: broadcasts under a mask, which need no shuffle */
+ALWAYS __m512i four16_at(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3)
+{
+	__m512i v = _mm512_broadcast_i32x4(load128(p0));
+
+	v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load128(p1));
+	v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load128(p2));
+	return _mm512_mask_broadcast_i32x4(v, 0xf000, load128(p3));
+}
+
 ALWAYS __m512i four16(const uint8_t *p, size_t step)
 {
-	__m512i v = _mm512_broadcast_i32x4(load128(p));
-
-	v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load128(p + step));
-	v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load128(p + 2 * step));
-	return _mm512_mask_broadcast_i32x4(v, 0xf000, load128(p + 3 * step));
+	return four16_at(p, p + step, p + 2 * step, p + 3 * step);
 }
 
 /* Of one or two times 256 elements at p, 64 bytes: 4 where bit j is set. */

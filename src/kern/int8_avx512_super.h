@@ -263,11 +263,12 @@ ALWAYS void iq4_xs_scales(const __m512i head[4], __m512i k[4][2])
 		for (int h = 0; h < 2; h++) {
 			const __m512i from = _mm512_add_epi32(l, _mm512_set1_epi32(4 * h));
 			const __m512i by2 = _mm512_add_epi32(_mm512_slli_epi32(from, 1), _mm512_set1_epi32(12));
-			const __m512i low = _mm512_and_si512(_mm512_srlv_epi32(v, _mm512_slli_epi32(from, 2)),
-				_mm512_set1_epi32(15));
+			const __m512i low = _mm512_and_si512(_mm512_set1_epi32(15),
+				_mm512_srlv_epi32(v, _mm512_slli_epi32(from, 2)));
+			const __m512i high = _mm512_srlv_epi32(u, by2);
 
-			k[j][h] = _mm512_sub_epi32(and_or(_mm512_srlv_epi32(u, by2), _mm512_set1_epi32(0x30),
-				low), _mm512_set1_epi32(32));
+			k[j][h] = _mm512_sub_epi32(and_or(high, _mm512_set1_epi32(0x30), low),
+				_mm512_set1_epi32(32));
 		}
 	}
 }

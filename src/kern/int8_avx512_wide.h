@@ -50,7 +50,7 @@ static void arrange_bits(const int8_t *q, int8_t *out)
 /* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold
  * the low nibbles of two and the high ones of those next to them; 32 each of two halves, as 64
  * bytes hold two bits each; the digits of TQ1_0; what belongs to each bit of a byte, or to each
- * two; two eights that are low nibbles of 16 bytes, and those that are high ones. */
+ * two; four eights that are low nibbles of 32 bytes, and those that are high ones. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n && kind == Q1_0; i += 512)
@@ -69,7 +69,7 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 			for (size_t l = 0; l < 64; l++)
 				out[64 * t + l] = q[4 * l + t];
 		for (size_t t = 0; t < 32 && kind == NVFP4; t++)
-			memcpy(out + 32 * (t / 4) + 16 * (t % 2) + 8 * (t / 2 % 2), q + 8 * t, 8);
+			memcpy(out + 64 * (t / 8) + 32 * (t % 2) + 8 * (t / 2 % 4), q + 8 * t, 8);
 		if (kind == TQ1_0)
 			arrange_digits(q, out);
 	}
