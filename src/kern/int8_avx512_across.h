@@ -224,8 +224,9 @@ ALWAYS void nvfp4_across(const uint8_t *p, size_t row_bytes, size_t n64, struct 
 		__m512i head[4], v;
 
 		for (size_t j = 0; j < 4; j++)
-			head[j] = four16_at(p + row_of(NVFP4, j) * row_bytes, p + row_of(NVFP4, 4 + j) * row_bytes,
-				p + row_of(NVFP4, 8 + j) * row_bytes, p + row_of(NVFP4, 12 + j) * row_bytes);
+			head[j] = four16_at(p + row_of(NVFP4, j) * row_bytes,
+				p + row_of(NVFP4, 4 + j) * row_bytes, p + row_of(NVFP4, 8 + j) * row_bytes,
+				p + row_of(NVFP4, 12 + j) * row_bytes);
 		v = dwords_of(head, 0);
 		v = _mm512_maskz_mov_epi8(_mm512_cmpneq_epi8_mask(v, _mm512_set1_epi8(0x7f)), v); /* NaN */
 		store_e4m3(o->sc[4 * k], o->sc[4 * k + 2], _mm512_slli_epi32(v, 7));
@@ -302,13 +303,6 @@ ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 
 /* ---- sums ---- */
 
-/* Two vectors -> pairs of their lanes added up, which have to fit into 16 bits: products of words
- * do that where unpacking would use the ports that are short. */
-static inline __m512i short_pairs(__m512i v, __m512i w)
-{
-	return _mm512_madd_epi16(_mm512_packs_epi32(v, w), _mm512_set1_epi16(1));
-}
-
 /* Of each four lanes those that are even, of v, then of w; and the odd ones. */
 ALWAYS void even_odd(__m512i v, __m512i w, __m512i o[2])
 {
@@ -340,7 +334,8 @@ ALWAYS void four_sums(const __m512i v[8], __m512i sum[4])
 
 #pragma GCC unroll 2
 	for (size_t i = 0; i < 2; i++)
-		even_odd(short_pairs(v[4 * i], v[4 * i + 1]), short_pairs(v[4 * i + 2], v[4 * i + 3]), s[i]);
+		even_odd(short_pairs(v[4 * i], v[4 * i + 1]),
+			short_pairs(v[4 * i + 2], v[4 * i + 3]), s[i]);
 #pragma GCC unroll 4
 	for (size_t b = 0; b < 4; b++)
 		sum[b] = b / 2 ? _mm512_shuffle_i32x4(s[0][b % 2], s[1][b % 2], 0xdd) :
