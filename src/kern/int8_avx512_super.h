@@ -242,7 +242,7 @@ ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes,
 	struct asks *asks, const uint8_t *next)
 {
 	const __m512i zero = _mm512_setzero_si512();
-	__m512i s[GV_TOK][4][2];
+	__m512i s[GV_TOK][4][2], k[4];
 
 #pragma GCC unroll 2
 	for (size_t l = 0; l < 2; l++) {
@@ -251,24 +251,26 @@ ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes,
 
 		quarters_of(kind, row, v);
 		quarters_of(kind, row + row_bytes, w);
-#pragma GCC unroll 4
-		for (size_t q = 0; q < 4; q++) {
-			for (size_t t = 0; t < n_tok; t++) {
-				const int8_t *x = in->x + t * in->xp + i + 64 * q;
+		for (size_t t = 0; t < n_tok; t++) {
+			const int8_t *x = in->x + t * in->xp + i;
 
-				s[t][q][l] = short_pairs(dot(zero, v[q], x), dot(zero, w[q], x));
+#pragma GCC unroll 4
+			for (size_t q = 0; q < 4; q++) {
+				s[t][q][l] = short_pairs(dot(zero, v[q], x + 64 * q), dot(zero, w[q], x + 64 * q));
+				if (t == 0)
+					ask_super(kind, asks, next, row_bytes, 8 * j + 4 * l + q, 32);
 			}
-			ask_super(kind, asks, next, row_bytes, 8 * j + 4 * l + q, 32);
 		}
 	}
-	for (size_t t = 0; t < n_tok; t++)
+#pragma GCC unroll 4
+	for (unsigned q = 0; q < 4; q++)
+		k[q] = weights_of_four(kind, h, q);
+	for (size_t t = 0; t < n_tok; t++) {
 		b[t][j] = zero;
 #pragma GCC unroll 4
-	for (unsigned q = 0; q < 4; q++) {
-		const __m512i k = weights_of_four(kind, h, q);
-
-		for (size_t t = 0; t < n_tok; t++)
-			b[t][j] = _mm512_dpwssd_epi32(b[t][j], _mm512_packs_epi32(s[t][q][0], s[t][q][1]), k);
+		for (size_t q = 0; q < 4; q++)
+			b[t][j] = _mm512_dpwssd_epi32(b[t][j], _mm512_packs_epi32(s[t][q][0], s[t][q][1]),
+				k[q]);
 	}
 }
 
