@@ -2,37 +2,26 @@
  * int8_avx512_decode.h - a row of weights against one token: integer sums with a lane per block.
  *
  * What several rows at once take (int8_avx512_across.h) and what leaves its sums in sixteen lanes
- * (int8_avx512_wide.h) comes below; here are the others. IQ4_XS puts the same 16 bytes of four blocks
- * into one vector, so that two dot products leave four lanes a block; its activations are arranged
- * likewise, once a call. Where a weight is a bit, four bytes are a block: eight dot products, each
- * with the same bit of 64 bytes, leave a lane a block. Where eight bytes are one (of 32 elements in
- * Q2_0, of 16 in NVFP4), they leave two. What was unpacked is taken 64 codes in their order.
+ * (int8_avx512_wide.h) comes below; here are the others. Where a weight is a bit, four bytes are a
+ * block: eight dot products, each with the same bit of 64 bytes, leave a lane a block. Where it is
+ * two, eight bytes are one, and they leave two. What was unpacked is taken 64 codes in their order.
  */
 
 /* ---- codes ---- */
 
-/* 16 bytes at p, p + step, p + 2 step, p + 3 step: broadcasts under a mask, which need no shuffle */
-ALWAYS __m512i four16(const uint8_t *p, size_t step)
+/* 16 bytes at each of four places: broadcasts under a mask, which need no shuffle */
+ALWAYS __m512i four16_at(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3)
 {
-	__m512i v = _mm512_broadcast_i32x4(load128(p));
+	__m512i v = _mm512_broadcast_i32x4(load128(p0));
 
-	v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load128(p + step));
-	v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load128(p + 2 * step));
-	return _mm512_mask_broadcast_i32x4(v, 0xf000, load128(p + 3 * step));
+	v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load128(p1));
+	v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load128(p2));
+	return _mm512_mask_broadcast_i32x4(v, 0xf000, load128(p3));
 }
 
-/* Of 256 elements of IQ4_XS: out[h][i] holds 16 codes each of the blocks h, h + 2, h + 4, h + 6, those
- * from 16 i on. */
-ALWAYS void fours(const uint8_t *p, __m512i out[2][2])
+ALWAYS __m512i four16(const uint8_t *p, size_t step)
 {
-	const __m512i low4 = _mm512_set1_epi8(15), table = _mm512_broadcast_i32x4(load128(iq4_table));
-	const __m512i a = _mm512_loadu_si512(p + 8), b = _mm512_loadu_si512(p + 72);
-	const __m512i v[2] = { _mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd) };
-
-	for (int h = 0; h < 2; h++) { /* high nibbles are the block's second half */
-		out[h][0] = _mm512_shuffle_epi8(table, _mm512_and_si512(v[h], low4));
-		out[h][1] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(v[h], 4), low4));
-	}
+	return four16_at(p, p + step, p + 2 * step, p + 3 * step);
 }
 
 /* Of one or two times 256 elements at p, 64 bytes: 4 where bit j is set. */
@@ -62,22 +51,6 @@ ALWAYS void twos_of(const uint8_t *p, size_t n256, __m512i out[8])
 		for (unsigned j = 0; j < 4; j++)
 			out[4 * i + j] = _mm512_and_si512(j ? _mm512_srli_epi16(v, 2 * j - 1) :
 				_mm512_slli_epi16(v, 1), _mm512_set1_epi8(6));
-	}
-}
-
-/* Of 256 elements of NVFP4, blocks of 64 whose four 16s have eight bytes each: those of two blocks
- * that are low nibbles, then high ones, then of the other two. */
-ALWAYS void nibbles_of(const uint8_t *p, __m512i out[4])
-{
-	const __m512i t = _mm512_broadcast_i32x4(load128(mxfp4_codes)), low4 = _mm512_set1_epi8(15);
-
-#pragma GCC unroll 2
-	for (size_t i = 0; i < 2; i++, p += 72) {
-		__m512i v = _mm512_castsi256_si512(load256(p + 4));
-
-		v = _mm512_inserti64x4(v, load256(p + 40), 1);
-		out[2 * i] = _mm512_shuffle_epi8(t, _mm512_and_si512(v, low4));
-		out[2 * i + 1] = _mm512_shuffle_epi8(t, _mm512_and_si512(_mm512_srli_epi16(v, 4), low4));
 	}
 }
 
@@ -113,41 +86,23 @@ static inline __m512i dot(__m512i s, __m512i w, const void *x)
 }
 
 /* Codes of sixteen blocks: 512 elements in blocks of 32, of which n256 (1 or 2) times 256 are there, or
- * 256 in blocks of 16. They lie at p and p1, the second 256 being those at p1 but for Q1_0 and Q2_0;
- * or are unpacked at code. part: what comes later is asked for. */
+ * 256 in blocks of 16. They lie at p, or are unpacked at code. part: what comes later is asked for. */
 struct sixteen { __m512i w[8]; struct scales f; };
 
-ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *p1, const uint8_t *code,
-	size_t n256, const struct part *part, struct asks *asks, struct sixteen *o)
+ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *code, size_t n256,
+	const struct part *part, struct asks *asks, struct sixteen *o)
 {
 	const size_t bytes = n256 * bytes256(kind);
 
 	if (part)
 		ahead(p, bytes, part->asked, part->end);
-	if (kind != IQ4_XS)
-		ask_part(asks, bytes, 0, 1);
+	ask_part(asks, bytes, 0, 1);
 	if (kind == Q1_0) {
 		bits_of(p, n256, o->w);
 		return;
 	}
 	if (kind == Q2_0) {
 		twos_of(p, n256, o->w);
-		return;
-	}
-	if (kind == NVFP4) {
-		nibbles_of(p, o->w);
-		return;
-	}
-	if (kind == IQ4_XS) { /* the other half while sums are taken */
-#pragma GCC unroll 2
-		for (size_t i = 0; i < n256; i++) {
-			__m512i w[2][2];
-
-			ask_part(asks, bytes, i, 4);
-			fours(i ? p1 : p, w);
-			for (size_t h = 0; h < 4; h++)
-				o->w[4 * i + h] = w[h / 2][h % 2];
-		}
 		return;
 	}
 #pragma GCC unroll 8
@@ -158,9 +113,8 @@ ALWAYS void read_sixteen(enum kind kind, const uint8_t *p, const uint8_t *p1, co
 /* Their integer sums with the activations x, in order: of blocks of 32, the second 256 with those at
  * x1. */
 ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, const int8_t *x,
-	const int8_t *x1, struct asks *asks)
+	const int8_t *x1)
 {
-	const size_t bytes = n256 * bytes256(kind);
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i v[8];
 
@@ -171,31 +125,16 @@ ALWAYS __m512i sums_of(enum kind kind, const struct sixteen *o, size_t n256, con
 			v[j % 2] = dot(v[j % 2], o->w[j], x + 64 * j);
 		return _mm512_add_epi32(v[0], v[1]);
 	}
-	if (kind == Q2_0 || kind == NVFP4) { /* two lanes a block */
-		const size_t n = kind == Q2_0 ? 4 : 2;
-
+	if (kind == Q2_0) { /* two lanes a block */
 #pragma GCC unroll 2
 		for (size_t i = 0; i < 2; i++) {
 			v[i] = zero;
 #pragma GCC unroll 4
-			for (size_t j = 0; j < n; j++)
-				if (kind == NVFP4 || i < n256)
-					v[i] = dot(v[i], o->w[n * i + j], x + 64 * (n * i + j));
+			for (size_t j = 0; j < 4; j++)
+				if (i < n256)
+					v[i] = dot(v[i], o->w[4 * i + j], x + 64 * (4 * i + j));
 		}
 		return pairs_of_lanes(v[0], v[1]);
-	}
-	if (kind == IQ4_XS) {
-		const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-
-#pragma GCC unroll 4
-		for (size_t i = 0; i < 4; i++) {
-			const int8_t *at = (i / 2 ? x1 : x) + 128 * (i % 2);
-
-			v[i] = i / 2 >= n256 ? zero : dot(dot(zero, o->w[2 * i], at), o->w[2 * i + 1], at + 64);
-			if (i % 2)
-				ask_part(asks, bytes, 2 + i / 2, 4);
-		}
-		return _mm512_permutexvar_epi32(order, sums_of_four(v));
 	}
 #pragma GCC unroll 8
 	for (size_t j = 0; j < blk_of(kind) / 4; j++)
@@ -263,30 +202,6 @@ ALWAYS void keep_scales(enum kind kind, const struct scales *f, struct part part
 #include "kern/int8_avx512_across.h"
 #include "kern/int8_avx512_wide.h"
 
-/* What is left of a row of NVFP4, where sixteen blocks are 256 elements. */
-ALWAYS void nvfp4_end(const struct codes *c, const uint8_t *row, size_t i, size_t len,
-	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
-{
-	size_t bytes = (len - i) / 64 * 36;
-	const uint8_t *p = row + i / 256 * 144;
-	uint8_t room[144];
-	struct asks none = { p, NULL, 0 };
-	struct sixteen o;
-
-	ahead(p, bytes, part.asked, part.end);
-	p = readable(p, bytes, sizeof room, part.end, room);
-	read_sixteen(NVFP4, p, p, NULL, 1, NULL, &none, &o);
-	o.f = scales_at(NVFP4, p, p, 1);
-	o.f.sc = _mm512_maskz_mov_epi32((__mmask16)((1u << (len - i) / 16) - 1), o.f.sc);
-	keep_scales(NVFP4, &o.f, part, i / 16);
-	for (size_t t = 0; t < n_tok; t++) {
-		const int8_t *x = in->x + t * in->xp + i;
-
-		put_sixteen(NVFP4, c, sums_of(NVFP4, &o, 1, x, x, &none), &o.f,
-			load256(in->sum + (t * in->np + i) / 16), out + t * os + i / 16);
-	}
-}
-
 ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *row, size_t len,
 	struct part part, const struct gv_in *in, size_t n_tok, int32_t *out, size_t os)
 {
@@ -301,13 +216,13 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		const size_t line = asks.step;
 
 		ask_more(&asks, step / 256 * b256, b / 16);
-		read_sixteen(kind, p, p + b256, NULL, step / 256, &part, &asks, &o);
+		read_sixteen(kind, p, NULL, step / 256, &part, &asks, &o);
 		o.f = scales_at(kind, p, p + b256, step / 256);
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			const int8_t *x = in->x + t * in->xp + i;
 
-			put_sixteen(kind, c, sums_of(kind, &o, step / 256, x, x + 256, &asks), &o.f,
+			put_sixteen(kind, c, sums_of(kind, &o, step / 256, x, x + 256), &o.f,
 				load256(in->sum + t * np / blk + b), out + t * os + out_at(kind, b));
 			asks.step = 0; /* for the first token */
 		}
@@ -315,30 +230,25 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 	}
 	*part.asks = asks;
 	asks.step = 0;
-	if (LIES(kind)) {
-		if (i < len)
-			nvfp4_end(c, row, i, len, part, in, n_tok, out, os);
-		return;
-	}
 	if (i < whole) { /* 256 in blocks of 32, and what was unpacked */
 		const uint8_t *p = row + i / 256 * b256;
 
-		read_sixteen(kind, p, p, NULL, 1, &part, &asks, &o);
+		read_sixteen(kind, p, NULL, 1, &part, &asks, &o);
 		o.f = scales_at(kind, p, p, 1);
 		if (whole < len) {
 			u.f = loaded(rest, part, b);
 			o.f.sc = _mm512_mask_mov_epi32(u.f.sc, 0xff, o.f.sc);
 			o.f.mn = _mm512_mask_mov_epi32(u.f.mn, 0xff, o.f.mn);
-			read_sixteen(rest, NULL, NULL, part.code + whole, 1, NULL, &asks, &u);
+			read_sixteen(rest, NULL, part.code + whole, 1, NULL, &asks, &u);
 		}
 		keep_scales(kind, &o.f, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			const int8_t *x = in->x + t * in->xp + i, *q = in->q + t * np + whole;
-			__m512i s = sums_of(kind, &o, 1, x, x, &asks);
+			__m512i s = sums_of(kind, &o, 1, x, x);
 
 			if (whole < len)
 				s = _mm512_mask_permutexvar_epi32(s, 0xff00, _mm512_setr_epi32(8, 9, 10, 11, 12, 13, 14,
-					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, q, q, &asks));
+					15, 0, 1, 2, 3, 4, 5, 6, 7), sums_of(rest, &u, 1, q, q));
 			put_sixteen(kind, c, s, &o.f, load256(in->sum + t * np / blk + b),
 				out + t * os + out_at(kind, b));
 		}
@@ -346,12 +256,12 @@ ALWAYS void sums_of_row(enum kind kind, const struct codes *c, const uint8_t *ro
 		b += 16;
 	}
 	for (; i < act8_pad(len); i += step, b += 16) { /* unpacked, then zeros */
-		read_sixteen(rest, NULL, NULL, part.code + i, step / 256, NULL, &asks, &u);
+		read_sixteen(rest, NULL, part.code + i, step / 256, NULL, &asks, &u);
 		u.f = loaded(rest, part, b);
 		for (size_t t = 0; t < n_tok; t++) {
 			const int8_t *q = in->q + t * np + i;
 
-			put_sixteen(rest, c, sums_of(rest, &u, step / 256, q, q + 256, &asks), &u.f,
+			put_sixteen(rest, c, sums_of(rest, &u, step / 256, q, q + 256), &u.f,
 				load256(in->sum + t * np / blk + b), out + t * os + out_at(kind, b));
 		}
 	}

@@ -19,6 +19,13 @@ static inline __m512i sums_of_four(const __m512i v[4])
 	return _mm512_add_epi32(_mm512_unpacklo_epi64(s, t), _mm512_unpackhi_epi64(s, t));
 }
 
+/* Two vectors -> pairs of their lanes added up, which have to fit into 16 bits: products of words
+ * do that where unpacking would use the ports that are short. */
+static inline __m512i short_pairs(__m512i v, __m512i w)
+{
+	return _mm512_madd_epi16(_mm512_packs_epi32(v, w), _mm512_set1_epi16(1));
+}
+
 /* Pairs of neighbouring 128-bit lanes added up: those of v, then those of w. */
 static inline __m512i lanes_of_two(__m512i v, __m512i w)
 {

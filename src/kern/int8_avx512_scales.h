@@ -9,7 +9,7 @@ ALWAYS int off_of(enum kind kind)
 	switch (kind) {
 	case Q8_0: case IQ4_NL: case IQ4_XS: return 128;
 	case Q6_K: return 32;
-	case Q5_0: case MXFP4: return 16;
+	case Q5_0: case MXFP4: case NVFP4: return 16;
 	case Q4_0: return 8;
 	case Q3_K: return 4;
 	default: return 0;
@@ -42,16 +42,6 @@ ALWAYS __m256i block_words(const uint8_t *p, const uint8_t *p1, size_t bytes, si
 	__m128i more = n256 > 1 ? eight_words(p1, bytes) : _mm_setzero_si128();
 
 	return _mm256_set_m128i(more, eight_words(p, bytes));
-}
-
-/* The same as e4m3_halves, of sixteen. */
-ALWAYS __m512 e4m3_halves16(__m128i bytes)
-{
-	__m256i e = _mm256_cvtepu8_epi16(bytes);
-	__m256i h = _mm256_and_si256(_mm256_slli_epi16(e, 7), _mm256_set1_epi16(0x3f80));
-
-	h = _mm256_andnot_si256(_mm256_cmpeq_epi16(e, _mm256_set1_epi16(0x7f)), h);
-	return _mm512_mul_ps(_mm512_cvtph_ps(h), _mm512_set1_ps(128));
 }
 
 /* The words at p, p + 18, ..., of n256 times 256 elements, as the scales of `per` blocks each. */
@@ -130,7 +120,6 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, const uint8_t *
 	const __m512i zero = _mm512_setzero_si512(), minus = _mm512_set1_epi32((int)0x80000000);
 	const size_t bytes = bytes256(kind) / 8;
 	struct scales s = { zero, zero };
-	__m128i a;
 
 	switch (kind) {
 	case Q8_0: case Q4_0: case Q4_1: case Q5_0: case Q5_1: case IQ4_NL:
@@ -141,10 +130,6 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, const uint8_t *
 		break;
 	case MXFP4:
 		s.sc = _mm512_castps_si512(mxfp4_scales(p, p1, n256));
-		break;
-	case NVFP4:
-		a = _mm_setr_epi32((int)rd32(p), (int)rd32(p + 36), (int)rd32(p + 72), (int)rd32(p + 108));
-		s.sc = _mm512_castps_si512(e4m3_halves16(a));
 		break;
 	case Q1_0: case Q2_0:
 		s.sc = _mm512_castps_si512(_mm512_mul_ps(_mm512_set1_ps(0.5f),

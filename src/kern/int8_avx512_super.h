@@ -1,11 +1,14 @@
 /*
  * int8_avx512_super.h - sixteen rows at once of the types with integer scales under a d of 256
- * elements, whose scales are bytes (Q2_K to Q6_K), against one token or a few.
+ * elements, whose scales are bytes (Q2_K to Q6_K) or six bits (IQ4_XS), against one token or a few.
  *
  * Scales are taken apart for four rows at a time: lane l of vector j is of row 4 j + l. A row's 256
  * products are four dot products of 64 codes each, which leave 64 sums of four that fit into 16
  * bits: packed in pairs of vectors, two products of words weigh them, and the sixteen lanes that
- * are left are added up with those of the other rows.
+ * are left are added up with those of the other rows. Codes of two or three bits leave so little
+ * that sums of blocks of 16 fit as well: four rows are packed before they are weighed. Sums of
+ * IQ4_XS take more than 16 bits, so that products of 32 weigh them, which are dear: once the four
+ * lanes of a block are added up.
  */
 
 #define SUPER(kind) ((kind) == Q4_K || (kind) == Q5_K || (kind) == Q6_K || (kind) == Q2_K || \
@@ -81,13 +84,28 @@ ALWAYS struct heads heads_of(enum kind kind, const uint8_t *p, size_t row_bytes,
 ALWAYS __m512i weights_of(enum kind kind, const struct heads *h, size_t l, size_t i)
 {
 	const __m512i at = NIBBLES(kind) ?
-		_mm512_setr_epi64(W(0), W(1), W(0), W(1), W(2), W(3), W(2), W(3)) : QUARTERS(kind) ?
-		_mm512_setr_epi64(W(0), W(2), W(1), W(3), W(4), W(6), W(5), W(7)) :
+		_mm512_setr_epi64(W(0), W(1), W(0), W(1), W(2), W(3), W(2), W(3)) :
 		_mm512_setr_epi64(W(0), W(4), W(1), W(5), W(2), W(6), W(3), W(7));
 	const size_t from = 8 * l + (NIBBLES(kind) ? 4 * i : 0);
 
 	return _mm512_permutexvar_epi16(_mm512_add_epi16(at, _mm512_set1_epi16((short)from)),
 		h->sc[NIBBLES(kind) ? 0 : i]);
+}
+
+/* In quarters, two words of each of four rows for a block of vector j. Those of even vectors are
+ * shifted by so much, as the codes of odd ones are. */
+#define TIMES_LOG2(kind) ((kind) == Q2_K ? 2 : 1)
+
+ALWAYS __m512i weights_of_four(enum kind kind, const struct heads *h, unsigned j)
+{
+	const __m512i row = bytes16(0, 0x80008, 0x100010, 0x180018);
+	const __m512i block = _mm512_setr_epi32(0, 0, 0, 0, 0x10001, 0x10001, 0x10001, 0x10001,
+		0x40004, 0x40004, 0x40004, 0x40004, 0x50005, 0x50005, 0x50005, 0x50005);
+	const __m512i at = _mm512_add_epi16(_mm512_add_epi16(row, block),
+		_mm512_set1_epi16((short)(j % 2 * 2)));
+	const __m512i k = _mm512_permutexvar_epi16(at, h->sc[j / 2]);
+
+	return j % 2 ? k : _mm512_slli_epi16(k, TIMES_LOG2(kind));
 }
 
 /* Sums of the activations of sixteen blocks, or eight, in the order of the heads. */
@@ -105,7 +123,7 @@ ALWAYS void xsums_of(enum kind kind, const int16_t *xsum, __m512i xs[2])
 #define FIFTH(j, upper) ((4 - 4 * ((j) / 2) - 2 * (upper) - (j) % 2) & 63)
 
 /* 256 of a row: in vector j the blocks of 32 elements 4 (j / 2) + j % 2, and two behind it, of
- * nibbles; elements 32 j on, and 128 behind those, of quarters; 64 j on, of Q6_K. */
+ * nibbles; elements 32 j on, and 128 behind those, of TQ2_0; 64 j on, of Q6_K. */
 ALWAYS void super_codes(enum kind kind, const uint8_t *p, __m512i w[4])
 {
 	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3);
@@ -123,19 +141,12 @@ ALWAYS void super_codes(enum kind kind, const uint8_t *p, __m512i w[4])
 		}
 		return;
 	}
-	if (QUARTERS(kind)) {
-		v = _mm512_loadu_si512(p + (kind == TQ2_0 ? 0 : kind == Q2_K ? 16 : 32));
+	if (kind == TQ2_0) {
+		v = _mm512_loadu_si512(p);
 		LOADED(v);
 #pragma GCC unroll 4
 		for (unsigned j = 0; j < 4; j++)
 			w[j] = _mm512_and_si512(_mm512_srli_epi16(v, 2 * j), two);
-		if (kind != Q3_K)
-			return;
-		h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)),
-			_mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62, 62));
-#pragma GCC unroll 4
-		for (int j = 0; j < 4; j++)
-			w[j] = and_or(j ? _mm512_ror_epi64(h, j) : h, _mm512_set1_epi8(4), w[j]);
 		return;
 	}
 #pragma GCC unroll 2
@@ -155,21 +166,104 @@ ALWAYS void super_codes(enum kind kind, const uint8_t *p, __m512i w[4])
 			_mm512_set1_epi8(16), w[j]);
 }
 
+/* 256 of a row of Q2_K or Q3_K: in vector j elements 32 j on, and 128 behind those. Those of odd
+ * ones are left where they lie, or nearer to it than even ones are: so fewer need to be shifted. */
+ALWAYS void quarters_of(enum kind kind, const uint8_t *p, __m512i w[4])
+{
+	const unsigned times = TIMES_LOG2(kind);
+	const __m512i even = _mm512_set1_epi8(3), odd = _mm512_set1_epi8((char)(3 << times));
+	__m512i v = _mm512_loadu_si512(p + (kind == Q2_K ? 16 : 32)), h;
+
+	LOADED(v);
+	w[0] = _mm512_and_si512(v, even);
+	w[1] = _mm512_and_si512(times < 2 ? _mm512_srli_epi16(v, 2 - times) : v, odd);
+	w[2] = _mm512_and_si512(_mm512_srli_epi16(v, 4), even);
+	w[3] = _mm512_and_si512(_mm512_srli_epi16(v, 6 - times), odd);
+	if (kind == Q2_K)
+		return;
+	h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)),
+		_mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62, 62));
+#pragma GCC unroll 2
+	for (size_t j = 0; j < 4; j += 2) {
+		w[j] = and_or(h, _mm512_set1_epi8(4), w[j]);
+		w[j + 1] = and_or(h, _mm512_set1_epi8(8), w[j + 1]);
+		h = _mm512_ror_epi64(h, 2);
+	}
+}
+
 /* ---- sums ---- */
 
-/* d in the lower half of a row's lane, dmin in the upper one. Of nibbles both begin the head. */
+/* Dword n of the 16 bytes of each row, of which v has four rows a vector: a lane per row. */
+ALWAYS __m512i dwords_of(const __m512i v[4], const int n)
+{
+	__m512i a[2];
+
+#pragma GCC unroll 2
+	for (size_t i = 0; i < 2; i++)
+		a[i] = n / 2 ? _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]) :
+			_mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+	return n % 2 ? _mm512_unpackhi_epi64(a[0], a[1]) : _mm512_unpacklo_epi64(a[0], a[1]);
+}
+
+/* d in the lower half of a row's lane, dmin in the upper one. Of nibbles both begin the head, of
+ * the others they are what ends 256 elements. */
 ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const __m512i head[4])
 {
-	__m512i v = _mm512_setzero_si512();
+	__m512i end[4], v;
 
 	if (NIBBLES(kind))
-		return _mm512_unpacklo_epi64(_mm512_unpacklo_epi32(head[0], head[1]),
-			_mm512_unpacklo_epi32(head[2], head[3]));
-	p += kind == Q2_K ? 80 : bytes256(kind) - 4;
-#pragma GCC unroll 16
-	for (size_t r = 0; r < 16; r++, p += row_bytes)
-		v = _mm512_mask_set1_epi32(v, (__mmask16)(1u << (4 * (r % 4) + r / 4)), (int)rd32(p));
+		return dwords_of(head, 0);
+	for (size_t j = 0; j < 4; j++)
+		end[j] = four16(p + 4 * j * row_bytes + bytes256(kind) - 16, row_bytes);
+	v = dwords_of(end, 3);
 	return kind == Q2_K ? v : _mm512_srli_epi32(v, 16);
+}
+
+/* The k-th of n parts of what 256 elements of sixteen rows ask for. */
+ALWAYS void ask_super(enum kind kind, struct asks *asks, const uint8_t *next, size_t row_bytes,
+	size_t k, size_t n)
+{
+	ask_nth(asks, bytes256(kind) / 4, k, n);
+	next_lines(next, row_bytes, bytes256(kind), k, n);
+}
+
+/* Of Q2_K or Q3_K, the j-th four of the rows at p, with heads h: to lane 4 l + i of b[t][j] a
+ * quarter of the sum of row i. */
+ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes, size_t j,
+	const struct heads *h, size_t i, const struct gv_in *in, size_t n_tok, __m512i b[GV_TOK][4],
+	struct asks *asks, const uint8_t *next)
+{
+	const __m512i zero = _mm512_setzero_si512();
+	__m512i s[GV_TOK][4][2], k[4];
+
+#pragma GCC unroll 2
+	for (size_t l = 0; l < 2; l++) {
+		const uint8_t *row = p + (4 * j + 2 * l) * row_bytes;
+		__m512i v[4], w[4];
+
+		quarters_of(kind, row, v);
+		quarters_of(kind, row + row_bytes, w);
+		for (size_t t = 0; t < n_tok; t++) {
+			const int8_t *x = in->x + t * in->xp + i;
+
+#pragma GCC unroll 4
+			for (size_t q = 0; q < 4; q++) {
+				s[t][q][l] = short_pairs(dot(zero, v[q], x + 64 * q), dot(zero, w[q], x + 64 * q));
+				if (t == 0)
+					ask_super(kind, asks, next, row_bytes, 8 * j + 4 * l + q, 32);
+			}
+		}
+	}
+#pragma GCC unroll 4
+	for (unsigned q = 0; q < 4; q++)
+		k[q] = weights_of_four(kind, h, q);
+	for (size_t t = 0; t < n_tok; t++) {
+		b[t][j] = zero;
+#pragma GCC unroll 4
+		for (size_t q = 0; q < 4; q++)
+			b[t][j] = _mm512_dpwssd_epi32(b[t][j], _mm512_packs_epi32(s[t][q][0], s[t][q][1]),
+				k[q]);
+	}
 }
 
 /* 256 elements of the sixteen rows at p with those of n_tok tokens, added to acc. */
@@ -177,7 +271,7 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	const struct gv_in *in, size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t *next)
 {
 	const __m512i zero = _mm512_setzero_si512();
-	const size_t lines = bytes256(kind) / 4, blk = blk_of(kind);
+	const size_t blk = blk_of(kind);
 	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[4], d;
 
 #pragma GCC unroll 4
@@ -192,6 +286,10 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			if (blk == 16)
 				m[t][j] = _mm512_dpwssd_epi32(m[t][j], h.mn[1], xs[1]);
 		}
+		if (QUARTERS(kind)) {
+			four_of_quarters(kind, p, row_bytes, j, &h, i, in, n_tok, b, asks, next);
+			continue;
+		}
 #pragma GCC unroll 4
 		for (size_t l = 0; l < 4; l++) {
 			const __m512i k0 = weights_of(kind, &h, l, 0), k1 = weights_of(kind, &h, l, 1);
@@ -204,10 +302,8 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 #pragma GCC unroll 4
 				for (size_t q = 0; q < 4; q++) {
 					v[q] = dot(zero, w[q], x + 64 * q);
-					if (t == 0) {
-						ask_nth(asks, lines, 16 * j + 4 * l + q, 64);
-						next_lines(next, row_bytes, bytes256(kind), 16 * j + 4 * l + q, 64);
-					}
+					if (t == 0)
+						ask_super(kind, asks, next, row_bytes, 16 * j + 4 * l + q, 64);
 				}
 				s[t][l] = _mm512_madd_epi16(_mm512_packs_epi32(v[0], v[1]), k0);
 				s[t][l] = _mm512_dpwssd_epi32(s[t][l], _mm512_packs_epi32(v[2], v[3]), k1);
@@ -221,10 +317,91 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 		const float dx = in->d[(t * in->np + i) / 256];
 		__m512i sum = by_fours(lanes_of_four(b[t])), min = sums_of_four(m[t]);
 
+		if (QUARTERS(kind))
+			sum = _mm512_srai_epi32(sum, TIMES_LOG2(kind));
 		if (min_of(kind))
 			acc[t] = vf_exact_min(acc[t], sum, vf_halves(d, 0, 1), min, vf_halves(d, 16, 1), dx);
 		else
 			acc[t] = vf_exact(acc[t], _mm512_sub_epi32(sum,
 				_mm512_mullo_epi32(min, _mm512_set1_epi32(off_of(kind)))), vf_halves(d, 0, 1), dx);
 	}
+}
+
+/* Scales of IQ4_XS, of which heads hold upper and lower bits: to lane 4 l + i of k[j][h] that of
+ * block 4 h + l of row 4 j + i. */
+ALWAYS void iq4_xs_scales(const __m512i head[4], __m512i k[4][2])
+{
+	const __m512i l = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+	const __m512i upper = dwords_of(head, 0), lower = dwords_of(head, 1);
+
+#pragma GCC unroll 4
+	for (int j = 0; j < 4; j++) {
+		const __m512i at = bytes16(j, 4 + j, 8 + j, 12 + j);
+		const __m512i u = _mm512_permutexvar_epi32(at, upper);
+		const __m512i v = _mm512_permutexvar_epi32(at, lower);
+
+#pragma GCC unroll 2
+		for (int h = 0; h < 2; h++) {
+			const __m512i from = _mm512_add_epi32(l, _mm512_set1_epi32(4 * h));
+			const __m512i by2 = _mm512_add_epi32(_mm512_slli_epi32(from, 1), _mm512_set1_epi32(12));
+			const __m512i low = _mm512_and_si512(_mm512_set1_epi32(15),
+				_mm512_srlv_epi32(v, _mm512_slli_epi32(from, 2)));
+			const __m512i high = _mm512_srlv_epi32(u, by2);
+
+			k[j][h] = _mm512_sub_epi32(and_or(high, _mm512_set1_epi32(0x30), low),
+				_mm512_set1_epi32(32));
+		}
+	}
+}
+
+/* Where sums of the blocks of either half start: a quarter of what is taken off in each lane. */
+ALWAYS void iq4_xs_starts(const int16_t *xsum, __m512i start[2])
+{
+	const __m512i l = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+	const __m512i quarter = _mm512_set1_epi32(-off_of(IQ4_XS) / 4);
+	const __m512i x = _mm512_cvtepi16_epi32(_mm256_castsi128_si256(load128(xsum)));
+
+	for (int h = 0; h < 2; h++)
+		start[h] = _mm512_mullo_epi32(quarter,
+			_mm512_permutexvar_epi32(_mm512_add_epi32(l, _mm512_set1_epi32(4 * h)), x));
+}
+
+/* As super_across, of IQ4_XS. */
+ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, size_t i, const struct gv_in *in,
+	size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t *next)
+{
+	const __m512i low4 = _mm512_set1_epi8(15), table = _mm512_broadcast_i32x4(load128(iq4_table));
+	__m512i head[4], k[4][2], start[GV_TOK][2], b[GV_TOK][4];
+
+	for (size_t j = 0; j < 4; j++)
+		head[j] = four16(p + 4 * j * row_bytes, row_bytes);
+	iq4_xs_scales(head, k);
+	for (size_t t = 0; t < n_tok; t++)
+		iq4_xs_starts(in->sum + (t * in->np + i) / 32, start[t]);
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		__m512i s[GV_TOK][2][4];
+
+#pragma GCC unroll 8
+		for (size_t r = 0; r < 8; r++) { /* a half of a row */
+			const size_t l = r / 2, h = r % 2;
+			__m512i v = _mm512_loadu_si512(p + (4 * j + l) * row_bytes + 8 + 64 * h), w0, w1;
+
+			LOADED(v);
+			w0 = _mm512_shuffle_epi8(table, _mm512_and_si512(v, low4));
+			w1 = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(v, 4), low4));
+			for (size_t t = 0; t < n_tok; t++) {
+				const int8_t *x = in->x + t * in->xp + i + 128 * h;
+
+				s[t][h][l] = dot(dot(start[t][h], w0, x), w1, x + 64);
+			}
+			ask_super(IQ4_XS, asks, next, row_bytes, 8 * j + r, 32);
+		}
+		for (size_t t = 0; t < n_tok; t++)
+			b[t][j] = _mm512_add_epi32(_mm512_mullo_epi32(sums_of_four(s[t][0]), k[j][0]),
+				_mm512_mullo_epi32(sums_of_four(s[t][1]), k[j][1]));
+	}
+	for (size_t t = 0; t < n_tok; t++)
+		acc[t] = vf_exact(acc[t], by_fours(lanes_of_four(b[t])),
+			vf_halves(dwords_of(head, 0), 0, 1), in->d[(t * in->np + i) / 256]);
 }

@@ -62,7 +62,8 @@ static void arrange_points(const __m512i coordinates, const int8_t *q, int8_t *o
 /* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold
  * the low nibbles of two and the high ones of those next to them; 32 each of two halves, as 64
  * bytes hold two bits each; the digits of TQ1_0; what belongs to each bit of a byte, or to each
- * two; eights that are low or high nibbles of the same bytes; coordinates of points. */
+ * two; four eights that are low nibbles of 32 bytes, and those that are high ones; coordinates of
+ * points. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
 	for (size_t i = 0; i < n && kind == Q1_0; i += 512)
@@ -70,10 +71,9 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
 		for (size_t b = 0; b < 8 && NIBBLES(kind); b++)
 			memcpy(out + 32 * (b & 4) + 32 * (b / 2 % 2) + 64 * (b % 2), q + 32 * b, 32);
-		for (size_t h = 0; h < 2 && kind == IQ4_XS; h++)
-			for (size_t j = 0; j < 2; j++)
-				_mm512_storeu_si512(out + 128 * h + 64 * j,
-					four16((const uint8_t *)q + 32 * h + 16 * j, 64));
+		for (size_t j = 0; j < 4 && kind == IQ4_XS; j++)
+			_mm512_storeu_si512(out + 64 * j,
+				four16((const uint8_t *)q + 128 * (j / 2) + 16 * (j % 2), 32));
 		for (size_t t = 0; t < 4 && QUARTERS(kind); t++) {
 			memcpy(out + 64 * t, q + 32 * t, 32);
 			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
@@ -82,7 +82,7 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 			for (size_t l = 0; l < 64; l++)
 				out[64 * t + l] = q[4 * l + t];
 		for (size_t t = 0; t < 32 && kind == NVFP4; t++)
-			memcpy(out + 128 * (t / 16) + 64 * (t % 2) + t % 16 / 2 * 8, q + 8 * t, 8);
+			memcpy(out + 64 * (t / 8) + 32 * (t % 2) + 8 * (t / 2 % 4), q + 8 * t, 8);
 		if (kind == TQ1_0)
 			arrange_digits(q, out);
 		if (kind == POINTS4)
