@@ -23,19 +23,29 @@ static enum kind points_here(enum kind kind)
 }
 #define HERE(kind) points_here(kind)
 
-/* The k-th of n parts of the next `bytes` bytes of each row, which are in the second cache by now,
- * to the first: of many lines that are missed there at once, memory's have to wait. */
-ALWAYS void next_lines(const uint8_t *p, size_t row_bytes, size_t bytes, size_t k, size_t n)
+/* Goes from row to row. The compiler is not to know it, which would else work out, and keep on its
+ * stack, where each of sixteen rows begins, whenever they are begun. */
+ALWAYS void step_rows(const uint8_t **p, size_t bytes)
+{
+	*p += bytes;
+	__asm__("" : "+r"(*p));
+}
+
+/* The k-th of n parts, in their order, of the next `bytes` bytes of each row, which are in the
+ * second cache by now, to the first: of many lines that are missed there at once, memory's have to
+ * wait. *p: the row's. */
+ALWAYS void next_lines(const uint8_t **p, size_t row_bytes, size_t bytes, size_t k, size_t n)
 {
 	const size_t lines = (bytes + 63) / 64, of_row = n / 16;
 
-	p += k / of_row * row_bytes;
 #pragma GCC unroll 8
 	for (size_t i = k % of_row * lines / of_row; i < (k % of_row + 1) * lines / of_row; i++) {
 		const size_t at = 64 * i + 63 < bytes ? 64 * i + 63 : bytes - 1;
 
-		__asm__ volatile("prefetcht0 (%0)" : : "r"(p + at)); /* stays where it stands */
+		__asm__ volatile("prefetcht0 (%0)" : : "r"(*p + at)); /* stays where it stands */
 	}
+	if (k % of_row == of_row - 1)
+		step_rows(p, row_bytes);
 }
 
 #define TWOS(kind) ((kind) == Q8_0 || (kind) == NVFP4) /* two rows are a vector */
@@ -393,7 +403,7 @@ ALWAYS VI chain_across(enum kind kind, const __m512i v[8], const struct across *
  * lines, next: what eight blocks ask for. */
 ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b,
 	const struct across *o, size_t i, const struct gv_in *in, size_t n_tok, VI c[GV_TOK],
-	VI m[GV_TOK], struct asks *asks, size_t lines, const uint8_t *next)
+	VI m[GV_TOK], struct asks *asks, size_t lines, const uint8_t **next)
 {
 	const size_t n = TWOS(kind) ? 8 : 4, all = n * blocks_of_256(kind);
 	const size_t xp = kind == NVFP4 ? in->xp : in->np;
@@ -473,11 +483,11 @@ ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *
 		if (twice)
 			ask_again(p, row_bytes, i + 512 < len ? 2 * (ptrdiff_t)b256 : next_rows, b256);
 		if (kind == IQ4_XS) {
-			iq4_xs_across(p, row_bytes, i, in, n_tok, acc, &asks, next);
+			iq4_xs_across(p, row_bytes, i, in, n_tok, acc, &asks, &next);
 			continue;
 		}
 		if (SUPER(kind)) {
-			super_across(kind, p, row_bytes, i, in, n_tok, acc, &asks, next);
+			super_across(kind, p, row_bytes, i, in, n_tok, acc, &asks, &next);
 			continue;
 		}
 		for (size_t t = 0; t < n_tok; t++)
@@ -487,12 +497,12 @@ ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *
 #pragma GCC unroll 8
 			for (size_t b = 0; b < per; b++)
 				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, sum, m, &asks,
-					in_blocks, next);
+					in_blocks, &next);
 		} else {
 			scales_of_group(kind, p, row_bytes, n_blk, &o, &asks, 0);
 			for (size_t b = 0; b < n_blk; b++)
 				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, sum, m, &asks,
-					in_blocks, next);
+					in_blocks, &next);
 		}
 		for (size_t t = 0; t < n_tok; t++) {
 			float d = in->d[t * in->np / 256 + i / 256];

@@ -220,25 +220,25 @@ ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const
 }
 
 /* The k-th of n parts of what 256 elements of sixteen rows ask for. */
-ALWAYS void ask_super(enum kind kind, struct asks *asks, const uint8_t *next, size_t row_bytes,
+ALWAYS void ask_super(enum kind kind, struct asks *asks, const uint8_t **next, size_t row_bytes,
 	size_t k, size_t n)
 {
 	ask_nth(asks, bytes256(kind) / 4, k, n);
 	next_lines(next, row_bytes, bytes256(kind), k, n);
 }
 
-/* Of Q2_K or Q3_K, the j-th four of the rows at p, with heads h: to lane 4 l + i of b[t][j] a
+/* Of Q2_K or Q3_K, the j-th four of the rows, at p, with heads h: to lane 4 l + i of b[t][j] a
  * quarter of the sum of row i. */
 ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes, size_t j,
 	const struct heads *h, size_t i, const struct gv_in *in, size_t n_tok, __m512i b[GV_TOK][4],
-	struct asks *asks, const uint8_t *next)
+	struct asks *asks, const uint8_t **next)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s[GV_TOK][4][2], k[4];
 
 #pragma GCC unroll 2
 	for (size_t l = 0; l < 2; l++) {
-		const uint8_t *row = p + (4 * j + 2 * l) * row_bytes;
+		const uint8_t *row = p + 2 * l * row_bytes;
 		__m512i v[4], w[4];
 
 		quarters_of(kind, row, v);
@@ -268,15 +268,16 @@ ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes,
 
 /* 256 elements of the sixteen rows at p with those of n_tok tokens, added to acc. */
 ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t i,
-	const struct gv_in *in, size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t *next)
+	const struct gv_in *in, size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t **next)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	const size_t blk = blk_of(kind);
+	const uint8_t *row = p;
 	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[4], d;
 
 #pragma GCC unroll 4
 	for (size_t j = 0; j < 4; j++) {
-		const struct heads h = heads_of(kind, p + 4 * j * row_bytes, row_bytes, &head[j]);
+		const struct heads h = heads_of(kind, row, row_bytes, &head[j]);
 
 		for (size_t t = 0; t < n_tok; t++) {
 			__m512i xs[2];
@@ -287,14 +288,16 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 				m[t][j] = _mm512_dpwssd_epi32(m[t][j], h.mn[1], xs[1]);
 		}
 		if (QUARTERS(kind)) {
-			four_of_quarters(kind, p, row_bytes, j, &h, i, in, n_tok, b, asks, next);
+			four_of_quarters(kind, row, row_bytes, j, &h, i, in, n_tok, b, asks, next);
+			step_rows(&row, 4 * row_bytes);
 			continue;
 		}
 #pragma GCC unroll 4
 		for (size_t l = 0; l < 4; l++) {
 			const __m512i k0 = weights_of(kind, &h, l, 0), k1 = weights_of(kind, &h, l, 1);
 
-			super_codes(kind, p + (4 * j + l) * row_bytes, w);
+			super_codes(kind, row, w);
+			step_rows(&row, row_bytes);
 			for (size_t t = 0; t < n_tok; t++) {
 				const int8_t *x = in->x + t * in->xp + i;
 				__m512i v[4];
@@ -368,10 +371,11 @@ ALWAYS void iq4_xs_starts(const int16_t *xsum, __m512i start[2])
 
 /* As super_across, of IQ4_XS. */
 ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, size_t i, const struct gv_in *in,
-	size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t *next)
+	size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t **next)
 {
 	const __m512i low4 = _mm512_set1_epi8(15), table = _mm512_broadcast_i32x4(load128(iq4_table));
 	__m512i head[4], k[4][2], start[GV_TOK][2], b[GV_TOK][4];
+	const uint8_t *row = p;
 
 	for (size_t j = 0; j < 4; j++)
 		head[j] = four16(p + 4 * j * row_bytes, row_bytes);
@@ -385,7 +389,7 @@ ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, size_t i, const st
 #pragma GCC unroll 8
 		for (size_t r = 0; r < 8; r++) { /* a half of a row */
 			const size_t l = r / 2, h = r % 2;
-			__m512i v = _mm512_loadu_si512(p + (4 * j + l) * row_bytes + 8 + 64 * h), w0, w1;
+			__m512i v = _mm512_loadu_si512(row + 8 + 64 * h), w0, w1;
 
 			LOADED(v);
 			w0 = _mm512_shuffle_epi8(table, _mm512_and_si512(v, low4));
@@ -395,6 +399,8 @@ ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, size_t i, const st
 
 				s[t][h][l] = dot(dot(start[t][h], w0, x), w1, x + 64);
 			}
+			if (h)
+				step_rows(&row, row_bytes);
 			ask_super(IQ4_XS, asks, next, row_bytes, 8 * j + r, 32);
 		}
 		for (size_t t = 0; t < n_tok; t++)
