@@ -84,7 +84,7 @@ struct gv {
 		int32_t wide[GV_TOK][R * GV_SUPER][R]; /* of groups, rows in turn: lanes of S, M */
 	};
 	int8_t x[GV_X];
-	const uint8_t *end;              /* of the rows to do */
+	const uint8_t *end, *last;       /* of the rows to do, and of those to ask for */
 	struct asked asked[R];           /* of each row; of parts, as set_asked says */
 	struct asks asks;
 };
@@ -241,7 +241,7 @@ static const uint8_t *min_at(const uint8_t *a, const uint8_t *b)
  * call before, of which this is what the scratch still tells; anything else does as well. */
 static void asks_begin(struct gv *g, const uint8_t *rows, size_t lead)
 {
-	const uint8_t *to = min_at(g->end, rows + lead);
+	const uint8_t *to = min_at(g->last, rows + lead);
 
 	if ((uintptr_t)to - (uintptr_t)g->asks.at >= 64)
 		g->asks.at = rows;
@@ -256,8 +256,8 @@ static void asks_begin(struct gv *g, const uint8_t *rows, size_t lead)
  * for, as far as it is known. */
 static void asks_go_on(struct gv *g, const uint8_t *row, size_t lead, const uint8_t *next)
 {
-	g->asks.to = min_at(g->end, row + lead);
-	if (next && next != g->end && g->end - g->asks.at < 64) {
+	g->asks.to = min_at(g->last, row + lead);
+	if (next && next != g->end && g->last - g->asks.at < 64) {
 		g->asks.at = next;
 		g->asks.to = next + lead;
 	}
@@ -386,16 +386,16 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 	size_t step = act8_pad((n + n_part - 1) / n_part);
 	const int evenly = across || (asks_once() && n_part == 1 && EVENLY(most));
 	const size_t lead = across ? R * row_bytes : AHEAD_EVEN;
+	const size_t part_bytes = n_part > 1 ? qtype_row_bytes(type, step) : row_bytes;
 
 	g->end = rows + r1 * row_bytes;
+	g->last = g->end + (evenly && next == g->end ? lead : 0); /* one piece */
 	for (size_t r = 0; r < R; r++)
 		g->asked[r] = asked_rows();
 	if (evenly)
 		asks_begin(g, rows + r0 * row_bytes, lead);
 	else
 		g->asks = (struct asks){ rows, rows, 0 };
-	if (evenly && next == g->end) /* one piece */
-		g->end += lead;
 	if (ARRANGED(most) && fits)
 		arrange(most, a->q, np * n_tok, g->x);
 	for (size_t r = r0; r < r1; r += R) {
@@ -407,7 +407,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 			asks_go_on(g, rows + (r + nr) * row_bytes, lead, r + nr < r1 ? NULL : next);
 		for (size_t t = 0; t < n_tok; t++)
 			acc[t] = vf_zero();
-		for (size_t i = 0; i < n; i += step) {
+		for (size_t i = 0, at = 0; i < n; i += step, at += part_bytes) {
 			size_t len = n - i < step ? n - i : step;
 			enum kind kind = gemv_kind_of(type, len);
 
@@ -419,10 +419,9 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 				/* a page may be untouched: not for nothing */
 				end_rows(g, blk_of(kind), len);
 			if (n_part > 1)
-				set_asked(g->asked, qtype_row_bytes(type, len), qtype_row_bytes(type, i), row_bytes,
-					nr);
-			gemv_kinds[kind](c, g, rows + first * row_bytes + qtype_row_bytes(type, i), row_bytes,
-				r + nr - first, i, len, a, np, n_tok, acc);
+				set_asked(g->asked, qtype_row_bytes(type, len), at, row_bytes, nr);
+			gemv_kinds[kind](c, g, rows + first * row_bytes + at, row_bytes, r + nr - first, i, len, a,
+				np, n_tok, acc);
 		}
 		for (size_t t = 0; t < n_tok; t++)
 			vf_store_last(y + t * ys + r, acc[t], r + nr - first, nr);
