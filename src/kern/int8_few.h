@@ -420,8 +420,8 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 				end_rows(g, blk_of(kind), len);
 			if (n_part > 1)
 				set_asked(g->asked, qtype_row_bytes(type, len), at, row_bytes, nr);
-			gemv_kinds[kind](c, g, rows + first * row_bytes + at, row_bytes, r + nr - first, i, len, a,
-				np, n_tok, acc);
+			gemv_kinds[kind](c, g, rows + first * row_bytes + at, row_bytes, r + nr - first, i, len,
+				a, np, n_tok, acc);
 		}
 		for (size_t t = 0; t < n_tok; t++)
 			vf_store_last(y + t * ys + r, acc[t], r + nr - first, nr);

@@ -358,12 +358,16 @@ struct product {
 	void *scratch;
 };
 
+/* As the last rows, and as if others came next: those may be asked for, but not read. */
 static void multiply(const void *ctx)
 {
 	const struct product *p = ctx;
+	const size_t bytes = qtype_row_bytes(p->type, p->n);
 
-	p->k->gemm(p->type, p->w, qtype_row_bytes(p->type, p->n), p->n, 0, p->n_row, p->a, p->n_tok,
-		p->y, p->n_row, NULL, p->scratch);
+	p->k->gemm(p->type, p->w, bytes, p->n, 0, p->n_row, p->a, p->n_tok, p->y, p->n_row, NULL,
+		p->scratch);
+	p->k->gemm(p->type, p->w, bytes, p->n, 0, p->n_row, p->a, p->n_tok, p->y, p->n_row,
+		p->w + p->n_row * bytes, p->scratch);
 }
 
 /* Rows that begin where memory does, then rows that end there. */
