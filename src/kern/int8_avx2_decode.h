@@ -360,6 +360,18 @@ static void arrange_bits(const int8_t *q, int8_t *out)
 		vi_store(out + 32 * j, v[j]);
 }
 
+/* An order of activations: what the digits of TQ1_0's 52 bytes belong to, then twelve zeros. */
+static void arrange_digits(const int8_t *q, int8_t *out)
+{
+	for (size_t t = 0; t < 5; t++, out += 64) {
+		memset(out + 48, 0, 16);
+		memcpy(out, q + 32 * t, 32);
+		memcpy(out + 32, q + 160 + 16 * t, 16);
+		if (t < 4)
+			memcpy(out + 48, q + 240 + 4 * t, 4);
+	}
+}
+
 /* The orders of activations: that of read_halves, what belongs to fifth bits behind it; of the
  * digits of TQ1_0; of the bits of a byte, or of each two; eights that are low or high nibbles of
  * the same bytes. */

@@ -11,7 +11,7 @@
  */
 
 #define ACROSS(kind) (((kind) >= Q4_0 && (kind) <= MXFP4) || (kind) == NVFP4 || (kind) == Q8_0 || \
-	SUPER(kind) || LOOKED_UP(kind))
+	SUPER(kind) || LOOKED_UP(kind) || PIECES(kind))
 #define LOOKED_UP(kind) ((kind) == POINTS8 || (kind) == POINTS4) /* see int8_vbmi.h */
 
 /* The kind to which a type of points belongs where they are looked up in registers. */
@@ -459,6 +459,8 @@ ALWAYS void scales_of_group(enum kind kind, const uint8_t *p, size_t row_bytes, 
 	}
 }
 
+#include "kern/int8_avx512_pieces.h"
+
 /* Groups of 256 of sixteen rows, the last of which may be of fewer blocks. */
 ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *p, size_t row_bytes,
 	size_t len, const struct gv_in *in, size_t n_tok, int twice, struct asks *all, VI acc[GV_TOK])
@@ -473,6 +475,10 @@ ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *
 
 	if (LOOKED_UP(kind)) {
 		int8_vbmi_rows((uint32_t)(c - codes), p, row_bytes, len, in, n_tok, twice, all, acc);
+		return;
+	}
+	if (PIECES(kind)) {
+		pieces_across(kind, p, row_bytes, len, in, n_tok, twice, all, acc);
 		return;
 	}
 	for (size_t i = 0; i < len; i += 256, p += b256) {

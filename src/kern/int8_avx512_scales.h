@@ -44,18 +44,6 @@ ALWAYS __m256i block_words(const uint8_t *p, const uint8_t *p1, size_t bytes, si
 	return _mm256_set_m128i(more, eight_words(p, bytes));
 }
 
-/* The words at p, p + 18, ..., of n256 times 256 elements, as the scales of `per` blocks each. */
-ALWAYS __m256i words_of_some(const uint8_t *p, size_t n256, const size_t per)
-{
-	const __m256i at = per == 4 ? _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27,
-		27, 27) : _mm256_setr_epi16(0, 0, 9, 9, 18, 18, 27, 27, 36, 36, 45, 45, 54, 54, 63, 63);
-	__m512i v = _mm512_maskz_loadu_epi16(per == 4 && n256 == 1 ? 0x3ffff : 0xffffffff, p), u = v;
-
-	if (per == 2 && n256 > 1)
-		u = _mm512_loadu_si512(p + 64);
-	return _mm512_castsi512_si256(_mm512_permutex2var_epi16(v, _mm512_castsi256_si512(at), u));
-}
-
 /* The words with the exponents of eight blocks of MXFP4: 17 bytes, so every second one's is the
  * high byte. */
 ALWAYS __m128i mxfp4_words(const uint8_t *p)
@@ -114,7 +102,7 @@ ALWAYS __m128i iq4_xs_bytes(const uint8_t *p)
 struct scales { __m512i sc, mn; }; /* integers, or the bits of floats */
 
 /* Of 16 blocks: 256 elements in blocks of 16 at p, or n256 (1 or 2) times 256 in blocks of 32, at p
- * and p1; zeros behind one. Q1_0 and Q2_0 have all of it at p. */
+ * and p1; zeros behind one. */
 ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, const uint8_t *p1, size_t n256)
 {
 	const __m512i zero = _mm512_setzero_si512(), minus = _mm512_set1_epi32((int)0x80000000);
@@ -130,10 +118,6 @@ ALWAYS struct scales scales_at(enum kind kind, const uint8_t *p, const uint8_t *
 		break;
 	case MXFP4:
 		s.sc = _mm512_castps_si512(mxfp4_scales(p, p1, n256));
-		break;
-	case Q1_0: case Q2_0:
-		s.sc = _mm512_castps_si512(_mm512_mul_ps(_mm512_set1_ps(0.5f),
-			_mm512_cvtph_ps(words_of_some(p, n256, kind == Q1_0 ? 4 : 2))));
 		break;
 	case IQ4_XS:
 		s.sc = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(iq4_xs_bytes(p + 2),

@@ -13,7 +13,7 @@
 
 #define SUPER(kind) ((kind) == Q4_K || (kind) == Q5_K || (kind) == Q6_K || (kind) == Q2_K || \
 	(kind) == Q3_K)
-#define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K || (kind) == TQ2_0)
+#define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K)
 #define NIBBLES(kind) ((kind) == Q4_K || (kind) == Q5_K)
 
 /* ---- scales ---- */
@@ -123,10 +123,10 @@ ALWAYS void xsums_of(enum kind kind, const int16_t *xsum, __m512i xs[2])
 #define FIFTH(j, upper) ((4 - 4 * ((j) / 2) - 2 * (upper) - (j) % 2) & 63)
 
 /* 256 of a row: in vector j the blocks of 32 elements 4 (j / 2) + j % 2, and two behind it, of
- * nibbles; elements 32 j on, and 128 behind those, of TQ2_0; 64 j on, of Q6_K. */
+ * nibbles; 64 elements from 64 j on, of Q6_K. */
 ALWAYS void super_codes(enum kind kind, const uint8_t *p, __m512i w[4])
 {
-	const __m512i low4 = _mm512_set1_epi8(15), two = _mm512_set1_epi8(3);
+	const __m512i low4 = _mm512_set1_epi8(15);
 	__m512i v, h;
 
 	if (kind == Q6_K) {
@@ -139,14 +139,6 @@ ALWAYS void super_codes(enum kind kind, const uint8_t *p, __m512i w[4])
 			v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
 			w[j] = and_or(h, _mm512_set1_epi8(0x30), v);
 		}
-		return;
-	}
-	if (kind == TQ2_0) {
-		v = _mm512_loadu_si512(p);
-		LOADED(v);
-#pragma GCC unroll 4
-		for (unsigned j = 0; j < 4; j++)
-			w[j] = _mm512_and_si512(_mm512_srli_epi16(v, 2 * j), two);
 		return;
 	}
 #pragma GCC unroll 2

@@ -1,17 +1,15 @@
 /*
- * int8_avx512_wide.h - rows of the IQ and ternary types, read as they lie against one token or a
- * few: the sums of 256 products are left in sixteen lanes, which are added up for sixteen rows at
- * once. Of all but TQ1_0 they come about as in int8_avx512_super.h.
+ * int8_avx512_wide.h - rows of the IQ types, read as they lie against one token or a few: the sums
+ * of 256 products are left in sixteen lanes, which are added up for sixteen rows at once. They come
+ * about as in int8_avx512_super.h.
  *
  * Four dot products of 64 codes each leave 64 sums of four, which fit into 16 bits: packed in pairs
  * of vectors, two products of words weigh them. A type's off is either 0 (what lies there are
  * magnitudes; the signs go to the activations) or taken off by the activations' sums.
  */
 
-
-#define WIDE(kind) ((kind) >= TQ1_0 && !LOOKED_UP(kind))
-#define ARRANGED(kind) ((kind) == TQ1_0 ? 320u : \
-	(kind) == IQ4_XS || NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) || \
+#define WIDE(kind) ((kind) >= IQ2_XXS && !LOOKED_UP(kind))
+#define ARRANGED(kind) ((kind) == IQ4_XS || NIBBLES(kind) || QUARTERS(kind) || PLANES(kind) || \
 	LOOKED_UP(kind) ? 256u : 0u)
 
 /* 128-bit lane i of all four to out + step i. */
@@ -28,24 +26,29 @@ static inline void put_lanes(const __m512i v[4], int8_t *out, size_t step)
 	_mm512_storeu_si512(out + 3 * step, _mm512_shuffle_i32x4(c, d, 0xdd));
 }
 
-/* Of 512 activations: those that belong to bit 0 of 64 bytes of bits, then to bit 1, and so on. */
+/* Of 128 activations: the 16 that belong to bit 0 of 16 bytes of bits, then to bit 1, and so on. */
 static void arrange_bits(const int8_t *q, int8_t *out)
 {
 	const __m512i pair = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5,
 		13, 6, 14, 7, 15));
 	const __m512i word = _mm512_add_epi16(_mm512_set1_epi64(0x0018001000080000),
 		_mm512_setr_epi64(W(0), W(1), W(2), W(3), W(4), W(5), W(6), W(7)));
-	__m512i v[8], lo[4], hi[4];
+	const __m512i both = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+	__m512i v[2];
 
-	for (size_t i = 0; i < 8; i++) /* 64-bit lane j: byte j of each of eight eights */
+	for (size_t i = 0; i < 2; i++) /* 64-bit lane j: byte j of each of eight eights */
 		v[i] = _mm512_permutexvar_epi16(word,
 			_mm512_shuffle_epi8(_mm512_loadu_si512(q + 64 * i), pair));
-	for (size_t i = 0; i < 4; i++) {
-		lo[i] = _mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]);
-		hi[i] = _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]);
-	}
-	put_lanes(lo, out, 128);
-	put_lanes(hi, out + 64, 128);
+	for (size_t i = 0; i < 2; i++)
+		_mm512_storeu_si512(out + 64 * i, _mm512_permutex2var_epi64(v[0],
+			_mm512_add_epi64(both, _mm512_set1_epi64(4 * (long long)i)), v[1]));
+}
+
+/* Of 64 activations, by fours: the first of each, or what else comes first in `coordinates`; and so
+ * on. */
+ALWAYS __m512i points_of(__m512i coordinates, const int8_t *q)
+{
+	return by_fours(_mm512_shuffle_epi8(_mm512_loadu_si512(q), coordinates));
 }
 
 /* Of 256 activations: those of one coordinate of points of four; or of points of eight in pairs,
@@ -55,19 +58,18 @@ static void arrange_points(const __m512i coordinates, const int8_t *q, int8_t *o
 	__m512i v[4];
 
 	for (size_t i = 0; i < 4; i++)
-		v[i] = by_fours(_mm512_shuffle_epi8(_mm512_loadu_si512(q + 64 * i), coordinates));
+		v[i] = points_of(coordinates, q + 64 * i);
 	put_lanes(v, out, 64);
 }
 
 /* The orders of activations: 16 each of four blocks; blocks in the order 0 2 1 3, as 64 bytes hold
  * the low nibbles of two and the high ones of those next to them; 32 each of two halves, as 64
- * bytes hold two bits each; the digits of TQ1_0; what belongs to each bit of a byte, or to each
- * two; four eights that are low nibbles of 32 bytes, and those that are high ones; coordinates of
- * points. */
+ * bytes hold two bits each; 16 that belong to each bit of 16 bytes, or to each two; four eights
+ * that are low nibbles of 32 bytes, and those that are high ones; coordinates of points. */
 static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 {
-	for (size_t i = 0; i < n && kind == Q1_0; i += 512)
-		arrange_bits(q + i, out + i);
+	const __m512i in_fours = bytes16(0x0c080400, 0x0d090501, 0x0e0a0602, 0x0f0b0703);
+
 	for (size_t i = 0; i < n; i += 256, q += 256, out += ARRANGED(kind)) {
 		for (size_t b = 0; b < 8 && NIBBLES(kind); b++)
 			memcpy(out + 32 * (b & 4) + 32 * (b / 2 % 2) + 64 * (b % 2), q + 32 * b, 32);
@@ -78,15 +80,14 @@ static void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *out)
 			memcpy(out + 64 * t, q + 32 * t, 32);
 			memcpy(out + 64 * t + 32, q + 128 + 32 * t, 32);
 		}
-		for (size_t t = 0; t < 4 && kind == Q2_0; t++)
-			for (size_t l = 0; l < 64; l++)
-				out[64 * t + l] = q[4 * l + t];
+		for (size_t j = 0; j < 256 && kind == Q1_0; j += 128)
+			arrange_bits(q + j, out + j);
+		for (size_t j = 0; j < 256 && kind == Q2_0; j += 64)
+			_mm512_storeu_si512(out + j, points_of(in_fours, q + j));
 		for (size_t t = 0; t < 32 && kind == NVFP4; t++)
 			memcpy(out + 64 * (t / 8) + 32 * (t % 2) + 8 * (t / 2 % 4), q + 8 * t, 8);
-		if (kind == TQ1_0)
-			arrange_digits(q, out);
 		if (kind == POINTS4)
-			arrange_points(bytes16(0x0c080400, 0x0d090501, 0x0e0a0602, 0x0f0b0703), q, out);
+			arrange_points(in_fours, q, out);
 		if (kind == POINTS8)
 			arrange_points(bytes16(0x0c040800, 0x0d050901, 0x0e060a02, 0x0f070b03), q, out);
 	}
@@ -173,10 +174,6 @@ ALWAYS void read_wide(enum kind kind, const uint8_t *p, const struct numbers *n,
 {
 	__m512i i0, step, sc;
 
-	if (kind == TQ2_0) {
-		super_codes(kind, p, o->w);
-		return;
-	}
 	read_points(kind, p, n, o);
 	i0 = blk_of(kind) == 32 ?
 		_mm512_setr_epi64(W(0), W(2), W(0), W(2), W(1), W(3), W(1), W(3)) :
@@ -198,8 +195,6 @@ ALWAYS __m512i first_of(enum kind kind, const struct wide *o, const int16_t *xsu
 	case IQ1_M:
 		x = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(load256(xsum), 4));
 		return _mm512_zextsi256_si512(_mm256_madd_epi16(x, o->sc));
-	case TQ2_0:
-		return _mm512_zextsi128_si512(_mm_madd_epi16(load128(xsum), _mm_set1_epi16(-1)));
 	case IQ1_S:
 		return _mm512_zextsi128_si512(_mm_madd_epi16(_mm256_castsi256_si128(o->mn), load128(xsum)));
 	default:
@@ -207,18 +202,11 @@ ALWAYS __m512i first_of(enum kind kind, const struct wide *o, const int16_t *xsu
 	}
 }
 
-ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, const int16_t *xsum,
-	struct asks *asks)
+ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, const int16_t *xsum)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s = first_of(kind, o, xsum), v[4];
 
-	if (kind == TQ2_0) { /* twice, because d_unit is a half */
-		__m512i u = dot(dot(zero, o->w[2], x + 128), o->w[3], x + 192);
-
-		s = _mm512_add_epi32(dot(dot(s, o->w[0], x), o->w[1], x + 64), u);
-		return _mm512_add_epi32(s, s);
-	}
 #pragma GCC unroll 4
 	for (size_t j = 0; j < 4; j++) {
 		__m512i q = _mm512_loadu_si512(x + 64 * j);
@@ -226,68 +214,27 @@ ALWAYS __m512i wide_sum(enum kind kind, const struct wide *o, const int8_t *x, c
 		if (SIGNED(kind))
 			q = _mm512_mask_sub_epi8(q, o->minus[j], zero, q);
 		v[j] = _mm512_dpbusd_epi32(zero, o->w[j], q);
-		if (j > 0 && EVENLY(kind))
-			ask_part(asks, bytes256(kind), j, 4);
 	}
 	s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[0], v[1]), o->k[0]);
 	return _mm512_dpwssd_epi32(s, _mm512_packs_epi32(v[2], v[3]), o->k[1]);
 }
 
-/* TQ1_0: five digits to base 3 in a byte b as a fraction of 256, which the first comes out of as
- * the whole part of 3 b, and the others likewise of what is left: a digit is (3 b - left) / 256. */
-ALWAYS __m512i digits_sum(const uint8_t *p, const int8_t *x, const int16_t *xsum)
-{
-	__m512i b = _mm512_maskz_loadu_epi8(0xfffffffffffff, p), a = _mm512_setzero_si512(), left = a;
-	__m128i first = _mm_madd_epi16(load128(xsum), _mm_set1_epi16(-1));
-
-#pragma GCC unroll 5
-	for (size_t t = 0; t < 5; t++) {
-		a = dot(a, b, x + 64 * t);
-		b = _mm512_add_epi8(b, _mm512_add_epi8(b, b));
-		left = dot(left, b, x + 64 * t);
-	}
-	a = _mm512_sub_epi32(_mm512_add_epi32(a, _mm512_add_epi32(a, a)), left);
-	a = _mm512_add_epi32(_mm512_srai_epi32(a, 8), _mm512_zextsi128_si512(first));
-	return _mm512_add_epi32(a, a);
-}
-
-/* Row r of them, and the next as well if n_row is 2. */
+/* Row r of them; n_row: 1, of these kinds. */
 ALWAYS void wide_row(enum kind kind, const struct codes *c, const struct part_rows *rows, size_t r,
 	const size_t n_row, const struct gv_in *in, size_t n_tok)
 {
 	const size_t blk = blk_of(kind), bytes = bytes256(kind);
-	const size_t xb = ARRANGED(kind) ? ARRANGED(kind) : 256;
 	struct numbers n[GV_PART / 256];
 	const uint8_t *p = wide_begin(kind, rows, r, n_row, n);
-	struct asks asks = asks_now(*rows->asks);
 
 	for (size_t i = 0; i < rows->n256; i++, p += bytes) {
 		int32_t *out = rows->out + R * (R * i + r);
-		const size_t step = asks.step;
-		struct wide o[2];
+		struct wide o;
 
-		for (size_t k = 0; k < n_row; k++) {
-			rows->halves[R * i + r + k] = super_halves(kind, c, p + k * rows->bytes);
-			if (EVENLY(kind)) {
-				ask_part(&asks, bytes, 0, 4);
-				ask_more(&asks, bytes, i);
-			}
-			if (kind != TQ1_0)
-				read_wide(kind, p + k * rows->bytes, &n[i], &o[k]);
-		}
-		for (size_t t = 0; t < n_tok; t++, out += rows->os) {
-			const int8_t *x = in->x + t * in->xp + xb * i;
-			const int16_t *xsum = in->sum + (t * in->np + 256 * i) / blk;
-			__m512i s[2];
-
-			for (size_t k = 0; k < n_row; k++)
-				s[k] = kind == TQ1_0 ? digits_sum(p + k * rows->bytes, x, xsum) :
-					wide_sum(kind, &o[k], x, xsum, &asks);
-			for (size_t k = 0; k < n_row; k++)
-				vi_store(out + R * k, s[k]);
-			asks.step = 0; /* for the first token */
-		}
-		asks.step = step;
+		rows->halves[R * i + r] = super_halves(kind, c, p);
+		read_wide(kind, p, &n[i], &o);
+		for (size_t t = 0; t < n_tok; t++, out += rows->os)
+			vi_store(out, wide_sum(kind, &o, in->x + t * in->xp + 256 * i,
+				in->sum + (t * in->np + 256 * i) / blk));
 	}
-	*rows->asks = asks;
 }

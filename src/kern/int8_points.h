@@ -12,18 +12,6 @@
 
 static inline void store256(void *p, __m256i v) { _mm256_storeu_si256(p, v); }
 
-/* An order of activations: what the digits of TQ1_0's 52 bytes belong to, then twelve zeros. */
-static void arrange_digits(const int8_t *q, int8_t *out)
-{
-	for (size_t t = 0; t < 5; t++, out += 64) {
-		memset(out + 48, 0, 16);
-		memcpy(out, q + 32 * t, 32);
-		memcpy(out + 32, q + 160 + 16 * t, 16);
-		if (t < 4)
-			memcpy(out + 48, q + 240 + 4 * t, 4);
-	}
-}
-
 /* Types whose points are magnitudes, with signs. */
 #define SIGNED(kind) ((kind) >= IQ2_XXS && (kind) <= IQ3_S)
 #define POINTS(kind) ((kind) >= IQ2_XXS)
