@@ -128,10 +128,7 @@ ALWAYS void sums_of_32s(enum kind kind, const __m512i s[4], __m512i out[4])
 	__m512i a[2], b[2];
 
 	if (kind == Q2_0) { /* of 32 products up to 3 x */
-		a[0] = short_pairs(s[0], s[1]);
-		b[0] = short_pairs(s[2], s[3]);
-		out[0] = BITS(_mm512_shuffle_ps(PS(a[0]), PS(b[0]), 0x88));
-		out[1] = BITS(_mm512_shuffle_ps(PS(a[0]), PS(b[0]), 0xdd));
+		even_odd(short_pairs(s[0], s[1]), short_pairs(s[2], s[3]), out);
 		return;
 	}
 	dwords_in_turn(s[0], s[1], a);
