@@ -12,6 +12,9 @@
 
 #define ACROSS(kind) (((kind) >= Q4_0 && (kind) <= MXFP4) || (kind) == NVFP4 || (kind) == Q8_0 || \
 	SUPER(kind) || LOOKED_UP(kind) || PIECES(kind))
+#define ACROSS_KINDS X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) \
+	X(IQ4_XS) X(MXFP4) X(Q4_K) X(Q5_K) X(Q1_0) X(Q2_0) X(NVFP4) X(TQ1_0) X(TQ2_0) X(POINTS8) \
+	X(POINTS4)
 #define LOOKED_UP(kind) ((kind) == POINTS8 || (kind) == POINTS4) /* see int8_vbmi.h */
 
 /* The kind to which a type of points belongs where they are looked up in registers. */
@@ -34,7 +37,8 @@ ALWAYS void step_rows(const uint8_t **p, size_t bytes)
 /* The k-th of n parts, in their order, of the next `bytes` bytes of each row, which are in the
  * second cache by now, to the first: of many lines that are missed there at once, memory's have to
  * wait. *p: the row's. */
-ALWAYS void next_lines(const uint8_t **p, size_t row_bytes, size_t bytes, size_t k, size_t n)
+ALWAYS void next_lines_at(const uint8_t **p, size_t row_bytes, size_t bytes, size_t k, size_t n,
+	__m512i *v)
 {
 	const size_t lines = (bytes + 63) / 64, of_row = n / 16;
 
@@ -42,10 +46,18 @@ ALWAYS void next_lines(const uint8_t **p, size_t row_bytes, size_t bytes, size_t
 	for (size_t i = k % of_row * lines / of_row; i < (k % of_row + 1) * lines / of_row; i++) {
 		const size_t at = 64 * i + 63 < bytes ? 64 * i + 63 : bytes - 1;
 
-		__asm__ volatile("prefetcht0 (%0)" : : "r"(*p + at)); /* stays where it stands */
+		if (v)
+			__asm__ volatile("prefetcht0 (%1)" : "+v"(*v) : "r"(*p + at));
+		else
+			__asm__ volatile("prefetcht0 (%0)" : : "r"(*p + at)); /* stays where it stands */
 	}
 	if (k % of_row == of_row - 1)
 		step_rows(p, row_bytes);
+}
+
+ALWAYS void next_lines(const uint8_t **p, size_t row_bytes, size_t bytes, size_t k, size_t n)
+{
+	next_lines_at(p, row_bytes, bytes, k, n, NULL);
 }
 
 #define TWOS(kind) ((kind) == Q8_0 || (kind) == NVFP4) /* two rows are a vector */

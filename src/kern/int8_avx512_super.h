@@ -122,40 +122,38 @@ ALWAYS void xsums_of(enum kind kind, const int16_t *xsum, __m512i xs[2])
 /* How far the fifth bit of the codes of vector j, upper or lower half, is from its place. */
 #define FIFTH(j, upper) ((4 - 4 * ((j) / 2) - 2 * (upper) - (j) % 2) & 63)
 
-/* 256 of a row: in vector j the blocks of 32 elements 4 (j / 2) + j % 2, and two behind it, of
- * nibbles; 64 elements from 64 j on, of Q6_K. */
-ALWAYS void super_codes(enum kind kind, const uint8_t *p, __m512i w[4])
+/* A half of the 256 of a row, as they lie: in vector j of it the blocks of 32 elements 4 h + j, and
+ * two behind it, of nibbles; 64 elements from 128 h + 64 j on, of Q6_K. */
+ALWAYS void super_codes(enum kind kind, const uint8_t *p, size_t h, __m512i w[2])
 {
 	const __m512i low4 = _mm512_set1_epi8(15);
-	__m512i v, h;
+	__m512i v, high;
 
 	if (kind == Q6_K) {
-#pragma GCC unroll 4
-		for (size_t j = 0; j < 4; j++) {
-			v = _mm512_loadu_si512(p + 64 * (j / 2));
-			h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p + 128 + 32 * (j / 2))),
-				j % 2 ? _mm512_setr_epi64(0, 0, 0, 0, 62, 62, 62, 62) :
-				_mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2));
-			v = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(v, 4) : v, low4);
-			w[j] = and_or(h, _mm512_set1_epi8(0x30), v);
-		}
+		high = _mm512_broadcast_i64x4(load256(p + 128 + 32 * h));
+		v = _mm512_loadu_si512(p + 64 * h);
+		LOADED(v);
+		w[0] = and_or(_mm512_rolv_epi64(high, _mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2)),
+			_mm512_set1_epi8(0x30), _mm512_and_si512(v, low4));
+		w[1] = and_or(_mm512_rolv_epi64(high, _mm512_setr_epi64(0, 0, 0, 0, 62, 62, 62, 62)),
+			_mm512_set1_epi8(0x30), _mm512_and_si512(_mm512_srli_epi16(v, 4), low4));
 		return;
 	}
-#pragma GCC unroll 2
-	for (size_t j = 0; j < 2; j++) {
-		v = _mm512_loadu_si512(p + (kind == Q4_K ? 16 : 48) + 64 * j);
-		LOADED(v);
-		w[2 * j] = _mm512_and_si512(v, low4);
-		w[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
-	}
+	v = _mm512_loadu_si512(p + (kind == Q4_K ? 16 : 48) + 64 * h);
+	LOADED(v);
+	w[0] = _mm512_and_si512(v, low4);
+	w[1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
 	if (kind != Q5_K)
 		return;
-	h = _mm512_broadcast_i64x4(load256(p + 16));
-#pragma GCC unroll 4
-	for (int j = 0; j < 4; j++)
-		w[j] = and_or(_mm512_rolv_epi64(h, _mm512_setr_epi64(FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 0),
-			FIFTH(j, 0), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1))),
-			_mm512_set1_epi8(16), w[j]);
+	high = _mm512_broadcast_i64x4(load256(p + 16));
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+		const int j = 2 * (int)h + i;
+
+		w[i] = and_or(_mm512_rolv_epi64(high, _mm512_setr_epi64(FIFTH(j, 0), FIFTH(j, 0),
+			FIFTH(j, 0), FIFTH(j, 0), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1), FIFTH(j, 1))),
+			_mm512_set1_epi8(16), w[i]);
+	}
 }
 
 /* 256 of a row of Q2_K or Q3_K: in vector j elements 32 j on, and 128 behind those. Those of odd
@@ -264,8 +262,9 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 {
 	const __m512i zero = _mm512_setzero_si512();
 	const size_t blk = blk_of(kind);
+	const size_t lines = bytes256(kind) / 4;
 	const uint8_t *row = p;
-	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[4], d;
+	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[2], d;
 
 #pragma GCC unroll 4
 	for (size_t j = 0; j < 4; j++) {
@@ -286,22 +285,31 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 		}
 #pragma GCC unroll 4
 		for (size_t l = 0; l < 4; l++) {
-			const __m512i k0 = weights_of(kind, &h, l, 0), k1 = weights_of(kind, &h, l, 1);
+#pragma GCC unroll 2
+			for (size_t half = 0; half < 2; half++) {
+				const size_t at = 16 * j + 4 * l + 2 * half;
+				__m512i k = weights_of(kind, &h, l, half);
 
-			super_codes(kind, row, w);
-			step_rows(&row, row_bytes);
-			for (size_t t = 0; t < n_tok; t++) {
-				const int8_t *x = in->x + t * in->xp + i;
-				__m512i v[4];
+				super_codes(kind, row, half, w);
+				if (half)
+					step_rows(&row, row_bytes);
+				for (size_t t = 0; t < n_tok; t++) {
+					const int8_t *x = in->x + t * in->xp + i + 128 * half;
+					__m512i v[2], sum;
 
-#pragma GCC unroll 4
-				for (size_t q = 0; q < 4; q++) {
-					v[q] = dot(zero, w[q], x + 64 * q);
 					if (t == 0)
-						ask_super(kind, asks, next, row_bytes, 16 * j + 4 * l + q, 64);
+						ask_nth_at(asks, lines, at, 64, &w[0]);
+					v[0] = dot(zero, w[0], x);
+					if (t == 0)
+						next_lines_at(next, row_bytes, bytes256(kind), at, 64, &w[1]);
+					v[1] = dot(zero, w[1], x + 64);
+					sum = _mm512_packs_epi32(v[0], v[1]);
+					if (t == 0)
+						ask_nth_at(asks, lines, at + 1, 64, &sum);
+					s[t][l] = half ? _mm512_dpwssd_epi32(s[t][l], sum, k) : _mm512_madd_epi16(sum, k);
+					if (t == 0)
+						next_lines_at(next, row_bytes, bytes256(kind), at + 1, 64, &s[t][l]);
 				}
-				s[t][l] = _mm512_madd_epi16(_mm512_packs_epi32(v[0], v[1]), k0);
-				s[t][l] = _mm512_dpwssd_epi32(s[t][l], _mm512_packs_epi32(v[2], v[3]), k1);
 			}
 		}
 		for (size_t t = 0; t < n_tok; t++)

@@ -76,9 +76,13 @@ ALWAYS void ahead(const uint8_t *p, size_t n, struct asked asked, const uint8_t 
 /* The same of sixteen rows, n bytes of each: what the processor may have dropped. */
 ALWAYS void ask_again(const uint8_t *p, size_t row_bytes, ptrdiff_t far, size_t n)
 {
-	for (size_t r = 0; r < 16; r++)
+	p += far;
+#pragma GCC unroll 1
+	for (size_t r = 0; r < 16; r++, p += row_bytes) {
+		__asm__("" : "+r"(p)); /* or all addresses would be worked out where none is asked for */
 		for (size_t i = 0; i < n + 63; i += 64)
-			__builtin_prefetch(p + (ptrdiff_t)(r * row_bytes + i) + far, 0, 2);
+			__builtin_prefetch(p + i, 0, 2);
+	}
 }
 
 /* Where a row begins, or what is left to ask for: whether anything is. */
@@ -103,6 +107,19 @@ ALWAYS void ask_nth(struct asks *a, size_t lines, size_t k, size_t n)
 	for (size_t i = k * lines / n; i < (k + 1) * lines / n; i++)
 		ask(a);
 }
+
+#ifdef __AVX512F__
+/* The same, after *v is made and before it is used: the compiler would put asks together, and what
+ * is done while one waits for another is little. */
+ALWAYS void ask_nth_at(struct asks *a, size_t lines, size_t k, size_t n, __m512i *v)
+{
+#pragma GCC unroll 8
+	for (size_t i = k * lines / n; i < (k + 1) * lines / n; i++) {
+		__asm__ volatile("prefetcht1 (%1)" : "+v"(*v) : "r"(a->at));
+		a->at += a->step;
+	}
+}
+#endif
 
 /* Lines to ask for while `bytes` bytes of rows are read, most of what they are: the rest is for
  * what is done with their sums. The k-th of n parts of them. */

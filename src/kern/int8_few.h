@@ -71,7 +71,6 @@ static inline void arrange(enum kind kind, const int8_t *q, size_t n, int8_t *ou
 
 #ifndef ACROSS
 #define ACROSS(kind) 0
-#define groups_across(...) ((void)0)
 #endif
 
 struct gv {
@@ -314,15 +313,6 @@ ALWAYS void gemv_rows(int kind, const struct codes *c, struct gv *g, const uint8
 	const struct part_rows part = { rows, row_bytes, nr, len / 256, g->asked, &g->asks, g->end,
 		g->halves[0], g->wide[0][0], R * GV_SUPER * R };
 
-	if (ACROSS(kind)) {
-		if (n_tok == 1) /* the commonest: codes need not be kept */
-			groups_across(kind, c, rows, row_bytes, len, &in, 1, g->asked[0].far, &g->asks, acc);
-		else
-			groups_across(kind, c, rows, row_bytes, len, &in, n_tok, g->asked[0].far, &g->asks,
-				acc);
-		ask_rest(&g->asks, 1);
-		return;
-	}
 	if (WIDE(kind))
 		wide_rows(kind, c, &part, &in, n_tok);
 	else
@@ -347,7 +337,8 @@ static void gemv_##kind(const struct codes *c, struct gv *g, const uint8_t *rows
 	size_t row_bytes, size_t nr, size_t i, size_t len, const struct act8 *a, size_t np, \
 	size_t n_tok, VI *acc) \
 { \
-	gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok, acc); \
+	if (!ACROSS(kind)) \
+		gemv_rows(kind, c, g, rows, row_bytes, nr, i, len, a, np, n_tok, acc); \
 }
 GEMV_KINDS
 #undef X
@@ -372,6 +363,58 @@ ALWAYS void vf_store_last(float *y, VI v, size_t n, size_t nr)
 	vi_store(all, v);
 	memcpy(y, all + n - nr, nr * sizeof *y);
 }
+
+#ifdef ACROSS_KINDS
+/* ---- R rows at once ---- */
+
+/* What a call is to do: rows r0 to r1 of n columns with n_tok tokens, to y + t * ys + r. */
+struct gv_call { const uint8_t *rows; size_t row_bytes, n, r0, r1; const struct act8 *a; size_t n_tok;
+	float *y; size_t ys; const uint8_t *next; };
+
+ALWAYS void across_rows(enum kind kind, const struct codes *c, struct gv *g,
+	const struct gv_call *call, size_t n_tok)
+{
+	const size_t row_bytes = call->row_bytes, n = call->n, np = act8_pad(n), xb = ARRANGED(kind);
+	const struct act8 *a = call->a;
+	const struct gv_in in = { a->q, xb ? g->x : a->q, a->d, blk_of(kind) == 32 ? a->sum32 : a->sum16,
+		np, xb ? np / 256 * xb : np };
+	const int twice = g->asked[0].far != 0;
+
+	for (size_t r = call->r0; r < call->r1; r += R) {
+		const size_t nr = call->r1 - r < R ? call->r1 - r : R;
+		const size_t first = r + nr - R; /* where R are wanted, some are done again */
+		VI acc[GV_TOK];
+
+		asks_go_on(g, call->rows + (r + nr) * row_bytes, R * row_bytes,
+			r + nr < call->r1 ? NULL : call->next);
+		for (size_t t = 0; t < n_tok; t++)
+			acc[t] = vf_zero();
+		groups_across(kind, c, call->rows + first * row_bytes, row_bytes, n, &in, n_tok, twice,
+			&g->asks, acc);
+		ask_rest(&g->asks, 1);
+		for (size_t t = 0; t < n_tok; t++)
+			vf_store_last(call->y + t * call->ys + r, acc[t], R, nr);
+	}
+}
+
+#define X(kind) \
+static void across_##kind(const struct codes *c, struct gv *g, const struct gv_call *call) \
+{ \
+	if (call->n_tok == 1) /* the commonest: codes need not be kept */ \
+		across_rows(kind, c, g, call, 1); \
+	else \
+		across_rows(kind, c, g, call, call->n_tok); \
+}
+ACROSS_KINDS
+#undef X
+
+typedef void across_fn(const struct codes *, struct gv *, const struct gv_call *);
+static across_fn *const across_kinds[] = {
+#define X(kind) [kind] = across_##kind,
+ACROSS_KINDS
+#undef X
+};
+#endif
 
 static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
 	size_t r1, const struct act8 *a, size_t n_tok, float *y, size_t ys, const uint8_t *next,
@@ -398,9 +441,15 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 		g->asks = (struct asks){ rows, rows, 0 };
 	if (ARRANGED(most) && fits)
 		arrange(most, a->q, np * n_tok, g->x);
+#ifdef ACROSS_KINDS
+	if (across) {
+		across_kinds[most](c, g, &(struct gv_call){ rows, row_bytes, n, r0, r1, a, n_tok, y, ys,
+			next });
+		return;
+	}
+#endif
 	for (size_t r = r0; r < r1; r += R) {
 		size_t nr = r1 - r < R ? r1 - r : R;
-		size_t first = across ? r + nr - R : r; /* where R are wanted, some are done again */
 		VI acc[GV_TOK];
 
 		if (evenly)
@@ -411,20 +460,20 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 			size_t len = n - i < step ? n - i : step;
 			enum kind kind = gemv_kind_of(type, len);
 
-			if ((ARRANGED(kind) && !fits) || (ACROSS(kind) && !across))
+			if ((ARRANGED(kind) && !fits) || ACROSS(kind))
 				kind = kind_anywhere(type, len);
-			if ((ARRANGED(kind) && !fits) || (ACROSS(kind) && !across))
+			if ((ARRANGED(kind) && !fits) || ACROSS(kind))
 				kind = kind_of(type, 0);
 			if (len < act8_pad(len) && !LIES(kind) && (n_part > 1 || r == r0))
 				/* a page may be untouched: not for nothing */
 				end_rows(g, blk_of(kind), len);
 			if (n_part > 1)
 				set_asked(g->asked, qtype_row_bytes(type, len), at, row_bytes, nr);
-			gemv_kinds[kind](c, g, rows + first * row_bytes + at, row_bytes, r + nr - first, i, len,
-				a, np, n_tok, acc);
+			gemv_kinds[kind](c, g, rows + r * row_bytes + at, row_bytes, nr, i, len, a, np, n_tok,
+				acc);
 		}
 		for (size_t t = 0; t < n_tok; t++)
-			vf_store_last(y + t * ys + r, acc[t], r + nr - first, nr);
+			vf_store(y + t * ys + r, acc[t], nr);
 	}
 }
 
