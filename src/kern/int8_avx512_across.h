@@ -36,8 +36,8 @@ ALWAYS void step_rows(const uint8_t **p, size_t bytes)
 
 /* The k-th of n parts, in their order, of the next `bytes` bytes of each row, which are in the
  * second cache by now, to the first: of many lines that are missed there at once, memory's have to
- * wait. *p: the row's. */
-ALWAYS void next_lines_at(const uint8_t **p, size_t row_bytes, size_t bytes, size_t k, size_t n,
+ * wait. *p: the row's; *v as in ask_nth. */
+ALWAYS void next_lines(const uint8_t **p, size_t row_bytes, size_t bytes, size_t k, size_t n,
 	__m512i *v)
 {
 	const size_t lines = (bytes + 63) / 64, of_row = n / 16;
@@ -46,18 +46,10 @@ ALWAYS void next_lines_at(const uint8_t **p, size_t row_bytes, size_t bytes, siz
 	for (size_t i = k % of_row * lines / of_row; i < (k % of_row + 1) * lines / of_row; i++) {
 		const size_t at = 64 * i + 63 < bytes ? 64 * i + 63 : bytes - 1;
 
-		if (v)
-			__asm__ volatile("prefetcht0 (%1)" : "+v"(*v) : "r"(*p + at));
-		else
-			__asm__ volatile("prefetcht0 (%0)" : : "r"(*p + at)); /* stays where it stands */
+		__asm__ volatile("prefetcht0 (%1)" : "+v"(*v) : "r"(*p + at));
 	}
 	if (k % of_row == of_row - 1)
 		step_rows(p, row_bytes);
-}
-
-ALWAYS void next_lines(const uint8_t **p, size_t row_bytes, size_t bytes, size_t k, size_t n)
-{
-	next_lines_at(p, row_bytes, bytes, k, n, NULL);
 }
 
 #define TWOS(kind) ((kind) == Q8_0 || (kind) == NVFP4) /* two rows are a vector */
@@ -180,7 +172,7 @@ ALWAYS void scales_of_rows(enum kind kind, const uint8_t *p, size_t row_bytes, s
 
 			z[j] = min_of(kind) ? scale_pairs(kind, row, b0, l, z[j]) :
 				scale_words(kind, row, l, z[j]);
-			ask_nth(asks, lines, 4 * j + l, 16);
+			ask_nth(asks, lines, 4 * j + l, 16, &z[j]);
 		}
 	}
 }
@@ -250,15 +242,19 @@ ALWAYS void store_e4m3(float *even, float *odd, __m512i v)
 #define E4M3_TIMES 128 /* codes being twice the values */
 
 /* The same of NVFP4, of n64 times 64 elements that begin with their scales. */
-ALWAYS void nvfp4_across(const uint8_t *p, size_t row_bytes, size_t n64, struct across *o)
+ALWAYS void nvfp4_across(const uint8_t *p, size_t row_bytes, size_t n64, struct across *o,
+	struct asks *asks, size_t lines)
 {
+#pragma GCC unroll 4
 	for (size_t k = 0; k < n64; k++, p += 36) {
 		__m512i head[4], v;
 
-		for (size_t j = 0; j < 4; j++)
+		for (size_t j = 0; j < 4; j++) {
 			head[j] = four16_at(p + row_of(NVFP4, j) * row_bytes,
 				p + row_of(NVFP4, 4 + j) * row_bytes, p + row_of(NVFP4, 8 + j) * row_bytes,
 				p + row_of(NVFP4, 12 + j) * row_bytes);
+			ask_nth(asks, lines, 4 * k + j, 16, &head[j]);
+		}
 		v = dwords_of(head, 0);
 		v = _mm512_maskz_mov_epi8(_mm512_cmpneq_epi8_mask(v, _mm512_set1_epi8(0x7f)), v); /* NaN */
 		store_e4m3(o->sc[4 * k], o->sc[4 * k + 2], _mm512_slli_epi32(v, 7));
@@ -441,13 +437,13 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 		for (size_t j = 0; j < n; j++) {
 			if (n_tok == 1)
 				codes_across(kind, p, row_bytes, j, w[j]);
+			if (t == 0)
+				ask_nth(asks, lines, b * n + j, all, &w[j][0]);
 			v[j] = _mm512_dpbusd_epi32(start, w[j][0], xs[0]);
 			if (kind != Q8_0)
 				v[j] = _mm512_dpbusd_epi32(v[j], w[j][1], xs[1]);
-			if (t == 0) {
-				ask_nth(asks, lines, b * n + j, all);
-				next_lines(next, row_bytes, bytes256(kind), b * n + j, all);
-			}
+			if (t == 0)
+				next_lines(next, row_bytes, bytes256(kind), b * n + j, all, &v[j]);
 		}
 		c[t] = chain_across(kind, v, o, b, xsum, c[t]);
 		if (min_of(kind))
@@ -460,7 +456,7 @@ ALWAYS void scales_of_group(enum kind kind, const uint8_t *p, size_t row_bytes, 
 	struct across *o, struct asks *asks, size_t lines)
 {
 	if (kind == NVFP4) {
-		nvfp4_across(p, row_bytes, n_blk, o);
+		nvfp4_across(p, row_bytes, n_blk, o, asks, lines);
 	} else if (n_blk < 8) {
 		scales_of_some(kind, p, row_bytes, n_blk, o);
 	} else if (min_of(kind)) {

@@ -150,7 +150,7 @@ ALWAYS void piece_block(enum kind kind, const struct fours *p, size_t k, __m512 
 		for (size_t t = 0; t < n_tok; t++)
 			s[t][j] = minus_sums(kind, in->sum + (t * in->np + i) / 32);
 		piece_sums(kind, piece(p, j, k * PIECE_BLOCK + 2), in->x + i, 16, in->xp, n_tok, s, j);
-		ask_nth(asks, lines, 4 * k + j, 16);
+		ask_nth(asks, lines, 4 * k + j, 16, &s[0][j]);
 	}
 	for (size_t t = 0; t < n_tok; t++) {
 		sums_of_32s(kind, s[t], out);
@@ -239,7 +239,7 @@ ALWAYS void pair_sums(const struct fours *p, size_t i, const struct gv_in *in, s
 		for (size_t k = 0; k < 4; k++) {
 			piece_sums(TQ2_0, piece(p, j, 16 * k), in->q + i + 128 * (k / 2) + 16 * (k % 2), 32,
 				in->np, n_tok, s, j);
-			ask_nth(asks, bytes256(TQ2_0) / 4, 4 * j + k, 16);
+			ask_nth(asks, bytes256(TQ2_0) / 4, 4 * j + k, 16, &s[0][j]);
 		}
 	}
 	for (size_t t = 0; t < n_tok; t++)
@@ -286,7 +286,7 @@ ALWAYS __m512i digit_sums(const struct fours *p, __m512i last, const int8_t *x,
 #pragma GCC unroll 4
 			for (size_t j = 0; j < 4; j++)
 				b[j] = next_digit(b[j], v, &o[j]);
-			ask_nth(asks, bytes256(TQ1_0) / 4, 5 * k + d, 15);
+			ask_nth(asks, bytes256(TQ1_0) / 4, 5 * k + d, 15, &b[3]);
 		}
 	}
 #pragma GCC unroll 4

@@ -209,12 +209,15 @@ ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const
 	return kind == Q2_K ? v : _mm512_srli_epi32(v, 16);
 }
 
-/* The k-th of n parts of what 256 elements of sixteen rows ask for. */
-ALWAYS void ask_super(enum kind kind, struct asks *asks, const uint8_t **next, size_t row_bytes,
-	size_t k, size_t n)
+/* Where 256 elements of sixteen rows ask for others: in the heads of each four rows, in their sums
+ * and where all is put together. */
+#define IN_SUMS(kind) (QUARTERS(kind) ? 8 : 16)
+#define IN_FOUR(kind) (1 + IN_SUMS(kind))
+#define IN_END 4
+
+ALWAYS void ask_super(enum kind kind, struct asks *asks, size_t k, __m512i *v)
 {
-	ask_nth(asks, bytes256(kind) / 4, k, n);
-	next_lines(next, row_bytes, bytes256(kind), k, n);
+	ask_nth(asks, bytes256(kind) / 4, k, 4 * IN_FOUR(kind) + IN_END, v);
 }
 
 /* Of Q2_K or Q3_K, the j-th four of the rows, at p, with heads h: to lane 4 l + i of b[t][j] a
@@ -238,9 +241,13 @@ ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes,
 
 #pragma GCC unroll 4
 			for (size_t q = 0; q < 4; q++) {
-				s[t][q][l] = short_pairs(dot(zero, v[q], x + 64 * q), dot(zero, w[q], x + 64 * q));
+				__m512i a = dot(zero, v[q], x + 64 * q);
+
 				if (t == 0)
-					ask_super(kind, asks, next, row_bytes, 8 * j + 4 * l + q, 32);
+					ask_super(kind, asks, IN_FOUR(kind) * j + 1 + 4 * l + q, &a);
+				s[t][q][l] = short_pairs(a, dot(zero, w[q], x + 64 * q));
+				if (t == 0)
+					next_lines(next, row_bytes, bytes256(kind), 8 * j + 4 * l + q, 32, &s[t][q][l]);
 			}
 		}
 	}
@@ -262,14 +269,15 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 {
 	const __m512i zero = _mm512_setzero_si512();
 	const size_t blk = blk_of(kind);
-	const size_t lines = bytes256(kind) / 4;
+	const size_t end = 4 * IN_FOUR(kind);
 	const uint8_t *row = p;
 	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[2], d;
 
 #pragma GCC unroll 4
 	for (size_t j = 0; j < 4; j++) {
-		const struct heads h = heads_of(kind, row, row_bytes, &head[j]);
+		struct heads h = heads_of(kind, row, row_bytes, &head[j]);
 
+		ask_super(kind, asks, IN_FOUR(kind) * j, &h.sc[0]);
 		for (size_t t = 0; t < n_tok; t++) {
 			__m512i xs[2];
 
@@ -287,7 +295,7 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 		for (size_t l = 0; l < 4; l++) {
 #pragma GCC unroll 2
 			for (size_t half = 0; half < 2; half++) {
-				const size_t at = 16 * j + 4 * l + 2 * half;
+				const size_t at = 16 * j + 4 * l + 2 * half, ask = at + j + 1;
 				__m512i k = weights_of(kind, &h, l, half);
 
 				super_codes(kind, row, half, w);
@@ -298,17 +306,17 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 					__m512i v[2], sum;
 
 					if (t == 0)
-						ask_nth_at(asks, lines, at, 64, &w[0]);
+						ask_super(kind, asks, ask, &w[0]);
 					v[0] = dot(zero, w[0], x);
 					if (t == 0)
-						next_lines_at(next, row_bytes, bytes256(kind), at, 64, &w[1]);
+						next_lines(next, row_bytes, bytes256(kind), at, 64, &w[1]);
 					v[1] = dot(zero, w[1], x + 64);
 					sum = _mm512_packs_epi32(v[0], v[1]);
 					if (t == 0)
-						ask_nth_at(asks, lines, at + 1, 64, &sum);
+						ask_super(kind, asks, ask + 1, &sum);
 					s[t][l] = half ? _mm512_dpwssd_epi32(s[t][l], sum, k) : _mm512_madd_epi16(sum, k);
 					if (t == 0)
-						next_lines_at(next, row_bytes, bytes256(kind), at + 1, 64, &s[t][l]);
+						next_lines(next, row_bytes, bytes256(kind), at + 1, 64, &s[t][l]);
 				}
 			}
 		}
@@ -316,10 +324,17 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			b[t][j] = sums_of_four(s[t]);
 	}
 	d = super_d(kind, p, row_bytes, head);
+	ask_super(kind, asks, end, &d);
 	for (size_t t = 0; t < n_tok; t++) {
 		const float dx = in->d[(t * in->np + i) / 256];
-		__m512i sum = by_fours(lanes_of_four(b[t])), min = sums_of_four(m[t]);
+		__m512i sum = lanes_of_four(b[t]), min;
 
+		if (t == 0)
+			ask_super(kind, asks, end + 1, &sum);
+		sum = by_fours(sum);
+		min = sums_of_four(m[t]);
+		if (t == 0)
+			ask_super(kind, asks, end + 2, &min);
 		if (QUARTERS(kind))
 			sum = _mm512_srai_epi32(sum, TIMES_LOG2(kind));
 		if (min_of(kind))
@@ -327,6 +342,8 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 		else
 			acc[t] = vf_exact(acc[t], _mm512_sub_epi32(sum,
 				_mm512_mullo_epi32(min, _mm512_set1_epi32(off_of(kind)))), vf_halves(d, 0, 1), dx);
+		if (t == 0)
+			ask_super(kind, asks, end + 3, &acc[t]);
 	}
 }
 
@@ -380,6 +397,8 @@ ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, size_t i, const st
 	for (size_t j = 0; j < 4; j++)
 		head[j] = four16(p + 4 * j * row_bytes, row_bytes);
 	iq4_xs_scales(head, k);
+	for (size_t j = 0; j < 4; j++)
+		ask_nth(asks, bytes256(IQ4_XS) / 4, 36 + j, 40, &k[j][1]);
 	for (size_t t = 0; t < n_tok; t++)
 		iq4_xs_starts(in->sum + (t * in->np + i) / 32, start[t]);
 #pragma GCC unroll 4
@@ -397,15 +416,20 @@ ALWAYS void iq4_xs_across(const uint8_t *p, size_t row_bytes, size_t i, const st
 			for (size_t t = 0; t < n_tok; t++) {
 				const int8_t *x = in->x + t * in->xp + i + 128 * h;
 
-				s[t][h][l] = dot(dot(start[t][h], w0, x), w1, x + 64);
+				s[t][h][l] = dot(start[t][h], w0, x);
+				if (t == 0)
+					ask_nth(asks, bytes256(IQ4_XS) / 4, 9 * j + r, 40, &s[t][h][l]);
+				s[t][h][l] = dot(s[t][h][l], w1, x + 64);
+				if (t == 0)
+					next_lines(next, row_bytes, bytes256(IQ4_XS), 8 * j + r, 32, &s[t][h][l]);
 			}
 			if (h)
 				step_rows(&row, row_bytes);
-			ask_super(IQ4_XS, asks, next, row_bytes, 8 * j + r, 32);
 		}
 		for (size_t t = 0; t < n_tok; t++)
 			b[t][j] = _mm512_add_epi32(_mm512_mullo_epi32(sums_of_four(s[t][0]), k[j][0]),
 				_mm512_mullo_epi32(sums_of_four(s[t][1]), k[j][1]));
+		ask_nth(asks, bytes256(IQ4_XS) / 4, 9 * j + 8, 40, &b[0][j]);
 	}
 	for (size_t t = 0; t < n_tok; t++)
 		acc[t] = vf_exact(acc[t], by_fours(lanes_of_four(b[t])),

@@ -100,18 +100,10 @@ ALWAYS void ask(struct asks *a)
 	a->at += a->step;
 }
 
-/* The k-th of n parts of so many lines. */
-ALWAYS void ask_nth(struct asks *a, size_t lines, size_t k, size_t n)
-{
-#pragma GCC unroll 8
-	for (size_t i = k * lines / n; i < (k + 1) * lines / n; i++)
-		ask(a);
-}
-
+/* The k-th of n parts of so many lines, after *v is made and before it is used: what the compiler
+ * is free to place it puts together, and asks that follow each other wait for each other. */
 #ifdef __AVX512F__
-/* The same, after *v is made and before it is used: the compiler would put asks together, and what
- * is done while one waits for another is little. */
-ALWAYS void ask_nth_at(struct asks *a, size_t lines, size_t k, size_t n, __m512i *v)
+ALWAYS void ask_nth(struct asks *a, size_t lines, size_t k, size_t n, __m512i *v)
 {
 #pragma GCC unroll 8
 	for (size_t i = k * lines / n; i < (k + 1) * lines / n; i++) {
@@ -127,7 +119,11 @@ ALWAYS void ask_nth_at(struct asks *a, size_t lines, size_t k, size_t n, __m512i
 
 ALWAYS void ask_part(struct asks *a, size_t bytes, size_t k, size_t n)
 {
-	ask_nth(a, ASK_BYTES(bytes) / 64, k, n);
+	const size_t lines = ASK_BYTES(bytes) / 64;
+
+#pragma GCC unroll 8
+	for (size_t i = k * lines / n; i < (k + 1) * lines / n; i++)
+		ask(a);
 }
 
 /* One more in as many of the steps i as makes that right. */

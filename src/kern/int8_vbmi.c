@@ -301,11 +301,14 @@ ALWAYS void rows_256(uint32_t type, const size_t bytes, const uint8_t *p, size_t
 				const int8_t *x = in->x + t * in->xp + i;
 
 				s[t][l] = row_sums(type, &o[0], x, first[t]);
+				if (t == 0)
+					ask_nth(asks, bytes / 4, 4 * j + l, 16, &s[0][l]);
 				s[t][l + 1] = row_sums(type, &o[1], x, first[t]);
+				if (t == 0)
+					ask_nth(asks, bytes / 4, 4 * j + l + 1, 16, &s[0][l + 1]);
 			}
 			halves[4 * j + l] = d_of(type, at);
 			halves[4 * j + l + 1] = d_of(type, at + row_bytes);
-			ask_nth(asks, bytes / 4, 2 * j + l / 2, 8);
 		}
 		for (size_t t = 0; t < n_tok; t++)
 			b[t][j] = sums_of_four(s[t]);
