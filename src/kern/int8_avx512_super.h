@@ -211,13 +211,12 @@ ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const
 
 /* Where 256 elements of sixteen rows ask for others: in the heads of each four rows, in their sums
  * and where all is put together. */
-#define IN_SUMS(kind) (QUARTERS(kind) ? 8 : 16)
-#define IN_FOUR(kind) (1 + IN_SUMS(kind))
-#define IN_END 4
+#define IN_FOUR(kind) (QUARTERS(kind) ? 8 : 17)
+#define IN_END(kind) (QUARTERS(kind) ? 0 : 4)
 
 ALWAYS void ask_super(enum kind kind, struct asks *asks, size_t k, __m512i *v)
 {
-	ask_nth(asks, bytes256(kind) / 4, k, 4 * IN_FOUR(kind) + IN_END, v);
+	ask_nth(asks, bytes256(kind) / 4, k, 4 * IN_FOUR(kind) + IN_END(kind), v);
 }
 
 /* Of Q2_K or Q3_K, the j-th four of the rows, at p, with heads h: to lane 4 l + i of b[t][j] a
@@ -241,13 +240,12 @@ ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes,
 
 #pragma GCC unroll 4
 			for (size_t q = 0; q < 4; q++) {
-				__m512i a = dot(zero, v[q], x + 64 * q);
-
-				if (t == 0)
-					ask_super(kind, asks, IN_FOUR(kind) * j + 1 + 4 * l + q, &a);
-				s[t][q][l] = short_pairs(a, dot(zero, w[q], x + 64 * q));
-				if (t == 0)
-					next_lines(next, row_bytes, bytes256(kind), 8 * j + 4 * l + q, 32, &s[t][q][l]);
+				s[t][q][l] = short_pairs(dot(zero, v[q], x + 64 * q), dot(zero, w[q], x + 64 * q));
+				if (t == 0) {
+					ask_super(kind, asks, 8 * j + 4 * l + q, &s[t][q][l]);
+					next_lines(next, row_bytes, bytes256(kind), 8 * j + 4 * l + q, 32,
+						&s[t][q][l]);
+				}
 			}
 		}
 	}
@@ -271,13 +269,19 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	const size_t blk = blk_of(kind);
 	const size_t end = 4 * IN_FOUR(kind);
 	const uint8_t *row = p;
-	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[2], d;
+	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[2], d, xv[4];
+
+	for (size_t q = 0; q < 4; q++) {
+		xv[q] = _mm512_loadu_si512(in->x + i + 64 * q);
+		__asm__("" : "+v"(xv[q]));
+	}
 
 #pragma GCC unroll 4
 	for (size_t j = 0; j < 4; j++) {
 		struct heads h = heads_of(kind, row, row_bytes, &head[j]);
 
-		ask_super(kind, asks, IN_FOUR(kind) * j, &h.sc[0]);
+		if (!QUARTERS(kind))
+			ask_super(kind, asks, IN_FOUR(kind) * j, &h.sc[0]);
 		for (size_t t = 0; t < n_tok; t++) {
 			__m512i xs[2];
 
@@ -307,10 +311,10 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 
 					if (t == 0)
 						ask_super(kind, asks, ask, &w[0]);
-					v[0] = dot(zero, w[0], x);
+					v[0] = t == 0 ? _mm512_dpbusd_epi32(zero, w[0], xv[2 * half]) : dot(zero, w[0], x);
 					if (t == 0)
 						next_lines(next, row_bytes, bytes256(kind), at, 64, &w[1]);
-					v[1] = dot(zero, w[1], x + 64);
+					v[1] = t == 0 ? _mm512_dpbusd_epi32(zero, w[1], xv[2 * half + 1]) : dot(zero, w[1], x + 64);
 					sum = _mm512_packs_epi32(v[0], v[1]);
 					if (t == 0)
 						ask_super(kind, asks, ask + 1, &sum);
@@ -324,16 +328,17 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			b[t][j] = sums_of_four(s[t]);
 	}
 	d = super_d(kind, p, row_bytes, head);
-	ask_super(kind, asks, end, &d);
+	if (!QUARTERS(kind))
+		ask_super(kind, asks, end, &d);
 	for (size_t t = 0; t < n_tok; t++) {
 		const float dx = in->d[(t * in->np + i) / 256];
 		__m512i sum = lanes_of_four(b[t]), min;
 
-		if (t == 0)
+		if (t == 0 && !QUARTERS(kind))
 			ask_super(kind, asks, end + 1, &sum);
 		sum = by_fours(sum);
 		min = sums_of_four(m[t]);
-		if (t == 0)
+		if (t == 0 && !QUARTERS(kind))
 			ask_super(kind, asks, end + 2, &min);
 		if (QUARTERS(kind))
 			sum = _mm512_srai_epi32(sum, TIMES_LOG2(kind));
@@ -342,7 +347,7 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 		else
 			acc[t] = vf_exact(acc[t], _mm512_sub_epi32(sum,
 				_mm512_mullo_epi32(min, _mm512_set1_epi32(off_of(kind)))), vf_halves(d, 0, 1), dx);
-		if (t == 0)
+		if (t == 0 && !QUARTERS(kind))
 			ask_super(kind, asks, end + 3, &acc[t]);
 	}
 }
