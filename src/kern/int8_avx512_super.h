@@ -209,8 +209,8 @@ ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const
 	return kind == Q2_K ? v : _mm512_srli_epi32(v, 16);
 }
 
-/* Where 256 elements of sixteen rows ask for others: in the heads of each four rows, in their sums
- * and where all is put together. */
+/* Places where 256 elements of sixteen rows ask for others: in the heads of each four rows, in
+ * their sums, and where all is put together; in quarters, which have few of them, in the sums. */
 #define IN_FOUR(kind) (QUARTERS(kind) ? 8 : 17)
 #define IN_END(kind) (QUARTERS(kind) ? 0 : 4)
 
@@ -261,26 +261,75 @@ ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes,
 	}
 }
 
+/* Half h of a row, of nibbles or Q6_K, with a token's activations at x, or xv if they are kept: on
+ * with the sixteen lanes of its sum, the 16-bit words of which k weighs. */
+ALWAYS void half_with(enum kind kind, __m512i w[2], size_t row, size_t h, const int8_t *x,
+	const __m512i *xv, __m512i k, __m512i *s, struct asks *asks, const uint8_t **next,
+	size_t row_bytes)
+{
+	const __m512i zero = _mm512_setzero_si512();
+	const size_t at = 4 * row + 2 * h, ask = at + row / 4 + 1; /* heads come between fours */
+	__m512i v[2], sum;
+
+	if (asks)
+		ask_super(kind, asks, ask, &w[0]);
+	v[0] = xv ? _mm512_dpbusd_epi32(zero, w[0], xv[0]) : dot(zero, w[0], x);
+	if (asks)
+		next_lines(next, row_bytes, bytes256(kind), at, 64, &w[1]);
+	v[1] = xv ? _mm512_dpbusd_epi32(zero, w[1], xv[1]) : dot(zero, w[1], x + 64);
+	sum = _mm512_packs_epi32(v[0], v[1]);
+	if (asks)
+		ask_super(kind, asks, ask + 1, &sum);
+	*s = h ? _mm512_dpwssd_epi32(*s, sum, k) : _mm512_madd_epi16(sum, k);
+	if (asks)
+		next_lines(next, row_bytes, bytes256(kind), at + 1, 64, s);
+}
+
+/* The j-th four of the rows of nibbles or Q6_K, at p, with heads h: to lane 4 l + i of b[t][j] a
+ * quarter of the sum of row i. */
+ALWAYS void four_of_halves(enum kind kind, const uint8_t *p, size_t row_bytes, size_t j,
+	const struct heads *h, size_t i, const struct gv_in *in, size_t n_tok, __m512i b[GV_TOK][4],
+	struct asks *asks, const uint8_t **next)
+{
+	__m512i s[GV_TOK][4], w[2], xv[4];
+
+#pragma GCC unroll 4
+	for (size_t q = 0; q < 4; q++) {
+		xv[q] = _mm512_loadu_si512(in->x + i + 64 * q);
+		LOADED(xv[q]);
+	}
+#pragma GCC unroll 4
+	for (size_t l = 0; l < 4; l++) {
+#pragma GCC unroll 2
+		for (size_t half = 0; half < 2; half++) {
+			const __m512i k = weights_of(kind, h, l, half);
+
+			super_codes(kind, p, half, w);
+			if (half)
+				step_rows(&p, row_bytes);
+			for (size_t t = 0; t < n_tok; t++)
+				half_with(kind, w, 4 * j + l, half, in->x + t * in->xp + i + 128 * half,
+					n_tok == 1 ? xv + 2 * half : NULL, k, &s[t][l], t ? NULL : asks, next,
+					row_bytes);
+		}
+	}
+	for (size_t t = 0; t < n_tok; t++)
+		b[t][j] = sums_of_four(s[t]);
+}
+
 /* 256 elements of the sixteen rows at p with those of n_tok tokens, added to acc. */
 ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t i,
 	const struct gv_in *in, size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t **next)
 {
-	const __m512i zero = _mm512_setzero_si512();
-	const size_t blk = blk_of(kind);
-	const size_t end = 4 * IN_FOUR(kind);
+	const size_t blk = blk_of(kind), end = 4 * IN_FOUR(kind);
 	const uint8_t *row = p;
-	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], s[GV_TOK][4], w[2], d, xv[4];
-
-	for (size_t q = 0; q < 4; q++) {
-		xv[q] = _mm512_loadu_si512(in->x + i + 64 * q);
-		__asm__("" : "+v"(xv[q]));
-	}
+	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], d;
 
 #pragma GCC unroll 4
 	for (size_t j = 0; j < 4; j++) {
 		struct heads h = heads_of(kind, row, row_bytes, &head[j]);
 
-		if (!QUARTERS(kind))
+		if (IN_END(kind))
 			ask_super(kind, asks, IN_FOUR(kind) * j, &h.sc[0]);
 		for (size_t t = 0; t < n_tok; t++) {
 			__m512i xs[2];
@@ -290,56 +339,21 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			if (blk == 16)
 				m[t][j] = _mm512_dpwssd_epi32(m[t][j], h.mn[1], xs[1]);
 		}
-		if (QUARTERS(kind)) {
+		if (QUARTERS(kind))
 			four_of_quarters(kind, row, row_bytes, j, &h, i, in, n_tok, b, asks, next);
-			step_rows(&row, 4 * row_bytes);
-			continue;
-		}
-#pragma GCC unroll 4
-		for (size_t l = 0; l < 4; l++) {
-#pragma GCC unroll 2
-			for (size_t half = 0; half < 2; half++) {
-				const size_t at = 16 * j + 4 * l + 2 * half, ask = at + j + 1;
-				__m512i k = weights_of(kind, &h, l, half);
-
-				super_codes(kind, row, half, w);
-				if (half)
-					step_rows(&row, row_bytes);
-				for (size_t t = 0; t < n_tok; t++) {
-					const int8_t *x = in->x + t * in->xp + i + 128 * half;
-					__m512i v[2], sum;
-
-					if (t == 0)
-						ask_super(kind, asks, ask, &w[0]);
-					v[0] = t == 0 ? _mm512_dpbusd_epi32(zero, w[0], xv[2 * half]) : dot(zero, w[0], x);
-					if (t == 0)
-						next_lines(next, row_bytes, bytes256(kind), at, 64, &w[1]);
-					v[1] = t == 0 ? _mm512_dpbusd_epi32(zero, w[1], xv[2 * half + 1]) : dot(zero, w[1], x + 64);
-					sum = _mm512_packs_epi32(v[0], v[1]);
-					if (t == 0)
-						ask_super(kind, asks, ask + 1, &sum);
-					s[t][l] = half ? _mm512_dpwssd_epi32(s[t][l], sum, k) : _mm512_madd_epi16(sum, k);
-					if (t == 0)
-						next_lines(next, row_bytes, bytes256(kind), at + 1, 64, &s[t][l]);
-				}
-			}
-		}
-		for (size_t t = 0; t < n_tok; t++)
-			b[t][j] = sums_of_four(s[t]);
+		else
+			four_of_halves(kind, row, row_bytes, j, &h, i, in, n_tok, b, asks, next);
+		step_rows(&row, 4 * row_bytes);
 	}
 	d = super_d(kind, p, row_bytes, head);
-	if (!QUARTERS(kind))
+	if (IN_END(kind))
 		ask_super(kind, asks, end, &d);
 	for (size_t t = 0; t < n_tok; t++) {
 		const float dx = in->d[(t * in->np + i) / 256];
-		__m512i sum = lanes_of_four(b[t]), min;
+		__m512i sum = by_fours(lanes_of_four(b[t])), min = sums_of_four(m[t]);
 
-		if (t == 0 && !QUARTERS(kind))
-			ask_super(kind, asks, end + 1, &sum);
-		sum = by_fours(sum);
-		min = sums_of_four(m[t]);
-		if (t == 0 && !QUARTERS(kind))
-			ask_super(kind, asks, end + 2, &min);
+		for (size_t k = 1; t == 0 && k < IN_END(kind); k++)
+			ask_super(kind, asks, end + k, k % 2 ? &sum : &min);
 		if (QUARTERS(kind))
 			sum = _mm512_srai_epi32(sum, TIMES_LOG2(kind));
 		if (min_of(kind))
@@ -347,8 +361,6 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 		else
 			acc[t] = vf_exact(acc[t], _mm512_sub_epi32(sum,
 				_mm512_mullo_epi32(min, _mm512_set1_epi32(off_of(kind)))), vf_halves(d, 0, 1), dx);
-		if (t == 0 && !QUARTERS(kind))
-			ask_super(kind, asks, end + 3, &acc[t]);
 	}
 }
 

@@ -12,7 +12,8 @@
  *	                                      minima to part, zeros behind len; with integer scales: S
  *	                                      and M of each group of 256
  * It may define
- *	ACROSS(kind), groups_across(kind, c, rows, row_bytes, len, in, n_tok, twice, asks, acc)
+ *	ACROSS_KINDS, ACROSS(kind), groups_across(kind, c, rows, row_bytes, len, in, n_tok, twice,
+ *	asks, acc)
  *	                                      kinds of which R rows are taken at once, all of it, of any
  *	                                      length: no parts
  *	HERE(kind)                            what this CPU has instead of a kind of a few tokens
@@ -368,16 +369,16 @@ ALWAYS void vf_store_last(float *y, VI v, size_t n, size_t nr)
 /* ---- R rows at once ---- */
 
 /* What a call is to do: rows r0 to r1 of n columns with n_tok tokens, to y + t * ys + r. */
-struct gv_call { const uint8_t *rows; size_t row_bytes, n, r0, r1; const struct act8 *a; size_t n_tok;
-	float *y; size_t ys; const uint8_t *next; };
+struct gv_call { const uint8_t *rows; size_t row_bytes, n, r0, r1; const struct act8 *a;
+	size_t n_tok; float *y; size_t ys; const uint8_t *next; };
 
 ALWAYS void across_rows(enum kind kind, const struct codes *c, struct gv *g,
 	const struct gv_call *call, size_t n_tok)
 {
 	const size_t row_bytes = call->row_bytes, n = call->n, np = act8_pad(n), xb = ARRANGED(kind);
 	const struct act8 *a = call->a;
-	const struct gv_in in = { a->q, xb ? g->x : a->q, a->d, blk_of(kind) == 32 ? a->sum32 : a->sum16,
-		np, xb ? np / 256 * xb : np };
+	const struct gv_in in = { a->q, xb ? g->x : a->q, a->d,
+		blk_of(kind) == 32 ? a->sum32 : a->sum16, np, xb ? np / 256 * xb : np };
 	const int twice = g->asked[0].far != 0;
 
 	for (size_t r = call->r0; r < call->r1; r += R) {
