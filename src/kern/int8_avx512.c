@@ -12,6 +12,7 @@
 #include "kern/int8_kinds.h"
 #include "kern/int8_avx512_lanes.h"
 #include "kern/int8_vbmi.h"
+#include "kern/int8_gfni.h"
 #include "kern/int8_avx512_scales.h"
 #include "kern/int8_avx512_decode.h"
 #include "kern/int8_avx512_fill.h"

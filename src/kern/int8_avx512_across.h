@@ -146,19 +146,6 @@ ALWAYS __m512 scale_floats(enum kind kind, __m256i w, const int high)
 struct across { float sc[16][16]; };
 #define MINIMA 8
 
-/* Two vectors of words, lane by lane, or of dwords, one after the other. */
-static inline void words_in_turn(__m512i v, __m512i w, __m512i o[2])
-{
-	o[0] = _mm512_unpacklo_epi16(v, w);
-	o[1] = _mm512_unpackhi_epi16(v, w);
-}
-
-static inline void dwords_in_turn(__m512i v, __m512i w, __m512i o[2])
-{
-	o[0] = _mm512_unpacklo_epi32(v, w);
-	o[1] = _mm512_unpackhi_epi32(v, w);
-}
-
 /* As they lie: words of eight blocks, of kinds with minima dwords of four from b0 on. */
 ALWAYS void scales_of_rows(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b0,
 	__m512i z[4], struct asks *asks, size_t lines)
@@ -331,13 +318,6 @@ ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 
 /* ---- sums ---- */
 
-/* Of each four lanes those that are even, of v, then of w; and the odd ones. */
-ALWAYS void even_odd(__m512i v, __m512i w, __m512i o[2])
-{
-	o[0] = BITS(_mm512_shuffle_ps(PS(v), PS(w), 0x88));
-	o[1] = BITS(_mm512_shuffle_ps(PS(v), PS(w), 0xdd));
-}
-
 /* The sums of a block's products, which v holds in parts, a lane per row. */
 ALWAYS __m512i sums_across(enum kind kind, const __m512i v[8])
 {
@@ -486,7 +466,12 @@ ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *
 		return;
 	}
 	if (PIECES(kind)) {
-		pieces_across(kind, p, row_bytes, len, in, n_tok, twice, all, acc);
+		if (kind == TQ1_0 || !int8_gfni_supported())
+			pieces_across(kind, p, row_bytes, len, in, n_tok, twice, all, acc);
+		else if (n_tok == 1)
+			int8_gfni_pieces[kind][0](p, row_bytes, len, in, 1, twice, all, acc);
+		else
+			int8_gfni_pieces[kind][1](p, row_bytes, len, in, n_tok, twice, all, acc);
 		return;
 	}
 	for (size_t i = 0; i < len; i += 256, p += b256) {

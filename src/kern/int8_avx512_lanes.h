@@ -44,3 +44,23 @@ static inline __m512i by_fours(__m512i v)
 	return _mm512_permutexvar_epi32(
 		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
 }
+
+/* Two vectors of words, lane by lane, or of dwords, one after the other. */
+static inline void words_in_turn(__m512i v, __m512i w, __m512i o[2])
+{
+	o[0] = _mm512_unpacklo_epi16(v, w);
+	o[1] = _mm512_unpackhi_epi16(v, w);
+}
+
+static inline void dwords_in_turn(__m512i v, __m512i w, __m512i o[2])
+{
+	o[0] = _mm512_unpacklo_epi32(v, w);
+	o[1] = _mm512_unpackhi_epi32(v, w);
+}
+
+/* Of each four lanes those that are even, of v, then of w; and the odd ones. */
+ALWAYS void even_odd(__m512i v, __m512i w, __m512i o[2])
+{
+	o[0] = BITS(_mm512_shuffle_ps(PS(v), PS(w), 0x88));
+	o[1] = BITS(_mm512_shuffle_ps(PS(v), PS(w), 0xdd));
+}

@@ -63,6 +63,11 @@ ALWAYS __m512i for_four(const int8_t *x) { return _mm512_broadcast_i32x4(load128
 /* Of each byte: twice bit f, or pair f. */
 ALWAYS __m512i field(enum kind kind, __m512i v, const unsigned f)
 {
+#ifdef __GFNI__ /* row 7 - i of a matrix of bits says of which bits bit i is the sum */
+	if (f != (kind == Q1_0))
+		return _mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(kind == Q1_0 ? 1ll << (48 + f) :
+			1ll << (56 + 2 * f) | 1ll << (48 + 2 * f + 1)), 0);
+#endif
 	if (kind == Q1_0)
 		return _mm512_and_si512(f ? _mm512_srli_epi16(v, f - 1) : _mm512_slli_epi16(v, 1),
 			_mm512_set1_epi8(2));

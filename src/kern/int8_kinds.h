@@ -65,7 +65,7 @@ ALWAYS enum kind unpacked_of(enum kind kind)
 }
 
 /* Of rows of len elements; unpacked if there are fewer than 256. */
-static enum kind kind_of(uint32_t type, size_t len)
+static inline enum kind kind_of(uint32_t type, size_t len)
 {
 	static const enum kind direct[QT_MAX] = { [QT_Q8_0] = Q8_0, [QT_Q4_0] = Q4_0, [QT_Q5_0] = Q5_0,
 		[QT_IQ4_NL] = IQ4_NL, [QT_MXFP4] = MXFP4, [QT_Q4_K] = Q4_K, [QT_Q5_K] = Q5_K, [QT_Q6_K] = Q6_K,
