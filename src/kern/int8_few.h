@@ -370,7 +370,7 @@ ALWAYS void vf_store_last(float *y, VI v, size_t n, size_t nr)
 
 /* What a call is to do: rows r0 to r1 of n columns with n_tok tokens, to y + t * ys + r. */
 struct gv_call { const uint8_t *rows; size_t row_bytes, n, r0, r1; const struct act8 *a;
-	size_t n_tok; float *y; size_t ys; const uint8_t *next; };
+	size_t n_tok; float *y; size_t ys; const uint8_t *next; size_t lead; };
 
 ALWAYS void across_rows(enum kind kind, const struct codes *c, struct gv *g,
 	const struct gv_call *call, size_t n_tok)
@@ -386,7 +386,7 @@ ALWAYS void across_rows(enum kind kind, const struct codes *c, struct gv *g,
 		const size_t first = r + nr - R; /* where R are wanted, some are done again */
 		VI acc[GV_TOK];
 
-		asks_go_on(g, call->rows + (r + nr) * row_bytes, R * row_bytes,
+		asks_go_on(g, call->rows + (r + nr) * row_bytes, call->lead,
 			r + nr < call->r1 ? NULL : call->next);
 		for (size_t t = 0; t < n_tok; t++)
 			acc[t] = vf_zero();
@@ -429,7 +429,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 	size_t n_part = across ? 1 : (n + GV_PART - 1) / GV_PART;
 	size_t step = act8_pad((n + n_part - 1) / n_part);
 	const int evenly = across || (asks_once() && n_part == 1 && EVENLY(most));
-	const size_t lead = across ? R * row_bytes : AHEAD_EVEN;
+	const size_t lead = across ? R * row_bytes + AHEAD_MORE : AHEAD_EVEN;
 	const size_t part_bytes = n_part > 1 ? qtype_row_bytes(type, step) : row_bytes;
 
 	g->end = rows + r1 * row_bytes;
@@ -445,7 +445,7 @@ static void gemv_body(uint32_t type, const uint8_t *rows, size_t row_bytes, size
 #ifdef ACROSS_KINDS
 	if (across) {
 		across_kinds[most](c, g, &(struct gv_call){ rows, row_bytes, n, r0, r1, a, n_tok, y, ys,
-			next });
+			next, lead });
 		return;
 	}
 #endif
