@@ -24,7 +24,7 @@
 #define AHEAD_AGAIN 2048 /* the same of a row, for what is asked for again */
 #define AHEAD_ONCE 3072   /* the same where nothing is asked for twice */
 #define AHEAD_EVEN 6144   /* the same where a line is asked for between some operations */
-#define AHEAD_MORE 5120   /* the same besides as many rows as are read at once: the last come soon */
+#define AHEAD_MORE 5120   /* the same besides as many rows as are read at once */
 #define AHEAD_ROWS 2      /* side by side for one token, where memory is asked twice */
 #define FEW_SUMS AHEAD_ROWS /* of so few, all lanes work at once: their chains would wait */
 #define AHEAD_SHORT 512   /* elements of a row, which then goes beside as many as for more tokens */

@@ -1,6 +1,6 @@
 /*
- * int8_gfni.h - what int8_avx512.c leaves to CPUs that have GFNI besides: fields of bits, a shift and
- * a mask, in one operation. Included after int8_kinds.h.
+ * int8_gfni.h - what int8_avx512.c leaves to CPUs that have GFNI besides: fields of bits, else a
+ * shift and a mask, in one operation. Included after int8_avx512.h.
  */
 #ifndef KERN_INT8_GFNI_H
 #define KERN_INT8_GFNI_H
@@ -8,8 +8,8 @@
 int int8_gfni_supported(void);
 
 /* Sixteen rows of len elements at p, row_bytes apart, against n_tok tokens: lane r of acc[t] goes
- * on with row r and token t, as int8.h defines. in: as int8_few.h has it for the kind; twice: memory
- * is to be asked again shortly before its use. */
+ * on with row r and token t, as int8.h defines. in: of the kind (int8_few.h); twice: memory is to
+ * be asked again shortly before its use. */
 typedef void int8_gfni_fn(const uint8_t *p, size_t row_bytes, size_t len, const struct gv_in *in,
 	size_t n_tok, int twice, struct asks *asks, __m512i acc[GV_TOK]);
 
