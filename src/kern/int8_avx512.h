@@ -79,6 +79,12 @@ static inline void vf_store(float *y, VI v, size_t n)
 	_mm512_mask_storeu_ps(y, (__mmask16)((1u << n) - 1), _mm512_castsi512_ps(v));
 }
 
+/* All of them past the caches, to the beginning of a line. */
+static inline void vf_store_past(float *y, VI v)
+{
+	_mm512_stream_ps(y, _mm512_castsi512_ps(v));
+}
+
 static inline void transpose(__m512i v[16])
 {
 	__m512i t[16];

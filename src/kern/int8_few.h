@@ -368,6 +368,11 @@ ALWAYS void vf_store_last(float *y, VI v, size_t n, size_t nr)
 #ifdef ACROSS_KINDS
 /* ---- R rows at once ---- */
 
+/* A line of results that is no longer in the cache has to be fetched before it can be written, which
+ * holds up reading as much as twenty lines of weights would. Where a call reads so many bytes, its
+ * results go past the caches. Who waits for them has them: the pool's locked operations order them. */
+#define PAST ((size_t)64 << 10)
+
 /* What a call is to do: rows r0 to r1 of n columns with n_tok tokens, to y + t * ys + r. */
 struct gv_call { const uint8_t *rows; size_t row_bytes, n, r0, r1; const struct act8 *a;
 	size_t n_tok; float *y; size_t ys; const uint8_t *next; size_t lead; };
@@ -380,6 +385,7 @@ ALWAYS void across_rows(enum kind kind, const struct codes *c, struct gv *g,
 	const struct gv_in in = { a->q, xb ? g->x : a->q, a->d,
 		blk_of(kind) == 32 ? a->sum32 : a->sum16, np, xb ? np / 256 * xb : np };
 	const int twice = g->asked[0].far != 0;
+	const int past = (call->r1 - call->r0) * row_bytes >= PAST;
 
 	for (size_t r = call->r0; r < call->r1; r += R) {
 		const size_t nr = call->r1 - r < R ? call->r1 - r : R;
@@ -393,8 +399,14 @@ ALWAYS void across_rows(enum kind kind, const struct codes *c, struct gv *g,
 		groups_across(kind, c, call->rows + first * row_bytes, row_bytes, n, &in, n_tok, twice,
 			&g->asks, acc);
 		ask_rest(&g->asks, 1);
-		for (size_t t = 0; t < n_tok; t++)
-			vf_store_last(call->y + t * call->ys + r, acc[t], R, nr);
+		for (size_t t = 0; t < n_tok; t++) {
+			float *y = call->y + t * call->ys + r;
+
+			if (past && nr == R && !((uintptr_t)y % 64))
+				vf_store_past(y, acc[t]);
+			else
+				vf_store_last(y, acc[t], R, nr);
+		}
 	}
 }
 
