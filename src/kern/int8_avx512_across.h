@@ -78,151 +78,200 @@ ALWAYS size_t block_bytes(enum kind kind)
 	return bytes256(kind) / blocks_of_256(kind);
 }
 
-/* Blocks whose scales lie in 64 bytes, and where the 64 begin that block b's are taken from, of
- * eight blocks, behind which nothing is read. */
-ALWAYS size_t scales_in_64(enum kind kind)
+/* Where a block's codes begin. */
+ALWAYS size_t block_codes(enum kind kind)
 {
-	return 64 / block_bytes(kind) + (64 % block_bytes(kind) >= 4);
+	return kind == MXFP4 ? 1 : kind == Q4_1 || kind == NVFP4 ? 4 : kind == Q5_0 ? 6 :
+		kind == Q5_1 ? 8 : 2;
 }
 
-ALWAYS size_t scales_from(enum kind kind, size_t b)
+/* Blocks that begin in 64 bytes, and where the 64 begin that block b is taken from, of eight
+ * blocks, behind which nothing is read. */
+ALWAYS size_t heads_in_64(enum kind kind)
 {
-	const size_t per = scales_in_64(kind), bytes = block_bytes(kind);
+	return 64 / block_bytes(kind) + (64 % block_bytes(kind) >= block_codes(kind));
+}
+
+ALWAYS size_t heads_from(enum kind kind, size_t b)
+{
+	const size_t per = heads_in_64(kind), bytes = block_bytes(kind);
 	const size_t at = b / per * per * bytes / 2 * 2, last = 8 * bytes - 64;
 
 	return at < last ? at : last;
 }
 
-/* Words of eight blocks at p, to lane l of z. */
-ALWAYS __m512i scale_words(enum kind kind, const uint8_t *p, size_t l, __m512i z)
-{
-	const size_t per = scales_in_64(kind);
-#define AT(b) (short)(((b) * block_bytes(kind) - scales_from(kind, b)) / 2)
-	const __m512i at = _mm512_broadcast_i32x4(_mm_setr_epi16(AT(0), AT(1), AT(2), AT(3), AT(4),
-		AT(5), AT(6), AT(7)));
-#undef AT
+/* Where word i of block b lies in those 64 bytes, and dwords. */
+#define WORD(b, i) (short)(((b) * block_bytes(kind) - heads_from(kind, b)) / 2 + (i))
+#define DWORD(b) (int)(((b) * block_bytes(kind) - heads_from(kind, b)) / 4)
 
-#pragma GCC unroll 4
-	for (size_t b = 0; b < 8; b += per)
-		z = _mm512_mask_permutexvar_epi16(z,
-			(__mmask32)(((1u << per) - 1) << b & 0xff) << 8 * l, at,
-			_mm512_loadu_si512(p + scales_from(kind, b)));
-	return z;
+ALWAYS __m512i first_words(enum kind kind)
+{
+	return _mm512_broadcast_i32x4(_mm_setr_epi16(WORD(0, 0), WORD(1, 0), WORD(2, 0), WORD(3, 0),
+		WORD(4, 0), WORD(5, 0), WORD(6, 0), WORD(7, 0)));
 }
 
-/* Dwords of blocks b0 to b0 + 3, scale and minimum. */
-ALWAYS __m512i scale_pairs(enum kind kind, const uint8_t *p, size_t b0, size_t l, __m512i z)
-{
-	const size_t per = scales_in_64(kind);
-#define AT(i) (int)(((b0 + (i)) * block_bytes(kind) - scales_from(kind, b0 + (i))) / 4)
-	const __m512i at = _mm512_broadcast_i32x4(_mm_setr_epi32(AT(0), AT(1), AT(2), AT(3)));
-#undef AT
-
-#pragma GCC unroll 4
-	for (size_t b = 0; b < 8; b += per) {
-		const unsigned some = ((1u << per) - 1) << b >> b0 & 15;
-
-		if (some)
-			z = _mm512_mask_permutexvar_epi32(z, (__mmask16)(some << 4 * l), at,
-				_mm512_loadu_si512(p + scales_from(kind, b)));
-	}
-	return z;
-}
-
-/* Scales, or minima, of a block of sixteen rows as they lie -> floats. high: the byte that they are
- * of their words, of MXFP4. */
-ALWAYS __m512 scale_floats(enum kind kind, __m256i w, const int high)
-{
-	__m512i e;
-
-	if (kind != MXFP4)
-		return _mm512_cvtph_ps(w);
-	e = _mm512_cvtepu16_epi32(w);
-	return mxfp4_floats(high ? _mm512_srli_epi32(e, 8) :
-		_mm512_and_si512(e, _mm512_set1_epi32(255)));
-}
-
-/* Of eight blocks of sixteen rows: scales, then minima; of NVFP4 scales of sixteen. */
-struct across { float sc[16][16]; };
+/* Of eight blocks of sixteen rows: scales, then minima, as half floats; of MXFP4 upper words of
+ * floats, of two blocks in turn; of NVFP4 sixteen scales. fifth: of rows 4 j to 4 j + 3, and of
+ * blocks 2 k and 2 k + 1 a quarter each of their first words, four rows' of the one, then of the
+ * other: of Q5_0 scales and high bits, of Q5_1 minima between them. */
+struct across { union { float sc[16][16]; uint16_t half[16][16]; uint16_t pair[4][16][2]; };
+	uint64_t fifth[4][4][8]; };
 #define MINIMA 8
 
-/* As they lie: words of eight blocks, of kinds with minima dwords of four from b0 on. */
+/* What was stored is to be loaded: the compiler would take vectors apart instead, with operations
+ * that are short. */
+#define IN_MEMORY(v) __asm__("" : "+m"(v))
+
+/* As they lie: words of eight blocks, of kinds with minima dwords of four from b0 on. Lane l of
+ * z[j] is of row_of(4 l + j). What waits for what was put in before is what is not next to it. */
 ALWAYS void scales_of_rows(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b0,
 	__m512i z[4], struct asks *asks, size_t lines)
 {
-#pragma GCC unroll 4
-	for (size_t j = 0; j < 4; j++) {
+	const size_t per = heads_in_64(kind);
+	const __m512i words = first_words(kind), pairs = _mm512_broadcast_i32x4(
+		_mm_setr_epi32(DWORD(b0), DWORD(b0 + 1), DWORD(b0 + 2), DWORD(b0 + 3)));
+
+	for (size_t j = 0; j < 4; j++)
 		z[j] = _mm512_setzero_si512();
 #pragma GCC unroll 4
-		for (size_t l = 0; l < 4; l++) {
-			const uint8_t *row = p + row_of(kind, 4 * l + j) * row_bytes;
+	for (size_t l = 0; l < 4; l++) {
+#pragma GCC unroll 4
+		for (size_t b = 0; b < 8; b += per) {
+			const unsigned some = ((1u << per) - 1) << b & 0xff, four = some >> b0 & 15;
 
-			z[j] = min_of(kind) ? scale_pairs(kind, row, b0, l, z[j]) :
-				scale_words(kind, row, l, z[j]);
-			ask_nth(asks, lines, 4 * j + l, 16, &z[j]);
+#pragma GCC unroll 4
+			for (size_t j = 0; j < 4; j++) {
+				const uint8_t *at = p + row_of(kind, 4 * l + j) * row_bytes + heads_from(kind, b);
+
+				if (!min_of(kind))
+					z[j] = _mm512_mask_permutexvar_epi16(z[j], (__mmask32)some << 8 * l, words,
+						_mm512_loadu_si512(at));
+				else if (four)
+					z[j] = _mm512_mask_permutexvar_epi32(z[j], (__mmask16)(four << 4 * l), pairs,
+						_mm512_loadu_si512(at));
+			}
 		}
+		for (size_t j = 0; j < 4; j++)
+			ask_nth(asks, lines, 4 * l + j, 16, &z[j]);
 	}
 }
 
-/* Of eight blocks of each row. */
-ALWAYS void scales_across(enum kind kind, const uint8_t *p, size_t row_bytes, struct across *o,
-	struct asks *asks, size_t lines)
+/* Dwords k of the lanes of z[0] to z[3] -> e[k]. */
+static inline void dwords_of_four(const __m512i z[4], __m512i e[4])
 {
-	const __m512i apart = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-	__m512i z[4], a[2], b[2], e[4];
+	__m512i a[2], b[2];
 
-	scales_of_rows(kind, p, row_bytes, 0, z, asks, lines);
-	words_in_turn(z[0], z[1], a);
-	words_in_turn(z[2], z[3], b);
-	for (size_t i = 0; i < 2; i++)
-		dwords_in_turn(a[i], b[i], e + 2 * i);
-	for (size_t i = 0; i < 4; i++) {
-		e[i] = _mm512_permutexvar_epi64(apart, e[i]);
-		_mm512_storeu_ps(o->sc[2 * i], scale_floats(kind, _mm512_castsi512_si256(e[i]), 0));
-		_mm512_storeu_ps(o->sc[2 * i + 1],
-			scale_floats(kind, _mm512_extracti64x4_epi64(e[i], 1), 1));
-	}
-}
-
-static inline __m512 minus(__m512 v)
-{
-	return _mm512_xor_ps(_mm512_set1_ps(-0.0f), v);
-}
-
-/* The same of kinds with minima, of four blocks from b0 on. */
-ALWAYS void pairs_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b0,
-	struct across *o, struct asks *asks, size_t lines)
-{
-	const __m512i even = _mm512_set1_epi32(0x00020000);
-	const __m512i from = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25,
-		29);
-	const __m512i halves = _mm512_add_epi16(even, _mm512_or_si512(from,
-		_mm512_slli_epi32(from, 16)));
-	__m512i z[4], a[2], b[2], e[4];
-
-	scales_of_rows(kind, p, row_bytes, b0, z, asks, lines);
 	dwords_in_turn(z[0], z[1], a);
 	dwords_in_turn(z[2], z[3], b);
 	for (size_t i = 0; i < 2; i++) {
 		e[2 * i] = _mm512_unpacklo_epi64(a[i], b[i]);
 		e[2 * i + 1] = _mm512_unpackhi_epi64(a[i], b[i]);
 	}
-	for (size_t i = 0; i < 4; i++) { /* words of scales, then of minima */
-		e[i] = _mm512_permutexvar_epi16(halves, e[i]);
-		_mm512_storeu_ps(o->sc[b0 + i], _mm512_cvtph_ps(_mm512_castsi512_si256(e[i])));
-		_mm512_storeu_ps(o->sc[MINIMA + b0 + i],
-			minus(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(e[i], 1))));
+}
+
+/* Lower words, then upper ones. */
+static inline __m512i words_apart(__m512i v)
+{
+	const __m512i even = _mm512_setr_epi32(0x20000, 0x60004, 0xa0008, 0xe000c, 0x120010,
+		0x160014, 0x1a0018, 0x1e001c, 0x30001, 0x70005, 0xb0009, 0xf000d, 0x130011, 0x170015,
+		0x1b0019, 0x1f001d);
+
+	return _mm512_permutexvar_epi16(even, v);
+}
+
+/* Of eight blocks of each row. */
+ALWAYS void scales_across(enum kind kind, const uint8_t *p, size_t row_bytes, struct across *o,
+	struct asks *asks, size_t lines)
+{
+	const __m512i bytes = bytes16((int)0x80038000, (int)0x80078004, (int)0x800b8008,
+		(int)0x800f800c); /* of even blocks low ones, of the others high ones */
+	__m512i z[4], e[4];
+
+	scales_of_rows(kind, p, row_bytes, 0, z, asks, lines);
+	dwords_of_four(z, e);
+#pragma GCC unroll 4
+	for (size_t i = 0; i < 4; i++)
+		if (kind == MXFP4)
+			vi_store(o->pair[i], mxfp4_tops(_mm512_shuffle_epi8(e[i], bytes)));
+		else
+			vi_store(o->half[2 * i], words_apart(e[i]));
+}
+
+/* The same of kinds with minima, of four blocks from b0 on. */
+ALWAYS void pairs_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b0,
+	struct across *o, struct asks *asks, size_t lines)
+{
+	__m512i z[4], e[4];
+
+	scales_of_rows(kind, p, row_bytes, b0, z, asks, lines);
+	dwords_of_four(z, e);
+#pragma GCC unroll 4
+	for (size_t i = 0; i < 4; i++) {
+		e[i] = words_apart(_mm512_xor_si512(e[i], _mm512_set1_epi32((int)0x80000000)));
+		_mm256_storeu_si256((void *)o->half[b0 + i], _mm512_castsi512_si256(e[i]));
+		_mm256_storeu_si256((void *)o->half[MINIMA + b0 + i], _mm512_extracti64x4_epi64(e[i], 1));
+	}
+}
+
+/* Where Q5_0 and Q5_1 have the first of their high bits, among the words of a block. */
+#define FIFTH_AT(kind) ((kind) == Q5_0 ? 1 : 2)
+
+/* Word q of two blocks of o->fifth, 2 k and 2 k + 1, of all rows, lane after lane. */
+ALWAYS __m512i halves_of_two(const struct across *o, size_t q, size_t k)
+{
+	const __m512i lanes = _mm512_setr_epi32(0x80000, 0x180010, 0x90001, 0x190011, 0xa0002,
+		0x1a0012, 0xb0003, 0x1b0013, 0xc0004, 0x1c0014, 0xd0005, 0x1d0015, 0xe0006, 0x1e0016,
+		0xf0007, 0x1f0017);
+	const uint8_t *p = (const uint8_t *)&o->fifth[0][k][2 * q];
+
+	return _mm512_permutexvar_epi16(lanes, four16(p, sizeof o->fifth[0]));
+}
+
+/* The same of Q5_0 and Q5_1, and their fifth bits. */
+ALWAYS void fifth_across(enum kind kind, const uint8_t *p, size_t row_bytes, struct across *o,
+	struct asks *asks, size_t lines)
+{
+	const size_t per = heads_in_64(kind);
+	const __m512i words = _mm512_add_epi16(first_words(kind),
+		_mm512_setr_epi64(0, 0, W(1), W(1), W(2), W(2), W(3), W(3)));
+
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		__m512i z[4], a[2], b[2], e[4];
+
+#pragma GCC unroll 4
+		for (size_t l = 0; l < 4; l++) {
+			const uint8_t *row = p + (4 * j + l) * row_bytes;
+
+			z[l] = _mm512_permutexvar_epi16(words, _mm512_loadu_si512(row));
+#pragma GCC unroll 4
+			for (size_t i = per; i < 8; i += per)
+				z[l] = _mm512_mask_permutexvar_epi16(z[l],
+					(__mmask32)((((1u << per) - 1) << i & 0xff) * 0x01010101), words,
+					_mm512_loadu_si512(row + heads_from(kind, i)));
+			ask_nth(asks, lines, 4 * j + l, 16, &z[l]);
+		}
+		words_in_turn(z[0], z[1], a);
+		words_in_turn(z[2], z[3], b);
+		for (size_t i = 0; i < 2; i++)
+			dwords_in_turn(a[i], b[i], e + 2 * i);
+		for (size_t k = 0; k < 4; k++)
+			vi_store(o->fifth[j][k], e[k]);
+	}
+	IN_MEMORY(*o);
+#pragma GCC unroll 4
+	for (size_t k = 0; k < 4; k++) {
+		vi_store(o->half[2 * k], halves_of_two(o, 0, k));
+		if (min_of(kind))
+			vi_store(o->half[MINIMA + 2 * k], _mm512_xor_si512(halves_of_two(o, 1, k),
+				_mm512_set1_epi16((short)0x8000)));
 	}
 }
 
 /* Words of E4M3's seven bits, where half floats have them -> 256ths of what they are. */
 ALWAYS void store_e4m3(float *even, float *odd, __m512i v)
 {
-	const __m512i even_words = _mm512_setr_epi32(0x20000, 0x60004, 0xa0008, 0xe000c, 0x120010,
-		0x160014, 0x1a0018, 0x1e001c, 0x30001, 0x70005, 0xb0009, 0xf000d, 0x130011, 0x170015,
-		0x1b0019, 0x1f001d);
-
-	v = _mm512_permutexvar_epi16(even_words, _mm512_and_si512(v, _mm512_set1_epi16(0x3f80)));
+	v = words_apart(_mm512_and_si512(v, _mm512_set1_epi16(0x3f80)));
 	_mm512_storeu_ps(even, _mm512_cvtph_ps(_mm512_castsi512_si256(v)));
 	_mm512_storeu_ps(odd, _mm512_cvtph_ps(_mm512_extracti64x4_epi64(v, 1)));
 }
@@ -253,47 +302,56 @@ ALWAYS void nvfp4_across(const uint8_t *p, size_t row_bytes, size_t n64, struct 
 ALWAYS void scales_of_some(enum kind kind, const uint8_t *p, size_t row_bytes, size_t n_blk,
 	struct across *o)
 {
-	const size_t bytes = block_bytes(kind);
-
+	memset(o->fifth, 0, sizeof o->fifth);
 	for (size_t b = 0; b < n_blk; b++) {
-		uint16_t sc[16], mn[16];
-
 		for (size_t r = 0; r < 16; r++) {
-			const uint8_t *at = p + row_of(kind, r) * row_bytes + b * bytes;
+			const size_t row = row_of(kind, r), at = FIFTH_AT(kind);
+			const uint8_t *h = p + row * row_bytes + b * block_bytes(kind);
+			const float f = mxfp4_scale(*h);
+			uint32_t bits;
 
-			sc[r] = kind == MXFP4 ? *at : rd16(at);
-			mn[r] = min_of(kind) ? rd16(at + 2) : 0;
+			memcpy(&bits, &f, 4);
+			if (kind == MXFP4)
+				o->pair[b / 2][r][b % 2] = (uint16_t)(bits >> 16);
+			else
+				o->half[b][r] = rd16(h);
+			if (min_of(kind))
+				o->half[MINIMA + b][r] = rd16(h + 2) ^ 0x8000;
+			for (size_t i = at; i < at + 2 && (kind == Q5_0 || kind == Q5_1); i++)
+				o->fifth[row / 4][b / 2][2 * i + b % 2] |=
+					(uint64_t)rd16(h + 2 * i) << row % 4 * 16;
 		}
-		_mm512_storeu_ps(o->sc[b], scale_floats(kind, load256(sc), 0));
-		_mm512_storeu_ps(o->sc[MINIMA + b], minus(_mm512_cvtph_ps(load256(mn))));
 	}
+}
+
+/* The floats of block b, or its minima; of NVFP4 those of 16. */
+ALWAYS VI scale_of(enum kind kind, const struct across *o, size_t b)
+{
+	const VI v = vi_load(kind == MXFP4 ? (const void *)o->pair[b / 2] : o->sc[b]);
+
+	if (kind == NVFP4)
+		return v;
+	if (kind == MXFP4)
+		return b % 2 ? _mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000)) :
+			_mm512_slli_epi32(v, 16);
+	return BITS(_mm512_cvtph_ps(load256(o->half[b])));
 }
 
 /* ---- codes ---- */
 
-/* Where a block's codes begin. */
-ALWAYS size_t block_codes(enum kind kind)
-{
-	return kind == MXFP4 ? 1 : kind == Q4_1 || kind == NVFP4 ? 4 : kind == Q5_0 ? 6 :
-		kind == Q5_1 ? 8 : 2;
-}
-
-/* Of Q5_0 and Q5_1, four rows' blocks whose high bits lie at p: adds them to the low ones. The
- * scalar ports put masks together: those of vectors have enough to do. */
-ALWAYS void add_fifth(const uint8_t *p, size_t step, __m512i w[2])
+/* Adds the fifth bits of block b of four rows, of vector j. */
+ALWAYS void add_fifth(enum kind kind, const struct across *o, size_t b, size_t j, __m512i w[2])
 {
 #pragma GCC unroll 2
-	for (size_t h = 0; h < 2; h++, p += 2) {
-		const __mmask64 set = rd16(p) | (uint64_t)rd16(p + step) << 16 |
-			(uint64_t)rd16(p + 2 * step) << 32 | (uint64_t)rd16(p + 3 * step) << 48;
-
-		w[h] = _mm512_mask_add_epi8(w[h], set, w[h], _mm512_set1_epi8(16));
-	}
+	for (size_t h = 0; h < 2; h++)
+		w[h] = _mm512_mask_add_epi8(w[h],
+			o->fifth[j][b / 2][2 * (FIFTH_AT(kind) + h) + b % 2], w[h], _mm512_set1_epi8(16));
 }
 
-/* Of the block at p: those of low nibbles, then of high ones, for i < 4, or of two rows for i < 8;
- * of Q8_0 bytes. */
-ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t i, __m512i w[2])
+/* Of the block at p, b of its eight: those of low nibbles, then of high ones, for i < 4, or of two
+ * rows for i < 8; of Q8_0 bytes. */
+ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, const struct across *o,
+	size_t b, size_t i, __m512i w[2])
 {
 	const __m512i low4 = _mm512_set1_epi8(15);
 	__m512i v;
@@ -309,7 +367,7 @@ ALWAYS void codes_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	w[0] = _mm512_and_si512(v, low4);
 	w[1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
 	if (kind == Q5_0 || kind == Q5_1)
-		add_fifth(p - 4, row_bytes, w);
+		add_fifth(kind, o, b, i, w);
 	if (kind == IQ4_NL || kind == MXFP4 || kind == NVFP4)
 		for (size_t h = 0; h < 2; h++)
 			w[h] = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(kind == IQ4_NL ? iq4_table :
@@ -361,37 +419,48 @@ ALWAYS __m512i four_starts(const int16_t *xsum)
 	return _mm512_madd_epi16(_mm512_permutexvar_epi32(lanes, x), half);
 }
 
-/* The sum of the activations of block b, which are 16-bit words, times n, in all lanes. */
-ALWAYS __m512i xsum_times(const int16_t *xsum, size_t b, int n)
-{
-	const __m512i both = _mm512_set1_epi32((int)rd32((const uint8_t *)(xsum + b / 2 * 2)));
+/* Of the blocks of 256 activations: what is taken off for `off`, or sums, of each token. */
+union xsums { int32_t off[GV_TOK][8]; float sum[GV_TOK][8]; };
 
-	return _mm512_madd_epi16(both, _mm512_set1_epi32(b % 2 ? n * 65536 : n));
+ALWAYS void xsums_of_group(enum kind kind, const int16_t *xsum, size_t step, size_t n_tok,
+	union xsums *o)
+{
+	for (size_t t = 0; t < n_tok; t++) {
+		const __m256i v = _mm256_cvtepi16_epi32(load128(xsum + t * step));
+
+		if (min_of(kind))
+			_mm256_storeu_ps(o->sum[t], _mm256_cvtepi32_ps(v));
+		else if (off_of(kind))
+			_mm256_storeu_si256((void *)o->off[t],
+				_mm256_slli_epi32(v, __builtin_ctz((unsigned)off_of(kind))));
+	}
+	IN_MEMORY(*o);
 }
 
-/* c goes on with block b, or four of NVFP4, whose products v holds. */
+/* c goes on with block b, or four of NVFP4, whose products v holds. off: see union xsums. */
 ALWAYS VI chain_across(enum kind kind, const __m512i v[8], const struct across *o, size_t b,
-	const int16_t *xsum, VI c)
+	int32_t off, VI c)
 {
 	__m512i s[4];
 
 	if (kind == NVFP4) {
 		four_sums(v, s);
 		for (size_t k = 0; k < 4; k++)
-			c = vf_chain(c, s[k], vi_load(o->sc[4 * b + k]));
+			c = vf_chain(c, s[k], scale_of(kind, o, 4 * b + k));
 		return c;
 	}
 	s[0] = sums_across(kind, v);
 	if (off_of(kind))
-		s[0] = _mm512_sub_epi32(s[0], xsum_times(xsum, b, off_of(kind)));
-	return vf_chain(c, s[0], vi_load(o->sc[b]));
+		s[0] = _mm512_sub_epi32(s[0], _mm512_set1_epi32(off));
+	return vf_chain(c, s[0], scale_of(kind, o, b));
 }
 
 /* Block b of those from element i on of the sixteen rows, at p: on with the chains of n_tok tokens.
  * lines, next: what eight blocks ask for. */
 ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t b,
-	const struct across *o, size_t i, const struct gv_in *in, size_t n_tok, VI c[GV_TOK],
-	VI m[GV_TOK], struct asks *asks, size_t lines, const uint8_t **next)
+	const struct across *o, size_t i, const struct gv_in *in, const union xsums *xsums,
+	size_t n_tok, VI c[GV_TOK], VI m[GV_TOK], struct asks *asks, size_t lines,
+	const uint8_t **next)
 {
 	const size_t n = TWOS(kind) ? 8 : 4, all = n * blocks_of_256(kind);
 	const size_t xp = kind == NVFP4 ? in->xp : in->np;
@@ -401,7 +470,7 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 
 #pragma GCC unroll 8
 	for (size_t j = 0; j < n && n_tok > 1; j++)
-		codes_across(kind, p, row_bytes, j, w[j]);
+		codes_across(kind, p, row_bytes, o, b, j, w[j]);
 	for (size_t t = 0; t < n_tok; t++, x += xp, xsum += in->np / blk_of(kind)) {
 		const __m512i start = kind == NVFP4 ? four_starts(xsum + 4 * b) : _mm512_setzero_si512();
 		__m512i v[8], xs[2];
@@ -416,7 +485,7 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 #pragma GCC unroll 8
 		for (size_t j = 0; j < n; j++) {
 			if (n_tok == 1)
-				codes_across(kind, p, row_bytes, j, w[j]);
+				codes_across(kind, p, row_bytes, o, b, j, w[j]);
 			if (t == 0)
 				ask_nth(asks, lines, b * n + j, all, &w[j][0]);
 			v[j] = _mm512_dpbusd_epi32(start, w[j][0], xs[0]);
@@ -425,9 +494,9 @@ ALWAYS void block_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			if (t == 0)
 				next_lines(next, row_bytes, bytes256(kind), b * n + j, all, &v[j]);
 		}
-		c[t] = chain_across(kind, v, o, b, xsum, c[t]);
+		c[t] = chain_across(kind, v, o, b, off_of(kind) ? xsums->off[t][b] : 0, c[t]);
 		if (min_of(kind))
-			m[t] = vf_chain(m[t], xsum_times(xsum, b, 1), vi_load(o->sc[MINIMA + b]));
+			m[t] = vf_chain_min(m[t], scale_of(kind, o, MINIMA + b), xsums->sum[t][b]);
 	}
 }
 
@@ -439,12 +508,15 @@ ALWAYS void scales_of_group(enum kind kind, const uint8_t *p, size_t row_bytes, 
 		nvfp4_across(p, row_bytes, n_blk, o, asks, lines);
 	} else if (n_blk < 8) {
 		scales_of_some(kind, p, row_bytes, n_blk, o);
+	} else if (kind == Q5_0 || kind == Q5_1) {
+		fifth_across(kind, p, row_bytes, o, asks, lines);
 	} else if (min_of(kind)) {
 		pairs_across(kind, p, row_bytes, 0, o, asks, lines / 2);
 		pairs_across(kind, p, row_bytes, 4, o, asks, lines / 2);
 	} else {
 		scales_across(kind, p, row_bytes, o, asks, lines);
 	}
+	IN_MEMORY(*o);
 }
 
 #include "kern/int8_avx512_pieces.h"
@@ -478,6 +550,7 @@ ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *
 		const size_t n_blk = len - i < 256 ? (len - i) / (256 / per) : per;
 		const uint8_t *next = p + (i + 256 < len ? (ptrdiff_t)b256 : next_rows - (ptrdiff_t)b256);
 		VI sum[GV_TOK], m[GV_TOK];
+		union xsums xsums;
 
 		if (twice)
 			ask_again(p, row_bytes, i + 512 < len ? 2 * (ptrdiff_t)b256 : next_rows, b256);
@@ -491,17 +564,18 @@ ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *
 		}
 		for (size_t t = 0; t < n_tok; t++)
 			sum[t] = m[t] = vf_zero();
+		xsums_of_group(kind, in->sum + i / blk_of(kind), in->np / blk_of(kind), n_tok, &xsums);
 		if (n_blk == per) {
 			scales_of_group(kind, p, row_bytes, per, &o, &asks, lines - in_blocks);
 #pragma GCC unroll 8
 			for (size_t b = 0; b < per; b++)
-				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, sum, m, &asks,
-					in_blocks, &next);
+				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, &xsums, n_tok, sum, m,
+					&asks, in_blocks, &next);
 		} else {
 			scales_of_group(kind, p, row_bytes, n_blk, &o, &asks, 0);
 			for (size_t b = 0; b < n_blk; b++)
-				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, n_tok, sum, m, &asks,
-					in_blocks, &next);
+				block_across(kind, p + b * bytes, row_bytes, b, &o, i, in, &xsums, n_tok, sum, m,
+					&asks, in_blocks, &next);
 		}
 		for (size_t t = 0; t < n_tok; t++) {
 			float d = in->d[t * in->np / 256 + i / 256];

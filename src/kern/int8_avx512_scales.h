@@ -54,13 +54,14 @@ ALWAYS __m128i mxfp4_words(const uint8_t *p)
 		_mm512_loadu_si512(p + 64)));
 }
 
-/* Exponents of MXFP4 -> half their powers of two, as mxfp4_scale has it. */
-static inline __m512 mxfp4_floats(__m512i e)
+/* Words of exponents of MXFP4 -> the upper words of the floats that are half their powers of two,
+ * as mxfp4_scale has it: (e - 1) << 7, or 0x20 << e, which is more where e is less than 2. */
+static inline __m512i mxfp4_tops(__m512i e)
 {
-	__m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+	const __m512i one = _mm512_set1_epi16(1);
 
-	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(normal,
-		_mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x200000), e));
+	return _mm512_max_epi16(_mm512_slli_epi16(_mm512_sub_epi16(e, one), 7),
+		_mm512_slli_epi16(_mm512_add_epi16(e, one), 5));
 }
 
 ALWAYS __m512 mxfp4_scales(const uint8_t *p, const uint8_t *p1, size_t n256)
@@ -69,7 +70,7 @@ ALWAYS __m512 mxfp4_scales(const uint8_t *p, const uint8_t *p1, size_t n256)
 	__m512i e = _mm512_cvtepu16_epi32(_mm256_set_m128i(more, mxfp4_words(p)));
 
 	e = _mm512_and_si512(_mm512_mask_srli_epi32(e, 0xaaaa, e, 8), _mm512_set1_epi32(255));
-	return mxfp4_floats(e);
+	return _mm512_castsi512_ps(_mm512_slli_epi32(mxfp4_tops(e), 16));
 }
 
 /* Sixteen scales of six bits, from the twelve bytes of Q3_K. */
