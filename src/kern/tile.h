@@ -222,6 +222,37 @@ ALWAYS void row_groups(uint32_t type, uint32_t as, const uint8_t *rows, size_t r
 		row_group(type, as, rows + r * row_bytes, row_bytes, n, 1, x, xs, n_tok, y + r, ys, scratch, 0);
 }
 
+/* One token and rows of whole sixteens, one after the other: each asks for what lies AHEAD_ONCE
+ * bytes ahead, over its end too. Between two of them little is done: memory waits meanwhile. */
+ALWAYS void rows_in_turn(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
+	size_t r1, const float *x, float *y)
+{
+	const size_t size = direct(type), line = 64 / size;
+
+	for (size_t r = r0; r < r1; r++) {
+		const uint8_t *w = rows + r * row_bytes, *at = w + AHEAD_ONCE;
+		float sum[16] __attribute__((aligned(64)));
+		L acc[16 / LANES];
+		size_t i = 0;
+
+#pragma GCC unroll 4
+		for (size_t l = 0; l < 16; l += LANES)
+			acc[l / LANES] = lzero();
+		for (; i + line <= n; i += line, at += 64) {
+			ask_here(at);
+#pragma GCC unroll 2
+			for (size_t j = i; j < i + line; j += 16)
+				steps(type, w + size * j, 0, x + j, 0, 1, 1, 16, acc);
+		}
+		if (i < n)
+			steps(type, w + size * i, 0, x + i, 0, 1, 1, 16, acc);
+#pragma GCC unroll 4
+		for (size_t l = 0; l < 16; l += LANES)
+			lstore(sum + l, acc[l / LANES]);
+		y[r] = vsum(vload(sum));
+	}
+}
+
 /* One token and rows that are read as they lie. Each type has a function of its own: in one with
  * too many loops the compiler keeps the sums in memory. */
 ALWAYS void token_rows(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
@@ -231,7 +262,11 @@ ALWAYS void token_rows(uint32_t type, const uint8_t *rows, size_t row_bytes, siz
 
 	if (n <= AHEAD_SHORT)
 		__builtin_unreachable(); /* else the compiler worries about sums of nothing */
-	for (; !asks_once() && r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
+	if (asks_once() && n % 16 == 0) {
+		rows_in_turn(type, rows, row_bytes, n, r0, r1, x, y);
+		return;
+	}
+	for (; r + AHEAD_ROWS <= r1; r += AHEAD_ROWS)
 		row_group(type, type, rows + r * row_bytes, row_bytes, n, AHEAD_ROWS, x, 0, 1, y + r, 0,
 			NULL, (r1 - r - AHEAD_ROWS) * row_bytes);
 	for (; r < r1; r++)
