@@ -11,7 +11,7 @@
  */
 
 #define ACROSS(kind) (((kind) >= Q4_0 && (kind) <= MXFP4) || (kind) == NVFP4 || (kind) == Q8_0 || \
-	SUPER(kind) || LOOKED_UP(kind) || PIECES(kind))
+	SUPER(kind) || QUARTERS(kind) || LOOKED_UP(kind) || PIECES(kind))
 #define ACROSS_KINDS X(Q8_0) X(Q6_K) X(Q2_K) X(Q3_K) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) \
 	X(IQ4_XS) X(MXFP4) X(Q4_K) X(Q5_K) X(Q1_0) X(Q2_0) X(NVFP4) X(TQ1_0) X(TQ2_0) X(POINTS8) \
 	X(POINTS4)
@@ -64,6 +64,7 @@ ALWAYS size_t row_of(enum kind kind, size_t lane)
 }
 
 #include "kern/int8_avx512_super.h"
+#include "kern/int8_avx512_quarters.h"
 
 /* ---- scales ---- */
 
@@ -556,6 +557,10 @@ ALWAYS void groups_across(enum kind kind, const struct codes *c, const uint8_t *
 			ask_again(p, row_bytes, i + 512 < len ? 2 * (ptrdiff_t)b256 : next_rows, b256);
 		if (kind == IQ4_XS) {
 			iq4_xs_across(p, row_bytes, i, in, n_tok, acc, &asks, &next);
+			continue;
+		}
+		if (QUARTERS(kind)) {
+			quarters_across(kind, p, row_bytes, i, in, n_tok, acc, &asks, &next);
 			continue;
 		}
 		if (SUPER(kind)) {

@@ -2,10 +2,10 @@
 
 #define W(i) ((i) * 0x0001000100010001) /* a 16-bit word four times */
 
-/* (v & mask) | w */
+/* (v & mask) | w, in the place of w, which is the one that is used but once */
 static inline __m512i and_or(__m512i v, __m512i mask, __m512i w)
 {
-	return _mm512_ternarylogic_epi32(v, mask, w, 0xea);
+	return _mm512_ternarylogic_epi32(w, v, mask, 0xf8);
 }
 
 /* Four lanes a block: lane 4 l + i of the result is block l of vector i. */

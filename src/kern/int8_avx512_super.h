@@ -1,25 +1,21 @@
 /*
  * int8_avx512_super.h - sixteen rows at once of the types with integer scales under a d of 256
- * elements, whose scales are bytes (Q2_K to Q6_K) or six bits (IQ4_XS), against one token or a few.
+ * elements, whose scales are bytes (Q4_K to Q6_K) or six bits (IQ4_XS), against one token or a few.
+ * Those of two or three bits: int8_avx512_quarters.h.
  *
  * Scales are taken apart for four rows at a time: lane l of vector j is of row 4 j + l. A row's 256
  * products are four dot products of 64 codes each, which leave 64 sums of four that fit into 16
  * bits: packed in pairs of vectors, two products of words weigh them, and the sixteen lanes that
- * are left are added up with those of the other rows. Codes of two or three bits leave so little
- * that sums of blocks of 16 fit as well: four rows are packed before they are weighed. Sums of
- * IQ4_XS take more than 16 bits, so that products of 32 weigh them, which are dear: once the four
- * lanes of a block are added up.
+ * are left are added up with those of the other rows. Sums of IQ4_XS take more than 16 bits, so
+ * that products of 32 weigh them, which are dear: once the four lanes of a block are added up.
  */
 
-#define SUPER(kind) ((kind) == Q4_K || (kind) == Q5_K || (kind) == Q6_K || (kind) == Q2_K || \
-	(kind) == Q3_K)
-#define QUARTERS(kind) ((kind) == Q2_K || (kind) == Q3_K)
+#define SUPER(kind) ((kind) == Q4_K || (kind) == Q5_K || (kind) == Q6_K)
 #define NIBBLES(kind) ((kind) == Q4_K || (kind) == Q5_K)
 
 /* ---- scales ---- */
 
-/* Of four rows, 16-bit words: scales, the first eight and the others, and minima. In quarters the
- * order is 0 to 3, 8 to 11; 4 to 7, 12 to 15. */
+/* Of four rows, 16-bit words: scales, the first eight and the others, and minima. */
 struct heads { __m512i sc[2], mn[2]; };
 
 ALWAYS __m512i bytes16(int i, int j, int k, int l)
@@ -39,39 +35,19 @@ static inline __m512i k_bytes_of_four(__m512i v)
 	return and_or(h, _mm512_set1_epi8(0x30), _mm512_and_si512(b, keep));
 }
 
-/* Q3_K's: sixteen of six bits, from twelve bytes behind two others. */
-static inline __m512i q3_k_bytes_of_four(__m512i v)
-{
-	__m512i s = _mm512_shuffle_epi8(v, bytes16(0x05040302, 0x05040302, 0x09080706, 0x09080706));
-	__m512i h = _mm512_shuffle_epi8(v, bytes16(0x0d0c0b0a, 0x0d0c0b0a, 0x0d0c0b0a, 0x0d0c0b0a));
-
-	s = _mm512_and_si512(_mm512_srlv_epi32(s, bytes16(0, 4, 0, 4)), _mm512_set1_epi8(15));
-	h = _mm512_rolv_epi32(h, bytes16(4, 0, 2, 30));
-	return _mm512_sub_epi8(and_or(h, _mm512_set1_epi8(0x30), s), _mm512_set1_epi8(32));
-}
-
 /* Of the four rows at p; what lies at the first of their 16 bytes to *head. */
 ALWAYS struct heads heads_of(enum kind kind, const uint8_t *p, size_t row_bytes, __m512i *head)
 {
-	const __m512i zero = _mm512_setzero_si512(), low4 = _mm512_set1_epi8(15);
+	const __m512i zero = _mm512_setzero_si512();
 	struct heads h = { { zero, zero }, { zero, zero } };
-	__m512i v = four16(p + (kind == Q6_K ? 192 : kind == Q3_K ? 94 : 0), row_bytes), m;
+	__m512i v = four16(p + (kind == Q6_K ? 192 : 0), row_bytes);
 
 	*head = v;
 	if (NIBBLES(kind)) {
 		v = k_bytes_of_four(v);
 		h.sc[0] = _mm512_unpacklo_epi8(v, zero);
 		h.mn[0] = _mm512_unpackhi_epi8(v, zero);
-	} else if (kind == Q2_K) {
-		v = _mm512_shuffle_epi32(v, _MM_PERM_DBCA);
-		m = _mm512_and_si512(_mm512_srli_epi16(v, 4), low4);
-		v = _mm512_and_si512(v, low4);
-		h.sc[0] = _mm512_unpacklo_epi8(v, zero);
-		h.sc[1] = _mm512_unpackhi_epi8(v, zero);
-		h.mn[0] = _mm512_unpacklo_epi8(m, zero);
-		h.mn[1] = _mm512_unpackhi_epi8(m, zero);
 	} else {
-		v = kind == Q3_K ? q3_k_bytes_of_four(v) : v;
 		h.sc[0] = _mm512_srai_epi16(_mm512_unpacklo_epi8(v, v), 8);
 		h.sc[1] = _mm512_srai_epi16(_mm512_unpackhi_epi8(v, v), 8);
 		h.mn[0] = h.sc[0]; /* what is taken off for `off` */
@@ -92,29 +68,13 @@ ALWAYS __m512i weights_of(enum kind kind, const struct heads *h, size_t l, size_
 		h->sc[NIBBLES(kind) ? 0 : i]);
 }
 
-/* In quarters, two words of each of four rows for a block of vector j. Those of even vectors are
- * shifted by so much, as the codes of odd ones are. */
-#define TIMES_LOG2(kind) ((kind) == Q2_K ? 2 : 1)
-
-ALWAYS __m512i weights_of_four(enum kind kind, const struct heads *h, unsigned j)
-{
-	const __m512i row = bytes16(0, 0x80008, 0x100010, 0x180018);
-	const __m512i block = _mm512_setr_epi32(0, 0, 0, 0, 0x10001, 0x10001, 0x10001, 0x10001,
-		0x40004, 0x40004, 0x40004, 0x40004, 0x50005, 0x50005, 0x50005, 0x50005);
-	const __m512i at = _mm512_add_epi16(_mm512_add_epi16(row, block),
-		_mm512_set1_epi16((short)(j % 2 * 2)));
-	const __m512i k = _mm512_permutexvar_epi16(at, h->sc[j / 2]);
-
-	return j % 2 ? k : _mm512_slli_epi16(k, TIMES_LOG2(kind));
-}
-
 /* Sums of the activations of sixteen blocks, or eight, in the order of the heads. */
 ALWAYS void xsums_of(enum kind kind, const int16_t *xsum, __m512i xs[2])
 {
 	__m128i a = load128(xsum), b = blk_of(kind) == 16 ? load128(xsum + 8) : a;
 
-	xs[0] = _mm512_broadcast_i32x4(QUARTERS(kind) ? _mm_unpacklo_epi64(a, b) : a);
-	xs[1] = _mm512_broadcast_i32x4(QUARTERS(kind) ? _mm_unpackhi_epi64(a, b) : b);
+	xs[0] = _mm512_broadcast_i32x4(a);
+	xs[1] = _mm512_broadcast_i32x4(b);
 }
 
 /* ---- codes ---- */
@@ -156,31 +116,6 @@ ALWAYS void super_codes(enum kind kind, const uint8_t *p, size_t h, __m512i w[2]
 	}
 }
 
-/* 256 of a row of Q2_K or Q3_K: in vector j elements 32 j on, and 128 behind those. Those of odd
- * ones are left where they lie, or nearer to it than even ones are: so fewer need to be shifted. */
-ALWAYS void quarters_of(enum kind kind, const uint8_t *p, __m512i w[4])
-{
-	const unsigned times = TIMES_LOG2(kind);
-	const __m512i even = _mm512_set1_epi8(3), odd = _mm512_set1_epi8((char)(3 << times));
-	__m512i v = _mm512_loadu_si512(p + (kind == Q2_K ? 16 : 32)), h;
-
-	LOADED(v);
-	w[0] = _mm512_and_si512(v, even);
-	w[1] = _mm512_and_si512(times < 2 ? _mm512_srli_epi16(v, 2 - times) : v, odd);
-	w[2] = _mm512_and_si512(_mm512_srli_epi16(v, 4), even);
-	w[3] = _mm512_and_si512(_mm512_srli_epi16(v, 6 - times), odd);
-	if (kind == Q2_K)
-		return;
-	h = _mm512_rolv_epi64(_mm512_broadcast_i64x4(load256(p)),
-		_mm512_setr_epi64(2, 2, 2, 2, 62, 62, 62, 62));
-#pragma GCC unroll 2
-	for (size_t j = 0; j < 4; j += 2) {
-		w[j] = and_or(h, _mm512_set1_epi8(4), w[j]);
-		w[j + 1] = and_or(h, _mm512_set1_epi8(8), w[j + 1]);
-		h = _mm512_ror_epi64(h, 2);
-	}
-}
-
 /* ---- sums ---- */
 
 /* Dword n of the 16 bytes of each row, of which v has four rows a vector: a lane per row. */
@@ -199,66 +134,23 @@ ALWAYS __m512i dwords_of(const __m512i v[4], const int n)
  * the others they are what ends 256 elements. */
 ALWAYS __m512i super_d(enum kind kind, const uint8_t *p, size_t row_bytes, const __m512i head[4])
 {
-	__m512i end[4], v;
+	__m512i end[4];
 
 	if (NIBBLES(kind))
 		return dwords_of(head, 0);
 	for (size_t j = 0; j < 4; j++)
 		end[j] = four16(p + 4 * j * row_bytes + bytes256(kind) - 16, row_bytes);
-	v = dwords_of(end, 3);
-	return kind == Q2_K ? v : _mm512_srli_epi32(v, 16);
+	return _mm512_srli_epi32(dwords_of(end, 3), 16);
 }
 
-/* Places where 256 elements of sixteen rows ask for others: in the heads of each four rows, in
- * their sums, and where all is put together; in quarters, which have few of them, in the sums. */
-#define IN_FOUR(kind) (QUARTERS(kind) ? 8 : 17)
-#define IN_END(kind) (QUARTERS(kind) ? 0 : 4)
+/* Places where 256 elements of sixteen rows ask for others: in the heads and the sums of each four
+ * rows, and where all is put together. */
+#define IN_FOUR 17
+#define IN_END 4
 
 ALWAYS void ask_super(enum kind kind, struct asks *asks, size_t k, __m512i *v)
 {
-	ask_nth(asks, bytes256(kind) / 4, k, 4 * IN_FOUR(kind) + IN_END(kind), v);
-}
-
-/* Of Q2_K or Q3_K, the j-th four of the rows, at p, with heads h: to lane 4 l + i of b[t][j] a
- * quarter of the sum of row i. */
-ALWAYS void four_of_quarters(enum kind kind, const uint8_t *p, size_t row_bytes, size_t j,
-	const struct heads *h, size_t i, const struct gv_in *in, size_t n_tok, __m512i b[GV_TOK][4],
-	struct asks *asks, const uint8_t **next)
-{
-	const __m512i zero = _mm512_setzero_si512();
-	__m512i s[GV_TOK][4][2], k[4];
-
-#pragma GCC unroll 2
-	for (size_t l = 0; l < 2; l++) {
-		const uint8_t *row = p + 2 * l * row_bytes;
-		__m512i v[4], w[4];
-
-		quarters_of(kind, row, v);
-		quarters_of(kind, row + row_bytes, w);
-		for (size_t t = 0; t < n_tok; t++) {
-			const int8_t *x = in->x + t * in->xp + i;
-
-#pragma GCC unroll 4
-			for (size_t q = 0; q < 4; q++) {
-				s[t][q][l] = short_pairs(dot(zero, v[q], x + 64 * q), dot(zero, w[q], x + 64 * q));
-				if (t == 0) {
-					ask_super(kind, asks, 8 * j + 4 * l + q, &s[t][q][l]);
-					next_lines(next, row_bytes, bytes256(kind), 8 * j + 4 * l + q, 32,
-						&s[t][q][l]);
-				}
-			}
-		}
-	}
-#pragma GCC unroll 4
-	for (unsigned q = 0; q < 4; q++)
-		k[q] = weights_of_four(kind, h, q);
-	for (size_t t = 0; t < n_tok; t++) {
-		b[t][j] = zero;
-#pragma GCC unroll 4
-		for (size_t q = 0; q < 4; q++)
-			b[t][j] = _mm512_dpwssd_epi32(b[t][j], _mm512_packs_epi32(s[t][q][0], s[t][q][1]),
-				k[q]);
-	}
+	ask_nth(asks, bytes256(kind) / 4, k, 4 * IN_FOUR + IN_END, v);
 }
 
 /* Half h of a row, of nibbles or Q6_K, with a token's activations at x, or xv if they are kept: on
@@ -321,7 +213,7 @@ ALWAYS void four_of_halves(enum kind kind, const uint8_t *p, size_t row_bytes, s
 ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, size_t i,
 	const struct gv_in *in, size_t n_tok, VI acc[GV_TOK], struct asks *asks, const uint8_t **next)
 {
-	const size_t blk = blk_of(kind), end = 4 * IN_FOUR(kind);
+	const size_t blk = blk_of(kind), end = 4 * IN_FOUR;
 	const uint8_t *row = p;
 	__m512i head[4], m[GV_TOK][4], b[GV_TOK][4], d;
 
@@ -329,8 +221,7 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 	for (size_t j = 0; j < 4; j++) {
 		struct heads h = heads_of(kind, row, row_bytes, &head[j]);
 
-		if (IN_END(kind))
-			ask_super(kind, asks, IN_FOUR(kind) * j, &h.sc[0]);
+		ask_super(kind, asks, IN_FOUR * j, &h.sc[0]);
 		for (size_t t = 0; t < n_tok; t++) {
 			__m512i xs[2];
 
@@ -339,23 +230,17 @@ ALWAYS void super_across(enum kind kind, const uint8_t *p, size_t row_bytes, siz
 			if (blk == 16)
 				m[t][j] = _mm512_dpwssd_epi32(m[t][j], h.mn[1], xs[1]);
 		}
-		if (QUARTERS(kind))
-			four_of_quarters(kind, row, row_bytes, j, &h, i, in, n_tok, b, asks, next);
-		else
-			four_of_halves(kind, row, row_bytes, j, &h, i, in, n_tok, b, asks, next);
+		four_of_halves(kind, row, row_bytes, j, &h, i, in, n_tok, b, asks, next);
 		step_rows(&row, 4 * row_bytes);
 	}
 	d = super_d(kind, p, row_bytes, head);
-	if (IN_END(kind))
-		ask_super(kind, asks, end, &d);
+	ask_super(kind, asks, end, &d);
 	for (size_t t = 0; t < n_tok; t++) {
 		const float dx = in->d[(t * in->np + i) / 256];
 		__m512i sum = by_fours(lanes_of_four(b[t])), min = sums_of_four(m[t]);
 
-		for (size_t k = 1; t == 0 && k < IN_END(kind); k++)
+		for (size_t k = 1; t == 0 && k < IN_END; k++)
 			ask_super(kind, asks, end + k, k % 2 ? &sum : &min);
-		if (QUARTERS(kind))
-			sum = _mm512_srai_epi32(sum, TIMES_LOG2(kind));
 		if (min_of(kind))
 			acc[t] = vf_exact_min(acc[t], sum, vf_halves(d, 0, 1), min, vf_halves(d, 16, 1), dx);
 		else

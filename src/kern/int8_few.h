@@ -369,8 +369,8 @@ ALWAYS void vf_store_last(float *y, VI v, size_t n, size_t nr)
 /* ---- R rows at once ---- */
 
 /* A line of results that is no longer in the cache is fetched before it can be written: that holds
- * up reading as much as twenty lines of weights would. Where a call reads so many bytes, its results
- * go past the caches. Who waits for them has them: the pool's locked operations order them. */
+ * up reading as much as twenty lines of weights would. Where a call reads so many bytes, what it
+ * makes goes past the caches. Who waits for it has it: the pool's locked operations order that. */
 #define PAST ((size_t)64 << 10)
 
 /* What a call is to do: rows r0 to r1 of n columns with n_tok tokens, to y + t * ys + r. */
