@@ -69,7 +69,7 @@ ALWAYS __m512i weights_of_quarter(enum kind kind, __m512i v, int b)
 	return _mm512_shuffle_epi8(v, _mm512_mask_blend_epi8(bytes, _mm512_set1_epi8(-1), at));
 }
 
-/* Q3_K's scales of four rows, in order: sixteen of six bits, from twelve bytes behind two others. */
+/* Q3_K's scales of four rows, in order: sixteen of six bits, from twelve bytes behind two. */
 static inline __m512i q3_k_bytes_of_four(__m512i v)
 {
 	__m512i s = _mm512_shuffle_epi8(v, bytes16(0x05040302, 0x09080706, 0x05040302, 0x09080706));
