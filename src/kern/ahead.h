@@ -40,6 +40,11 @@ static inline void ask_here(const uint8_t *p)
 #endif
 }
 
+/* A line of results that is no longer in the cache is fetched before it can be written: that holds
+ * up reading as much as twenty lines of weights would. Where a call reads so many bytes, what it
+ * makes goes past the caches. Who waits for it has it: the pool's locked operations order that. */
+#define STORE_PAST ((size_t)64 << 10)
+
 /* 1 if memory is to be asked but once. */
 static inline int asks_once(void)
 {

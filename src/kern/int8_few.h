@@ -368,11 +368,6 @@ ALWAYS void vf_store_last(float *y, VI v, size_t n, size_t nr)
 #ifdef ACROSS_KINDS
 /* ---- R rows at once ---- */
 
-/* A line of results that is no longer in the cache is fetched before it can be written: that holds
- * up reading as much as twenty lines of weights would. Where a call reads so many bytes, what it
- * makes goes past the caches. Who waits for it has it: the pool's locked operations order that. */
-#define PAST ((size_t)64 << 10)
-
 /* What a call is to do: rows r0 to r1 of n columns with n_tok tokens, to y + t * ys + r. */
 struct gv_call { const uint8_t *rows; size_t row_bytes, n, r0, r1; const struct act8 *a;
 	size_t n_tok; float *y; size_t ys; const uint8_t *next; size_t lead; };
@@ -385,7 +380,7 @@ ALWAYS void across_rows(enum kind kind, const struct codes *c, struct gv *g,
 	const struct gv_in in = { a->q, xb ? g->x : a->q, a->d,
 		blk_of(kind) == 32 ? a->sum32 : a->sum16, np, xb ? np / 256 * xb : np };
 	const int twice = g->asked[0].far != 0;
-	const int past = (call->r1 - call->r0) * row_bytes >= PAST;
+	const int past = (call->r1 - call->r0) * row_bytes >= STORE_PAST;
 
 	for (size_t r = call->r0; r < call->r1; r += R) {
 		const size_t nr = call->r1 - r < R ? call->r1 - r : R;

@@ -222,15 +222,32 @@ ALWAYS void row_groups(uint32_t type, uint32_t as, const uint8_t *rows, size_t r
 		row_group(type, as, rows + r * row_bytes, row_bytes, n, 1, x, xs, n_tok, y + r, ys, scratch, 0);
 }
 
+/* n results that end at y, the last ones of a line v: past the caches if they are all of it. */
+static inline void put_results(float *y, const float v[16], size_t n)
+{
+#ifdef __AVX2__
+	if (n == 16) {
+		for (size_t i = 0; i < 16; i += 4)
+			_mm_stream_ps(y - 16 + i, _mm_load_ps(v + i));
+		return;
+	}
+#endif
+	memcpy(y - n, v + 16 - n, n * sizeof *y);
+}
+
 /* One token and rows of whole sixteens, one after the other: each asks for what lies AHEAD_ONCE
  * bytes ahead, over its end too. Between two of them little is done: memory waits meanwhile. */
 ALWAYS void rows_in_turn(uint32_t type, const uint8_t *rows, size_t row_bytes, size_t n, size_t r0,
 	size_t r1, const float *x, float *y)
 {
 	const size_t size = direct(type), line = 64 / size;
+	const int past = (r1 - r0) * row_bytes >= STORE_PAST;
+	float out[16] __attribute__((aligned(64))); /* as a line of y */
+	size_t n_out = 0;
 
 	for (size_t r = r0; r < r1; r++) {
 		const uint8_t *w = rows + r * row_bytes, *at = w + AHEAD_ONCE;
+		const size_t place = (uintptr_t)(y + r) % 64 / sizeof *y;
 		float sum[16] __attribute__((aligned(64)));
 		L acc[16 / LANES];
 		size_t i = 0;
@@ -249,8 +266,19 @@ ALWAYS void rows_in_turn(uint32_t type, const uint8_t *rows, size_t row_bytes, s
 #pragma GCC unroll 4
 		for (size_t l = 0; l < 16; l += LANES)
 			lstore(sum + l, acc[l / LANES]);
-		y[r] = vsum(vload(sum));
+		if (!past) {
+			y[r] = vsum(vload(sum));
+			continue;
+		}
+		out[place] = vsum(vload(sum));
+		n_out++;
+		if (place == 15) {
+			put_results(y + r + 1, out, n_out);
+			n_out = 0;
+		}
 	}
+	for (size_t i = 0; i < n_out; i++) /* the beginning of a line */
+		y[r1 - n_out + i] = out[(uintptr_t)(y + r1 - n_out + i) % 64 / sizeof *y];
 }
 
 /* One token and rows that are read as they lie. Each type has a function of its own: in one with
